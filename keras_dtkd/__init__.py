@@ -1,0 +1,14 @@
+"""Knowledge distillation for Keras 3, with a temperature for each sample."""
+
+from keras_dtkd import backend as backend
+from keras_dtkd import callbacks as callbacks
+from keras_dtkd import distribution as distribution
+from keras_dtkd import functional as functional
+from keras_dtkd import logits as logits
+from keras_dtkd import losses as losses
+from keras_dtkd import metrics as metrics
+from keras_dtkd import teachers as teachers
+from keras_dtkd import temperatures as temperatures
+from keras_dtkd._version import __version__ as __version__
+from keras_dtkd.distiller import Distiller as Distiller
+from keras_dtkd.step import Step as Step

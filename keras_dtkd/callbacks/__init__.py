@@ -1,0 +1,3 @@
+"""What happens between steps."""
+
+from keras_dtkd.callbacks.schedule import Schedule as Schedule

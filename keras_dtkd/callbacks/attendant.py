@@ -1,0 +1,61 @@
+"""The callback that every `Distiller.fit` brings along."""
+
+import warnings
+
+import keras
+
+from keras_dtkd.temperatures.dynamic import Dynamic
+
+
+class Attendant(keras.callbacks.Callback):
+    """Tells losses of each epoch and watches for DTKD's degenerate minimum."""
+
+    def __init__(self):
+        super().__init__()
+        self._before = {}
+        self._warned = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets whatever changes with time, outside of any compiled step."""
+        self.model.refresh_knobs()
+        for loss in self.model.distillation_losses.values():
+            loss.begin_epoch(epoch + 1, self.params["epochs"])
+
+    def on_train_batch_end(self, batch, logs=None):
+        """An interrupt that waited for the step comes now."""
+        self.model.held.interrupts.batch_over()
+
+    def on_test_batch_end(self, batch, logs=None):
+        """Likewise."""
+        self.model.held.interrupts.batch_over()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Warns, once a `fit`, of a student whose temperature falls to the bound."""
+        for name, loss in self.model.distillation_losses.items():
+            for rule in loss.temperature_rules()[:1]:
+                mean = (logs or {}).get(self.model.temperature_names(name)[0])
+                # An untrained student is low under the exact rule too, which has no
+                # such minimum: it cannot lower the loss by shrinking.
+                if (
+                    mean is None
+                    or not isinstance(rule, Dynamic)
+                    or rule.rule == "exact"
+                ):
+                    continue
+                before = self._before.get(name)
+                self._before[name] = float(mean)
+                fallen = before is not None and float(mean) <= min(before, rule.floor())
+                if fallen and not self._warned:
+                    self._warned = True
+                    self._warn(name, rule, float(mean))
+
+    def _warn(self, name, rule, mean):
+        warnings.warn(
+            f"`{name}`: the mean student temperature has fallen to {mean:.3g}. The "
+            "student's logits shrink to nothing: the published DTKD loss is smallest "
+            "there, whatever the student has learned. Remedies: `rule='exact'` "
+            f"(now: {rule.rule!r}), or `stop_gradient='weight'` (now: "
+            f"{rule.stop_gradient!r}), or a longer warm-up (`warmup_epochs`), or a "
+            "lower learning rate.",
+            stacklevel=2,
+        )

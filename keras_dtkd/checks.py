@@ -1,0 +1,163 @@
+"""What can be known to be wrong before the first step."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_dtkd import backend, heads
+from keras_dtkd.data import to_numpy
+
+FINGERPRINT = "teacher_fingerprint"
+
+
+def arguments(student, from_logits):
+    """The Distiller's arguments that speak for themselves."""
+    if not isinstance(student, keras.Model):
+        raise TypeError(
+            "`Distiller`: `student` must be a `keras.Model`. Received: "
+            f"{type(student).__name__}."
+        )
+    if from_logits not in (True, False, "auto"):
+        raise ValueError(
+            "`Distiller`: `from_logits` must be True, False or 'auto'. Received: "
+            f"from_logits={from_logits!r}."
+        )
+
+
+def different_models(teacher, student):
+    """The teacher is not the student, and shares nothing that is trained."""
+    if getattr(teacher, "model", None) is student:
+        raise ValueError(
+            "`Distiller`: the teacher is the student. Pass two models; "
+            "`keras.models.clone_model` makes a second one."
+        )
+    trained = {id(v) for v in student.trainable_variables}
+    shared = [v.path for v in teacher.variables if id(v) in trained]
+    if shared:
+        raise ValueError(
+            "`Distiller`: teacher and student share variables that would be trained, "
+            f"among them {shared[0]}. Give the student layers of its own, or freeze "
+            "the shared ones."
+        )
+
+
+def has_teacher(distiller):
+    """There is a teacher; a loaded Distiller has none yet."""
+    if distiller.held.teacher is None:
+        raise ValueError(
+            "`Distiller`: there is no teacher. A file holds none: after loading, set "
+            "`distiller.teacher = teacher`."
+        )
+
+
+def same_fingerprint(found, expected):
+    """The teacher is the one that the saved state has learned from."""
+    if found != expected:
+        raise ValueError(
+            "`Distiller`: this state was saved with another teacher (fingerprint "
+            f"{expected[:8]}…, this one's is {found[:8]}…). Give the same teacher to go "
+            "on; to train from another, make a new Distiller with this student."
+        )
+
+
+def write_fingerprint(store, fingerprint):
+    """Puts a fingerprint beside the variables in a file."""
+    if fingerprint is not None:
+        store[FINGERPRINT] = np.frombuffer(fingerprint.encode(), "uint8")
+
+
+def read_fingerprint(store):
+    """The variables alone, and the fingerprint or `None`."""
+    names = list(store.keys())
+    if FINGERPRINT not in names:
+        return store, None
+    expected = bytes(np.asarray(store[FINGERPRINT], "uint8")).decode()
+    return {name: store[name] for name in names if name != FINGERPRINT}, expected
+
+
+def something_to_evaluate(distiller, sample):
+    """There are labels, or the teacher is heard."""
+    if sample.y is None and not distiller.evaluate_teacher:
+        raise ValueError(
+            "`Distiller.evaluate`: there are no labels, so nothing can be measured. "
+            "Pass `y`, or make the Distiller with `evaluate_teacher=True`."
+        )
+
+
+def build(distiller, sample):
+    """Builds what is not built yet, from the data."""
+    teacher = getattr(distiller.held.teacher, "model", None)
+    for role, model in (("student", distiller.student), ("teacher", teacher)):
+        if model is None or model.built:
+            continue
+        try:
+            with backend.building_scope(distiller):
+                model(keras.tree.map_structure(lambda a: a[:1], sample.x))
+        except Exception as error:
+            shapes = keras.tree.map_structure(lambda a: str(a.shape), sample.x)
+            raise ValueError(
+                f"`Distiller`: the {role} is not built, and cannot be from the data, "
+                f"whose inputs have the shapes {shapes}. Call it on a batch first. "
+                f"Keras says: {error}"
+            ) from error
+    distiller.built = distiller.student.built
+
+
+def finite_weights(teacher):
+    """No NaN and no infinity in the teacher."""
+    for variable in teacher.variables:
+        if not keras.backend.is_float_dtype(variable.dtype):
+            continue
+        if not bool(keras.ops.all(keras.ops.isfinite(variable.value))):
+            raise ValueError(
+                "`Distiller`: the teacher's weights hold NaN or infinity, in "
+                f"{variable.path} first. Load a sound checkpoint."
+            )
+
+
+def labels(distiller, sample, y):
+    """Integer labels name classes that there are. Those of arrays, all of them."""
+    shape = distiller.held.student_shape
+    if sample.y is None or shape is None:
+        return
+    loss = distiller.loss
+    if "sparse" not in heads.loss_name(loss):
+        return
+    values = to_numpy(sample.y if y is None else y)
+    ignored = getattr(loss, "ignore_class", None)
+    values = values if ignored is None else values[values != ignored]
+    if values.size and (values.min() < 0 or values.max() >= shape[-1]):
+        raise ValueError(
+            f"`Distiller`: labels from {values.min()} to {values.max()}, but the models "
+            f"have the classes 0 to {shape[-1] - 1}. Renumber the labels, or give the "
+            "models more classes."
+        )
+
+
+def better_than_chance(values, y):
+    """Warns of a teacher that knows nothing of these classes.
+
+    Args:
+        values: The teacher's first outputs, `(batch, ..., classes)`.
+        y: Labels of the sample, or `None`.
+    """
+    if y is None or isinstance(y, dict | list | tuple) or values.shape[-1] < 2:
+        return
+    classes = values.shape[-1]
+    if y.shape == values.shape:
+        y = y.argmax(-1)
+    elif y.shape == (*values.shape[:-1], 1):
+        y = y[..., 0]
+    if y.shape != values.shape[:-1]:
+        return
+    right = values.argmax(-1) == y
+    chance = right.size / classes
+    noise = 2 * np.sqrt(chance * (1 - 1 / classes))
+    if right.sum() <= chance + noise and not right.all():
+        warnings.warn(
+            f"`Distiller`: on {right.size} samples the teacher is right in "
+            f"{right.mean():.1%}, no better than chance ({1 / classes:.1%}). Does it know "
+            "these classes, in this order? Are the inputs scaled as it expects?",
+            stacklevel=4,
+        )

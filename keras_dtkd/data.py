@@ -1,0 +1,93 @@
+"""A first look at whatever `fit` may be given, without losing any of it."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+# So many samples show a teacher's accuracy, at the cost of a step or two.
+SAMPLES = 256
+
+
+class Sample(NamedTuple):
+    """Some samples of the data.
+
+    Attributes:
+        x: Inputs, NumPy, nested as the data has them.
+        y: Labels, or `None`.
+    """
+
+    x: Any
+    y: Any
+
+
+def peek(x, y=None):
+    """Some samples, and the data to go on with.
+
+    Args:
+        x: As `fit` takes it: arrays, or anything that gives batches.
+        y: Labels of arrays.
+
+    Returns:
+        `(Sample, x)`. Of arrays, samples spread over all of them. Of other data its
+        first batch; that of an iterator is put back before the rest.
+    """
+    if is_arrays(x):
+        length = len(keras.tree.flatten(x)[0])
+        rows = np.unique(np.linspace(0, length - 1, min(length, SAMPLES)).astype(int))
+        return Sample(take(x, rows), None if y is None else take(y, rows)), x
+    if isinstance(x, keras.utils.PyDataset):
+        batch = x[0]
+    elif hasattr(x, "__next__"):
+        batch = next(x)
+        x = _chained(batch, x)
+    else:
+        batch = next(iter(x))
+    batch_x, batch_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    batch_y = None if batch_y is None else keras.tree.map_structure(to_numpy, batch_y)
+    return Sample(keras.tree.map_structure(to_numpy, batch_x), batch_y), x
+
+
+def peek_labels(validation_data):
+    """The labels of some validation samples, or `None`.
+
+    An iterator is not looked at: its first batch could not be put back.
+    """
+    if isinstance(validation_data, list | tuple):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(validation_data)
+        return peek(x, y)[0].y if is_arrays(x) else None
+    if hasattr(validation_data, "__next__"):
+        return None
+    return peek(validation_data)[0].y
+
+
+def _chained(batch, rest):
+    # A generator and no `itertools.chain`: Keras knows generators.
+    yield from itertools.chain([batch], rest)
+
+
+def is_arrays(x):
+    """Whether this is an array or a nested structure of arrays."""
+    return all(
+        hasattr(leaf, "shape") or np.isscalar(leaf) for leaf in keras.tree.flatten(x)
+    )
+
+
+def take(arrays, rows):
+    """Rows of nested arrays, as NumPy."""
+
+    def one(array):
+        try:
+            return to_numpy(array[rows])
+        except Exception:  # noqa: BLE001 - whatever a container makes of an index
+            return to_numpy(array)[rows]
+
+    return keras.tree.map_structure(one, arrays)
+
+
+def to_numpy(value):
+    """An array of any library as NumPy."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.asarray(value)

@@ -1,0 +1,55 @@
+"""Outputs of inner layers, recorded during the one forward pass."""
+
+import contextlib
+
+
+@contextlib.contextmanager
+def recorded(model, names):
+    """Records what named layers return while the model is called.
+
+    The layer's `call` is wrapped on the instance, which works for nested and
+    subclassed models and inside a trace, and costs no second pass.
+
+    Args:
+        model: The model that will be called.
+        names: Names of its layers.
+
+    Yields:
+        A dict that fills with the outputs, by name.
+    """
+    features = {}
+    layers = {name: find(model, name) for name in names}
+    for name, layer in layers.items():
+        layer.call = _recording(layer.call, features, name)
+    try:
+        yield features
+    finally:
+        for layer in layers.values():
+            del layer.call
+
+
+def _recording(call, features, name):
+    def wrapped(*args, **kwargs):
+        features[name] = call(*args, **kwargs)
+        return features[name]
+
+    return wrapped
+
+
+def find(model, name):
+    """The layer of that name, at any depth.
+
+    Raises:
+        ValueError: There is none; the message lists the layers.
+    """
+    pending = list(getattr(model, "layers", []))
+    seen = []
+    while pending:
+        layer = pending.pop(0)
+        if layer.name == name:
+            return layer
+        seen.append(layer.name)
+        pending += getattr(layer, "layers", [])
+    raise ValueError(
+        f"`{model.name}` has no layer {name!r}. Its layers: {', '.join(seen)}."
+    )

@@ -1,0 +1,71 @@
+"""What the Distiller needs and Keras must neither track, save nor train."""
+
+from typing import Any, NamedTuple
+
+from keras_dtkd.backend.interrupts import Interrupts
+
+
+class Heard(NamedTuple):
+    """What travels where Keras expects labels: they, and what the teacher said."""
+
+    y: Any
+    outputs: Any
+    features: Any
+
+
+class Held:
+    """State that is no part of the model.
+
+    Attributes:
+        teacher: The `Teacher`, or `None` after loading.
+        fingerprint: That of the teacher which a loaded state expects, or `None`.
+        cached_fingerprint: The teacher's own, while a `fit` saves repeatedly.
+        heads: Heads of student and teacher, see `keras_dtkd.logits`.
+        student_shape: Shape of the student's only output for a sample, or `None`.
+        looked: For which data models and outputs were checked.
+        student_features: Recorded in the forward pass of the current step.
+        interrupts: Holds Ctrl-C back while a JAX step runs.
+        only_task_loss: Whether regularizers are hidden for now.
+        compiled_by_us: Whether `compile` was left to us.
+        kind: Kind of labels that we compiled for.
+        borrowed: Whether optimizer, loss and metrics are the student's.
+        evaluating: Whether metrics are those of `evaluate`.
+        train_labels: Whether the training data has labels.
+        test_labels: Whether the evaluated data has.
+        in_step: Whether a step is being computed or traced.
+        share: Under `torch.distributed`, weight of this process's samples in the
+            step; `None` outside of `fit`.
+    """
+
+    def __init__(self):
+        self.teacher = None
+        self.fingerprint = None
+        self.cached_fingerprint = None
+        self.heads = None
+        self.student_features = {}
+        self.interrupts = Interrupts()
+        self.only_task_loss = False
+        self.borrowed = False
+        self.compiled_by_us = False
+        self.kind = None
+        self.looked = None
+        self.student_shape = None
+        self.evaluating = False
+        self.train_labels = True
+        self.test_labels = True
+        self.in_step = False
+        self.share = None
+
+
+class flag:  # noqa: N801 - used as a function
+    """Sets an attribute to True for a while."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __enter__(self):
+        self.before = getattr(self.owner, self.name)
+        setattr(self.owner, self.name, True)
+
+    def __exit__(self, *exception):
+        setattr(self.owner, self.name, self.before)

@@ -1,0 +1,206 @@
+"""What a distillation loss is."""
+
+import numbers
+import re
+
+import keras
+from keras import ops
+
+from keras_dtkd import backend
+from keras_dtkd.knobs import Knob, Knobs
+from keras_dtkd.temperatures.base import Temperature
+
+
+class _WeightedMean(keras.losses.Loss):
+    """Hands values that are losses already to Keras's own reduction.
+
+    `y_true` are the values; `y_pred`, the student's output, only brings its mask.
+    """
+
+    def call(self, y_true, y_pred):
+        return y_true
+
+
+class DistillationLoss(Knobs, keras.layers.Layer):
+    """Base of all distillation losses.
+
+    A loss on logits overrides `call(student_logits, teacher_logits, labels=None)` and
+    returns one value a sample. A loss that needs more overrides `compute(step)`. A loss
+    that couples the samples of a batch returns its value broadcast to `(batch,)`.
+    Losses compute in float32 whatever the models compute in; trainable parts are
+    ordinary weights, which train with the student and are saved with it.
+
+    A `temperature` attribute that is a `Temperature` is logged, and told of each epoch.
+
+    Args:
+        weight: Factor of this loss in the total. Not negative. May be changed while
+            training runs.
+        warmup_epochs: The factor grows linearly to its full size over so many epochs:
+            `min(epoch / warmup_epochs, 1)`, epochs counted from 1. `0` for none,
+            `"auto"` for a twelfth of the epochs of the `fit`.
+        name: Its name in the logs. The class's name unless given.
+
+    Attributes:
+        student_layers: Names of student layers whose outputs `step.student_features`
+            must hold.
+        teacher_layers: Likewise of the teacher.
+
+    Raises:
+        ValueError: A negative `weight` or `warmup_epochs`.
+
+    Example:
+
+    >>> class Squared(DistillationLoss):
+    ...     def call(self, student_logits, teacher_logits, labels=None):
+    ...         return ops.mean((student_logits - teacher_logits) ** 2, axis=-1)
+    >>> Distiller(teacher, student, Squared(weight=0.1)).fit(x, y)
+    """
+
+    weight = Knob(minimum=0.0)
+    student_layers = ()
+    teacher_layers = ()
+
+    def __init__(self, weight=1.0, warmup_epochs=0, name=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        # Keras would number the name (`kd_1`), and the number would be in the logs.
+        super().__init__(name=name or snake_case(type(self).__name__), **kwargs)
+        self.supports_masking = True
+        self.weight = weight
+        self.warmup_epochs = warmup_epochs
+        self._ramp = self.add_weight(
+            shape=(), initializer="ones", trainable=False, dtype="float32", name="ramp"
+        )
+        if type(self).build is keras.layers.Layer.build:
+            self.built = True
+
+    @property
+    def warmup_epochs(self):
+        """Epochs until the full weight: a number, or `"auto"`."""
+        return self._warmup_epochs
+
+    @warmup_epochs.setter
+    def warmup_epochs(self, value):
+        if value != "auto" and not (isinstance(value, numbers.Real) and value >= 0):
+            raise ValueError(
+                f"`{type(self).__name__}`: `warmup_epochs` must be 'auto' or a number "
+                f"of at least 0. Received: warmup_epochs={value!r}."
+            )
+        self._warmup_epochs = value
+
+    def call(self, student_logits, teacher_logits, labels=None):
+        """One value a sample, `(batch,)`, or `(batch, time)` for sequences."""
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must override `call(student_logits, "
+            "teacher_logits, labels=None)` or `compute(step)`."
+        )
+
+    def compute(self, step):
+        """The values for one `Step`. Override it for more than logits and labels."""
+        return self(step.student_logits, step.teacher_logits, labels=step.y)
+
+    def reduce(self, values, outputs=None, sample_weight=None):
+        """The weighted mean of the values, by Keras's own rules.
+
+        Args:
+            values: `(batch,)` or `(batch, ...)`.
+            outputs: The student's output tensor. Its mask, if any, is honoured.
+            sample_weight: `(batch,)` or as `values`. Optional.
+
+        Returns:
+            A scalar, divided by the number of replicas under `tf.distribute`.
+        """
+        return reduce(values, outputs, sample_weight)
+
+    @property
+    def scale(self):
+        """`weight · ramp`, the factor of this loss in the total, as a tensor."""
+        return self.knob("weight") * self._ramp
+
+    def begin_epoch(self, epoch, epochs):
+        """Called before each epoch. Sets the ramp; override to set more.
+
+        Args:
+            epoch: Counted from 1.
+            epochs: The last epoch of this `fit`.
+        """
+        self.refresh_knobs()
+        warmup = epochs / 12 if self.warmup_epochs == "auto" else self.warmup_epochs
+        self._ramp.assign(min(epoch / warmup, 1.0) if warmup > 0 else 1.0)
+        for rule in self.temperature_rules():
+            rule.begin_epoch(epoch, epochs)
+
+    def temperature_rules(self):
+        """The `Temperature`s whose means are logged."""
+        rule = getattr(self, "temperature", None)
+        return [rule] if isinstance(rule, Temperature) else []
+
+    def compute_mask(self, inputs, previous_mask):
+        """None: a mask is read at the student's output and nowhere else."""
+
+    def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+        """Makes this a loss for `keras.distillation.Distiller`.
+
+        Args:
+            teacher_outputs: The teacher's logits, `(batch, ..., classes)`.
+            student_outputs: The student's logits.
+
+        Returns:
+            The scalar `weight · ramp · mean`. There, weights of samples do not arrive.
+        """
+        values = self(student_outputs, teacher_outputs)
+        for rule in self.temperature_rules():
+            rule.take_latest()
+        return self.scale * self.reduce(values, student_outputs)
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        """Called by `keras.distillation.Distiller`, which allows one output here.
+
+        Raises:
+            ValueError: More than one output, or different classes.
+        """
+        shapes = [getattr(o, "shape", None) for o in (teacher_outputs, student_outputs)]
+        if None in shapes or shapes[0][-1] != shapes[1][-1]:
+            raise ValueError(
+                f"`{type(self).__name__}` in `keras.distillation.Distiller` needs one "
+                "output of logits from each model, with the same classes. Received "
+                f"shapes: teacher {shapes[0]}, student {shapes[1]}."
+            )
+
+    def validate_model_compatibility(self, teacher, student):
+        """Called by `keras.distillation.Distiller`: any pair of models will do."""
+
+    def get_config(self):
+        """The arguments that make this loss again."""
+        return {
+            **super().get_config(),
+            "weight": self.weight,
+            "warmup_epochs": self.warmup_epochs,
+        }
+
+
+_MEAN = _WeightedMean(name="weighted_mean", dtype="float32")
+
+
+def reduce(values, outputs=None, sample_weight=None):
+    """See `DistillationLoss.reduce`."""
+    rank = len(values.shape)
+    # A mask has the rank of the outputs less the classes; where the values have
+    # fewer axes, the loss has dealt with it.
+    if outputs is None or len(outputs.shape) - 1 != rank:
+        outputs = values
+    if sample_weight is not None:
+        sample_weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
+        for _ in range(rank - len(sample_weight.shape)):
+            sample_weight = ops.expand_dims(sample_weight, -1)
+    return _MEAN(values, outputs, sample_weight)
+
+
+def unscaled(value):
+    """Takes back the division by replicas, for what is logged."""
+    replicas = backend.replicas()
+    return value * replicas if replicas > 1 else value
+
+
+def snake_case(name):
+    """`ClassName` as `class_name`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

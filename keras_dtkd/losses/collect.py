@@ -1,0 +1,53 @@
+"""Distillation losses by name, from whatever a user gives."""
+
+from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.dtkd import DTKD
+from keras_dtkd.losses.foreign import Foreign
+
+TAKEN = {"loss", "task_loss", "agreement", "student_temperature", "teacher_temperature"}
+
+
+def collect(losses):
+    """The losses by the names under which they are logged.
+
+    Args:
+        losses: `None` (`DTKD()`), one loss, a list, or a dict of names.
+
+    Returns:
+        A dict. Losses of one name get a number, from 2.
+
+    Raises:
+        TypeError: Something is no loss.
+        ValueError: No loss, or a name that the logs need for something else.
+    """
+    if losses is None:
+        losses = DTKD()
+    if isinstance(losses, dict):
+        named = {name: _loss(loss) for name, loss in losses.items()}
+    else:
+        named = {}
+        for loss in losses if isinstance(losses, list | tuple) else [losses]:
+            loss = _loss(loss)
+            same = sum(n == loss.name or n.startswith(f"{loss.name}_") for n in named)
+            named[f"{loss.name}_{same + 1}" if same else loss.name] = loss
+    if not named:
+        raise ValueError("`Distiller`: `distillation_losses` is empty. Give one loss.")
+    wrong = TAKEN & set(named)
+    if wrong:
+        raise ValueError(
+            f"`Distiller`: a distillation loss may not be called {wrong.pop()!r}, "
+            "which the logs need for something else. Give it another name."
+        )
+    return named
+
+
+def _loss(loss):
+    if isinstance(loss, DistillationLoss):
+        return loss
+    if callable(getattr(loss, "compute_loss", None)):
+        return Foreign(loss)
+    raise TypeError(
+        "`Distiller`: `distillation_losses` must be a `keras_dtkd.losses."
+        "DistillationLoss`, a `keras.distillation.DistillationLoss`, or a list or dict "
+        f"of them. Received: {loss!r}."
+    )

@@ -1,0 +1,77 @@
+"""Knowledge distillation as Hinton, Vinyals and Dean have it."""
+
+import keras
+from keras import ops
+
+from keras_dtkd.functional import divergences
+from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.temperatures import base as temperatures
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class KD(DistillationLoss):
+    """Matches the student's softened distribution to the teacher's.
+
+    `w · D(softmax(z_t / T_t) ‖ softmax(z_s / T_s))` for each sample, with the
+    temperatures and the weight `w` that the rule gives (T² for a constant T).
+
+    Args:
+        temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it
+            to a number to change it while training runs.
+        divergence: `"kl"` (of the student from the teacher), `"reverse_kl"`, `"jsd"`.
+        weight: Factor in the total. Not negative.
+        warmup_epochs: See `DistillationLoss`.
+
+    Call arguments:
+        student_logits: `(batch, ..., classes)`.
+        teacher_logits: `(batch, ..., classes)`.
+        labels: Not used.
+
+    Returns:
+        One value a sample, in nats times the rule's weight, shape `(batch, ...)`.
+
+    Raises:
+        ValueError: A temperature not above 0, an unknown divergence, a negative weight.
+
+    Reference:
+        Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network",
+        arXiv 1503.02531. Their T² is the rule's weight. The paper mixes with the
+        labels' cross-entropy as (1 − λ, λ); here both keep their own weight.
+
+    Example:
+
+    >>> Distiller(teacher, student, KD(temperature=4.0)).fit(x, y)
+    """
+
+    def __init__(
+        self, temperature=4.0, divergence="kl", weight=1.0, warmup_epochs=0, **kwargs
+    ):
+        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+        self._rule = temperatures.get(temperature)
+        self._divergence = divergences.get(divergence)
+        self.divergence = divergence
+
+    @property
+    def temperature(self):
+        """The temperature rule. Set it to a number to change its temperature."""
+        return self._rule
+
+    @temperature.setter
+    def temperature(self, value):
+        self._rule.temperature = value
+
+    def call(self, student_logits, teacher_logits, labels=None):
+        """One value a sample."""
+        t = self._rule(student_logits, teacher_logits)
+        return t.weight * self._divergence(
+            ops.log_softmax(teacher_logits / t.teacher),
+            ops.log_softmax(student_logits / t.student),
+        )
+
+    def get_config(self):
+        """The arguments that make this loss again."""
+        return {
+            **super().get_config(),
+            "temperature": keras.saving.serialize_keras_object(self._rule),
+            "divergence": self.divergence,
+        }

@@ -1,0 +1,41 @@
+"""Metrics that somebody fed, and no others."""
+
+from keras_dtkd import backend
+from keras_dtkd.held import Heard
+
+
+class Measured:
+    """The part of the Distiller that answers for its metrics."""
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """The student's metrics, where there are labels."""
+        y = y.y if isinstance(y, Heard) else y
+        if y is None:
+            return self.get_metrics_result()
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def get_metrics_result(self):
+        """The metrics that somebody fed: see the class's page for their names."""
+        results = {}
+        with backend.metrics_of_all(self):
+            for metric in self._fed_metrics():
+                result = metric.result()
+                results.update(
+                    result if isinstance(result, dict) else {metric.name: result}
+                )
+        return results
+
+    def _fed_metrics(self):
+        evaluating = self.held.evaluating
+        labels = self.held.test_labels if evaluating else self.held.train_labels
+        for metric in self.metrics:
+            own = self.trackers.get(metric.name) is metric
+            if own:
+                silent = evaluating and not self.evaluate_teacher
+                task = labels and self.loss is not None
+                fed = not silent and (task or metric.name != "task_loss")
+            else:
+                fed = labels or metric.name == "loss"
+            # Keras makes the compiled metrics with the first labels.
+            if fed and getattr(metric, "built", True):
+                yield metric

@@ -1,0 +1,92 @@
+"""`fit`, `evaluate` and their like: Keras's own, with a look at the data first."""
+
+from keras_dtkd import backend, checks, compiling
+from keras_dtkd.callbacks.attendant import Attendant
+from keras_dtkd.held import flag
+
+
+class Runs:
+    """The part of the Distiller that starts runs."""
+
+    def make_train_function(self, force=False):
+        """Keras's own, with the teacher's variables beside the data where needed."""
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            self.train_function = backend.tell(self, self.train_function)
+
+    def make_test_function(self, force=False):
+        """Likewise."""
+        if self.test_function is None or force:
+            super().make_test_function(force)
+            self.test_function = backend.tell(
+                self, self.test_function, teacher=self.evaluate_teacher
+            )
+
+    def make_predict_function(self, force=False):
+        """Likewise."""
+        if self.predict_function is None or force:
+            super().make_predict_function(force)
+            self.predict_function = backend.tell(
+                self, self.predict_function, teacher=False
+            )
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *args,
+        **kwargs,
+    ):
+        """Trains the student. Arguments and result are those of `keras.Model.fit`.
+
+        Without labels (`fit(x)`), it learns from the teacher alone.
+
+        Raises:
+            ValueError: Whatever is wrong with models or data, before the first step.
+        """
+        checks.has_teacher(self)
+        self.held.cached_fingerprint = None
+        x = compiling.prepare(self, x, y, kwargs)
+        callbacks, verbose = compiling.attended(callbacks, verbose, Attendant())
+        self.held.evaluating = False
+        with backend.session(self):
+            return super().fit(
+                x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
+            )
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """The student's loss and metrics, as `keras.Model.evaluate` gives them.
+
+        With `evaluate_teacher=True`, those of `fit`.
+        """
+        # `fit` calls this for validation data that it has prepared.
+        if x is not None and not kwargs.get("_use_cached_eval_dataset"):
+            x = compiling.prepare(self, x, y, {}, training=False)
+        with flag(self.held, "evaluating"), backend.session(self, training=False):
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """The student's outputs, as `keras.Model.predict` gives them."""
+        with backend.session(self, training=False):
+            return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """One step, as `keras.Model.train_on_batch`.
+
+        Nobody counts epochs here: call `loss.begin_epoch(epoch, epochs)` for a loss
+        with a warm-up. Until then its weight is full.
+        """
+        checks.has_teacher(self)
+        compiling.prepare(self, x, y, {})
+        with backend.session(self):
+            return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """The student's loss and metrics on one batch."""
+        compiling.prepare(self, x, y, {}, training=False)
+        with flag(self.held, "evaluating"), backend.session(self, training=False):
+            return super().test_on_batch(x, y, *args, **kwargs)

@@ -1,0 +1,76 @@
+"""What a file of a Distiller holds: everything but the teacher."""
+
+import keras
+
+from keras_dtkd import checks, compiling
+
+
+class Saved:
+    """The part of the Distiller that is written and read."""
+
+    def teacher_fingerprint(self):
+        """The fingerprint of the teacher, or of the one that a loaded file expects."""
+        if self.held.teacher is None:
+            return self.held.fingerprint
+        if self.held.cached_fingerprint is None:
+            self.held.cached_fingerprint = self.held.teacher.fingerprint()
+        return self.held.cached_fingerprint
+
+    def save_own_variables(self, store):
+        """Its own numbers, and the fingerprint of the teacher."""
+        super().save_own_variables(store)
+        checks.write_fingerprint(store, self.teacher_fingerprint())
+
+    def load_own_variables(self, store):
+        """Reads them; refuses the state of a run with another teacher."""
+        store, expected = checks.read_fingerprint(store)
+        if expected is not None:
+            if self.held.teacher is not None:
+                checks.same_fingerprint(self.teacher_fingerprint(), expected)
+            self.held.fingerprint = expected
+        super().load_own_variables(store)
+
+    def get_config(self):
+        """All but the teacher, of which there is the fingerprint."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "student": serialize(self.student),
+            "distillation_losses": {
+                name: serialize(loss) for name, loss in self.distillation_losses.items()
+            },
+            "task_weight": self.task_weight,
+            "from_logits": self.from_logits,
+            "output": self.output_key,
+            "evaluate_teacher": self.evaluate_teacher,
+            "teacher_fingerprint": self.teacher_fingerprint(),
+            "heads": self.held.heads,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A Distiller without its teacher: `distiller.teacher = teacher` follows."""
+        config = dict(config)
+        fingerprint, heads = config.pop("teacher_fingerprint"), config.pop("heads")
+        for key in ("student", "distillation_losses"):
+            config[key] = keras.saving.deserialize_keras_object(
+                config[key], custom_objects
+            )
+        distiller = cls(None, **config)
+        distiller.held.fingerprint = fingerprint
+        distiller.held.heads = tuple(heads) if heads else None
+        return distiller
+
+    def get_compile_config(self):
+        """Keras's own, and whether it is the student's."""
+        return {**super().get_compile_config(), "borrowed": self.held.borrowed}
+
+    def compile_from_config(self, config):
+        """Compiles again; takes over from the student again."""
+        config = dict(config)
+        if config.pop("borrowed", False) and self.student.compiled:
+            compiling.borrow(self, labels=config.get("loss") is not None)
+            if self.built:
+                self.optimizer.build(self.trainable_variables)
+        elif config:
+            super().compile_from_config(config)

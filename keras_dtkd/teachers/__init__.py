@@ -1,0 +1,6 @@
+"""Who teaches."""
+
+from keras_dtkd.teachers.base import Teacher as Teacher
+from keras_dtkd.teachers.base import fingerprint as fingerprint
+from keras_dtkd.teachers.base import get as get
+from keras_dtkd.teachers.live import Live as Live

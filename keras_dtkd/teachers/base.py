@@ -1,0 +1,82 @@
+"""What a teacher is."""
+
+import hashlib
+from typing import Any, Protocol, runtime_checkable
+
+import keras
+import numpy as np
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Whoever can say what a batch should look like.
+
+    A teacher is no Keras layer, so that nothing tracks, trains or saves it.
+
+    Attributes:
+        variables: Keras variables that `outputs` reads. Under JAX they become
+            arguments of the compiled step. Empty for stored outputs.
+    """
+
+    variables: list
+
+    def outputs(self, x: Any, rows: Any = None) -> Any:
+        """The teacher's outputs for a batch.
+
+        Args:
+            x: The batch of inputs, as the data gave it.
+            rows: Indices of the samples in the data, where the data brings them.
+
+        Returns:
+            A tensor, list or dict. Called without gradient, and without lasting
+            effect on `variables`.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """A text that changes when what the teacher says changes."""
+        ...
+
+
+def get(teacher):
+    """A `Teacher` from whatever a user may give.
+
+    Args:
+        teacher: A `keras.Model` (or any layer), or a `Teacher`.
+
+    Returns:
+        A `Teacher`.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    from keras_dtkd.teachers.live import Live
+
+    if isinstance(teacher, keras.layers.Layer):
+        return Live(teacher)
+    if isinstance(teacher, Teacher) and not isinstance(teacher, type):
+        return teacher
+    raise TypeError(
+        "`teacher` must be a `keras.Model` or an object with `outputs(x, rows)`, "
+        f"`variables` and `fingerprint()`. Received: {type(teacher).__name__}."
+    )
+
+
+def fingerprint(model):
+    """A digest of a model's weights: shapes, dtypes and bytes, in order.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        32 hexadecimal digits. The names of layers do not matter, so the same model
+        loaded again has the same fingerprint.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in model.weights:
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
+        digest.update(f"{value.shape}{value.dtype.name}".encode())
+        digest.update(
+            value.view(np.uint8) if value.size and value.ndim else value.tobytes()
+        )
+    return digest.hexdigest()

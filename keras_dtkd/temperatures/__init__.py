@@ -1,0 +1,7 @@
+"""How soft the targets are: one rule a file."""
+
+from keras_dtkd.temperatures.base import Temperature as Temperature
+from keras_dtkd.temperatures.base import Temperatures as Temperatures
+from keras_dtkd.temperatures.base import get as get
+from keras_dtkd.temperatures.constant import Constant as Constant
+from keras_dtkd.temperatures.dynamic import Dynamic as Dynamic

@@ -1,0 +1,117 @@
+"""What a temperature rule is."""
+
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_dtkd.knobs import Knobs
+
+
+class Temperatures(NamedTuple):
+    """The temperatures of one batch.
+
+    Attributes:
+        student: Divides the student's logits: a scalar or `(..., 1)`. Positive.
+        teacher: Divides the teacher's logits, likewise.
+        weight: Multiplies the divergence, a scalar or `(...)`: it keeps gradients of
+            one size (T² for a constant T, T_s·T_t for `Dynamic`).
+    """
+
+    student: Any
+    teacher: Any
+    weight: Any
+
+
+class _Record:
+    """Holds the latest temperatures where no backend tracks them."""
+
+    latest = None
+
+
+class Temperature(Knobs, keras.layers.Layer):
+    """Base of all temperature rules.
+
+    A subclass overrides `call(student_logits, teacher_logits)`, both of shape
+    `(..., classes)` and float32, and returns `Temperatures`. What is learned or
+    changes with time is an ordinary weight of the layer. A rule computes in
+    float32 whatever the models compute in.
+
+    Example:
+
+    >>> class Certain(Temperature):
+    ...     def call(self, student_logits, teacher_logits):
+    ...         top = ops.max(ops.softmax(teacher_logits), axis=-1, keepdims=True)
+    ...         t = ops.stop_gradient(1.0 + 3.0 * top)
+    ...         return Temperatures(t, t, t[..., 0] ** 2)
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self._record = _Record()
+        # A rule without `build` is ready as it is; Keras would otherwise take the
+        # whole Distiller for unbuilt.
+        if type(self).build is keras.layers.Layer.build:
+            self.built = True
+
+    def call(self, student_logits, teacher_logits):
+        """The temperatures of these logits."""
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must override `call(student_logits, "
+            "teacher_logits)` and return `Temperatures`."
+        )
+
+    def __call__(self, *args, **kwargs):
+        temperatures = super().__call__(*args, **kwargs)
+        self._record.latest = temperatures
+        return temperatures
+
+    def take_latest(self):
+        """The temperatures of the latest call, once; `None` if there was none.
+
+        The training step logs their means without computing them twice.
+        """
+        latest, self._record.latest = self._record.latest, None
+        return latest
+
+    def compute_mask(self, inputs, previous_mask):
+        """None: a mask is read at the student's output and nowhere else."""
+
+    def begin_epoch(self, epoch, epochs):
+        """Called before each epoch. Assign here what changes with time.
+
+        Args:
+            epoch: Counted from 1.
+            epochs: The last epoch of this `fit`.
+        """
+        self.refresh_knobs()
+
+
+def get(value):
+    """A temperature rule from whatever a user may give.
+
+    Args:
+        value: A positive number (the same for every sample), a `Temperature`, or
+            its serialized configuration.
+
+    Returns:
+        A `Temperature`.
+
+    Raises:
+        ValueError: The value is none of these.
+    """
+    from keras_dtkd.temperatures.constant import Constant
+
+    if isinstance(value, Temperature):
+        return value
+    if isinstance(value, dict):
+        return keras.saving.deserialize_keras_object(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`temperature` must be a positive number or a "
+            f"`keras_dtkd.temperatures.Temperature`. Received: temperature={value!r}."
+        ) from None
+    return Constant(number)

@@ -1,0 +1,52 @@
+"""One temperature for every sample."""
+
+import keras
+
+from keras_dtkd.knobs import Knob
+from keras_dtkd.temperatures.base import Temperature, Temperatures
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class Constant(Temperature):
+    """The same temperature for teacher and student, and for every sample.
+
+    Args:
+        temperature: Positive. May be changed while training runs.
+
+    Call arguments:
+        student_logits: `(..., classes)`.
+        teacher_logits: `(..., classes)`.
+
+    Returns:
+        `Temperatures` of three scalars: T, T and the weight T², which keeps the
+        size of the gradients when T changes.
+
+    Raises:
+        ValueError: `temperature` is not above 0.
+
+    Reference:
+        Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network",
+        arXiv 1503.02531, section 2.
+
+    Example:
+
+    >>> KD(temperature=Constant(4.0))  # the same as KD(temperature=4.0)
+    """
+
+    temperature = Knob(above=0.0)
+
+    def __init__(self, temperature=4.0, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def call(self, student_logits, teacher_logits):
+        """The scalars T, T and T²."""
+        temperature = self.knob("temperature") + 0.0
+        return Temperatures(temperature, temperature, temperature * temperature)
+
+    def __float__(self):
+        return self.temperature
+
+    def get_config(self):
+        """The arguments that make this rule again."""
+        return {**super().get_config(), "temperature": self.temperature}

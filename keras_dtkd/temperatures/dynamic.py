@@ -1,0 +1,233 @@
+"""A temperature for each sample, for teacher and student at once (DTKD)."""
+
+import keras
+from keras import ops
+
+from keras_dtkd.functional import statistics
+from keras_dtkd.temperatures import base
+from keras_dtkd.temperatures.base import Temperature, Temperatures
+from keras_dtkd.temperatures.equal_sharpness import equal_sharpness
+
+RULES = ("exact", "max", "centered", "std")
+STOPS = (None, False, "weight", True)
+# A rule without a `minimum` still needs its temperatures positive: this share of
+# the mean temperature is far below what any of them gives but on a dead student.
+SMALLEST = 1e-6
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class Dynamic(Temperature):
+    """Sample by sample, the more confident model gets the higher temperature.
+
+    Two temperatures with `T_s + T_t = 2τ` bring teacher and student to a common
+    softness, in the sense of `rule`:
+
+    - `"exact"`: equal sharpness, `log Σ exp(z / T)` of mean-centred logits. This
+      solves the paper's own criterion; Newton's method, always a constant for the
+      gradient. The default.
+    - `"max"`: the paper's closed form, `T_t = 2xτ/(x+y)`, `T_s = 2yτ/(x+y)`, with x
+      and y the greatest raw logit of teacher and student. It equalises the greatest
+      scaled logit, `x/T_t = y/T_s`. It changes when a constant is added to a model's
+      logits, and where x or y is not positive the formula fails (the authors' code
+      then gives negative or infinite temperatures): there we take the centred maxima.
+    - `"centered"`: the same with the maxima of mean-centred logits, free of shift.
+    - `"std"`: `T_t/T_s = σ_t/σ_s`: equal standard deviation of the scaled logits, which
+      is equal sharpness to second order.
+
+    The published derivation is wrong: from `0 ≤ |sharpness difference| ≤ ‖u/T_t −
+    v/T_s‖` (proposition 1) it sets the bound to zero, which no temperatures do, and
+    zeroes one coordinate of it. The authors say so in an erratum, whose own δ gives
+    negative temperatures wherever two logits differ in sign. After the published
+    rule the sharpness still differs, by `log q_max − log p_max`.
+
+    The published loss also has a degenerate minimum. Its weight `T_s · T_t` carries
+    gradient, so a student lowers the loss by shrinking its logits to nothing:
+    `T_s → 0` while `v/T_s` stays. A student that starts from nothing may take this
+    way and end far below one trained alone. `"exact"` cannot; of the other rules,
+    `stop_gradient="weight"` closes it.
+
+    Args:
+        temperature: τ, the mean of both temperatures: a positive number, or any rule
+            (its mean temperature is then τ).
+        rule: One of the four above.
+        stop_gradient: For the last three rules: `False`, gradient through everything,
+            as published (the default); `"weight"`, only the weight is constant;
+            `True`, all is constant. `"exact"` is always constant.
+        minimum: Smallest temperature of either model; `None` for no bound, as
+            published. Below τ.
+
+    Call arguments:
+        student_logits: `(..., classes)`. Raw logits, not probabilities.
+        teacher_logits: `(..., classes)`.
+
+    Returns:
+        `Temperatures`: `student` and `teacher` of shape `(..., 1)`, positive and
+        finite, `weight = T_s · T_t` of shape `(...)`. Classes masked out by a logit of
+        `-1e9` or less count nowhere. Models of equal sharpness both get τ.
+
+    Raises:
+        ValueError: Unknown `rule` or `stop_gradient`, `"exact"` with a gradient,
+            `temperature` not above 0, `minimum` not between 0 and it.
+
+    Reference:
+        Wei and Bai, "Dynamic Temperature Knowledge Distillation", arXiv 2404.12711,
+        equations 2 to 6. `"max"` follows the authors' code (signed maxima); the
+        paper writes absolute values. The other rules are ours.
+
+    Example:
+
+    >>> KD(temperature=Dynamic(4.0, rule="std", stop_gradient="weight"))
+    """
+
+    def __init__(
+        self,
+        temperature=4.0,
+        rule="exact",
+        stop_gradient=None,
+        minimum=0.1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if rule not in RULES:
+            raise ValueError(
+                f"Unknown rule. Received: rule={rule!r}. Known: "
+                f"{', '.join(map(repr, RULES))}."
+            )
+        # Identity, not equality: 0 and 1 are no modes.
+        if not any(
+            stop_gradient is mode or stop_gradient == "weight" for mode in STOPS
+        ):
+            raise ValueError(
+                "Unknown `stop_gradient`. Received: "
+                f"stop_gradient={stop_gradient!r}. Known: False, 'weight', True, or "
+                "None for the rule's own."
+            )
+        if rule == "exact" and stop_gradient not in (None, True):
+            raise ValueError(
+                "`rule='exact'` is always under stop-gradient. Received: "
+                f"stop_gradient={stop_gradient!r}. Leave it out, or choose the rule "
+                "'max', 'centered' or 'std'."
+            )
+        self._centre = base.get(temperature)
+        self.rule = rule
+        self.stop_gradient = stop_gradient
+        self.minimum = minimum
+
+    @property
+    def temperature(self):
+        """The rule that gives τ. Set it to a number to change τ during training."""
+        return self._centre
+
+    @temperature.setter
+    def temperature(self, value):
+        self._centre.temperature = value
+
+    @property
+    def minimum(self):
+        """The smallest temperature of either model, or `None`."""
+        return self._minimum
+
+    @minimum.setter
+    def minimum(self, value):
+        ceiling = getattr(self._centre, "temperature", None)
+        ceiling = ceiling if isinstance(ceiling, float) else float("inf")
+        if value is not None and not 0 < value < ceiling:
+            raise ValueError(
+                "`minimum` must lie between 0 and the temperature "
+                f"{ceiling}, or be None. Received: minimum={value!r}."
+            )
+        self._minimum = value
+
+    def call(self, student_logits, teacher_logits):
+        """The temperatures of these logits."""
+        centre = self._centre(student_logits, teacher_logits)
+        tau = 0.5 * (centre.student + centre.teacher)
+        # The share of 2τ that the teacher gets; the student has the rest.
+        if self.rule == "exact":
+            lowest = self._lowest(ops.stop_gradient(tau))
+            teacher, student = equal_sharpness(
+                ops.stop_gradient(student_logits),
+                ops.stop_gradient(teacher_logits),
+                ops.stop_gradient(tau),
+                lowest,
+            )
+            # τ itself may be learned, and may carry a gradient.
+            scale = tau / ops.stop_gradient(tau)
+            teacher, student = teacher * scale, student * scale
+        else:
+            x, y = self._sizes(student_logits, teacher_logits)
+            teacher, student = self._split(x, y, tau)
+        if self.stop_gradient is True:
+            teacher, student = ops.stop_gradient(teacher), ops.stop_gradient(student)
+        weight = teacher[..., 0] * student[..., 0]
+        if self.stop_gradient == "weight":
+            weight = ops.stop_gradient(weight)
+        return Temperatures(student, teacher, weight)
+
+    def _sizes(self, student_logits, teacher_logits):
+        """What the temperatures are in proportion to: teacher's and student's."""
+        where = ops.logical_and(
+            statistics.possible(student_logits), statistics.possible(teacher_logits)
+        )
+
+        def centred_maximum(logits):
+            z = statistics.centered(logits, where=where)
+            return ops.max(z, axis=-1, keepdims=True)
+
+        if self.rule == "std":
+            return (
+                statistics.spread(teacher_logits, where=where),
+                statistics.spread(student_logits, where=where),
+            )
+        if self.rule == "centered":
+            return centred_maximum(teacher_logits), centred_maximum(student_logits)
+        x = ops.max(teacher_logits, axis=-1, keepdims=True)
+        y = ops.max(student_logits, axis=-1, keepdims=True)
+        published = ops.logical_and(x > 0, y > 0)
+        return (
+            ops.where(published, x, centred_maximum(teacher_logits)),
+            ops.where(published, y, centred_maximum(student_logits)),
+        )
+
+    def _split(self, x, y, tau):
+        """2τ in the proportion x : y, each part at least the minimum."""
+        total = x + y
+        # Both models constant: nothing to equalise.
+        defined = total > 0
+        share = ops.where(defined, x / ops.where(defined, total, 1.0), 0.5)
+        teacher = 2.0 * tau * share
+        lowest = self._lowest(tau)
+        teacher = ops.minimum(ops.maximum(teacher, lowest), 2.0 * tau - lowest)
+        return teacher, 2.0 * tau - teacher
+
+    def _lowest(self, tau):
+        lowest = SMALLEST * tau
+        if self.minimum is None:
+            return lowest
+        # A learned or scheduled τ may come below a minimum that was right once.
+        return ops.maximum(lowest, ops.minimum(self.minimum, tau))
+
+    def floor(self):
+        """A mean student temperature that tells of a collapsed student.
+
+        Returns:
+            1.5 times the `minimum`, or 2 % of τ where that is more.
+        """
+        tau = getattr(self._centre, "temperature", None)
+        tau = tau if isinstance(tau, float) else 0.0
+        return max(1.5 * (self.minimum or 0.0), 0.02 * tau)
+
+    def begin_epoch(self, epoch, epochs):
+        """Passes the call on to the rule that gives τ."""
+        super().begin_epoch(epoch, epochs)
+        self._centre.begin_epoch(epoch, epochs)
+
+    def get_config(self):
+        """The arguments that make this rule again."""
+        return {
+            **super().get_config(),
+            "temperature": keras.saving.serialize_keras_object(self._centre),
+            "rule": self.rule,
+            "stop_gradient": self.stop_gradient,
+            "minimum": self.minimum,
+        }

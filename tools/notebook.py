@@ -1,0 +1,116 @@
+"""Makes the Colab notebooks from the examples, which are in jupytext's percent format.
+
+python tools/notebook.py              write examples/quickstart.ipynb
+python tools/notebook.py --check      fail if it is not what would be written
+python tools/notebook.py --execute    run it, quickly, in a folder of its own
+"""
+
+import argparse
+import ast
+import os
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+ROOT = Path(__file__).resolve().parents[1]
+COLAB = "https://colab.research.google.com"
+INSTALL = '%pip install -q "keras-dtkd[examples]"'
+BACKEND = """\
+import os
+
+# Or "jax", or "torch". It counts only before Keras is imported.
+os.environ["KERAS_BACKEND"] = "tensorflow"\
+"""
+
+
+def notebook(source):
+    """The notebook of one example. The same source gives the same bytes."""
+    lesson = jupytext.read(source, fmt="py:percent").cells
+    title, text = take_docstring(lesson)
+    cells = [
+        new_markdown_cell(f"# {title}\n\n{badge(source)}\n\n{text}".strip()),
+        new_code_cell(INSTALL),
+        new_code_cell(BACKEND),
+        *[cell for cell in lesson if cell.source.strip()],
+    ]
+    for number, cell in enumerate(cells):
+        # nbformat draws ids at random.
+        cell.id = f"cell-{number:02d}"
+    result = nbformat.v4.new_notebook(cells=cells)
+    result.nbformat_minor = 5
+    result.metadata = {
+        "kernelspec": {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        },
+        "language_info": {"name": "python"},
+    }
+    return result
+
+
+def take_docstring(cells):
+    """Cuts the module's docstring out of the first cell: it is the heading here."""
+    first = cells[0]
+    tree = ast.parse(first.source if first.cell_type == "code" else "")
+    docstring = ast.get_docstring(tree)
+    if not docstring:
+        sys.exit(
+            "The example must begin with a docstring: its first line is the title."
+        )
+    lines = first.source.splitlines()
+    first.source = "\n".join(lines[tree.body[0].end_lineno :]).strip()
+    title, _, text = docstring.partition("\n")
+    return title.rstrip("."), text.strip()
+
+
+def badge(source):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    slug = project["project"]["urls"]["Repository"].removeprefix("https://")
+    slug = slug.replace("github.com", "github", 1)
+    link = f"{COLAB}/{slug}/blob/main/examples/{source.stem}.ipynb"
+    return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({link})"
+
+
+def execute(book):
+    """Runs all but the install cell: what is tested is the tree, not a release."""
+    from nbclient import NotebookClient
+
+    os.environ.setdefault("KERAS_DTKD_QUICK", "1")
+    book.cells = [cell for cell in book.cells if cell.source != INSTALL]
+    with tempfile.TemporaryDirectory() as folder:
+        resources = {"metadata": {"path": folder}}
+        NotebookClient(book, timeout=1200, resources=resources).execute()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Notebooks from examples.")
+    parser.add_argument("sources", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true", help="fail if out of date")
+    parser.add_argument("--execute", action="store_true", help="run, write nothing")
+    options = parser.parse_args()
+
+    for source in options.sources or [ROOT / "examples" / "quickstart.py"]:
+        book = notebook(source)
+        written = nbformat.writes(book) + "\n"
+        target = source.with_suffix(".ipynb")
+        if options.check:
+            current = target.read_text(encoding="utf-8") if target.exists() else None
+            if current != written:
+                sys.exit(f"{target.name} is out of date. Run `make notebook`.")
+            print(f"{target.name} is up to date.")
+        if options.execute:
+            execute(book)
+            print(f"{target.name} runs.")
+        if not (options.check or options.execute):
+            target.write_text(written, encoding="utf-8", newline="\n")
+            print(f"Wrote {target.name}.")
+
+
+if __name__ == "__main__":
+    main()
