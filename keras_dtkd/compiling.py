@@ -5,7 +5,7 @@ import keras
 from keras_dtkd import checks, data, heads, logits, processes
 
 
-def prepare(distiller, x, y, kwargs, training=True):
+def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
     """Checks models and data, and compiles what was not compiled.
 
     Args:
@@ -13,13 +13,14 @@ def prepare(distiller, x, y, kwargs, training=True):
         x: As `fit` got it.
         y: As `fit` got it.
         kwargs: Other arguments of `fit`: `validation_data` tells of labels.
+        batch_size: As `fit` got it.
         training: Whether a step will train.
 
     Returns:
         `x`, to be used from here on: the first batch of an iterator that was looked
         at is put back.
     """
-    sample, x = data.peek(x, y)
+    sample, x = data.peek(x, y, batch_size)
     labels = sample.y
     if labels is None and kwargs.get("validation_data") is not None:
         labels = data.peek_labels(kwargs["validation_data"])

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-# So many samples show a teacher's accuracy, at the cost of a step or two.
-SAMPLES = 256
+# So many samples of arrays show a teacher's accuracy, at the cost of a step or two.
+SAMPLES = 64
 
 
 class Sample(NamedTuple):
@@ -16,18 +16,21 @@ class Sample(NamedTuple):
     Attributes:
         x: Inputs, NumPy, nested as the data has them.
         y: Labels, or `None`.
+        batch: How many of them a model is given at once.
     """
 
     x: Any
     y: Any
+    batch: int
 
 
-def peek(x, y=None):
+def peek(x, y=None, batch_size=None):
     """Some samples, and the data to go on with.
 
     Args:
         x: As `fit` takes it: arrays, or anything that gives batches.
         y: Labels of arrays.
+        batch_size: As `fit` takes it.
 
     Returns:
         `(Sample, x)`. Of arrays, samples spread over all of them. Of other data its
@@ -35,8 +38,11 @@ def peek(x, y=None):
     """
     if is_arrays(x):
         length = len(keras.tree.flatten(x)[0])
-        rows = np.unique(np.linspace(0, length - 1, min(length, SAMPLES)).astype(int))
-        return Sample(take(x, rows), None if y is None else take(y, rows)), x
+        batch = min(batch_size or 32, length, SAMPLES)
+        # Whole batches: each new shape would be compiled again.
+        count = min(length, SAMPLES) // batch * batch
+        rows = np.linspace(0, length - 1, count).astype(int)
+        return Sample(take(x, rows), None if y is None else take(y, rows), batch), x
     if isinstance(x, keras.utils.PyDataset):
         batch = x[0]
     elif hasattr(x, "__next__"):
@@ -46,7 +52,8 @@ def peek(x, y=None):
         batch = next(iter(x))
     batch_x, batch_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     batch_y = None if batch_y is None else keras.tree.map_structure(to_numpy, batch_y)
-    return Sample(keras.tree.map_structure(to_numpy, batch_x), batch_y), x
+    batch_x = keras.tree.map_structure(to_numpy, batch_x)
+    return Sample(batch_x, batch_y, len(keras.tree.flatten(batch_x)[0])), x
 
 
 def peek_labels(validation_data):

@@ -183,7 +183,6 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
     def _hear(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y, values = y if isinstance(y, Told) else (y, None)
-        self.held.train_labels = self.held.train_labels and y is not None
         teacher = self.held.teacher
         names = self._layers_named("teacher")
         if names:
@@ -214,6 +213,7 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         total = self._distillation_loss(
             x, heard, y_pred, sample_weight, training, batch
         )
+        self.held.student_features = {}
         # Read before they are hidden: under JAX they are this trace's.
         extra = self.losses
         if y is not None and self.loss is not None:

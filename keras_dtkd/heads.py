@@ -78,9 +78,14 @@ class Outputs:
 
     def look(self):
         """Runs the model on the sample, once."""
-        outputs = backend.first_words(self.teacher, self.sample.x)
-        output = keras.ops.cast(self._pick(outputs), "float32")
-        self.values = to_numpy(keras.ops.convert_to_numpy(output))
+        speak, parts = backend.speaker(self.teacher), []
+        count = len(keras.tree.flatten(self.sample.x)[0])
+        for start in range(0, count, self.sample.batch):
+            rows = slice(start, start + self.sample.batch)
+            outputs = speak(keras.tree.map_structure(lambda a: a[rows], self.sample.x))  # noqa: B023
+            output = keras.ops.cast(self._pick(outputs), "float32")
+            parts.append(to_numpy(keras.ops.convert_to_numpy(output)))
+        self.values = np.concatenate(parts)
         return outputs
 
     def _likely(self):
@@ -175,7 +180,7 @@ def find(distiller, sample, with_teacher=True):
             f"{student.shape[-1]} (last axes of their outputs). Give both the same "
             "classes, or choose an output with `output=`."
         )
-    if student.shape != teacher.shape:
+    if student.shape[1:] != teacher.shape[1:]:
         raise ValueError(
             "`Distiller`: teacher and student give outputs of different shapes, "
             f"{teacher.shape} and {student.shape}. Distillation compares them position "

@@ -50,7 +50,7 @@ class Runs:
         """
         checks.has_teacher(self)
         self.held.cached_fingerprint = None
-        x = compiling.prepare(self, x, y, kwargs)
+        x = compiling.prepare(self, x, y, kwargs, batch_size)
         callbacks, verbose = compiling.attended(callbacks, verbose, Attendant())
         self.held.evaluating = False
         with backend.session(self):

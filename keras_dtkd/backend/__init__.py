@@ -34,16 +34,23 @@ def hear(teacher, x, values=None):
     Returns:
         The teacher's outputs.
     """
-    mapping = zip(teacher.variables, values) if values is not None else ()
+    mapping = zip(teacher.variables, values, strict=True) if values is not None else ()
     # The scope keeps what the teacher might assign (a counter, statistics) from
     # its variables, on every backend.
     with _current().no_gradient(), keras.StatelessScope(list(mapping)):
         return teacher.outputs(x)
 
 
-def first_words(teacher, x):
-    """`hear`, outside of any step, compiled where eager execution is slow."""
-    return _current().first_words(teacher, x)
+def speaker(teacher):
+    """`hear` outside of any step, compiled where eager execution is slow.
+
+    Args:
+        teacher: A `keras_dtkd.teachers.Teacher`.
+
+    Returns:
+        A function of a batch of inputs.
+    """
+    return _current().speaker(teacher)
 
 
 def tell(model, function, teacher=True):

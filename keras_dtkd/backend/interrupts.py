@@ -30,6 +30,7 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._on_signal)
         try:
             yield
+            self.batch_over()
         finally:
             signal.signal(signal.SIGINT, previous)
             self._previous, self._critical, self._waiting = None, False, False

@@ -28,12 +28,13 @@ def building_scope(model):
     return contextlib.nullcontext()
 
 
-def first_words(teacher, x):
-    """See `keras_dtkd.backend.first_words`."""
+def speaker(teacher):
+    """See `keras_dtkd.backend.speaker`."""
     import jax
 
     values = place([v.value for v in teacher.variables])
-    return jax.jit(lambda values, x: backend.hear(teacher, x, values))(values, x)
+    compiled = jax.jit(lambda values, x: backend.hear(teacher, x, values))
+    return lambda x: compiled(values, x)
 
 
 def place(values):
@@ -77,6 +78,8 @@ def tell(model, function, teacher):
     def step(state, iterator):
         data = held.interrupts.watch(iterator)
         try:
+            # The state is Keras's still: an interrupt that waited may come.
+            held.interrupts.batch_over()
             return function(state, map(told, data) if teacher else data)
         except StopIteration:
             held.interrupts.batch_over(failed=True)

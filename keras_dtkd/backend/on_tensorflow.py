@@ -27,9 +27,9 @@ def building_scope(model):
     return model.distribute_strategy.scope()
 
 
-def first_words(teacher, x):
-    """See `keras_dtkd.backend.first_words`."""
-    return backend.hear(teacher, x)
+def speaker(teacher):
+    """See `keras_dtkd.backend.speaker`."""
+    return lambda x: backend.hear(teacher, x)
 
 
 def tell(model, function, teacher):
