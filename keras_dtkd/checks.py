@@ -56,8 +56,8 @@ def same_fingerprint(found, expected):
     if found != expected:
         raise ValueError(
             "`Distiller`: this state was saved with another teacher (fingerprint "
-            f"{expected[:8]}…, this one's is {found[:8]}…). Give the same teacher to go "
-            "on; to train from another, make a new Distiller with this student."
+            f"{expected[:8]}…, this one's is {found[:8]}…). Give the same teacher to "
+            "go on; to train from another, make a new Distiller with this student."
         )
 
 
@@ -129,9 +129,9 @@ def labels(distiller, sample, y):
     values = values if ignored is None else values[values != ignored]
     if values.size and (values.min() < 0 or values.max() >= shape[-1]):
         raise ValueError(
-            f"`Distiller`: labels from {values.min()} to {values.max()}, but the models "
-            f"have the classes 0 to {shape[-1] - 1}. Renumber the labels, or give the "
-            "models more classes."
+            f"`Distiller`: labels from {values.min()} to {values.max()}, but the "
+            f"models have the classes 0 to {shape[-1] - 1}. Renumber the labels, or "
+            "give the models more classes."
         )
 
 
@@ -157,7 +157,7 @@ def better_than_chance(values, y):
     if right.sum() <= chance + noise and not right.all():
         warnings.warn(
             f"`Distiller`: on {right.size} samples the teacher is right in "
-            f"{right.mean():.1%}, no better than chance ({1 / classes:.1%}). Does it know "
-            "these classes, in this order? Are the inputs scaled as it expects?",
+            f"{right.mean():.1%}, no better than chance ({1 / classes:.1%}). Does it "
+            "know these classes, in this order? Are the inputs scaled as it expects?",
             stacklevel=4,
         )

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_dtkd import checks, data, heads, logits, processes
+from keras_dtkd import backend, checks, data, heads, logits, processes
 
 
 def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
@@ -35,7 +35,8 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
         checks.has_teacher(distiller)
         checks.finite_weights(held.teacher)
     _look(distiller, sample, hears)
-    compile_if_needed(distiller, labels)
+    with backend.building_scope(distiller):
+        compile_if_needed(distiller, labels)
     checks.labels(distiller, sample, y)
     return x
 

@@ -84,7 +84,7 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
             key: keras.metrics.Mean(name=key) for key in self._tracker_names()
         }
         if teacher is not None:
-            self.teacher = teacher
+            self._set_teacher(teacher)
         self.built = student.built
 
     # What is held.
@@ -155,20 +155,21 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        """The student's outputs. `training` reaches it by Keras's own context."""
+        """The student's outputs."""
+        # JAX's step calls this method itself, outside of any context that would
+        # tell the student whether it trains.
         names = self._layers_named("student")
         if not names:
-            return self.student(inputs)
+            return self.student(inputs, training=training)
         with features.recorded(self.student, names) as recorded:
-            outputs = self.student(inputs)
+            outputs = self.student(inputs, training=training)
         self.held.student_features = recorded
         return outputs
 
     def train_step(self, *args):
         """Keras's own step, on a batch that the teacher has heard."""
         *state, data = args
-        with flag(self.held, "in_step"):
-            return super().train_step(*state, self._hear(data))
+        return super().train_step(*state, self._hear(data))
 
     def test_step(self, *args):
         """Keras's own step; the teacher is silent unless `evaluate_teacher`."""
@@ -177,8 +178,7 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         self.held.test_labels = (y.y if isinstance(y, Told) else y) is not None
         if self.evaluate_teacher:
             x, y, sample_weight = self._hear(data)
-        with flag(self.held, "in_step"):
-            return super().test_step(*state, (x, y, sample_weight))
+        return super().test_step(*state, (x, y, sample_weight))
 
     def _hear(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -223,7 +223,7 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
             total = total + self.knob("task_weight") * ops.cast(task, "float32")
         for loss in extra:
             total = total + ops.sum(ops.cast(loss, "float32")) / backend.replicas()
-        return total
+        return backend.counted(self, total, batch) if training else total
 
     def _distillation_loss(self, x, heard, y_pred, sample_weight, training, batch):
         step, student_output = self._step(x, heard, y_pred, sample_weight, training)

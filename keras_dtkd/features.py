@@ -1,6 +1,7 @@
 """Outputs of inner layers, recorded during the one forward pass."""
 
 import contextlib
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -17,7 +18,7 @@ def recorded(model, names):
     Yields:
         A dict that fills with the outputs, by name.
     """
-    features = {}
+    features: dict[str, Any] = {}
     layers = {name: find(model, name) for name in names}
     for name, layer in layers.items():
         layer.call = _recording(layer.call, features, name)

@@ -1,5 +1,7 @@
 """What kind of outputs two models give, found out before the first step."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -36,7 +38,7 @@ class Outputs:
         self.teacher, self.sample = teacher, sample
         self.model = getattr(teacher, "model", None)
         self.names = getattr(self.model, "output_names", None)
-        self.values = None
+        self.values: Any = None
         self._specify()
         if look:
             self.look()
@@ -72,8 +74,8 @@ class Outputs:
                 f"distil with `output=`. There are: {known}."
             )
         raise ValueError(
-            f"`Distiller`: the {self.role} has no output {self.key!r}. `output=` may be: "
-            f"{known}."
+            f"`Distiller`: the {self.role} has no output {self.key!r}. `output=` may "
+            f"be: {known}."
         )
 
     def look(self):
@@ -176,9 +178,9 @@ def find(distiller, sample, with_teacher=True):
         )
     if student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
-            f"`Distiller`: the teacher gives {teacher.shape[-1]} classes and the student "
-            f"{student.shape[-1]} (last axes of their outputs). Give both the same "
-            "classes, or choose an output with `output=`."
+            f"`Distiller`: the teacher gives {teacher.shape[-1]} classes and the "
+            f"student {student.shape[-1]} (last axes of their outputs). Give both the "
+            "same classes, or choose an output with `output=`."
         )
     if student.shape[1:] != teacher.shape[1:]:
         raise ValueError(

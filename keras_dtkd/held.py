@@ -32,13 +32,14 @@ class Held:
         evaluating: Whether metrics are those of `evaluate`.
         train_labels: Whether the training data has labels.
         test_labels: Whether the evaluated data has.
-        in_step: Whether a step is being computed or traced.
-        share: Under `torch.distributed`, weight of this process's samples in the
-            step; `None` outside of `fit`.
+        in_step: Whether a step asks for its metrics.
+        ranks: Under `torch.distributed`, the exchange between processes while they
+            train; `None` otherwise.
+        begun: Whether they have begun alike.
     """
 
     def __init__(self):
-        self.teacher = None
+        self.teacher: Any = None
         self.fingerprint = None
         self.cached_fingerprint = None
         self.heads = None
@@ -54,7 +55,8 @@ class Held:
         self.train_labels = True
         self.test_labels = True
         self.in_step = False
-        self.share = None
+        self.ranks = None
+        self.begun = False
 
 
 class flag:  # noqa: N801 - used as a function

@@ -76,8 +76,8 @@ class Knob:
         return number
 
 
-class Knobs:
-    """Mixed into a Keras layer whose class has `Knob` attributes."""
+class Knobs(keras.layers.Layer):
+    """A Keras layer whose class has `Knob` attributes."""
 
     def knob(self, name):
         """The variable behind a knob, for use inside a compiled step."""

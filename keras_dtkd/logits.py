@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.functional.statistics import LOWEST
+
 LOGITS, SOFTMAX, SIGMOID, BINARY = "logits", "softmax", "sigmoid", "binary logits"
 # Smallest normal float32: the logarithm of what underflowed stays finite.
 TINY = 1.1754944e-38
 # Half a unit in the last place below 1: 1 itself has no logit.
 ALMOST_ONE = 1.0 - 2.0**-24
-# Below any logit a network computes; finite, since inf has no gradient.
-LOWEST = -1e9
 
 
 def pick(outputs, key, names=None):

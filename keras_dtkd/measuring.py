@@ -1,18 +1,21 @@
 """Metrics that somebody fed, and no others."""
 
+import keras
+
 from keras_dtkd import backend
-from keras_dtkd.held import Heard
+from keras_dtkd.held import Heard, flag
 
 
-class Measured:
+class Measured(keras.Model):
     """The part of the Distiller that answers for its metrics."""
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The student's metrics, where there are labels."""
         y = y.y if isinstance(y, Heard) else y
-        if y is None:
-            return self.get_metrics_result()
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        with flag(self.held, "in_step"):
+            if y is None:
+                return self.get_metrics_result()
+            return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def get_metrics_result(self):
         """The metrics that somebody fed: see the class's page for their names."""

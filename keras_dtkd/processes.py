@@ -1,8 +1,10 @@
-"""What differs between the ranks of one training run."""
+"""What differs between the processes of one training run."""
+
+import math
 
 import keras
 
-from keras_dtkd import backend
+from keras_dtkd import backend, data
 
 
 def of_this_rank(callbacks, verbose):
@@ -18,11 +20,14 @@ def of_this_rank(callbacks, verbose):
     """
     if backend.processes()[0] == 0:
         return list(callbacks), verbose
-    writers = (
+    writers = [
         keras.callbacks.ModelCheckpoint,
         keras.callbacks.CSVLogger,
         keras.callbacks.TensorBoard,
-    )
+    ]
+    # Under JAX Orbax itself divides the work among processes, and needs them all.
+    if backend.name() != "jax" and hasattr(keras.callbacks, "OrbaxCheckpoint"):
+        writers.append(keras.callbacks.OrbaxCheckpoint)
     kept = []
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
@@ -30,6 +35,55 @@ def of_this_rank(callbacks, verbose):
             callback = keras.callbacks.BackupAndRestore(
                 callback.backup_dir, save_freq=2**62, delete_checkpoint=False
             )
-        if not isinstance(callback, writers):
+        if not isinstance(callback, tuple(writers)):
             kept.append(callback)
     return kept, 0
+
+
+def even_batches(x, batch_size, kwargs):
+    """Every batch of `fit` can be split over the devices, the last one too.
+
+    Args:
+        x: As `fit` got it. Only arrays are looked at.
+        batch_size: As `fit` got it.
+        kwargs: Other arguments of `fit`.
+
+    Raises:
+        ValueError: Under JAX, a batch that its devices cannot share evenly.
+    """
+    even = backend.even()
+    if even is None:
+        return
+    multiple = max(1, even // backend.processes()[1])
+    split, validation = kwargs.get("validation_split"), kwargs.get("validation_data")
+    steps = kwargs.get("steps_per_epoch")
+    rows = _rows(x)
+    if rows and split and validation is None:
+        first = math.floor(rows * (1 - split))
+        _check_even(first, batch_size, steps, multiple)
+        rows, steps = rows - first, kwargs.get("validation_steps")
+    _check_even(rows, batch_size, steps, multiple)
+    if isinstance(validation, list | tuple):
+        batch_size = kwargs.get("validation_batch_size") or batch_size
+        steps = kwargs.get("validation_steps")
+        _check_even(_rows(validation[0]), batch_size, steps, multiple)
+
+
+def _rows(x):
+    return len(keras.tree.flatten(x)[0]) if data.is_arrays(x) else None
+
+
+def _check_even(rows, batch_size, steps, multiple):
+    if rows is None:
+        return
+    batch_size = batch_size or (math.ceil(rows / steps) if steps else 32)
+    sizes = [min(batch_size, rows)]
+    if steps is None or steps * batch_size > rows:
+        sizes.append(rows % batch_size)
+    for size in sizes:
+        if size % multiple:
+            raise ValueError(
+                f"`Distiller`: {rows} rows in batches of {batch_size} leave a batch of "
+                f"{size}, which JAX cannot split over {multiple} devices. Make "
+                f"`batch_size` and the number of rows multiples of {multiple}."
+            )

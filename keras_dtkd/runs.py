@@ -1,12 +1,21 @@
 """`fit`, `evaluate` and their like: Keras's own, with a look at the data first."""
 
-from keras_dtkd import backend, checks, compiling
+from typing import Any
+
+import keras
+
+from keras_dtkd import backend, checks, compiling, processes
 from keras_dtkd.callbacks.attendant import Attendant
 from keras_dtkd.held import flag
 
 
-class Runs:
+class Runs(keras.Model):
     """The part of the Distiller that starts runs."""
+
+    held: Any
+    train_function: Any
+    test_function: Any
+    predict_function: Any
 
     def make_train_function(self, force=False):
         """Keras's own, with the teacher's variables beside the data where needed."""
@@ -49,6 +58,7 @@ class Runs:
             ValueError: Whatever is wrong with models or data, before the first step.
         """
         checks.has_teacher(self)
+        processes.even_batches(x, batch_size, kwargs)
         self.held.cached_fingerprint = None
         x = compiling.prepare(self, x, y, kwargs, batch_size)
         callbacks, verbose = compiling.attended(callbacks, verbose, Attendant())
@@ -63,11 +73,14 @@ class Runs:
 
         With `evaluate_teacher=True`, those of `fit`.
         """
-        # `fit` calls this for validation data that it has prepared.
-        if x is not None and not kwargs.get("_use_cached_eval_dataset"):
-            x = compiling.prepare(self, x, y, {}, training=False)
-        with flag(self.held, "evaluating"), backend.session(self, training=False):
-            return super().evaluate(x, y, *args, **kwargs)
+        with flag(self.held, "evaluating"):
+            if kwargs.get("_use_cached_eval_dataset"):
+                # Called by `fit`, in its session, with validation data it prepared.
+                return super().evaluate(x, y, *args, **kwargs)
+            if x is not None:
+                x = compiling.prepare(self, x, y, {}, training=False)
+            with backend.session(self, training=False):
+                return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """The student's outputs, as `keras.Model.predict` gives them."""
@@ -83,6 +96,8 @@ class Runs:
         checks.has_teacher(self)
         compiling.prepare(self, x, y, {})
         with backend.session(self):
+            if not self.held.begun:
+                backend.begin(self)
             return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):

@@ -1,11 +1,12 @@
 """What a file of a Distiller holds: everything but the teacher."""
 
 import keras
+import numpy as np
 
-from keras_dtkd import checks, compiling
+from keras_dtkd import backend, checks, compiling
 
 
-class Saved:
+class Saved(keras.Model):
     """The part of the Distiller that is written and read."""
 
     def teacher_fingerprint(self):
@@ -16,14 +17,49 @@ class Saved:
             self.held.cached_fingerprint = self.held.teacher.fingerprint()
         return self.held.cached_fingerprint
 
+    def save(self, *args, **kwargs):
+        """As `keras.Model.save`; one process of several may do it alone."""
+        with backend.alone():
+            return super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        """As `keras.Model.save_weights`; one process of several may do it alone."""
+        with backend.alone():
+            return super().save_weights(*args, **kwargs)
+
     def save_own_variables(self, store):
-        """Its own numbers, and the fingerprint of the teacher."""
+        """Its own numbers, random states, and the fingerprint of the teacher."""
         super().save_own_variables(store)
+        for i, seed in enumerate(self._seeds()):
+            store[f"seed_{i}"] = keras.ops.convert_to_numpy(seed.value)
         checks.write_fingerprint(store, self.teacher_fingerprint())
+
+    def _seeds(self):
+        """Random states (of dropout): Keras has them, but in none of its files."""
+        weights = {id(weight) for weight in self.weights}
+        return [v for v in self.variables if id(v) not in weights]
+
+    def load_weights(self, *args, **kwargs):
+        """Reads a file; one that is refused leaves everything as it was."""
+        variables = list(self.variables)
+        if self.optimizer is not None:
+            variables += self.optimizer.variables
+        before = [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
+        try:
+            super().load_weights(*args, **kwargs)
+        except ValueError:
+            # Keras goes on to the student after the Distiller itself has refused.
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            raise
 
     def load_own_variables(self, store):
         """Reads them; refuses the state of a run with another teacher."""
         store, expected = checks.read_fingerprint(store)
+        seeds = [name for name in store.keys() if name.startswith("seed_")]
+        for i, variable in enumerate(self._seeds() if seeds else ()):
+            variable.assign(store[f"seed_{i}"])
+        store = {name: store[name] for name in store.keys() if name not in seeds}
         if expected is not None:
             if self.held.teacher is not None:
                 checks.same_fingerprint(self.teacher_fingerprint(), expected)

@@ -5,6 +5,7 @@ functions. Everything here works on the backend that Keras runs on.
 """
 
 import importlib
+import math
 
 import keras
 
@@ -86,13 +87,70 @@ def building_scope(model):
 
 
 def processes():
-    """This process's rank and the number of processes that train by themselves.
+    """This process's number, from 0, and how many processes train together.
 
-    `(0, 1)` but under torch with `torch.distributed` initialized.
+    Under torch those of `torch.distributed`, under JAX those of
+    `keras.distribution.initialize`, under TensorFlow `(0, 1)`.
     """
     return _current().processes()
+
+
+def begin(model, **numbers):
+    """All processes begin alike: with rank 0's state, and with the same numbers.
+
+    Args:
+        model: The Distiller.
+        **numbers: What must be the same everywhere. `None` where it is not known.
+
+    Raises:
+        ValueError: The processes disagree in a number.
+    """
+    _, count = processes()
+    if count == 1:
+        return
+    variables = [*model.variables, *model.optimizer.variables]
+    numbers["variables"] = sum(math.prod(variable.shape) for variable in variables)
+    known = [-1 if number is None else number for number in numbers.values()]
+    everywhere = zip(*_current().gather(known), strict=True)
+    for name, values in zip(numbers, everywhere, strict=True):
+        if -1 not in values and len(set(values)) > 1:
+            raise ValueError(
+                f"`Distiller`: the {count} processes disagree in "
+                f"{name.replace('_', ' ')}: {', '.join(map(str, values))}. Give all of "
+                "them the same models, arguments and checkpoints, and data cut by "
+                "`keras_dtkd.distribution.shard`."
+            )
+    _current().begin(variables)
+    model.held.begun = True
+
+
+def counted(model, loss, rows):
+    """A step's loss such that each sample of the global batch counts the same.
+
+    An uneven batch leaves some devices with fewer samples than others. A mean over
+    devices must count each for its samples.
+
+    Args:
+        model: The Distiller.
+        loss: This device's mean.
+        rows: How many samples it is the mean of.
+
+    Returns:
+        The same number. Its gradient is what counts.
+    """
+    return _current().counted(model, loss, rows)
+
+
+def alone():
+    """A context in which this process does what the others do not."""
+    return _current().alone()
 
 
 def metrics_of_all(model):
     """A context in which the model's metrics are those of all processes."""
     return _current().metrics_of_all(model)
+
+
+def even():
+    """The number of which every global batch must be a multiple. `None` for any."""
+    return _current().even()

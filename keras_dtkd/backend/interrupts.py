@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+from typing import Any
 
 
 class Interrupts:
@@ -16,7 +17,7 @@ class Interrupts:
     def __init__(self):
         self._critical = False
         self._waiting = False
-        self._previous = None
+        self._previous: Any = None
 
     @contextlib.contextmanager
     def deferred(self):

@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 
 from keras_dtkd import backend
 from keras_dtkd.backend.told import Told
@@ -14,8 +15,50 @@ def replicas():
 
 
 def processes():
-    """One: what several processes compute together is one program under JAX."""
-    return 0, 1
+    """Those of `keras.distribution.initialize`."""
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+@contextlib.contextmanager
+def alone():
+    """No distribution: a variable made under one is made by all processes together.
+
+    Saving makes some, to learn what an optimizer's attributes are.
+    """
+    distribution = keras.distribution.distribution()
+    if processes()[1] > 1:
+        keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+def even():
+    """As many as the data is split over."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
+def gather(numbers):
+    """A list of the same numbers from each process."""
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(np.array(numbers)).tolist()
+
+
+def begin(variables):
+    """Nothing: `keras.distribution.initialize` has given all processes one seed."""
+
+
+def counted(model, loss, rows):
+    """The loss as it is: it is the mean over the global batch already."""
+    return loss
 
 
 def no_gradient():
@@ -32,35 +75,47 @@ def speaker(teacher):
     """See `keras_dtkd.backend.speaker`."""
     import jax
 
-    values = place([v.value for v in teacher.variables])
+    values = place(teacher.variables)
     compiled = jax.jit(lambda values, x: backend.hear(teacher, x, values))
     return lambda x: compiled(values, x)
 
 
-def place(values):
-    """The values on the devices of the current distribution.
+def place(variables, replicated=False):
+    """The variables' values on the devices of the current distribution.
 
-    A teacher made before `keras.distribution.set_distribution` lives on one
-    device, and a compiled step accepts no mixture.
+    What was made before `keras.distribution.set_distribution` lives on one device,
+    and a compiled step accepts no mixture.
+
+    Args:
+        variables: Keras variables.
+        replicated: Whether each device gets them whole, whatever their layout.
+
+    Returns:
+        Their values, in order.
     """
     import jax
 
     distribution = keras.distribution.distribution()
+
+    def placed(variable):
+        value = variable.value
+        if not isinstance(value.sharding, jax.sharding.SingleDeviceSharding):
+            return value
+        layout = distribution.get_variable_layout(variable)
+        if replicated:
+            whole = [None] * len(value.shape)
+            layout = keras.distribution.TensorLayout(whole, distribution.device_mesh)
+        return keras.distribution.distribute_tensor(value, layout)
+
     if distribution is None:
-        return values
-    mesh = distribution.device_mesh.backend_mesh
-    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    single = jax.sharding.SingleDeviceSharding
-    return [
-        jax.device_put(v, whole) if isinstance(v.sharding, single) else v
-        for v in values
-    ]
+        return [variable.value for variable in variables]
+    return [placed(variable) for variable in variables]
 
 
 def tell(model, function, teacher):
     """See `keras_dtkd.backend.tell`."""
     held = model.held
-    placed = {"from": [], "to": []}
+    placed: dict[str, list] = {"from": [], "to": []}
 
     def teacher_values():
         values = [v.value for v in held.teacher.variables]
@@ -68,7 +123,7 @@ def tell(model, function, teacher):
             return values
         # Placing copies: once for each teacher, not once a step.
         if list(map(id, placed["from"])) != list(map(id, values)):
-            placed.update({"from": values, "to": place(values)})
+            placed.update({"from": values, "to": place(held.teacher.variables)})
         return placed["to"]
 
     def told(data):
@@ -121,14 +176,15 @@ def _join_distribution(model):
     """Moves what was made before the distribution was set onto its devices."""
     if keras.distribution.distribution() is None:
         return
-    variables = list(model.variables)
+    groups = [(model.variables, False), (model.metrics_variables, True)]
     if model.optimizer is not None:
-        variables += model.optimizer.variables
-    for variable, value in zip(
-        variables, place([v.value for v in variables]), strict=True
-    ):
-        if value is not variable.value:
-            variable.assign(value)
+        groups.append((model.optimizer.variables, True))
+    for variables, replicated in groups:
+        for variable, value in zip(
+            variables, place(variables, replicated), strict=True
+        ):
+            if value is not variable.value:
+                variable.assign(value)
 
 
 def metrics_of_all(model):

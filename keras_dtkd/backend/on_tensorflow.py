@@ -17,6 +17,28 @@ def processes():
     return 0, 1
 
 
+def alone():
+    """Nothing."""
+    return contextlib.nullcontext()
+
+
+def even():
+    """Any batch can be split."""
+
+
+def counted(model, loss, rows):
+    """See `keras_dtkd.backend.counted`."""
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    if replicas() == 1 or replica is None:
+        return loss
+    rows = tf.cast(rows, loss.dtype)
+    share = rows * replicas() / replica.all_reduce("sum", rows)
+    # Keras logs the number: it stays as it is.
+    return share * loss + tf.stop_gradient((1 - share) * loss)
+
+
 def no_gradient():
     """Nothing: the teacher speaks before the tape opens."""
     return contextlib.nullcontext()
@@ -40,14 +62,23 @@ def tell(model, function, teacher):
 @contextlib.contextmanager
 def session(model, training):
     """See `keras_dtkd.backend.session`."""
-    import tensorflow as tf
-
-    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    strategy = model.distribute_strategy
+    count = strategy.num_replicas_in_sync
+    # The default strategy has no such list.
+    if count > 1 and count > len(strategy.extended.worker_devices):
         raise ValueError(
-            "`Distiller`: Keras 3 cannot `fit` any model under "
-            "`MultiWorkerMirroredStrategy`. Use `MirroredStrategy` for the devices of "
-            "one machine, or the JAX or PyTorch backend for several machines."
+            "`Distiller`: Keras 3 cannot `fit` any model under a "
+            f"`{type(strategy).__name__}` with several workers. Use "
+            "`MirroredStrategy` for the devices of one machine, or the JAX or PyTorch "
+            "backend for several machines."
         )
+    for variable in model.trainable_variables if training else ():
+        if not strategy.extended.variable_created_in_scope(variable.value):
+            raise ValueError(
+                f"`Distiller`: {variable.path} was not created under the Distiller's "
+                f"strategy, a `{type(strategy).__name__}`. Create the student, the "
+                "losses and the Distiller inside the same `with strategy.scope():`."
+            )
     yield
 
 

@@ -13,7 +13,7 @@ def replicas():
 
 
 def processes():
-    """This process's rank, and how many there are."""
+    """Those of `torch.distributed`, once it is initialized."""
     import torch
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -39,64 +39,60 @@ def speaker(teacher):
 
 
 def tell(model, function, teacher):
-    """The function as it is, told how much of the global batch is its own."""
-    if processes()[1] == 1:
-        return function
-
-    def step(data):
-        model.held.share = _share(data[0] if isinstance(data, list | tuple) else data)
-        return function(data)
-
-    return step
+    """The function as it is: a step reads variables where they are."""
+    return function
 
 
-def _share(data):
-    """The factor that makes a mean over processes the mean over samples.
+def alone():
+    """Nothing."""
+    return contextlib.nullcontext()
 
-    `n · processes / N`, for n samples here and N everywhere: 1 but in an uneven
-    last batch.
-    """
-    import torch
 
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    here = len(keras.tree.flatten(x)[0])
-    device = keras.ops.convert_to_tensor(0.0).device
-    everywhere = torch.tensor(float(here), device=device)
-    torch.distributed.all_reduce(everywhere)
-    return here * processes()[1] / everywhere.item()
+def even():
+    """Any batch can be split."""
 
 
 @contextlib.contextmanager
 def session(model, training):
-    """Gradients averaged over all processes, all of which start from rank 0's state.
+    """While it trains, the model's gradients are those of all processes.
 
-    Keras has no distribution under torch. A hook on each parameter's finished
-    gradient leaves the training step as it is.
+    What is evaluated in between, by a callback, is this process's alone.
     """
-    import torch
-
-    rank, world = processes()
-    if world == 1 or not training or model.held.share is not None:
+    held = model.held
+    if processes()[1] == 1 or (training and held.ranks is not None):
         yield
         return
-
-    def average(parameter):
-        parameter.grad.mul_(model.held.share / world)
-        torch.distributed.all_reduce(parameter.grad)
-
-    for variable in (*model.variables, *model.optimizer.variables):
-        torch.distributed.broadcast(variable.value.data, 0)
-    model.held.share = 1.0
-    hooks = [
-        variable.value.register_post_accumulate_grad_hook(average)
-        for variable in model.trainable_variables
-    ]
+    before, held.ranks = held.ranks, Ranks(model) if training else None
     try:
-        yield
+        with held.ranks.averaging() if training else contextlib.nullcontext():
+            yield
     finally:
-        model.held.share = None
-        for hook in hooks:
-            hook.remove()
+        held.ranks = before
+
+
+def gather(numbers):
+    """A list of the same numbers from each process."""
+    import torch
+
+    here = torch.tensor(numbers, device=_device())
+    everywhere = [torch.empty_like(here) for _ in range(processes()[1])]
+    torch.distributed.all_gather(everywhere, here)
+    return [values.tolist() for values in everywhere]
+
+
+def begin(variables):
+    """Gives all processes the variables of rank 0."""
+    import torch
+
+    for variable in variables:
+        torch.distributed.broadcast(variable.value.data, 0)
+
+
+def counted(model, loss, rows):
+    """The loss as it is; the exchange of gradients is told the number."""
+    if model.held.ranks is not None:
+        model.held.ranks.rows = rows
+    return loss
 
 
 @contextlib.contextmanager
@@ -104,15 +100,107 @@ def metrics_of_all(model):
     """Metric states summed over all processes, for as long as a result is read."""
     import torch
 
-    if processes()[1] == 1 or model.held.share is None or model.held.in_step:
+    held = model.held
+    if held.ranks is None or held.in_step:
         yield
         return
-    values = [variable.value for variable in model.metrics_variables]
-    own = [value.data.clone() for value in values]
+    if not held.evaluating:
+        held.ranks.end_epoch()
+    values = [variable.value.data for variable in model.metrics_variables]
+    own = [value.clone() for value in values]
     for value in values:
-        torch.distributed.all_reduce(value.data)
+        torch.distributed.all_reduce(value)
     try:
         yield
     finally:
         for value, before in zip(values, own, strict=True):
-            value.data.copy_(before)
+            value.copy_(before)
+
+
+class Ranks:
+    """What the processes of one training run tell each other.
+
+    Keras has no distribution under torch. Here gradients are exchanged on their way
+    to the optimizer, all of them at once, so that the training step stays Keras's own.
+
+    Args:
+        model: The Distiller.
+
+    Attributes:
+        rows: How many samples this process has in the current step.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.rows = 0
+        self._ended = None
+
+    @contextlib.contextmanager
+    def averaging(self):
+        """While it is open, the optimizer gets the mean gradients of all processes."""
+        optimizer = self.model.optimizer
+        apply = optimizer.apply
+
+        def apply_mean(gradients, variables):
+            return apply(self._mean(gradients, variables), variables)
+
+        optimizer.apply = apply_mean
+        try:
+            yield
+        finally:
+            del optimizer.apply
+
+    def end_epoch(self):
+        """Meets all other processes at the end of an epoch.
+
+        Raises:
+            RuntimeError: Some of them are still in a step.
+        """
+        variables = self.model.trainable_variables
+        self._exchange([None] * len(variables), variables, 0, ended=1)
+        self._nobody_waits(processes()[1])
+
+    def _mean(self, gradients, variables):
+        *sums, rows, _ = self._exchange(gradients, variables, self.rows, ended=0)
+        return [
+            None if own is None else own.copy_((total / rows).view_as(own))
+            for own, total in zip(gradients, sums, strict=True)
+        ]
+
+    def _exchange(self, gradients, variables, rows, ended):
+        """Sums over all processes: gradients times rows, rows, who ended the epoch."""
+        import torch
+
+        self._nobody_waits(0)
+        sizes = [variable.value.numel() for variable in variables]
+        double = any(variable.value.dtype == torch.float64 for variable in variables)
+        bucket = torch.zeros(
+            sum(sizes) + 2,
+            # Wide enough for a scaled loss's gradients times rows.
+            dtype=torch.float64 if double else torch.float32,
+            device=_device(),
+        )
+        parts = bucket.split([*sizes, 1, 1])
+        for part, gradient in zip(parts[:-2], gradients, strict=True):
+            if gradient is not None:
+                part.copy_(gradient.reshape(-1)).mul_(rows)
+        parts[-2].fill_(rows)
+        parts[-1].fill_(ended)
+        torch.distributed.all_reduce(bucket)
+        self._ended = parts[-1]
+        return parts
+
+    def _nobody_waits(self, expected):
+        # Read when the next exchange is due, so that a step waits for no device.
+        ended, self._ended = self._ended, None
+        if ended is not None and int(ended) != expected:
+            raise RuntimeError(
+                f"`Distiller`: {int(ended)} of {processes()[1]} processes have ended "
+                "the epoch while others are still training. All must take equally "
+                "many steps: cut arrays by `keras_dtkd.distribution.shard`, or pass "
+                "`steps_per_epoch`. A callback may stop an epoch only in all of them."
+            )
+
+
+def _device():
+    return keras.ops.convert_to_tensor(0.0).device

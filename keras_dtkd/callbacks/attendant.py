@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from keras_dtkd import backend
 from keras_dtkd.temperatures.dynamic import Dynamic
 
 
@@ -12,11 +13,17 @@ class Attendant(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self._before = {}
+        self._means = {}
         self._warned = False
+        self._begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets whatever changes with time, outside of any compiled step."""
+        if not self._begun:
+            # Not when the `fit` begins: other callbacks restore a state there.
+            self._begun = True
+            numbers = {"first_epoch": epoch, "last_epoch": self.params["epochs"]}
+            backend.begin(self.model, steps_per_epoch=self.params["steps"], **numbers)
         self.model.refresh_knobs()
         for loss in self.model.distillation_losses.values():
             loss.begin_epoch(epoch + 1, self.params["epochs"])
@@ -42,10 +49,9 @@ class Attendant(keras.callbacks.Callback):
                     or rule.rule == "exact"
                 ):
                     continue
-                before = self._before.get(name)
-                self._before[name] = float(mean)
-                fallen = before is not None and float(mean) <= min(before, rule.floor())
-                if fallen and not self._warned:
+                means = self._means.setdefault(name, [])
+                means.append(float(mean))
+                if not self._warned and _fallen(means, rule.floor()):
                     self._warned = True
                     self._warn(name, rule, float(mean))
 
@@ -59,3 +65,11 @@ class Attendant(keras.callbacks.Callback):
             "lower learning rate.",
             stacklevel=2,
         )
+
+
+def _fallen(means, floor):
+    """At the bound, and for two epochs in a row further down.
+
+    Low alone is no alarm: every student starts low, and most rise.
+    """
+    return len(means) > 2 and means[-1] <= min(floor, means[-2], means[-3])

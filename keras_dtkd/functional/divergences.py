@@ -69,7 +69,11 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     Reference:
         Lin, "Divergence measures based on the Shannon entropy", 1991.
     """
-    mixture = ops.logaddexp(teacher_log_probs, student_log_probs) - math.log(2.0)
+    # As in `kl`: where both are impossible, the mixture's -inf - (-inf) is undefined.
+    possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
+    log_p = ops.where(possible, teacher_log_probs, 0.0)
+    log_q = ops.where(possible, student_log_probs, 0.0)
+    mixture = ops.logaddexp(log_p, log_q) - math.log(2.0)
     return 0.5 * (
         kl(teacher_log_probs, mixture, axis) + kl(student_log_probs, mixture, axis)
     )

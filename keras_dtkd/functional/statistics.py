@@ -5,6 +5,8 @@ from keras import ops
 # Classes at or below this logit are masked out (padding of a vocabulary): no
 # network computes it, and it would drown every mean.
 MASKED_LOGIT = -1e8
+# What -inf becomes, which has no gradient. Below any logit a network computes.
+LOWEST = -1e9
 
 
 def possible(logits):
@@ -17,6 +19,24 @@ def possible(logits):
         Booleans of the same shape.
     """
     return logits > MASKED_LOGIT
+
+
+def soften(logits, temperature=1.0, axis=-1):
+    """Log-probabilities of the softened distribution, `log softmax(z / T)`.
+
+    Args:
+        logits: `(..., classes)`; `-inf` counts as `-1e9`.
+        temperature: Scalar, or `(..., 1)`. Positive.
+        axis: The axis of the classes.
+
+    Returns:
+        `log p`, of the same shape.
+    """
+    logits = ops.maximum(logits, LOWEST)
+    # The common shift goes before the division: it would cost the temperature's
+    # gradient, in which it cancels, its digits.
+    top = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
+    return ops.log_softmax((logits - top) / temperature, axis=axis)
 
 
 def centered(logits, axis=-1, where=None):

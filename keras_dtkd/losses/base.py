@@ -21,7 +21,7 @@ class _WeightedMean(keras.losses.Loss):
         return y_true
 
 
-class DistillationLoss(Knobs, keras.layers.Layer):
+class DistillationLoss(Knobs):
     """Base of all distillation losses.
 
     A loss on logits overrides `call(student_logits, teacher_logits, labels=None)` and
@@ -80,7 +80,9 @@ class DistillationLoss(Knobs, keras.layers.Layer):
 
     @warmup_epochs.setter
     def warmup_epochs(self, value):
-        if value != "auto" and not (isinstance(value, numbers.Real) and value >= 0):
+        if value != "auto" and not (
+            isinstance(value, numbers.Real) and float(value) >= 0
+        ):
             raise ValueError(
                 f"`{type(self).__name__}`: `warmup_epochs` must be 'auto' or a number "
                 f"of at least 0. Received: warmup_epochs={value!r}."
@@ -158,8 +160,10 @@ class DistillationLoss(Knobs, keras.layers.Layer):
         Raises:
             ValueError: More than one output, or different classes.
         """
-        shapes = [getattr(o, "shape", None) for o in (teacher_outputs, student_outputs)]
-        if None in shapes or shapes[0][-1] != shapes[1][-1]:
+        shapes: list = [
+            getattr(o, "shape", ()) for o in (teacher_outputs, student_outputs)
+        ]
+        if not all(shapes) or shapes[0][-1] != shapes[1][-1]:
             raise ValueError(
                 f"`{type(self).__name__}` in `keras.distillation.Distiller` needs one "
                 "output of logits from each model, with the same classes. Received "
@@ -189,9 +193,15 @@ def reduce(values, outputs=None, sample_weight=None):
     if outputs is None or len(outputs.shape) - 1 != rank:
         outputs = values
     if sample_weight is not None:
-        sample_weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
+        # A copy: under torch, Keras multiplies a mask into the weights in place, and
+        # the task loss needs them as they were.
+        sample_weight = ops.copy(ops.cast(sample_weight, values.dtype))
         for _ in range(rank - len(sample_weight.shape)):
             sample_weight = ops.expand_dims(sample_weight, -1)
+        if rank == len(sample_weight.shape):
+            # Keras multiplies the mask into the weights in place under torch: that
+            # needs their full shape, and would change those of the caller.
+            sample_weight = sample_weight * ops.ones_like(values)
     return _MEAN(values, outputs, sample_weight)
 
 

@@ -28,8 +28,11 @@ def collect(losses):
         named = {}
         for loss in losses if isinstance(losses, list | tuple) else [losses]:
             loss = _loss(loss)
-            same = sum(n == loss.name or n.startswith(f"{loss.name}_") for n in named)
-            named[f"{loss.name}_{same + 1}" if same else loss.name] = loss
+            name, number = loss.name, 1
+            while name in named:
+                number += 1
+                name = f"{loss.name}_{number}"
+            named[name] = loss
     if not named:
         raise ValueError("`Distiller`: `distillation_losses` is empty. Give one loss.")
     wrong = TAKEN & set(named)

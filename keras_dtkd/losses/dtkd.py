@@ -1,9 +1,9 @@
 """Dynamic Temperature Knowledge Distillation."""
 
 import keras
-from keras import ops
 
 from keras_dtkd.functional.divergences import kl
+from keras_dtkd.functional.statistics import soften
 from keras_dtkd.knobs import Knob
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.dtkd_pairs import constants
@@ -138,8 +138,8 @@ class DTKD(DistillationLoss):
 
         def softened_kl(t):
             return t.weight * kl(
-                ops.log_softmax(teacher_logits / t.teacher),
-                ops.log_softmax(student_logits / t.student),
+                soften(teacher_logits, t.teacher),
+                soften(student_logits, t.student),
             )
 
         dynamic = self._dynamic(student_logits, teacher_logits)

@@ -1,9 +1,9 @@
 """Knowledge distillation as Hinton, Vinyals and Dean have it."""
 
 import keras
-from keras import ops
 
 from keras_dtkd.functional import divergences
+from keras_dtkd.functional.statistics import soften
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.temperatures import base as temperatures
 
@@ -64,8 +64,8 @@ class KD(DistillationLoss):
         """One value a sample."""
         t = self._rule(student_logits, teacher_logits)
         return t.weight * self._divergence(
-            ops.log_softmax(teacher_logits / t.teacher),
-            ops.log_softmax(student_logits / t.student),
+            soften(teacher_logits, t.teacher),
+            soften(student_logits, t.student),
         )
 
     def get_config(self):

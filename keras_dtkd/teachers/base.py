@@ -76,7 +76,5 @@ def fingerprint(model):
     for weight in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
         digest.update(f"{value.shape}{value.dtype.name}".encode())
-        digest.update(
-            value.view(np.uint8) if value.size and value.ndim else value.tobytes()
-        )
+        digest.update(value.tobytes())
     return digest.hexdigest()

@@ -28,7 +28,7 @@ class _Record:
     latest = None
 
 
-class Temperature(Knobs, keras.layers.Layer):
+class Temperature(Knobs):
     """Base of all temperature rules.
 
     A subclass overrides `call(student_logits, teacher_logits)`, both of shape

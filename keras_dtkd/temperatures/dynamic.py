@@ -194,11 +194,15 @@ class Dynamic(Temperature):
         total = x + y
         # Both models constant: nothing to equalise.
         defined = total > 0
-        share = ops.where(defined, x / ops.where(defined, total, 1.0), 0.5)
-        teacher = 2.0 * tau * share
+        total = ops.where(defined, total, 1.0)
         lowest = self._lowest(tau)
-        teacher = ops.minimum(ops.maximum(teacher, lowest), 2.0 * tau - lowest)
-        return teacher, 2.0 * tau - teacher
+
+        # Each by itself: `2τ - T_t` would cost a small T_s its digits.
+        def part(size):
+            temperature = 2.0 * tau * ops.where(defined, size / total, 0.5)
+            return ops.minimum(ops.maximum(temperature, lowest), 2.0 * tau - lowest)
+
+        return part(x), part(y)
 
     def _lowest(self, tau):
         lowest = SMALLEST * tau

@@ -74,7 +74,8 @@ def _split(ell, tau):
 def _moments(z, maximum, mass, temperature):
     """Λ(z / T), and the mean of z under its softmax."""
     e = ops.exp(z / temperature) * mass
-    total = ops.sum(e, axis=-1, keepdims=True)
+    # No class at all may be left, where both models mask different ones.
+    total = ops.maximum(ops.sum(e, axis=-1, keepdims=True), 1e-30)
     mean = maximum + ops.sum(e * z, axis=-1, keepdims=True) / total
     return ops.log(total) + maximum / temperature, mean
 

@@ -1,0 +1,60 @@
+"""Where and with what something was measured."""
+
+import importlib
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+
+BACKEND = keras.backend.backend()
+
+
+def circumstances():
+    """Where and with what this was measured."""
+    packages = ("keras", "numpy", BACKEND, "keras_dtkd")
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return {
+        "backend": BACKEND,
+        "versions": {p: importlib.import_module(p).__version__ for p in packages},
+        "python": platform.python_version(),
+        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "device": device(),
+        "cpu": cpu(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([f"KERAS_BACKEND={BACKEND}", "python", *sys.argv]),
+    }
+
+
+def device():
+    """The accelerator's name, or `"cpu"`."""
+    if BACKEND == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        cards = tf.config.list_physical_devices("GPU")
+        details = tf.config.experimental.get_device_details(cards[0]) if cards else {}
+        return details.get("device_name", "gpu" if cards else "cpu")
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def cpu():
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()

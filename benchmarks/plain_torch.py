@@ -1,0 +1,99 @@
+"""The same networks and the same step, written by hand in plain PyTorch."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    def __init__(self, before, channels, stride):
+        super().__init__()
+        self.one = _conv(before, channels, stride)
+        self.two = _conv(channels, channels)
+        self.short = nn.Identity()
+        if before != channels:
+            self.short = _conv(before, channels, stride, kernel=1)
+
+    def forward(self, x):
+        return F.relu(self.short(x) + self.two(F.relu(self.one(x))))
+
+
+def _conv(before, channels, stride=1, kernel=3):
+    return nn.Sequential(
+        nn.Conv2d(before, channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+
+
+def resnet(depth, width=16):
+    """`resnets.resnet`, for inputs `(batch, 3, 32, 32)`."""
+    modules, before = [_conv(3, width), nn.ReLU()], width
+    for stage in range(3):
+        for block in range((depth - 2) // 6):
+            channels = width * 2**stage
+            modules.append(
+                Block(before, channels, 2 if stage > 0 and block == 0 else 1)
+            )
+            before = channels
+    modules += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 100)]
+    return nn.Sequential(*modules)
+
+
+class Step:
+    """Distillation as one would write it: cross-entropy, T²·KL, SGD, two means.
+
+    Args:
+        depths: Of teacher and student.
+        width: Channels of the first stage.
+        lr: Learning rate.
+        compiled: Whether the forward passes with the loss go through `torch.compile`,
+            which compiles their backward pass too.
+        temperature: T.
+    """
+
+    def __init__(self, depths, width, lr, compiled=False, temperature=4.0):
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.teacher, self.student = (
+            resnet(depth, width).to(self.device) for depth in depths
+        )
+        self.teacher.eval()
+        self.student.train()
+        self.temperature = temperature
+        self.optimizer = torch.optim.SGD(self.student.parameters(), lr, momentum=0.9)
+        self.loss = torch.compile(self._loss) if compiled else self._loss
+
+    def _loss(self, x, y):
+        t = self.temperature
+        with torch.no_grad():
+            soft = F.log_softmax(self.teacher(x) / t, dim=-1)
+        logits = self.student(x)
+        kl = F.kl_div(
+            F.log_softmax(logits / t, dim=-1),
+            soft,
+            log_target=True,
+            reduction="batchmean",
+        )
+        loss = 0.5 * F.cross_entropy(logits, y) + 0.5 * t * t * kl
+        return loss, (logits.argmax(-1) == y).float().mean()
+
+    def epoch(self, x, y, batch):
+        """One pass over shuffled NumPy arrays, in whole batches.
+
+        Returns:
+            Mean loss and accuracy.
+        """
+        order = np.random.permutation(len(x))
+        sums = torch.zeros(2, device=self.device)
+        steps = len(x) // batch
+        for step in range(steps):
+            rows = order[step * batch : (step + 1) * batch]
+            # A view: the memory stays channels-last, which suits convolutions.
+            images = torch.from_numpy(x[rows]).to(self.device).permute(0, 3, 1, 2)
+            labels = torch.from_numpy(y[rows]).to(self.device).long()
+            self.optimizer.zero_grad()
+            loss, accuracy = self.loss(images, labels)
+            loss.backward()
+            self.optimizer.step()
+            sums += torch.stack([loss.detach(), accuracy])
+        return (sums / steps).tolist()

@@ -1,0 +1,95 @@
+"""Several devices, in one process or in two, train as one device does."""
+
+import keras
+import pytest
+
+from tests.distribution.launch import (
+    WORKERS,
+    Found,
+    assert_same,
+    assert_same_logs,
+    free_port,
+    launch,
+)
+from tests.distribution.workers.common import adam, distiller, fit, sgd, state
+
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="keras.distribution is JAX's."
+)
+RANKS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("devices")
+    launch([[WORKERS / "on_jax.py", folder]], folder)
+    return Found(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, port = tmp_path_factory.mktemp("processes"), free_port()
+    worker = WORKERS / "jax_process.py"
+    launch([[worker, folder, rank, port] for rank in RANKS], folder)
+    return folder
+
+
+# Data-parallel on two and four devices; a Distiller made before the distribution;
+# kernels halved, with a teacher made before.
+@pytest.mark.parametrize(
+    "name",
+    ["sgd/two", "adam/four", "adam/early_distiller", "adam/halves"],
+)
+def test_weights_and_logs_are_those_of_one_device(found, name):
+    one = name.split("/")[0] + "/one"
+    assert_same(found.state(name), found.state(one))
+    assert_same_logs(found[name], found[one])
+
+
+def test_variables_are_halved_and_the_teacher_is_untouched(found):
+    assert found["shards"] == [[6, 4]] * 4
+    assert found["teacher_is_untouched"]
+
+
+@pytest.mark.parametrize(
+    "name, batch",
+    [
+        ("uneven", "43 rows in batches of 16 leave a batch of 11"),
+        ("uneven_batch", "44 rows in batches of 15 leave a batch of 15"),
+        ("uneven_validation", "41 rows in batches of 16 leave a batch of 9"),
+        ("uneven_split", "33 rows in batches of 16 leave a batch of 1"),
+    ],
+)
+def test_a_batch_that_devices_cannot_share_is_refused_at_once(found, name, batch):
+    assert found[name].startswith(f"ValueError: `Distiller`: {batch}, which JAX cannot")
+
+
+# The second: an epoch of a Distiller made before the distribution, resumed by another
+# with a teacher made before it.
+@pytest.mark.parametrize(
+    "name, optimizer, rows", [("sgd", sgd, 44), ("resumed", adam, 48)]
+)
+def test_two_processes_are_one(folder, name, optimizer, rows):
+    model = distiller(optimizer())
+    logs = fit(model, rows)
+    for rank in RANKS:
+        found = Found(folder, rank)
+        assert found["processes"] == [rank, 2]
+        assert_same(found.state(name), state(model))
+        assert_same_logs(found[name], logs)
+
+
+def test_rank_0_alone_writes(folder):
+    written = {path.name for path in folder.iterdir()}
+    assert {"best0.keras", "log0.csv", "backup", "student.keras"} <= written
+    assert not {"best1.keras", "log1.csv"} & written
+
+
+@pytest.mark.parametrize(
+    "name, number", [("epochs", "first epoch: 0, 1"), ("steps", "steps per epoch: 2, 4")]
+)
+def test_what_would_hang_is_an_error_in_every_process(folder, name, number):
+    for rank in RANKS:
+        found = Found(folder, rank)[name]
+        assert found.startswith("ValueError: `Distiller`: the 2 processes disagree in ")
+        assert number in found

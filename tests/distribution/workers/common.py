@@ -1,0 +1,112 @@
+"""What the same training looks like on one device, here or in a worker."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+import keras_dtkd
+
+FEATURES, CLASSES = 6, 4
+BATCH = 16
+
+
+def data(rows):
+    """The first rows of always the same inputs, labels and weights."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(64, FEATURES)).astype("float32")
+    y = (x @ random.normal(size=(FEATURES, CLASSES))).argmax(-1).astype("int32")
+    sample_weight = random.uniform(0.2, 2.0, 64).astype("float32")
+    return x[:rows], y[:rows], sample_weight[:rows]
+
+
+def network(width, seed, l2=None):
+    """No BatchNorm: its statistics are those of a device's own rows."""
+
+    def dense(units, number, **kwargs):
+        initializer = keras.initializers.GlorotUniform(seed=seed + number)
+        return layers.Dense(units, kernel_initializer=initializer, **kwargs)
+
+    regularizer = keras.regularizers.L2(l2) if l2 else None
+    return keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            dense(width, 0, activation="relu", kernel_regularizer=regularizer),
+            layers.LayerNormalization(),
+            dense(CLASSES, 1),
+        ]
+    )
+
+
+def teacher():
+    return network(16, 1)
+
+
+def student(seed=5):
+    return network(8, seed, l2=0.01)
+
+
+def sgd(**kwargs):
+    return keras.optimizers.SGD(0.05, momentum=0.9, **kwargs)
+
+
+def adam(**kwargs):
+    return keras.optimizers.Adam(0.01, **kwargs)
+
+
+def distiller(optimizer, by=None, seed=5, **kwargs):
+    made = keras_dtkd.Distiller(by or teacher(), student(seed), **kwargs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    made.compile(optimizer, loss, metrics=["accuracy"])
+    return made
+
+
+def fit(model, rows, part=lambda *arrays: arrays, batch_size=BATCH, **kwargs):
+    """Two epochs; the logs of the last.
+
+    Args:
+        model: A Distiller.
+        rows: How many rows the whole data has.
+        part: Gives this process's rows of all arrays.
+        batch_size: This process's.
+        **kwargs: For `fit`.
+    """
+    x, y, sample_weight = part(*data(rows))
+    kwargs = {"epochs": 2, "shuffle": False, "verbose": 0, **kwargs}
+    kwargs.setdefault("sample_weight", sample_weight)
+    history = model.fit(x, y, batch_size, **kwargs).history
+    return {name: float(values[-1]) for name, values in history.items()}
+
+
+def state(model):
+    """Student and optimizer: what a step changes."""
+    variables = [*model.student.variables, *model.optimizer.variables]
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+
+class Report:
+    """What a worker found, by name, in one file for each process."""
+
+    def __init__(self, folder, rank=0):
+        self.path = Path(folder) / f"rank{rank}"
+        self.found, self.arrays = {}, {}
+
+    def fit(self, name, model, *args, **kwargs):
+        self.found[name] = fit(model, *args, **kwargs)
+        self.state(name, model)
+
+    def state(self, name, model):
+        for number, array in enumerate(state(model)):
+            self.arrays[f"{name}/{number}"] = array
+
+    def error(self, name, function):
+        try:
+            function()
+        except Exception as error:
+            self.found[name] = f"{type(error).__name__}: {error}"
+
+    def write(self):
+        np.savez(self.path.with_suffix(".npz"), **self.arrays)
+        self.path.with_suffix(".json").write_text(json.dumps(self.found))

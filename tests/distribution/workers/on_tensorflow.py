@@ -1,0 +1,57 @@
+"""`MirroredStrategy` on two virtual devices. Argument: the folder for reports."""
+
+import sys
+
+import tensorflow as tf
+
+import keras_dtkd
+from tests.distribution.workers.common import (
+    Report,
+    adam,
+    data,
+    distiller,
+    fit,
+    sgd,
+    student,
+    teacher,
+)
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+report = Report(sys.argv[1])
+x, y, _ = data(43)
+
+
+def both(name, rows, make, **kwargs):
+    """The same on one device and on two."""
+    report.fit(f"{name}/one", make(), rows, **kwargs)
+    with strategy.scope():
+        model = make()
+    report.fit(f"{name}/two", model, rows, **kwargs)
+
+
+# The last batch has 11 rows: 6 and 5.
+outside = teacher()
+both(
+    "sgd",
+    43,
+    lambda: distiller(sgd(), outside, evaluate_teacher=True),
+    validation_data=(x, y),
+)
+# The last batch has one row: one and none.
+both("adam", 33, lambda: distiller(adam()))
+# Compiled by the Distiller, in `fit`, out of the scope.
+both("uncompiled", 43, lambda: keras_dtkd.Distiller(teacher(), student()))
+
+with strategy.scope():
+    inside = student()
+inside_only = keras_dtkd.Distiller(teacher(), inside)
+report.error("distiller_outside", lambda: fit(inside_only, 43))
+outsider = student()
+with strategy.scope():
+    outside_only = keras_dtkd.Distiller(teacher(), outsider)
+report.error("student_outside", lambda: fit(outside_only, 43))
+report.write()

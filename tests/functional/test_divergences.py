@@ -1,0 +1,126 @@
+"""Divergences equal their formulas, and impossible classes cost nothing."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.functional import divergences
+from tests import oracles
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
+from tests.gradients import value_and_grad
+
+NAMES = ("kl", "reverse_kl", "jsd")
+# These functions compute in the dtype they get.
+FLOAT32 = [name for name, case in CASES.items() if case.dtype == "float32"]
+
+
+def of_logits(name):
+    def function(student, teacher):
+        return divergences.get(name)(ops.log_softmax(teacher), ops.log_softmax(student))
+
+    return function
+
+
+def oracle_of_logits(name):
+    return lambda student, teacher: oracles.DIVERGENCES[name](teacher, student)
+
+
+def equals_the_formula(name, case, compiled=False):
+    # Without a temperature, the gradient of `reverse_kl` is a difference of logits.
+    assert_equals_oracle(
+        of_logits(name), oracle_of_logits(name), case, compiled, scale=digits(case)
+    )
+
+
+@pytest.mark.parametrize("case", FLOAT32)
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_formula(name, case):
+    equals_the_formula(name, CASES[case])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_equals_the_formula(name):
+    equals_the_formula(name, STACKED, compiled=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_of_equal_distributions_value_and_gradient_are_zero(name):
+    teacher = ops.convert_to_tensor(STACKED.teacher, "float32")
+    value, gradient = value_and_grad(
+        lambda student: of_logits(name)(student, teacher), STACKED.teacher
+    )
+    assert np.abs(value).max() < 1e-6
+    assert np.abs(gradient).max() < 1e-6
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_impossible_for_both_counts_nowhere(name, mask):
+    case = draw((8, 100))
+    student, teacher = case.student.copy(), case.teacher.copy()
+    student[:, 3:5] = teacher[:, 3:5] = mask
+    kept = ~np.isin(np.arange(100), (3, 4))
+    value, gradient = value_and_grad(
+        lambda z: of_logits(name)(z, ops.convert_to_tensor(teacher, "float32")),
+        student,
+    )
+
+    def oracle(z):
+        return oracles.DIVERGENCES[name](case.teacher[:, kept], z)
+
+    assert_close(value, oracle(case.student[:, kept]))
+    expected = oracles.gradient(oracle, case.student[:, kept])
+    assert_close(gradient[:, kept], expected)
+    assert (gradient[:, ~kept] == 0).all()
+
+
+def test_kl_forgives_a_class_that_only_the_teacher_excludes():
+    log_p = np.log([[0.5, 0.5, 1e-30]])
+    log_p[0, 2] = -np.inf
+    log_q = np.log([[0.25, 0.25, 0.5]])
+    value = divergences.kl(
+        *(ops.convert_to_tensor(z, "float32") for z in (log_p, log_q))
+    )
+    assert_close(ops.convert_to_numpy(value), [np.log(2)], 1e-6)
+
+
+def test_kl_of_a_student_that_excludes_what_the_teacher_wants_is_infinite():
+    log_p, log_q = np.log([[0.5, 0.5]]), np.array([[0.0, -np.inf]])
+    value = divergences.kl(
+        *(ops.convert_to_tensor(z, "float32") for z in (log_p, log_q))
+    )
+    assert ops.convert_to_numpy(value) == [np.inf]
+
+
+def test_reverse_kl_is_kl_with_the_models_exchanged():
+    p, q = (ops.log_softmax(ops.convert_to_tensor(z, "float32")) for z in STACKED[:2])
+    assert np.array_equal(
+        ops.convert_to_numpy(divergences.reverse_kl(p, q)),
+        ops.convert_to_numpy(divergences.kl(q, p)),
+    )
+
+
+def test_jsd_is_symmetric_and_at_most_log_2():
+    p, q = (ops.log_softmax(ops.convert_to_tensor(z, "float32")) for z in STACKED[:2])
+    value, exchanged = (
+        ops.convert_to_numpy(divergences.jsd(*pair)) for pair in ((p, q), (q, p))
+    )
+    assert_close(value, exchanged, 1e-6)
+    assert value.min() > -1e-6
+    # Distributions without a common class reach it.
+    assert abs(value.max() - np.log(2)) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_axis_may_hold_the_classes(name):
+    p, q = (
+        ops.log_softmax(ops.convert_to_tensor(z, "float32")) for z in draw((8, 100))[:2]
+    )
+    function = divergences.get(name)
+    across = function(ops.transpose(p), ops.transpose(q), axis=0)
+    assert_close(ops.convert_to_numpy(across), ops.convert_to_numpy(function(p, q)))
+
+
+def test_an_unknown_name_is_refused_with_the_list():
+    with pytest.raises(ValueError, match="'hellinger'.*'kl', 'reverse_kl', 'jsd'"):
+        divergences.get("hellinger")

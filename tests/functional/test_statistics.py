@@ -1,0 +1,135 @@
+"""Statistics of logits equal NumPy's, and masked classes do not enter them."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.functional import statistics
+from tests import oracles
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
+from tests.gradients import value_and_grad
+
+FLOAT32 = [name for name, case in CASES.items() if case.dtype == "float32"]
+
+
+def tensor(z):
+    return ops.convert_to_tensor(z, "float32")
+
+
+def numpy(z):
+    return np.asarray(ops.convert_to_numpy(z), "float64")
+
+
+def masked(mask, shape=(8, 100)):
+    """Logits with two classes masked out, and which classes are left."""
+    z = draw(shape).student
+    kept = ~np.isin(np.arange(shape[-1]), (3, 4))
+    z[..., ~kept] = mask
+    return z, kept
+
+
+@pytest.mark.parametrize("case", FLOAT32)
+def test_centered_is_the_difference_from_the_mean(case):
+    z = CASES[case].student
+    scale = np.abs(z).max()
+    assert_close(numpy(statistics.centered(tensor(z))), oracles.centred(z), 1e-6, scale)
+
+
+@pytest.mark.parametrize("case", FLOAT32)
+def test_spread_is_the_standard_deviation(case):
+    z = CASES[case].student
+    expected = z.std(-1, keepdims=True)
+    assert_close(numpy(statistics.spread(tensor(z))), expected, 1e-5, expected)
+
+
+@pytest.mark.parametrize("where", [None, True])
+def test_spread_has_a_gradient_where_all_logits_are_equal(where):
+    z = np.full((2, 5), 0.5)
+    where = None if where is None else ops.ones((2, 5), "bool")
+    value, gradient = value_and_grad(
+        lambda x: statistics.spread(x, where=where)[..., 0], z
+    )
+    assert_close(value, 1e-6 * np.ones(2), 1e-9)
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("case", FLOAT32)
+def test_sharpness_is_the_formula_on_centred_logits(case, temperature):
+    assert_equals_oracle(
+        lambda student, _: statistics.sharpness(student, temperature),
+        lambda student, _: oracles.sharpness(student / temperature)[..., 0],
+        CASES[case],
+        scale=digits(CASES[case]),
+    )
+
+
+def test_sharpness_takes_a_temperature_for_each_sample():
+    z, temperature = draw((8, 100)).student, np.array([[0.5], [1.0], [3.0], [9.0]] * 2)
+    actual = statistics.sharpness(tensor(z), tensor(temperature))
+    assert_close(numpy(actual), oracles.sharpness(z / temperature)[..., 0], 1e-5)
+
+
+def test_sharpness_of_equal_logits_is_log_classes():
+    actual = statistics.sharpness(tensor(np.full((3, 7), 123.0)))
+    assert_close(numpy(actual), np.full(3, np.log(7)), 1e-6)
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_masked_classes_count_nowhere(mask):
+    z, kept = masked(mask)
+    where = statistics.possible(tensor(z))
+    assert np.array_equal(ops.convert_to_numpy(where)[0], kept)
+    centred = numpy(statistics.centered(tensor(z), where=where))
+    assert_close(centred[:, kept], oracles.centred(z[:, kept]), 1e-6)
+    assert (centred[:, ~kept] == 0).all()
+    spread = numpy(statistics.spread(tensor(z), where=where))
+    assert_close(spread, z[:, kept].std(-1, keepdims=True), 1e-6)
+    actual, gradient = value_and_grad(statistics.sharpness, z)
+    assert_close(actual, oracles.sharpness(z[:, kept])[:, 0], 1e-6)
+    assert np.isfinite(gradient).all() and (gradient[:, ~kept] == 0).all()
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_softened_logits_are_the_formula_also_beside_masked_classes(mask):
+    z, kept = masked(mask)
+    temperature = np.array([[1e-5], [0.1], [4.0], [8.0]] * 2)
+    value, gradient = value_and_grad(
+        # What is masked weighs nothing, as in an expectation.
+        lambda x: ops.exp(statistics.soften(x, tensor(temperature)))[:, 0],
+        z,
+    )
+
+    def oracle(x):
+        return oracles.softmax(x / temperature)[:, 0]
+
+    assert_close(value, oracle(z[:, kept]), 1e-5)
+    expected = oracles.gradient(oracle, z[:, kept])
+    assert_close(gradient[:, kept], expected, 1e-5, np.abs(expected).max())
+    assert (gradient[:, ~kept] == 0).all()
+
+
+@pytest.mark.parametrize("shift", [0.0, 256.0, -256.0])
+def test_a_common_shift_costs_the_temperatures_gradient_no_digits(shift):
+    z, other = (oracles.centred(side[:8]) for side in STACKED[:2])
+    z = np.round(z * 1024) / 1024 + shift
+    weights = oracles.softmax(other)
+
+    def cross_entropy(temperature):
+        log_probs = statistics.soften(tensor(z), temperature)
+        return -ops.sum(tensor(weights) * log_probs, axis=-1)
+
+    _, gradient = value_and_grad(cross_entropy, np.full((8, 1), 4.0))
+    expected = oracles.gradient(
+        lambda t: -(weights * oracles.log_softmax(z / t)).sum(-1), np.full((8, 1), 4.0)
+    )
+    assert_close(gradient, expected, 3e-6)
+
+
+def test_agreement_is_one_where_the_first_choices_are_equal():
+    teacher = np.array([[0.0, 1.0, 2.0], [5.0, 1.0, 2.0], [0.0, 9.0, 2.0]])
+    student = np.array([[-9.0, 0.0, 0.1], [0.0, 0.2, 0.1], [1.0, 2.0, 1.5]])
+    actual = statistics.agreement(tensor(student), tensor(teacher))
+    assert keras.backend.standardize_dtype(actual.dtype) == "float32"
+    assert numpy(actual).tolist() == [1.0, 0.0, 1.0]

@@ -1,0 +1,265 @@
+"""DTKD equals its formula in every form, and what its forms differ in."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.losses import DTKD
+from keras_dtkd.temperatures import Constant, Dynamic
+from tests import oracles
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.gradients import gradient, value_and_grad
+
+CLOSED = ("max", "centered", "std")
+STOPS = (False, "weight", True)
+MODES = [("exact", None), *((rule, stop) for rule in CLOSED for stop in STOPS)]
+TAU = 4.0
+CASE = draw((8, 100))
+
+
+def tensor(z):
+    return ops.convert_to_tensor(z, "float32")
+
+
+def with_teacher(loss, teacher):
+    return lambda student: loss(student, tensor(teacher))
+
+
+def values(loss, case=CASE):
+    return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
+
+
+def oracle(rule, stop, minimum=0.1):
+    return lambda student, teacher: oracles.dtkd(
+        student, teacher, rule=rule, stop_gradient=stop, minimum=minimum
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("rule, stop", MODES)
+def test_equals_the_formula(rule, stop, case):
+    loss = DTKD(rule=rule, stop_gradient=stop)
+    assert_equals_oracle(loss, oracle(rule, stop), CASES[case])
+
+
+@pytest.mark.parametrize("rule, stop", MODES)
+def test_compiled_equals_the_formula(rule, stop):
+    loss = DTKD(rule=rule, stop_gradient=stop)
+    assert_equals_oracle(loss, oracle(rule, stop), STACKED, compiled=True)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 0.01])
+def test_published_form_is_what_the_authors_code_computes(scale):
+    """With gradient through both temperatures and their weight, for any student."""
+    student = np.float64(np.float32(scale * CASE.student))
+    case = CASE._replace(student=student)
+    loss = DTKD.published(temperature=3.0, alpha=2.0, beta=0.5)
+    assert_equals_oracle(
+        loss, lambda s, t: oracles.published_dtkd(s, t, 3.0, 2.0, 0.5), case
+    )
+
+
+def test_published_form_compiled_is_what_the_authors_code_computes():
+    loss = DTKD.published()
+    assert_equals_oracle(loss, oracles.published_dtkd, CASE, compiled=True)
+
+
+def test_published_form_has_the_authors_constants():
+    loss = DTKD.published()
+    rule = loss.temperature
+    assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (3, 1, 20, 1)
+    assert (rule.rule, rule.stop_gradient, rule.minimum) == ("max", False, None)
+    assert float(rule.temperature) == 4.0
+
+
+def test_the_default_is_the_exact_rule_with_a_twelfth_of_warmup():
+    loss = DTKD()
+    rule = loss.temperature
+    assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (3, 1, "auto", 1)
+    assert (rule.rule, rule.stop_gradient, rule.minimum) == ("exact", None, 0.1)
+    assert float(rule.temperature) == 4.0
+
+
+def test_small_untrained_students_have_the_references_gradients():
+    """Logits so flat that float32 tells the exact temperatures to 1e-4 only."""
+    case = draw((8, 100), student=0.3)
+    assert_equals_oracle(DTKD(), oracle("exact", None), case, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("rule, stop", MODES)
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(rule, stop):
+    loss = DTKD(rule=rule, stop_gradient=stop)
+    value, slope = value_and_grad(with_teacher(loss, STACKED.teacher), STACKED.teacher)
+    assert np.abs(value).max() < 1e-4
+    assert np.abs(slope).max() < 1e-4
+
+
+@pytest.mark.parametrize("rule", ["exact", "centered", "std"])
+def test_a_shift_of_all_logits_changes_nothing(rule):
+    loss = DTKD(rule=rule)
+    before = value_and_grad(with_teacher(loss, CASE.teacher), CASE.student)
+    after = value_and_grad(with_teacher(loss, CASE.teacher - 64), CASE.student + 16)
+    for one, other in zip(before, after, strict=True):
+        assert_close(one, other, 2e-5, np.abs(other).max())
+
+
+def test_a_shift_of_all_logits_changes_the_published_loss():
+    loss = DTKD.published()
+    before = values(loss)
+    after = values(loss, (CASE.student + 16, CASE.teacher))
+    assert (np.abs(after / before - 1) > 0.05).all()
+
+
+def test_exact_gradient_is_the_teachers_temperature_times_the_difference():
+    loss = DTKD(alpha=1.0, beta=0.0)
+    t_student, t_teacher = oracles.temperatures(*CASE[:2], TAU, "exact", 0.1)
+    q = oracles.softmax(CASE.student / t_student)
+    p = oracles.softmax(CASE.teacher / t_teacher)
+    slope = gradient(with_teacher(loss, CASE.teacher), CASE.student)
+    assert_close(slope, t_teacher * (q - p))
+
+
+def test_published_gradient_drifts_in_the_direction_that_changes_no_probability():
+    for loss, drifts in ((DTKD.published(beta=0.0), True), (DTKD(beta=0.0), False)):
+        slope = gradient(with_teacher(loss, CASE.teacher), CASE.student)
+        drift = np.abs(slope.sum(-1))
+        assert (drift > 0.01).all() if drifts else (drift < 1e-4).all()
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize("rule, stop", MODES)
+def test_masked_classes_count_nowhere(rule, stop, mask):
+    kept = ~np.isin(np.arange(100), (3, 4))
+    masked = [np.where(kept, z, mask) for z in CASE[:2]]
+    loss = DTKD(rule=rule, stop_gradient=stop)
+    value, slope = value_and_grad(with_teacher(loss, masked[1]), masked[0])
+    student, teacher = (z[:, kept] for z in CASE[:2])
+    expected = oracle(rule, stop)(student, teacher)
+    assert_close(value, expected, 1e-5, expected)
+    expected = oracles.gradient(lambda z: oracle(rule, stop)(z, teacher), student)
+    assert_close(slope[:, kept], expected)
+    assert (slope[:, ~kept] == 0).all()
+
+
+# The degenerate minimum. A student that ranks the classes nearly as its teacher
+# does, and whose logits shrink: only their scale changes, never the ranking.
+ALIGNED = 0.5 * CASE.teacher + CASE.student
+SCALES = (1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)
+
+
+def shrinking(loss):
+    """The loss, and its slope as the logits grow, at each scale: `(scales, batch)`."""
+    results = [
+        value_and_grad(with_teacher(loss, CASE.teacher), scale * ALIGNED)
+        for scale in SCALES
+    ]
+    return tuple(
+        np.stack(rows)
+        for rows in zip(
+            *(
+                (value, (slope * scale * ALIGNED).sum(-1))
+                for scale, (value, slope) in zip(SCALES, results, strict=True)
+            ),
+            strict=True,
+        )
+    )
+
+
+def test_published_loss_vanishes_with_the_students_logits_whatever_the_divergence():
+    value, slope = shrinking(DTKD.published(alpha=1.0, beta=0.0))
+    x, y = oracles.maximum(CASE.teacher), oracles.maximum(ALIGNED)
+    # Where the logits vanish the divergence stays, and the weight T_s T_t goes.
+    divergence = oracles.kl(CASE.teacher / (2 * TAU), ALIGNED * x / (2 * TAU * y))
+    assert divergence.min() > 0.02
+    assert_close(value[-1] / SCALES[-1], 4 * TAU**2 * (y / x)[:, 0] * divergence, 0.01)
+    assert (value[-1] < 1e-2 * value[0]).all()
+    # Each step downhill shrinks the logits further, in proportion to the loss.
+    assert (slope[2:] > 0).all()
+    assert_close(slope[-1] / value[-1], 1.0, 0.01)
+
+
+def test_a_stopped_weight_leaves_no_way_down_by_shrinking():
+    loss = DTKD(alpha=1.0, beta=0.0, rule="max", stop_gradient="weight", minimum=None)
+    value, slope = shrinking(loss)
+    assert (np.abs(slope[-1]) < 1e-2 * value[-1]).all()
+
+
+def test_exact_loss_does_not_vanish_and_makes_vanishing_logits_grow():
+    value, slope = shrinking(DTKD(alpha=1.0, beta=0.0))
+    uniform = np.zeros_like(ALIGNED)
+    limit = 0.1 * 7.9 * oracles.kl(CASE.teacher / 7.9, uniform)
+    assert_close(value[-1], limit, 0.01, limit)
+    assert limit.min() > 0.05
+    assert (slope[-2:] < 0).all()
+
+
+def test_factors_and_temperature_may_change_at_any_time():
+    loss = DTKD(rule="std")
+    loss.alpha, loss.beta, loss.temperature = 0.5, 2.0, 3.0
+    expected = oracles.dtkd(*CASE[:2], 3.0, 0.5, 2.0, rule="std")
+    assert_close(values(loss), expected, 1e-5, expected)
+
+
+def test_beta_alone_is_hintons_loss():
+    expected = 0.5 * oracles.kd(*CASE[:2])
+    assert_close(values(DTKD(alpha=0.0, beta=0.5)), expected, 1e-5, expected)
+
+
+def test_tau_may_come_from_any_rule():
+    """Both terms then take that rule's temperatures for their centre."""
+    loss = DTKD(temperature=Dynamic(3.0, "std"), alpha=0.0, beta=1.0)
+    expected = oracles.dtkd(*CASE[:2], 3.0, 1.0, 0.0, rule="std", stop_gradient=True)
+    assert_close(values(loss), expected, 1e-5, expected)
+
+
+def test_no_gradient_reaches_the_teacher_under_exact_temperatures_but_by_its_targets():
+    loss = DTKD(alpha=1.0, beta=0.0)
+    t_student, t_teacher = oracles.temperatures(*CASE[:2], TAU, "exact", 0.1)
+
+    def fixed(teacher):
+        student = CASE.student / t_student
+        return (t_student * t_teacher)[:, 0] * oracles.kl(teacher / t_teacher, student)
+
+    slope = gradient(lambda teacher: loss(tensor(CASE.student), teacher), CASE.teacher)
+    assert_close(slope, oracles.gradient(fixed, CASE.teacher), 2e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"alpha": -1.0}, "alpha=-1.0"),
+        ({"beta": float("inf")}, "beta=inf"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"rule": "sharp"}, "rule='sharp'"),
+        ({"rule": "max", "stop_gradient": "all"}, "stop_gradient='all'"),
+        ({"stop_gradient": "weight"}, "stop_gradient='weight'"),
+        ({"minimum": 5.0}, "minimum=5.0"),
+        ({"weight": -1.0}, "weight=-1.0"),
+        ({"warmup_epochs": "long"}, "warmup_epochs='long'"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        DTKD(**wrong)
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        DTKD(),
+        DTKD.published(weight=0.5, name="paper"),
+        DTKD.for_pair("wrn_40_2", "wrn_40_1", warmup_epochs="auto"),
+        DTKD(Constant(2.0), 1.0, 0.5, "std", "weight", None, 3),
+        DTKD(Dynamic(3.0, "max", True), rule="centered", stop_gradient=False),
+    ],
+)
+def test_serializes(loss):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is DTKD
+    assert made.get_config() == loss.get_config()
+    assert np.array_equal(values(made), values(loss))

@@ -1,0 +1,80 @@
+"""What every temperature rule does, and what may be given for one."""
+
+import keras
+import pytest
+from keras import ops
+
+from keras_dtkd import temperatures
+from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
+from tests.cases import draw
+
+
+@keras.saving.register_keras_serializable("tests")
+class Doubled(Temperature):
+    """Takes what it is given, and says in which dtype it came."""
+
+    def call(self, student_logits, teacher_logits):
+        top = ops.max(student_logits, axis=-1, keepdims=True)
+        return Temperatures(top, 2.0 * top, top[..., 0])
+
+
+def test_a_number_means_the_same_for_every_sample():
+    rule = temperatures.get(3)
+    assert type(rule) is Constant and rule.temperature == 3.0
+
+
+def test_a_rule_is_taken_as_it_is():
+    rule = Dynamic()
+    assert temperatures.get(rule) is rule
+
+
+def test_a_serialized_rule_is_made_again():
+    rule = temperatures.get(keras.saving.serialize_keras_object(Constant(2.5)))
+    assert type(rule) is Constant and rule.temperature == 2.5
+
+
+@pytest.mark.parametrize("value", ["warm", None, [1.0, 2.0]])
+def test_anything_else_is_refused_by_its_value(value):
+    with pytest.raises(ValueError) as error:
+        temperatures.get(value)
+    assert f"Received: temperature={value!r}" in str(error.value)
+
+
+def test_a_rule_computes_in_float32_under_any_policy():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        student, teacher = (ops.cast(z, "bfloat16") for z in draw((8, 100))[:2])
+        for rule in (Doubled(), Constant(), Dynamic(), Dynamic(rule="max")):
+            for value in rule(student, teacher):
+                assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def test_the_latest_temperatures_are_given_once():
+    rule = Doubled()
+    assert rule.take_latest() is None
+    rule(*draw((8, 100))[:2])
+    latest = rule(*draw((8, 100), seed=1)[:2])
+    assert rule.take_latest() is latest
+    assert rule.take_latest() is None
+
+
+def test_a_rule_without_weights_needs_no_building():
+    assert Doubled().built
+
+
+def test_a_rule_without_call_says_what_is_missing():
+    class Empty(Temperature):
+        pass
+
+    with pytest.raises(NotImplementedError, match="`Empty` must override `call"):
+        Empty()(*draw((8, 100))[:2])
+
+
+def test_an_epoch_writes_the_knobs_again():
+    rule = Constant(3.0)
+    rule.knob("temperature").assign(9.0)
+    rule.begin_epoch(1, 10)
+    assert float(rule.knob("temperature")) == 3.0

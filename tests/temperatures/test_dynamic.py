@@ -1,0 +1,294 @@
+"""The four dynamic rules equal their formulas, under every stop-gradient."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
+from tests import oracles
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.gradients import value_and_grad
+
+CLOSED = ("max", "centered", "std")
+RULES = ("exact", *CLOSED)
+STOPS = (False, "weight", True)
+MODES = [("exact", None), *((rule, stop) for rule in CLOSED for stop in STOPS)]
+TAU = 4.0
+
+
+def tensors(*arrays):
+    return [ops.convert_to_tensor(a, "float32") for a in arrays]
+
+
+def temperatures(rule, student, teacher):
+    given = rule(*tensors(student, teacher))
+    return [np.asarray(ops.convert_to_numpy(t), "float64") for t in given]
+
+
+def together(student, teacher, weight):
+    """One number a sample, in which each of the three shows."""
+    return student[..., 0] + 3.0 * teacher[..., 0] + 0.5 * weight
+
+
+def ours(rule):
+    return lambda student, teacher: together(*rule(student, teacher))
+
+
+def theirs(rule, stop, minimum=0.1):
+    def oracle(student, teacher):
+        t = oracles.temperatures(student, teacher, TAU, rule, minimum)
+        if stop is True or rule == "exact":
+            t = [oracles.constant(z) for z in t]
+        weight = (t[0] * t[1])[..., 0]
+        return together(*t, oracles.constant(weight) if stop == "weight" else weight)
+
+    return oracle
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("rule, stop", MODES)
+def test_equals_the_formula(rule, stop, case):
+    made = Dynamic(TAU, rule, stop, minimum=0.1)
+    assert_equals_oracle(ours(made), theirs(rule, stop), CASES[case])
+
+
+@pytest.mark.parametrize("rule, stop", MODES)
+def test_compiled_equals_the_formula(rule, stop):
+    made = Dynamic(TAU, rule, stop, minimum=0.1)
+    assert_equals_oracle(ours(made), theirs(rule, stop), STACKED, compiled=True)
+
+
+def test_published_form_is_what_the_authors_code_computes():
+    case = draw((8, 100), student=0.5, seed=3)
+    made = Dynamic(TAU, "max", False, minimum=None)
+
+    def authors(student, teacher):
+        t = oracles.published_temperatures(student, teacher, TAU)
+        return together(*t, (t[0] * t[1])[..., 0])
+
+    assert_equals_oracle(ours(made), authors, case)
+
+
+def test_published_form_keeps_a_vanishing_students_digits():
+    case = draw((8, 100))
+    student = np.float64(np.float32(1e-4 * case.student))
+    given = temperatures(Dynamic(TAU, "max", minimum=None), student, case.teacher)
+    expected, _ = oracles.published_temperatures(student, case.teacher, TAU)
+    assert expected.max() < 1e-3
+    assert np.abs(given[0] / expected - 1).max() < 1e-5
+
+
+def test_published_form_equalises_the_greatest_scaled_logit_and_not_sharpness():
+    case = draw((8, 100))
+    t_student, t_teacher, _ = temperatures(
+        Dynamic(TAU, "max", minimum=None), case.student, case.teacher
+    )
+    u, v = case.teacher / t_teacher, case.student / t_student
+    assert_close(v.max(-1), u.max(-1))
+    # The erratum of the README: what is left is the ratio of the top probabilities.
+    residual = oracles.logsumexp(u) - oracles.logsumexp(v)
+    ratio = oracles.softmax(v).max(-1) / oracles.softmax(u).max(-1)
+    assert_close(residual[:, 0], np.log(ratio), 1e-6)
+    assert np.abs(residual).max() > 0.1
+
+
+def test_delta_of_the_authors_erratum_gives_negative_temperatures():
+    u, v = STACKED.teacher[:8], STACKED.student[:8]
+    delta = ((u - v) / (u + v) * TAU).max(-1)
+    assert ((TAU - delta <= 0) | (TAU + delta <= 0)).all()
+
+
+def test_without_positive_maxima_the_authors_code_fails_and_ours_takes_centred_ones():
+    case = CASES["no positive maximum"]
+    authors, _ = oracles.published_temperatures(case.student, case.teacher, TAU)
+    positive = (case.student.max(-1) > 0) & (case.teacher.max(-1) > 0)
+    assert not positive.any() and (authors < 0).any() and (authors > 2 * TAU).any()
+    ours, centred = (
+        temperatures(Dynamic(TAU, rule), case.student, case.teacher)
+        for rule in ("max", "centered")
+    )
+    for one, other in zip(ours, centred, strict=True):
+        assert_close(one, other, 1e-6)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if CASES[c].dtype == "float32"])
+@pytest.mark.parametrize("minimum", [None, 0.1, 3.0])
+@pytest.mark.parametrize("rule", RULES)
+def test_temperatures_are_positive_and_have_the_mean_tau(rule, minimum, case):
+    case = CASES[case]
+    t_student, t_teacher, weight = temperatures(
+        Dynamic(TAU, rule, minimum=minimum), case.student, case.teacher
+    )
+    assert t_student.shape == t_teacher.shape == (*case.student.shape[:-1], 1)
+    assert weight.shape == case.student.shape[:-1]
+    assert min(t_student.min(), t_teacher.min()) > 0
+    assert min(t_student.min(), t_teacher.min()) >= (minimum or 0) - 1e-6
+    assert_close(t_student + t_teacher, 2 * TAU, 2e-6)
+    assert_close(weight, (t_student * t_teacher)[..., 0], 2e-6, weight)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_equal_models_both_get_tau(rule):
+    t_student, t_teacher, weight = temperatures(
+        Dynamic(TAU, rule), STACKED.teacher, STACKED.teacher
+    )
+    assert_close(t_student, TAU, 2e-6)
+    assert_close(t_teacher, TAU, 2e-6)
+    assert_close(weight, TAU**2, 2e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_teacher_of_twice_the_logits_gets_twice_the_temperature(rule):
+    student = np.abs(draw((8, 100)).student)
+    t_student, t_teacher, _ = temperatures(Dynamic(TAU, rule), student, 2 * student)
+    assert_close(t_teacher / t_student, 2.0)
+
+
+@pytest.mark.parametrize("rule", ["exact", "centered", "std"])
+def test_a_shift_of_all_logits_changes_nothing(rule):
+    case = draw((8, 100))
+    made = Dynamic(TAU, rule)
+    for one, other in zip(
+        temperatures(made, case.student, case.teacher),
+        temperatures(made, case.student + 16.0, case.teacher - 16.0),
+        strict=True,
+    ):
+        assert_close(one, other, 2e-5)
+
+
+def test_a_shift_of_all_logits_changes_the_published_rule():
+    case = draw((8, 100))
+    made = Dynamic(TAU, "max")
+    before = temperatures(made, case.student, case.teacher)
+    after = temperatures(made, case.student + 16.0, case.teacher)
+    # The student only seems more confident.
+    assert (after[0] > before[0] + 1.0).all()
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize("rule, stop", MODES)
+def test_masked_classes_count_nowhere(rule, stop, mask):
+    case = draw((8, 100))
+    kept = ~np.isin(np.arange(100), (3, 4))
+    student, teacher = case.student.copy(), case.teacher.copy()
+    student[:, ~kept] = teacher[:, ~kept] = mask
+    function, oracle = ours(Dynamic(TAU, rule, stop)), theirs(rule, stop)
+    teacher = tensors(teacher)[0]
+    value, gradient = value_and_grad(lambda z: function(z, teacher), student)
+    left = [side[:, kept] for side in case[:2]]
+    assert_close(value, oracle(*left))
+    expected = oracles.gradient(lambda z: oracle(z, left[1]), left[0])
+    assert_close(gradient[:, kept], expected)
+    assert (gradient[:, ~kept] == 0).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_sample_whose_classes_are_all_masked_has_finite_temperatures(rule):
+    case = draw((8, 100))
+    case.student[0] = -1e9
+    # Each model masks what the other leaves.
+    case.student[1, :50] = case.teacher[1, 50:] = -1e9
+    for t in temperatures(Dynamic(TAU, rule), *case[:2]):
+        assert np.isfinite(t).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_learned_tau_gets_its_gradient(rule):
+    """T_s, T_t and their product grow with τ by T_s/τ, T_t/τ and 2 T_s T_t/τ."""
+
+    class Given(Temperature):
+        def call(self, student_logits, teacher_logits):
+            return Temperatures(self.tau, self.tau, self.tau[..., 0] ** 2)
+
+    case, given = draw((8, 100)), Given()
+    made = Dynamic(given, rule, minimum=None)
+    student, teacher = tensors(*case[:2])
+
+    def of_tau(tau):
+        given.tau = tau
+        return together(*made(student, teacher))
+
+    _, gradient = value_and_grad(of_tau, np.full((8, 1), TAU))
+    t = oracles.temperatures(*case[:2], TAU, rule)
+    expected = together(*t, 2 * (t[0] * t[1])[..., 0]) / TAU
+    assert_close(gradient[:, 0], expected, 2e-5)
+
+
+def test_tau_may_be_set_to_a_number():
+    made = Dynamic(4.0, "std")
+    made.temperature = 2.0
+    t_student, t_teacher, _ = temperatures(made, *draw((8, 100))[:2])
+    assert_close(t_student + t_teacher, 4.0, 2e-6)
+
+
+def test_a_tau_below_the_minimum_is_what_both_get():
+    made = Dynamic(4.0, "std", minimum=1.0)
+    made.temperature = 0.5
+    t_student, t_teacher, _ = temperatures(made, *draw((8, 100))[:2])
+    assert_close(t_student, 0.5, 1e-6)
+    assert_close(t_teacher, 0.5, 1e-6)
+
+
+def test_floor_stands_above_the_minimum_and_two_percent_of_tau():
+    assert Dynamic(4.0, minimum=0.2).floor() == pytest.approx(0.3)
+    assert Dynamic(4.0, minimum=None).floor() == pytest.approx(0.08)
+
+
+def test_an_epoch_reaches_the_rule_that_gives_tau():
+    seen = []
+
+    class Told(Constant):
+        def begin_epoch(self, epoch, epochs):
+            seen.append((epoch, epochs))
+
+    Dynamic(Told(4.0)).begin_epoch(2, 30)
+    assert seen == [(2, 30)]
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"rule": "sharp"}, "rule='sharp'. Known: 'exact', 'max', 'centered', 'std'"),
+        ({"rule": "std", "stop_gradient": 1}, "stop_gradient=1"),
+        ({"rule": "std", "stop_gradient": 0}, "stop_gradient=0"),
+        ({"rule": "std", "stop_gradient": "both"}, "stop_gradient='both'"),
+        ({"stop_gradient": False}, "'exact'` is always under stop-gradient"),
+        ({"stop_gradient": "weight"}, "stop_gradient='weight'"),
+        ({"minimum": 0.0}, "minimum=0.0"),
+        ({"minimum": -1.0}, "minimum=-1.0"),
+        ({"minimum": 4.0}, "minimum=4.0"),
+        ({"minimum": float("nan")}, "minimum=nan"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"temperature": "warm"}, "temperature='warm'"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        Dynamic(**wrong)
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"temperature": 3.0, "rule": "max", "stop_gradient": "weight"},
+        {"temperature": Constant(2.0), "rule": "std", "stop_gradient": True},
+        {"rule": "centered", "stop_gradient": False, "minimum": None},
+    ],
+)
+def test_serializes(arguments):
+    made = Dynamic(**arguments)
+    # As a file holds it.
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is Dynamic
+    assert again.get_config() == made.get_config()
+    case = draw((8, 100))
+    for one, other in zip(
+        temperatures(made, *case[:2]), temperatures(again, *case[:2]), strict=True
+    ):
+        assert np.array_equal(one, other)

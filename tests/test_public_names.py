@@ -1,0 +1,78 @@
+"""The public names, so that none appears, changes or goes unnoticed."""
+
+import importlib
+import inspect
+
+import pytest
+
+NAMES = {
+    "keras_dtkd": """
+        Distiller Step backend callbacks distribution functional logits losses metrics
+        teachers temperatures
+    """,
+    "keras_dtkd.callbacks": "Schedule",
+    "keras_dtkd.distribution": "processes rank shard",
+    "keras_dtkd.functional": "divergences statistics",
+    "keras_dtkd.functional.divergences": "get jsd kl reverse_kl",
+    "keras_dtkd.functional.statistics": """
+        agreement centered entropy possible sharpness spread
+    """,
+    "keras_dtkd.losses": "DTKD DistillationLoss KD",
+    "keras_dtkd.metrics": "Agreement",
+    "keras_dtkd.teachers": "Live Teacher fingerprint get",
+    "keras_dtkd.temperatures": "Constant Dynamic Temperature Temperatures get",
+}
+
+
+def public(module):
+    """Names that the module defines or imports for others."""
+    found = {}
+    for name, value in vars(module).items():
+        if name.startswith("_") or not callable(value) and not inspect.ismodule(value):
+            continue
+        owner = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+        package = module.__name__.count(".") == 0 or hasattr(module, "__path__")
+        if owner.startswith("keras_dtkd") and (package or owner == module.__name__):
+            found[name] = value
+    return found
+
+
+def exported(module):
+    """Of a package, the names that its `__init__` imports under their own names."""
+    if not hasattr(module, "__path__"):
+        return public(module)
+    source = inspect.getsource(module)
+    return {n: v for n, v in public(module).items() if f" as {n}\n" in source + "\n"}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_public_names(module):
+    found = exported(importlib.import_module(module))
+    assert sorted(found) == sorted(NAMES[module].split())
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_each_has_a_docstring(module):
+    loaded = importlib.import_module(module)
+    assert loaded.__doc__
+    for name, value in exported(loaded).items():
+        assert value.__doc__ and value.__doc__.strip(), name
+        if not inspect.isclass(value):
+            continue
+        for method, function in vars(value).items():
+            own = inspect.isfunction(function) or isinstance(function, property)
+            if own and not method.startswith("_") and method != "get_config":
+                assert inspect.getdoc(getattr(value, method)), f"{name}.{method}"
+
+
+def test_everything_a_user_configures_can_be_serialized():
+    import keras
+
+    for module in ("losses", "temperatures", "metrics"):
+        for name, value in exported(importlib.import_module(f"keras_dtkd.{module}")).items():
+            base = name in ("DistillationLoss", "Temperature", "Temperatures")
+            if inspect.isclass(value) and not base:
+                assert keras.saving.get_registered_name(value) == f"keras_dtkd>{name}"
+    from keras_dtkd import Distiller
+
+    assert keras.saving.get_registered_name(Distiller) == "keras_dtkd>Distiller"
