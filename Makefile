@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 KERAS_BACKEND ?= tensorflow
 BACKENDS := tensorflow jax torch
+DEMO_OUTPUT := demo-output
 
 bin := $(VENV)/bin
 # An editable install holds the dependencies and the version as they were.
@@ -12,7 +13,8 @@ sources := pyproject.toml keras_dtkd/_version.py
 .PHONY: help demo test lint wheel wheel-test notebook notebook-test clean
 
 help:
-	@echo "make demo           examples/quickstart.py; KERAS_BACKEND picks the backend"
+	@echo "make demo           examples/quickstart.py, into $(DEMO_OUTPUT)/;"
+	@echo "                    KERAS_BACKEND picks the backend"
 	@echo "make test           all tests on each backend; PYTEST_ARGS is handed on"
 	@echo "make lint           ruff and mypy"
 	@echo "make wheel          the wheel and the sdist, in dist/"
@@ -22,7 +24,8 @@ help:
 	@echo "make clean          remove $(VENV) and all that was built"
 
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
-	KERAS_BACKEND=$(KERAS_BACKEND) $(bin)/python examples/quickstart.py
+	KERAS_BACKEND=$(KERAS_BACKEND) KERAS_DTKD_OUT=$(DEMO_OUTPUT) \
+	  $(bin)/python examples/quickstart.py
 
 test: $(VENV)/.all
 	PYTHON=$(bin)/python tools/test_backends.sh $(PYTEST_ARGS)
@@ -46,7 +49,7 @@ notebook-test: $(VENV)/.all
 	$(bin)/python tools/notebook.py --check --execute
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO_OUTPUT) build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(bin)/pip:

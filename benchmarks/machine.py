@@ -29,8 +29,15 @@ def circumstances():
         else os.cpu_count(),
         "load": os.getloadavg()[0],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([f"KERAS_BACKEND={BACKEND}", "python", *sys.argv]),
+        "command": " ".join([*_environment(), "python", *sys.argv]),
     }
+
+
+def _environment():
+    """What of it bears on speed."""
+    names = ("OMP_NUM_THREADS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+    found = {name: os.environ[name] for name in names if name in os.environ}
+    return [f"{k}={v}" for k, v in {"KERAS_BACKEND": BACKEND, **found}.items()]
 
 
 def device():

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import functools
 import time
+import warnings
 from collections import defaultdict
 
 import keras
@@ -106,6 +107,8 @@ def main():
     parser.add_argument("--loss", choices=LOSSES, default="dtkd")
     parser.add_argument("--operations", type=int, default=12, help="how many to list")
     arguments = parser.parse_args()
+    # An untrained teacher knows nothing, and ours says so.
+    warnings.filterwarnings("ignore", category=UserWarning)
 
     rng = np.random.default_rng(0)
     samples = arguments.batch * arguments.steps

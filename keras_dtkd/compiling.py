@@ -151,10 +151,8 @@ def borrow(distiller, labels=True):
 def attended(callbacks, verbose, attendant):
     """The user's callbacks with ours before them, for this process."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(attendant)
-        attendant.set_model(callbacks.model)
-        attendant.set_params(callbacks.params)
-        return callbacks, verbose
+        # Keras makes another of them, with the number of epochs that ours needs.
+        callbacks = callbacks.callbacks
     callbacks = callbacks or []
     callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     callbacks, verbose = processes.of_this_rank(callbacks, verbose)

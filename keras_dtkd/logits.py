@@ -13,8 +13,9 @@ from keras import ops
 from keras_dtkd.functional.statistics import LOWEST
 
 LOGITS, SOFTMAX, SIGMOID, BINARY = "logits", "softmax", "sigmoid", "binary logits"
-# Smallest normal float32: the logarithm of what underflowed stays finite.
-TINY = 1.1754944e-38
+# Lowest probability. Its logarithm is finite, and so is its slope 1/p times the
+# gradient of a scaled loss, which the smallest float32 leaves no room for.
+TINY = 1e-30
 # Half a unit in the last place below 1: 1 itself has no logit.
 ALMOST_ONE = 1.0 - 2.0**-24
 
@@ -45,8 +46,9 @@ def pick(outputs, key, names=None):
         key = known[0]
     if key in known:
         return outputs[key if isinstance(outputs, dict) else known.index(key)]
-    if isinstance(key, int) and not isinstance(outputs, dict) and key < len(outputs):
-        return outputs[key]
+    if isinstance(key, int) and not isinstance(outputs, dict):
+        if -len(outputs) <= key < len(outputs):
+            return outputs[key]
     raise KeyError(known)
 
 

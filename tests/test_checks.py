@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
+from keras_dtkd.data import peek
 from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import Constant, Dynamic
 from tests.models import (
@@ -148,6 +149,14 @@ def test_wrong_models_or_data_are_refused_before_the_first_step(case, how):
     assert getattr(d, "optimizer", None) is None or int(d.optimizer.iterations) == 0
 
 
+def test_of_arrays_all_labels_are_checked_and_not_only_a_sample():
+    x, y = data(200)
+    y[198] = CLASSES
+    assert CLASSES not in peek(x, y)[0].y
+    with pytest.raises(ValueError, match="labels from 0 to 4"):
+        Distiller(teacher(), student(), KD()).fit(x, y, verbose=0)
+
+
 def test_the_first_batch_of_other_data_is_checked_for_labels():
     def batches():
         for start in range(0, 32, 8):
@@ -160,9 +169,7 @@ def test_the_first_batch_of_other_data_is_checked_for_labels():
 
 def test_a_class_that_the_loss_ignores_is_no_wrong_label():
     d = Distiller(teacher(), student(), KD())
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, ignore_class=-1
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     d.compile("sgd", loss)
     d.fit(X, labels_with(-1), verbose=0)
 

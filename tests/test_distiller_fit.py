@@ -278,9 +278,11 @@ def test_training_brings_the_student_nearer_to_the_teacher():
     x, y = data(64)
     small = student()
     small.compile(keras.optimizers.Adam(0.05))
-    logs = Distiller(teacher(), small).fit(
-        x, y, epochs=15, batch_size=16, verbose=0
-    ).history
+    logs = (
+        Distiller(teacher(), small)
+        .fit(x, y, epochs=15, batch_size=16, verbose=0)
+        .history
+    )
     assert logs["dtkd"][-1] < 0.5 * logs["dtkd"][0]
     assert logs["agreement"][-1] > 0.8
 
@@ -384,6 +386,9 @@ def test_calls_and_predictions_are_the_students():
     )
     assert np.allclose(d.predict_on_batch(x), small.predict(x, verbose=0))
     assert d.student is small
-    assert len(d.get_weights()) == len(small.get_weights()) + sum(
-        len(loss.weights) for loss in d.distillation_losses.values()
-    ) + 1
+    assert (
+        len(d.get_weights())
+        == len(small.get_weights())
+        + sum(len(loss.weights) for loss in d.distillation_losses.values())
+        + 1
+    )

@@ -129,9 +129,7 @@ def test_validation_split_is_kept_out_of_training():
         x, y, validation_split=0.25, batch_size=8, shuffle=False, verbose=0
     ).history
     assert set(logs) >= {"val_loss", "loss"}
-    distiller(student=other).fit(
-        x[:15], y[:15], batch_size=8, shuffle=False, verbose=0
-    )
+    distiller(student=other).fit(x[:15], y[:15], batch_size=8, shuffle=False, verbose=0)
     assert close(small, other)
 
 

@@ -104,7 +104,9 @@ def test_teacher_and_student_may_have_different_precision(large, small, in_float
     for name in ("dtkd", "task_loss", "student_temperature"):
         assert logs[name] == pytest.approx(in_float32[name], rel=0.05), name
     assert everything(big) == before
-    assert {w.dtype for w in little.weights} == {keras.DTypePolicy(small).variable_dtype}
+    assert {w.dtype for w in little.weights} == {
+        keras.DTypePolicy(small).variable_dtype
+    }
 
 
 @pytest.mark.parametrize("compiled", ["nobody", "student"])

@@ -61,7 +61,9 @@ def test_only_the_chosen_output_is_distilled(kind):
     d = Distiller(two_outputs(kind, 9), small, DTKD(), output="label")
     d.compile(keras.optimizers.SGD(0.1))
     d.fit(x, verbose=0)
-    moved = [not np.array_equal(a, b) for a, b in zip(before, numbers(small))]
+    moved = [
+        not np.array_equal(a, b) for a, b in zip(before, numbers(small), strict=True)
+    ]
     label, size = (
         [v.path for v in small.weights].index(f"{name}/kernel")
         for name in ("label", "size")
@@ -84,9 +86,9 @@ def test_an_output_may_be_named_by_its_index():
 def test_weights_of_the_chosen_output_reach_its_distillation(kind):
     x, y = targets(kind)
     weights = np.linspace(0, 2, 16).astype("float32"), np.ones(16, "float32")
-    nested = (
-        dict(zip(("label", "size"), weights)) if kind == "dict" else list(weights)
-    )
+    nested = list(weights)
+    if kind == "dict":
+        nested = {"label": weights[0], "size": weights[1]}
     small = compiled(two_outputs(kind), kind)
     d = Distiller(two_outputs(kind, 9), small, KD(), output="label")
     logs = d.fit(x, y, sample_weight=nested, batch_size=16, verbose=0).history

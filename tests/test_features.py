@@ -143,9 +143,7 @@ def test_a_keras_logits_loss_gives_keras_value():
     loss = keras.distillation.LogitsDistillation(
         temperature=2.0, loss=keras.losses.KLDivergence()
     )
-    expected = float(
-        keras.ops.convert_to_numpy(loss.compute_loss(large(X), small(X)))
-    )
+    expected = float(keras.ops.convert_to_numpy(loss.compute_loss(large(X), small(X))))
     d = distiller({"kd": loss}, keras.optimizers.SGD(0.0), student=small)
     logs = d.fit(X, Y, batch_size=16, verbose=0).history
     assert logs["kd"] == pytest.approx([expected], rel=1e-4)

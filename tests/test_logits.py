@@ -72,8 +72,9 @@ def test_logits_are_float32_whatever_the_head_gave(head, dtype):
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 def test_saturated_and_underflowed_probabilities_have_finite_logits_and_gradients(head):
-    p = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 1e-45], [1e-38, 1.0 - 2.0**-24, 1e-30]])
-    value, gradient = value_and_grad(lambda x: logits.recover(x, head), p)
+    p = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 1e-45], [2e-38, 1.0 - 2.0**-24, 1e-30]])
+    # As large as a scaled loss makes it.
+    value, gradient = value_and_grad(lambda x: 2e6 * logits.recover(x, head), p)
     assert np.isfinite(value).all() and np.isfinite(gradient).all()
 
 
@@ -121,6 +122,7 @@ def test_one_tensor_is_picked_whatever_the_key():
         ([1], None, None, 1),
         ([1, 2], "size", ["label", "size"], 2),
         ([1, 2], 1, ["label", "size"], 2),
+        ([1, 2], -2, None, 1),
         ({0: 1, 1: 2}, 1, None, 2),
     ],
 )

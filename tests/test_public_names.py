@@ -15,8 +15,9 @@ NAMES = {
     "keras_dtkd.functional": "divergences statistics",
     "keras_dtkd.functional.divergences": "get jsd kl reverse_kl",
     "keras_dtkd.functional.statistics": """
-        agreement centered entropy possible sharpness spread
+        agreement centered possible sharpness soften spread
     """,
+    "keras_dtkd.logits": "head_by_layers look_like_probabilities pick recover",
     "keras_dtkd.losses": "DTKD DistillationLoss KD",
     "keras_dtkd.metrics": "Agreement",
     "keras_dtkd.teachers": "Live Teacher fingerprint get",
@@ -69,7 +70,9 @@ def test_everything_a_user_configures_can_be_serialized():
     import keras
 
     for module in ("losses", "temperatures", "metrics"):
-        for name, value in exported(importlib.import_module(f"keras_dtkd.{module}")).items():
+        for name, value in exported(
+            importlib.import_module(f"keras_dtkd.{module}")
+        ).items():
             base = name in ("DistillationLoss", "Temperature", "Temperatures")
             if inspect.isclass(value) and not base:
                 assert keras.saving.get_registered_name(value) == f"keras_dtkd>{name}"

@@ -179,9 +179,7 @@ def test_files_hold_nothing_of_the_teacher_but_its_fingerprint(files):
         archive.extract("model.weights.h5", folder)
         config = archive.read("config.json").decode()
     fingerprint = d.teacher_fingerprint()
-    known = sum(
-        int(np.prod(v.shape)) for v in [*d.variables, *d.optimizer.variables]
-    )
+    known = sum(int(np.prod(v.shape)) for v in [*d.variables, *d.optimizer.variables])
     for file in ("model.weights.h5", "d.weights.h5"):
         found = datasets(folder / file)
         # A metric's state may be in it, and the fingerprint is.
@@ -200,9 +198,7 @@ def test_the_student_is_saved_and_loaded_like_any_model(files, tmp_path):
     d.student.save(tmp_path / "student.keras")
     loaded = keras.models.load_model(tmp_path / "student.keras")
     assert type(loaded) is type(d.student)
-    assert np.array_equal(
-        loaded.predict(x, verbose=0), d.student.predict(x, verbose=0)
-    )
+    assert np.array_equal(loaded.predict(x, verbose=0), d.student.predict(x, verbose=0))
 
 
 def test_a_loaded_distiller_says_that_it_has_no_teacher(files):

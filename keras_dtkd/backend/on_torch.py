@@ -89,10 +89,14 @@ def begin(variables):
 
 
 def counted(model, loss, rows):
-    """The loss as it is; the exchange of gradients is told the number."""
-    if model.held.ranks is not None:
-        model.held.ranks.rows = rows
-    return loss
+    """See `keras_dtkd.backend.counted`. The exchange of gradients is told the number."""
+    if model.held.ranks is None:
+        return loss
+    model.held.ranks.rows = rows
+    # Gradients in half precision are as large as those of one process: a scaled loss
+    # overflows where it would there.
+    part = loss / processes()[1]
+    return part + (loss - part).detach()
 
 
 @contextlib.contextmanager
@@ -183,7 +187,7 @@ class Ranks:
         parts = bucket.split([*sizes, 1, 1])
         for part, gradient in zip(parts[:-2], gradients, strict=True):
             if gradient is not None:
-                part.copy_(gradient.reshape(-1)).mul_(rows)
+                part.copy_(gradient.reshape(-1)).mul_(rows * processes()[1])
         parts[-2].fill_(rows)
         parts[-1].fill_(ended)
         torch.distributed.all_reduce(bucket)

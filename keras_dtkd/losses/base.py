@@ -193,9 +193,7 @@ def reduce(values, outputs=None, sample_weight=None):
     if outputs is None or len(outputs.shape) - 1 != rank:
         outputs = values
     if sample_weight is not None:
-        # A copy: under torch, Keras multiplies a mask into the weights in place, and
-        # the task loss needs them as they were.
-        sample_weight = ops.copy(ops.cast(sample_weight, values.dtype))
+        sample_weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
         for _ in range(rank - len(sample_weight.shape)):
             sample_weight = ops.expand_dims(sample_weight, -1)
         if rank == len(sample_weight.shape):

@@ -11,7 +11,7 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.backend.interrupts import Interrupts
 from keras_dtkd.losses import KD, DistillationLoss
-from tests.models import data, distiller, everything, numbers, student, teacher
+from tests.models import data, distiller, everything, numbers, same, student, teacher
 
 X, Y = data(32)
 
@@ -22,7 +22,10 @@ class Stop(Exception):
 
 def made(losses=None, **kwargs):
     d = Distiller(
-        teacher(compiled=True), student(norm=True, dropout=0.2), losses or KD(), **kwargs
+        teacher(compiled=True),
+        student(norm=True, dropout=0.2),
+        losses or KD(),
+        **kwargs,
     )
     d.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return d
@@ -34,12 +37,11 @@ def is_sound(d, teacher_before, student_before=None):
     before = numbers(d.student)
     assert all(np.isfinite(w).all() for w in before)
     if student_before is not None:
-        moved = any(not np.array_equal(*p) for p in zip(before, student_before))
-        assert moved, "what was learned before is lost"
+        assert not same(before, student_before), "what was learned before is lost"
     assert np.isfinite(d.predict(X, verbose=0)).all()
     logs = d.fit(X, Y, batch_size=8, verbose=0).history
     assert np.isfinite(logs["loss"]).all()
-    assert any(not np.array_equal(*p) for p in zip(before, numbers(d.student)))
+    assert not same(before, d.student)
     assert everything(d.teacher) == teacher_before
     d.teacher.predict(X, verbose=0)
 
@@ -130,7 +132,7 @@ def test_a_teacher_that_fails():
     start = numbers(d.student)
     with pytest.raises(Stop):
         d.fit(X, verbose=0)
-    assert all(np.array_equal(*p) for p in zip(start, numbers(d.student)))
+    assert same(start, d.student)
     d.teacher = teacher()
     is_sound(d, everything(d.teacher))
 

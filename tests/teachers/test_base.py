@@ -1,0 +1,108 @@
+"""Anything that says what a batch should look like may teach."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller
+from keras_dtkd.losses import KD
+from keras_dtkd.teachers import Live, Teacher, fingerprint, get
+from tests.models import CLASSES, close, data, student, teacher
+
+X, Y = data(32)
+
+
+class Rule:
+    """A teacher that is no model: three times the first features."""
+
+    def __init__(self):
+        self.factor = keras.Variable(3.0)
+        self.variables = [self.factor]
+
+    def outputs(self, x, rows=None):
+        return self.factor * keras.ops.convert_to_tensor(x)[:, :CLASSES]
+
+    def fingerprint(self):
+        return f"{float(self.factor.value):.1f} times"
+
+
+def test_an_object_with_the_protocol_teaches_as_a_model_would():
+    runs = []
+    # `teacher()` computes just that.
+    for given in (Rule(), teacher()):
+        small = student()
+        d = Distiller(given, small, KD(), evaluate_teacher=True)
+        d.fit(X, Y, shuffle=False, validation_data=(X, Y), verbose=0)
+        runs.append(small)
+    assert close(*runs, 1e-4)
+
+
+def test_its_variables_may_change_between_runs():
+    rule = Rule()
+    d = Distiller(rule, student(), KD(), task_weight=0.0)
+    d.compile(keras.optimizers.SGD(0.0))
+    first = d.fit(X, verbose=0).history["kd"][0]
+    rule.factor.assign(9.0)
+    assert d.fit(X, verbose=0).history["kd"][0] > 1.5 * first
+
+
+def test_another_teacher_may_take_over():
+    small = student()
+    d = Distiller(teacher(), small, KD())
+    d.compile(keras.optimizers.SGD(0.0))
+    first = d.fit(X, verbose=0).history["kd"][0]
+    d.teacher = teacher(scale=9.0)
+    other = d.fit(X, verbose=0).history["kd"][0]
+    alone = Distiller(teacher(scale=9.0), small, KD())
+    alone.compile(keras.optimizers.SGD(0.0))
+    assert other == pytest.approx(alone.fit(X, verbose=0).history["kd"][0], rel=1e-5)
+    assert other != pytest.approx(first, rel=0.1)
+
+
+def test_get_takes_models_and_teachers_and_nothing_else():
+    model, rule = teacher(), Rule()
+    assert isinstance(get(model), Live) and get(model).model is model
+    assert get(rule) is rule and isinstance(rule, Teacher)
+    for wrong in (None, "resnet", Rule, 3):
+        with pytest.raises(TypeError, match="`teacher` must be a `keras.Model`"):
+            get(wrong)
+
+
+def test_a_fingerprint_is_the_weights_and_nothing_else(tmp_path):
+    model = teacher()
+    first = fingerprint(model)
+    assert len(first) == 32 and int(first, 16) >= 0
+    assert fingerprint(teacher()) == first
+    model.save(tmp_path / "teacher.keras")
+    assert fingerprint(keras.models.load_model(tmp_path / "teacher.keras")) == first
+    model.trainable = False
+    model.compile("adam", "mse")
+    model.predict(X, verbose=0)
+    assert fingerprint(model) == first
+
+
+def test_any_changed_weight_changes_the_fingerprint():
+    model = teacher()
+    first = fingerprint(model)
+    for i, weight in enumerate(model.get_weights()):
+        values = [np.array(w) for w in model.get_weights()]
+        changed = [v.copy() for v in values]
+        changed[i].flat[-1] = np.nextafter(weight.flat[-1], np.float32(9))
+        model.set_weights(changed)
+        assert fingerprint(model) != first, model.weights[i].path
+        model.set_weights(values)
+    assert fingerprint(model) == first
+
+
+def test_the_shape_and_the_precision_are_part_of_a_fingerprint():
+    # The same bytes, all zero.
+    def zeros(*sizes, dtype=None):
+        layers = [
+            keras.layers.Dense(n, "relu", use_bias=False, dtype=dtype) for n in sizes
+        ]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        model.set_weights([np.zeros(w.shape) for w in model.weights])
+        return fingerprint(model)
+
+    prints = {zeros(2), zeros(4), zeros(1, 4), zeros(4, dtype="float16")}
+    assert len(prints) == 4
