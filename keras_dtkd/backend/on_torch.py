@@ -89,7 +89,7 @@ def begin(variables):
 
 
 def counted(model, loss, rows):
-    """See `keras_dtkd.backend.counted`. The exchange of gradients is told the number."""
+    """See `keras_dtkd.backend.counted`. The exchange of gradients is told."""
     if model.held.ranks is None:
         return loss
     model.held.ranks.rows = rows

@@ -86,7 +86,8 @@ def test_rank_0_alone_writes(folder):
 
 
 @pytest.mark.parametrize(
-    "name, number", [("epochs", "first epoch: 0, 1"), ("steps", "steps per epoch: 2, 4")]
+    "name, number",
+    [("epochs", "first epoch: 0, 1"), ("steps", "steps per epoch: 2, 4")],
 )
 def test_what_would_hang_is_an_error_in_every_process(folder, name, number):
     for rank in RANKS:

@@ -33,9 +33,7 @@ mine = {"part": part, "batch_size": BATCH // WORLD}
 # Each rank begins with another student: rank 0's counts.
 report.fit("sgd", distiller(sgd(), seed=5 + RANK), 43, **mine)
 report.fit("adam", distiller(adam(), seed=5 + RANK), 43, **mine)
-report.fit(
-    "accumulation", distiller(adam(gradient_accumulation_steps=2)), 43, **mine
-)
+report.fit("accumulation", distiller(adam(gradient_accumulation_steps=2)), 43, **mine)
 scaled = keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 report.fit("loss_scale", distiller(scaled), 43, **mine)
 

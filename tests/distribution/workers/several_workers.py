@@ -1,4 +1,4 @@
-"""One of two workers of `MultiWorkerMirroredStrategy`. Arguments: folder, rank, ports."""
+"""One of two `MultiWorkerMirroredStrategy` workers. Arguments: folder, rank, ports."""
 
 import json
 import os
