@@ -127,11 +127,10 @@ def one_epoch(x, y, sample_weight=None, losses=None, batch_size=None, **kwargs):
 def test_weights_of_zero_teach_nothing(task_weight):
     x, y = data(16)
     moved = one_epoch(x, y, np.zeros(16), DTKD(), task_weight=task_weight)
-    assert same(moved, numbers(student()))
-    assert not same(
-        one_epoch(x, y, np.ones(16), DTKD(), task_weight=task_weight),
-        numbers(student()),
-    )
+    assert same(moved, student())
+    # A single sample that counts does move them.
+    one = np.eye(16)[0]
+    assert not same(one_epoch(x, y, one, KD(), task_weight=task_weight), student())
 
 
 @pytest.mark.parametrize("task_weight", [1.0, 0.0])
@@ -210,12 +209,11 @@ def test_weights_of_positions_reach_task_and_distillation():
 # Invariant 9.
 
 
-@pytest.mark.parametrize("losses", [KD, DTKD])
-def test_the_teacher_stays_as_it_was_in_every_bit(losses):
+def test_the_teacher_stays_as_it_was_in_every_bit():
     x, y = data(16)
     large = teacher(compiled=True)
     before = everything(large)
-    d = Distiller(large, student(norm=True), losses(), evaluate_teacher=True)
+    d = Distiller(large, student(norm=True), KD(), evaluate_teacher=True)
     d.fit(x, y, batch_size=8, epochs=2, validation_data=(x, y), verbose=0)
     d.evaluate(x, y, verbose=0)
     d.predict(x, verbose=0)
@@ -242,7 +240,7 @@ def test_loss_is_the_documented_sum(task_weight):
     x, y = data(20)
     small = student()
     small.layers[0].kernel.regularizer = keras.regularizers.L2(0.01)
-    losses = {"a": KD(weight=0.3, warmup_epochs=4), "b": DTKD(weight=2.0)}
+    losses = {"a": KD(weight=0.3, warmup_epochs=4), "b": DTKD(rule="std", weight=2.0)}
     d = distiller(
         losses, keras.optimizers.SGD(0.0), student=small, task_weight=task_weight
     )
@@ -262,7 +260,7 @@ def test_a_short_last_batch_counts_by_its_samples():
     x, y = data(20)
     logs = []
     for batch_size in (20, 8):
-        d = distiller(DTKD(), keras.optimizers.SGD(0.0))
+        d = distiller(DTKD(rule="std"), keras.optimizers.SGD(0.0))
         d.compile(d.optimizer, d.loss, metrics=["accuracy"])
         logs.append(
             d.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0).history

@@ -94,15 +94,19 @@ def test_a_change_at_any_moment_holds_from_the_next_epoch_on(moment):
     changed, reference = student(), student()
     a = distiller(student=changed, optimizer=keras.optimizers.SGD(0.1))
     epoch = 1 if moment == "on_epoch_begin" else 0
+
+    def change(d):
+        d.task_weight, d.distillation_losses["kd"].weight = 0.5, 0.25
+
     # One batch an epoch: no step of this epoch follows the change.
-    callback = At({epoch: set_to("kd.weight", 0.25)}, moment)
+    callback = At({epoch: change}, moment)
     a.fit(x, y, batch_size=16, epochs=3, callbacks=[callback], verbose=0)
     b = distiller(student=reference, optimizer=keras.optimizers.SGD(0.1))
     b.fit(x, y, batch_size=16, epochs=1, verbose=0)
-    b.distillation_losses["kd"].weight = 0.25
+    change(b)
     b.fit(x, y, batch_size=16, initial_epoch=1, epochs=3, verbose=0)
     assert close(changed, reference)
-    assert a.distillation_losses["kd"].weight == 0.25
+    assert (a.task_weight, a.distillation_losses["kd"].weight) == (0.5, 0.25)
 
 
 def test_a_change_between_runs_holds_in_the_next():

@@ -27,7 +27,8 @@ def test_names_in_fit_and_in_evaluate(evaluate_teacher):
 
 def test_names_without_labels():
     x, y = data(16)
-    d = Distiller(teacher(), student(), evaluate_teacher=True)
+    loss = DTKD(rule="std")
+    d = Distiller(teacher(), student(), loss, evaluate_teacher=True)
     logs = d.fit(x, validation_data=(x, y), verbose=0).history
     training = {name for name in logs if not name.startswith("val_")}
     assert training == {"loss"} | HEARD
