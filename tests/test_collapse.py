@@ -96,6 +96,6 @@ def test_labels_and_the_fixed_term_lead_out_of_it_without_a_warning(teacher, dig
     keras.utils.set_random_seed(1)
     distiller = Distiller(teacher, small_student(), DTKD(rule="max"))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         history = distiller.fit(*digits[0], epochs=6, verbose=0).history
     assert history["student_temperature"][-1] > 0.2
