@@ -23,6 +23,8 @@ from tests.models import (
     two_outputs,
 )
 
+pytestmark = pytest.mark.invariant(number=10)
+
 X, Y = data(32)
 
 

@@ -46,9 +46,7 @@ def counted_student():
     return keras.Sequential([keras.Input((FEATURES,)), counting, model]), counting
 
 
-# Invariant 1.
-
-
+@pytest.mark.invariant(number=1)
 def test_a_step_is_one_pass_of_the_student_and_one_of_the_teacher():
     x, y = data(24)
     small, counting = counted_student()
@@ -60,6 +58,7 @@ def test_a_step_is_one_pass_of_the_student_and_one_of_the_teacher():
     assert passes.passes == [{"student": 3, "teacher": 3}] * 2
 
 
+@pytest.mark.invariant(number=1)
 def test_evaluate_and_predict_do_not_ask_the_teacher():
     x, y = data(16)
     large = teacher()
@@ -81,6 +80,7 @@ def test_dropout_drops_in_the_student_while_it_trains():
     assert not np.allclose(numbers(kept)[0], numbers(dropped)[0])
 
 
+@pytest.mark.invariant(number=1)
 def test_batch_normalization_moves_once_a_step_as_in_a_plain_fit():
     x, y = data(16)
     plain = student(norm=True)
@@ -106,9 +106,6 @@ def test_without_weight_on_the_teacher_it_is_a_plain_fit():
     assert np.allclose(history.history["task_loss"], plain.history["loss"], rtol=1e-5)
 
 
-# Invariant 3.
-
-
 def one_epoch(x, y, sample_weight=None, losses=None, batch_size=None, **kwargs):
     small = student()
     d = distiller(losses, keras.optimizers.SGD(0.1), student=small, **kwargs)
@@ -123,6 +120,7 @@ def one_epoch(x, y, sample_weight=None, losses=None, batch_size=None, **kwargs):
     return numbers(small)
 
 
+@pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("task_weight", [1.0, 0.0])
 def test_weights_of_zero_teach_nothing(task_weight):
     x, y = data(16)
@@ -133,6 +131,7 @@ def test_weights_of_zero_teach_nothing(task_weight):
     assert not same(one_epoch(x, y, one, KD(), task_weight=task_weight), student())
 
 
+@pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("task_weight", [1.0, 0.0])
 def test_a_sample_of_weight_two_is_that_sample_twice(task_weight):
     x, y = data(8)
@@ -164,6 +163,7 @@ def sequence_run(x, y, losses, **kwargs):
     return numbers(small), history
 
 
+@pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("losses", [KD, DTKD])
 def test_masked_positions_count_nowhere(losses):
     x = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
@@ -176,6 +176,7 @@ def test_masked_positions_count_nowhere(losses):
         assert np.allclose(value, long_logs[name], rtol=1e-5), name
 
 
+@pytest.mark.invariant(number=3)
 def test_without_a_mask_those_positions_do_count():
     # So that the test above can fail.
     x = np.array([[1, 2, 0, 0], [5, 6, 0, 0]])
@@ -189,6 +190,7 @@ def test_without_a_mask_those_positions_do_count():
     assert not close(*runs)
 
 
+@pytest.mark.invariant(number=3)
 def test_weights_of_positions_reach_task_and_distillation():
     x = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
     y = np.array([[0, 1, 2, 0], [1, 2, 0, 1]])
@@ -206,9 +208,7 @@ def test_weights_of_positions_reach_task_and_distillation():
     assert close(*runs)
 
 
-# Invariant 9.
-
-
+@pytest.mark.invariant(number=9)
 def test_the_teacher_stays_as_it_was_in_every_bit():
     x, y = data(16)
     large = teacher(compiled=True)
@@ -223,6 +223,7 @@ def test_the_teacher_stays_as_it_was_in_every_bit():
     assert d.teacher is large
 
 
+@pytest.mark.invariant(number=9)
 def test_a_teacher_that_is_learning_can_go_on_learning():
     x, y = data(16)
     large = teacher(compiled=True)

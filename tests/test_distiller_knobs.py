@@ -7,6 +7,8 @@ import pytest
 from keras_dtkd.losses import DTKD, KD, DistillationLoss
 from tests.models import close, data, distiller, numbers, same, student
 
+pytestmark = pytest.mark.invariant(number=7)
+
 
 class At(keras.callbacks.Callback):
     """Does something at a moment of given epochs."""

@@ -79,6 +79,7 @@ def test_a_loss_without_temperature_logs_none():
     assert set(logs) == {"loss", "task_loss", "far", "agreement"}
 
 
+@pytest.mark.invariant(number=2)
 def test_a_student_that_is_the_teachers_copy_agrees_and_has_no_loss():
     # Invariant 2 at the level of the whole step.
     x, _ = data(16)

@@ -83,6 +83,7 @@ def in_float32():
     return d.fit(X, Y, batch_size=16, verbose=0).history
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize(
     "large, small",
     [
@@ -109,6 +110,7 @@ def test_teacher_and_student_may_have_different_precision(large, small, in_float
     }
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("compiled", ["nobody", "student"])
 def test_a_mixed_float16_student_has_its_loss_scaled(compiled):
     little = student(dtype="mixed_float16")
@@ -126,6 +128,7 @@ def test_a_mixed_float16_student_has_its_loss_scaled(compiled):
     assert not isinstance(full.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("scale", [1e4, 1e-4])
 def test_extreme_logits_give_finite_losses_and_weights(scale):
     # Invariant 6 at the level of the whole step.
@@ -136,6 +139,7 @@ def test_extreme_logits_give_finite_losses_and_weights(scale):
     assert all(np.isfinite(w).all() for w in numbers(d.student))
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("losses", [KD, DTKD])
 def test_a_batch_of_one_sample_works(losses):
     d = Distiller(teacher(), student(), losses())

@@ -99,6 +99,7 @@ def hinted(name, width):
     return model, counting
 
 
+@pytest.mark.invariant(number=1)
 def test_a_loss_on_features_trains_its_projection_in_one_pass():
     small, count_small = hinted("hint", 5)
     large, count_large = hinted("guide", 6)
@@ -118,6 +119,7 @@ def test_a_loss_on_features_trains_its_projection_in_one_pass():
 # Invariant 1, with the losses of `keras.distillation` in our Distiller.
 
 
+@pytest.mark.invariant(number=1)
 def test_a_keras_feature_loss_takes_one_pass_and_gives_keras_value():
     small, count_small = hinted("hint", 6)
     large, count_large = hinted("guide", 6)

@@ -62,6 +62,7 @@ def test_two_layers_do_not_share_a_knob():
     assert (one.factor, other.factor) == (7.0, 3.0)
 
 
+@pytest.mark.invariant(number=7)
 def test_a_new_number_takes_effect_without_recompiling():
     traces = []
     model = Holder(Dial(2.0), traces)
@@ -76,6 +77,7 @@ def test_a_new_number_takes_effect_without_recompiling():
         assert len(traces) == traced
 
 
+@pytest.mark.invariant(number=7)
 def test_what_a_loss_may_change_takes_effect_without_recompiling():
     traces, loss = [], DTKD(rule="std")
     model = Holder(loss, traces)

@@ -70,6 +70,7 @@ def test_logits_are_float32_whatever_the_head_gave(head, dtype):
     assert keras.backend.standardize_dtype(z.dtype) == "float32"
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 def test_saturated_and_underflowed_probabilities_have_finite_logits_and_gradients(head):
     p = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 1e-45], [2e-38, 1.0 - 2.0**-24, 1e-30]])
@@ -78,6 +79,7 @@ def test_saturated_and_underflowed_probabilities_have_finite_logits_and_gradient
     assert np.isfinite(value).all() and np.isfinite(gradient).all()
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1e3])
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "binary logits"])
 def test_a_loss_through_a_saturated_head_has_a_finite_gradient(head, scale):

@@ -13,6 +13,8 @@ from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD
 from tests.models import data, distiller, everything, numbers, same, student, teacher
 
+pytestmark = pytest.mark.invariant(number=8)
+
 EPOCHS = 4
 X, Y = data(24)
 

@@ -14,6 +14,8 @@ from keras_dtkd.backend.interrupts import Interrupts
 from keras_dtkd.losses import KD, DistillationLoss
 from tests.models import data, distiller, everything, numbers, same, student, teacher
 
+pytestmark = pytest.mark.invariant(number=9)
+
 X, Y = data(32)
 
 

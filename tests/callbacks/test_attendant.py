@@ -67,6 +67,7 @@ def test_it_tells_the_losses_before_the_users_callbacks_speak():
     assert order == ["loss", "user"] * 2
 
 
+@pytest.mark.invariant(number=9)
 def test_a_users_callback_may_use_the_teacher_while_fit_runs():
     # Invariant 9, and under JAX: the teacher's variables are never emptied.
     class Asking(keras.callbacks.Callback):

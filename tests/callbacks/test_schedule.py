@@ -7,6 +7,8 @@ from keras_dtkd.callbacks import Schedule
 from keras_dtkd.losses import DTKD, KD
 from tests.models import data, distiller, numbers, same, student
 
+pytestmark = pytest.mark.invariant(number=7)
+
 X, Y = data(16)
 
 

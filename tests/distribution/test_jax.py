@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
 
 # Data-parallel on two and four devices; a Distiller made before the distribution;
 # kernels halved, with a teacher made before.
+@pytest.mark.invariant(number=4)
 @pytest.mark.parametrize(
     "name",
     ["sgd/two", "adam/four", "adam/early_distiller", "adam/halves"],
@@ -66,6 +67,7 @@ def test_a_batch_that_devices_cannot_share_is_refused_at_once(found, name, batch
 
 # The second: an epoch of a Distiller made before the distribution, resumed by another
 # with a teacher made before it.
+@pytest.mark.invariant(number=4)
 @pytest.mark.parametrize(
     "name, optimizer, rows", [("sgd", sgd, 44), ("resumed", adam, 48)]
 )

@@ -31,6 +31,7 @@ def test_rank_and_processes(world):
     assert (rank(), processes()) == (1, 3)
 
 
+@pytest.mark.invariant(number=4)
 @pytest.mark.parametrize("rows", [0, 5, 16, 21, 24, 32])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_equal_steps_see_equal_global_batches(world, rows, count):

@@ -44,6 +44,7 @@ def loss_scale():
     return keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 
 
+@pytest.mark.invariant(number=4)
 @pytest.mark.parametrize(
     "name, optimizer",
     [
@@ -84,6 +85,7 @@ def test_a_callback_may_evaluate_in_one_process(found):
     assert np.isfinite(found[0]["alone"]).all()
 
 
+@pytest.mark.invariant(number=4)
 def test_train_on_batch_is_that_of_one_process(found):
     x, y, sample_weight = data(43)
     model = distiller(sgd())

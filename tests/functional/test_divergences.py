@@ -32,17 +32,20 @@ def equals_the_formula(name, case, compiled=False):
     )
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("case", FLOAT32)
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_formula(name, case):
     equals_the_formula(name, CASES[case])
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled_equals_the_formula(name):
     equals_the_formula(name, STACKED, compiled=True)
 
 
+@pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_of_equal_distributions_value_and_gradient_are_zero(name):
     teacher = ops.convert_to_tensor(STACKED.teacher, "float32")

@@ -43,6 +43,7 @@ def test_spread_is_the_standard_deviation(case):
     assert_close(numpy(statistics.spread(tensor(z))), expected, 1e-5, expected)
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("where", [None, True])
 def test_spread_has_a_gradient_where_all_logits_are_equal(where):
     z = np.full((2, 5), 0.5)

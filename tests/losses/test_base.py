@@ -63,6 +63,7 @@ def test_weights_may_be_a_column(shape):
     assert number(actual) == pytest.approx((values * WEIGHTS).mean())
 
 
+@pytest.mark.invariant(number=3)
 def test_a_weight_of_two_is_that_sample_twice():
     values = np.array([1.0, 5.0, 9.0])
     twice = Top().reduce(tensor(values), sample_weight=np.array([1.0, 2.0, 1.0]))
@@ -70,6 +71,7 @@ def test_a_weight_of_two_is_that_sample_twice():
     assert 3 * number(twice) == pytest.approx(4 * number(repeated))
 
 
+@pytest.mark.invariant(number=3)
 def test_weights_of_zero_leave_nothing():
     assert number(Top().reduce(tensor(np.arange(8.0)), None, np.zeros(8))) == 0.0
 
@@ -87,6 +89,7 @@ def test_steps_may_have_their_own_weights():
     assert number(actual) == pytest.approx((values * weights).mean())
 
 
+@pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("layer", ["embedding", "masking"])
 def test_a_masked_step_counts_nowhere(layer):
     outputs, kept = sequences(layer)
@@ -95,6 +98,7 @@ def test_a_masked_step_counts_nowhere(layer):
     assert number(actual) == pytest.approx(values[kept == 1].mean())
 
 
+@pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("weights", [[2.0, 1.0], [[2.0, 0.5, 9.0], [1.0, 9.0, 9.0]]])
 def test_masks_and_weights_work_together(weights):
     outputs, kept = sequences("embedding")

@@ -38,6 +38,7 @@ def oracle(rule, stop, minimum=0.1):
     )
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rule, stop", MODES)
 def test_equals_the_formula(rule, stop, case):
@@ -45,12 +46,14 @@ def test_equals_the_formula(rule, stop, case):
     assert_equals_oracle(loss, oracle(rule, stop), CASES[case])
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("rule, stop", MODES)
 def test_compiled_equals_the_formula(rule, stop):
     loss = DTKD(rule=rule, stop_gradient=stop)
     assert_equals_oracle(loss, oracle(rule, stop), STACKED, compiled=True)
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.01])
 def test_published_form_is_what_the_authors_code_computes(scale):
     """With gradient through both temperatures and their weight, for any student."""
@@ -62,6 +65,7 @@ def test_published_form_is_what_the_authors_code_computes(scale):
     )
 
 
+@pytest.mark.invariant(number=5)
 def test_published_form_compiled_is_what_the_authors_code_computes():
     loss = DTKD.published()
     assert_equals_oracle(loss, oracles.published_dtkd, CASE, compiled=True)
@@ -89,6 +93,7 @@ def test_small_untrained_students_have_the_references_gradients():
     assert_equals_oracle(DTKD(), oracle("exact", None), case, tolerance=2e-5)
 
 
+@pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("rule, stop", MODES)
 def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(rule, stop):
     loss = DTKD(rule=rule, stop_gradient=stop)
@@ -97,6 +102,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(rule, stop):
     assert np.abs(slope).max() < 1e-4
 
 
+@pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("rule", ["exact", "centered", "std"])
 def test_a_shift_of_all_logits_changes_nothing(rule):
     loss = DTKD(rule=rule)
@@ -106,6 +112,7 @@ def test_a_shift_of_all_logits_changes_nothing(rule):
         assert_close(one, other, 2e-5, np.abs(other).max())
 
 
+@pytest.mark.invariant(number=2)
 def test_a_shift_of_all_logits_changes_the_published_loss():
     loss = DTKD.published()
     before = values(loss)

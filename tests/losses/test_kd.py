@@ -25,6 +25,7 @@ def values(loss, case=CASE):
     return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_the_formula(name, case):
@@ -35,6 +36,7 @@ def test_equals_the_formula(name, case):
     )
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled_equals_the_formula(name):
     assert_equals_oracle(
@@ -57,6 +59,7 @@ def test_its_weight_is_the_square_of_the_temperature():
         assert_close(100 * gradient, limit, 0.02, np.abs(limit).max())
 
 
+@pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(name):
     value, gradient = value_and_grad(
@@ -66,6 +69,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(name):
     assert np.abs(gradient).max() < 2e-5
 
 
+@pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shift_of_all_logits_changes_nothing(name):
     loss = KD(divergence=name)

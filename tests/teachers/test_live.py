@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 from keras_dtkd import Distiller, backend
 from keras_dtkd.losses import KD
@@ -26,6 +27,7 @@ def test_it_speaks_in_inference_mode():
     assert np.array_equal(heard(model), heard(model))
 
 
+@pytest.mark.invariant(number=9)
 def test_hearing_it_changes_nothing():
     class Noting(keras.layers.Layer):
         """Counts in a variable, even in inference mode."""
@@ -54,6 +56,7 @@ def test_given_values_replace_its_variables_for_once():
     assert np.any(heard(model))
 
 
+@pytest.mark.invariant(number=9)
 def test_its_trainable_flag_is_left_as_found():
     for flag in (True, False):
         model = teacher()

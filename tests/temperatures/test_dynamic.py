@@ -51,6 +51,7 @@ def theirs(rule, stop, minimum=0.1):
     return oracle
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rule, stop", MODES)
 def test_equals_the_formula(rule, stop, case):
@@ -58,6 +59,7 @@ def test_equals_the_formula(rule, stop, case):
     assert_equals_oracle(ours(made), theirs(rule, stop), CASES[case])
 
 
+@pytest.mark.invariant(number=5)
 def test_published_form_is_what_the_authors_code_computes():
     case = draw((8, 100), student=0.5, seed=3)
     made = Dynamic(TAU, "max", False, minimum=None)
@@ -111,6 +113,7 @@ def test_without_positive_maxima_the_authors_code_fails_and_ours_takes_centred_o
         assert_close(one, other, 1e-6)
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("case", [c for c in CASES if CASES[c].dtype == "float32"])
 @pytest.mark.parametrize("minimum", [None, 0.1, 3.0])
 @pytest.mark.parametrize("rule", RULES)
@@ -144,6 +147,7 @@ def test_a_teacher_of_twice_the_logits_gets_twice_the_temperature(rule):
     assert_close(t_teacher / t_student, 2.0)
 
 
+@pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("rule", ["exact", "centered", "std"])
 def test_a_shift_of_all_logits_changes_nothing(rule):
     case = draw((8, 100))
@@ -156,6 +160,7 @@ def test_a_shift_of_all_logits_changes_nothing(rule):
         assert_close(one, other, 2e-5)
 
 
+@pytest.mark.invariant(number=2)
 def test_a_shift_of_all_logits_changes_the_published_rule():
     case = draw((8, 100))
     made = Dynamic(TAU, "max")
@@ -182,6 +187,7 @@ def test_masked_classes_count_nowhere(rule, stop, mask):
     assert (gradient[:, ~kept] == 0).all()
 
 
+@pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("rule", RULES)
 def test_a_sample_whose_classes_are_all_masked_has_finite_temperatures(rule):
     case = draw((8, 100))

@@ -87,6 +87,7 @@ def test_two_classes():
     assert_equally_sharp(*case[:2], 1e-5, minimum=1e-3)
 
 
+@pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("name", [c for c in CASES if CASES[c].dtype == "float32"])
 def test_temperatures_are_those_of_bisection(name):
     student, teacher = CASES[name][:2]
