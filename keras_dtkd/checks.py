@@ -116,6 +116,18 @@ def finite_weights(teacher):
             )
 
 
+def labels_where_needed(distiller, sample):
+    """There are labels, if a loss cannot do without."""
+    if sample.y is not None:
+        return
+    for name, loss in distiller.distillation_losses.items():
+        if loss.needs_labels:
+            raise ValueError(
+                f"`Distiller`: `{name}` needs labels, and the data has none. Pass `y`, "
+                "or choose a loss that does without."
+            )
+
+
 def labels(distiller, sample, y):
     """Integer labels name classes that there are. Those of arrays, all of them."""
     shape = distiller.held.student_shape

@@ -34,9 +34,11 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
     if hears:
         checks.has_teacher(distiller)
         checks.finite_weights(held.teacher)
+        checks.labels_where_needed(distiller, sample)
     _look(distiller, sample, hears)
     with backend.building_scope(distiller):
         compile_if_needed(distiller, labels)
+    spare_from_decay(distiller)
     checks.labels(distiller, sample, y)
     return x
 
@@ -53,9 +55,34 @@ def _look(distiller, sample, hears):
     if teacher is not None:
         held.heads = (student.head, teacher.head)
         checks.better_than_chance(teacher.values, sample.y)
+        _build_rules(distiller, teacher)
     elif held.heads is None:
         held.heads = (student.head, student.head)
     held.looked = (known, hears)
+
+
+def _build_rules(distiller, outputs):
+    """Learned temperatures get their weights before an optimizer asks for them."""
+    with backend.building_scope(distiller):
+        zeros = logits.recover(keras.ops.zeros(outputs.shape), outputs.head)
+        for loss in distiller.distillation_losses.values():
+            for rule in loss.temperature_rules():
+                rule(zeros, zeros)
+                rule.take_latest()
+
+
+def spare_from_decay(distiller):
+    """Excludes from weight decay what losses and temperatures ask to be left alone.
+
+    Keras knows one list of exclusions: this replaces another one, of a user who
+    learns a temperature and says so in `Curriculum`'s arguments.
+    """
+    optimizer = distiller.optimizer
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    losses = distiller.distillation_losses.values()
+    spared = [variable for loss in losses for variable in loss.undecayed()]
+    if spared and not optimizer.built:
+        optimizer.exclude_from_weight_decay(var_list=spared)
 
 
 def compile_if_needed(distiller, labels):

@@ -10,10 +10,13 @@ from keras_dtkd.held import Heard, Held, flag
 from keras_dtkd.knobs import Knob, Knobs
 from keras_dtkd.losses.base import reduce, unscaled
 from keras_dtkd.losses.collect import collect
+from keras_dtkd.masses import Keeping
 from keras_dtkd.measuring import Measured
 from keras_dtkd.runs import Runs
 from keras_dtkd.saving import Saved
 from keras_dtkd.step import Step
+
+_RECOVER = Keeping(logits.recover)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -265,7 +268,7 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
             sample_weight=own(sample_weight),
             student_outputs=y_pred,
             teacher_outputs=heard.outputs,
-            student_logits=logits.recover(student_output, student_head),
+            student_logits=_RECOVER(student_output, head=student_head),
             teacher_logits=logits.recover(teacher_output, teacher_head),
             student_features=self.held.student_features,
             teacher_features=heard.features,

@@ -106,7 +106,10 @@ class Saved(keras.Model):
         config = dict(config)
         if config.pop("borrowed", False) and self.student.compiled:
             compiling.borrow(self, labels=config.get("loss") is not None)
-            if self.built:
-                self.optimizer.build(self.trainable_variables)
         elif config:
-            super().compile_from_config(config)
+            self.compile(**keras.saving.deserialize_keras_object(config))
+        else:
+            return
+        compiling.spare_from_decay(self)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)

@@ -14,7 +14,7 @@ class Step:
         sample_weight: Weights of the distilled output, or `None`.
         student_outputs: What the student returned: a tensor, list or dict.
         teacher_outputs: What the teacher returned, without gradient.
-        student_logits: float32, `(batch, ..., classes)`.
+        student_logits: float32, `(batch, ..., classes)`, with the output's mask.
         teacher_logits: float32, `(batch, ..., classes)`, without gradient.
         student_features: Outputs of the layers that a loss names in
             `student_layers`, by name.

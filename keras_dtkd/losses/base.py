@@ -1,5 +1,6 @@
 """What a distillation loss is."""
 
+import inspect
 import numbers
 import re
 
@@ -8,6 +9,7 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.knobs import Knob, Knobs
+from keras_dtkd.masses import mask_of, masses
 from keras_dtkd.temperatures.base import Temperature
 
 
@@ -26,7 +28,9 @@ class DistillationLoss(Knobs):
 
     A loss on logits overrides `call(student_logits, teacher_logits, labels=None)` and
     returns one value a sample. A loss that needs more overrides `compute(step)`. A loss
-    that couples the samples of a batch returns its value broadcast to `(batch,)`.
+    that couples the samples of a batch returns its value broadcast to `(batch,)`, and
+    takes a further argument `sample_weight=None`: how much each row counts in its
+    statistics, `(batch, ...)` with the mask in it, or `None` where all count the same.
     Losses compute in float32 whatever the models compute in; trainable parts are
     ordinary weights, which train with the student and are saved with it.
 
@@ -44,6 +48,7 @@ class DistillationLoss(Knobs):
         student_layers: Names of student layers whose outputs `step.student_features`
             must hold.
         teacher_layers: Likewise of the teacher.
+        needs_labels: Whether it cannot do without labels.
 
     Raises:
         ValueError: A negative `weight` or `warmup_epochs`.
@@ -59,6 +64,7 @@ class DistillationLoss(Knobs):
     weight = Knob(minimum=0.0)
     student_layers = ()
     teacher_layers = ()
+    needs_labels = False
 
     def __init__(self, weight=1.0, warmup_epochs=0, name=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -98,7 +104,14 @@ class DistillationLoss(Knobs):
 
     def compute(self, step):
         """The values for one `Step`. Override it for more than logits and labels."""
-        return self(step.student_logits, step.teacher_logits, labels=step.y)
+        if self.needs_labels and step.y is None:
+            raise ValueError(f"`{self.name}` needs labels, and there are none.")
+        logits = step.student_logits, step.teacher_logits
+        if "sample_weight" not in inspect.signature(self.call).parameters:
+            return self(*logits, labels=step.y)
+        mask = mask_of(step.student_logits)
+        weights = masses(step.student_logits, step.sample_weight, mask)
+        return self(*logits, labels=step.y, sample_weight=weights)
 
     def reduce(self, values, outputs=None, sample_weight=None):
         """The weighted mean of the values, by Keras's own rules.
@@ -135,6 +148,10 @@ class DistillationLoss(Knobs):
         """The `Temperature`s whose means are logged."""
         rule = getattr(self, "temperature", None)
         return [rule] if isinstance(rule, Temperature) else []
+
+    def undecayed(self):
+        """The trainable variables that weight decay must leave alone."""
+        return [v for rule in self.temperature_rules() for v in rule.undecayed()]
 
     def compute_mask(self, inputs, previous_mask):
         """None: a mask is read at the student's output and nowhere else."""

@@ -39,6 +39,7 @@ class DTKD(DistillationLoss):
         student_logits: `(batch, ..., classes)`. Raw logits, not probabilities.
         teacher_logits: `(batch, ..., classes)`.
         labels: Not used.
+        sample_weight: For a rule that couples the batch, see `DistillationLoss`.
 
     Returns:
         One value a sample, `(batch, ...)`.
@@ -133,7 +134,7 @@ class DTKD(DistillationLoss):
     def temperature(self, value):
         self._dynamic.temperature = value
 
-    def call(self, student_logits, teacher_logits, labels=None):
+    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
 
         def softened_kl(t):
@@ -142,7 +143,7 @@ class DTKD(DistillationLoss):
                 soften(student_logits, t.student),
             )
 
-        dynamic = self._dynamic(student_logits, teacher_logits)
+        dynamic = self._dynamic(student_logits, teacher_logits, sample_weight)
         # The rule that gave `Dynamic` its τ has just been asked.
         fixed = self._dynamic.temperature.take_latest()
         return self.knob("alpha") * softened_kl(dynamic) + self.knob(

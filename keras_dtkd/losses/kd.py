@@ -26,6 +26,7 @@ class KD(DistillationLoss):
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
         labels: Not used.
+        sample_weight: For a rule that couples the batch, see `DistillationLoss`.
 
     Returns:
         One value a sample, in nats times the rule's weight, shape `(batch, ...)`.
@@ -60,9 +61,9 @@ class KD(DistillationLoss):
     def temperature(self, value):
         self._rule.temperature = value
 
-    def call(self, student_logits, teacher_logits, labels=None):
+    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
-        t = self._rule(student_logits, teacher_logits)
+        t = self._rule(student_logits, teacher_logits, sample_weight)
         return t.weight * self._divergence(
             soften(teacher_logits, t.teacher),
             soften(student_logits, t.student),

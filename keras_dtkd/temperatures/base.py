@@ -1,5 +1,6 @@
 """What a temperature rule is."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import keras
@@ -34,7 +35,9 @@ class Temperature(Knobs):
     A subclass overrides `call(student_logits, teacher_logits)`, both of shape
     `(..., classes)` and float32, and returns `Temperatures`. What is learned or
     changes with time is an ordinary weight of the layer. A rule computes in
-    float32 whatever the models compute in.
+    float32 whatever the models compute in. A rule that couples the rows of a batch
+    takes a further argument `sample_weight=None`: how much each row counts, `(...)`
+    with the mask in it, or `None` where all count the same.
 
     Example:
 
@@ -62,10 +65,15 @@ class Temperature(Knobs):
             "teacher_logits)` and return `Temperatures`."
         )
 
-    def __call__(self, *args, **kwargs):
-        temperatures = super().__call__(*args, **kwargs)
+    def __call__(self, student_logits, teacher_logits, sample_weight=None, **kwargs):
+        if sample_weight is not None and self._couples_rows():
+            kwargs["sample_weight"] = sample_weight
+        temperatures = super().__call__(student_logits, teacher_logits, **kwargs)
         self._record.latest = temperatures
         return temperatures
+
+    def _couples_rows(self):
+        return "sample_weight" in inspect.signature(self.call).parameters
 
     def take_latest(self):
         """The temperatures of the latest call, once; `None` if there was none.
@@ -74,6 +82,10 @@ class Temperature(Knobs):
         """
         latest, self._record.latest = self._record.latest, None
         return latest
+
+    def undecayed(self):
+        """The trainable variables that weight decay must leave alone."""
+        return []
 
     def compute_mask(self, inputs, previous_mask):
         """None: a mask is read at the student's output and nowhere else."""

@@ -138,9 +138,9 @@ class Dynamic(Temperature):
             )
         self._minimum = value
 
-    def call(self, student_logits, teacher_logits):
+    def call(self, student_logits, teacher_logits, sample_weight=None):
         """The temperatures of these logits."""
-        centre = self._centre(student_logits, teacher_logits)
+        centre = self._centre(student_logits, teacher_logits, sample_weight)
         tau = 0.5 * (centre.student + centre.teacher)
         # The share of 2τ that the teacher gets; the student has the rest.
         if self.rule == "exact":
@@ -225,6 +225,10 @@ class Dynamic(Temperature):
         """Passes the call on to the rule that gives τ."""
         super().begin_epoch(epoch, epochs)
         self._centre.begin_epoch(epoch, epochs)
+
+    def undecayed(self):
+        """Those of the rule that gives τ."""
+        return self._centre.undecayed()
 
     def get_config(self):
         """The arguments that make this rule again."""
