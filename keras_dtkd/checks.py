@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_dtkd import backend, heads
 from keras_dtkd.data import to_numpy
+from keras_dtkd.teachers.base import models
 
 FINGERPRINT = "teacher_fingerprint"
 
@@ -27,7 +28,7 @@ def arguments(student, from_logits):
 
 def different_models(teacher, student):
     """The teacher is not the student, and shares nothing that is trained."""
-    if getattr(teacher, "model", None) is student:
+    if any(model is student for model in models(teacher)):
         raise ValueError(
             "`Distiller`: the teacher is the student. Pass two models; "
             "`keras.models.clone_model` makes a second one."
@@ -87,9 +88,9 @@ def something_to_evaluate(distiller, sample):
 
 def build(distiller, sample):
     """Builds what is not built yet, from the data."""
-    teacher = getattr(distiller.held.teacher, "model", None)
-    for role, model in (("student", distiller.student), ("teacher", teacher)):
-        if model is None or model.built:
+    found = [("teacher", model) for model in models(distiller.held.teacher)]
+    for role, model in (("student", distiller.student), *found):
+        if model.built:
             continue
         try:
             with backend.building_scope(distiller):

@@ -37,12 +37,33 @@ class Outputs:
         self.role, self.key, self.from_logits = role, key, from_logits
         self.teacher, self.sample = teacher, sample
         self.model = getattr(teacher, "model", None)
-        self.names = getattr(self.model, "output_names", None)
+        speaker = teacher if self.model is None else self.model
+        self.names = getattr(speaker, "output_names", None)
         self.values: Any = None
+        self._settle_members()
         self._specify()
         if look:
             self.look()
         self.head = self._each_label(self._head(), loss)
+
+    def _settle_members(self):
+        """What each member of an ensemble gives may show in its values alone."""
+        if not isinstance(self.teacher, teachers.Ensemble):
+            return
+        count = len(self.teacher.members)
+        found = [
+            Outputs(
+                member,
+                f"{self.role}'s member {i} of {count}",
+                self.sample,
+                self.key,
+                self.from_logits,
+                None,
+                False,
+            )
+            for i, member in enumerate(self.teacher.members, start=1)
+        ]
+        self.teacher.settle([o.head for o in found], any(o.nested for o in found))
 
     def _specify(self):
         if self.model is None:
@@ -96,6 +117,9 @@ class Outputs:
         return logits.look_like_probabilities(self.values)
 
     def _head(self):
+        stated = getattr(self.teacher, "head", None)
+        if isinstance(stated, str):
+            return stated
         told = self._told_by_layers()
         probabilities = told in (logits.SOFTMAX, logits.SIGMOID)
         if self.from_logits == "auto":
@@ -166,6 +190,7 @@ def find(distiller, sample, with_teacher=True):
         loss,
         False,
     )
+    _judged_by_label(distiller, student)
     if not with_teacher:
         return student, None
     teacher = Outputs(
@@ -188,8 +213,30 @@ def find(distiller, sample, with_teacher=True):
             f"{teacher.shape} and {student.shape}. Distillation compares them position "
             "by position."
         )
+    _judged_by_label(distiller, teacher)
     _agree(student, teacher)
     return student, teacher
+
+
+def _judged_by_label(distiller, outputs):
+    """A loss may ask that logits be a choice for each label."""
+    for name, loss in distiller.distillation_losses.items():
+        if not getattr(loss, "each_label", False):
+            continue
+        if logits.SOFTMAX in (outputs.head, *getattr(outputs.teacher, "heads", ())):
+            raise ValueError(
+                f"`Distiller`: `{name}` judges each label by itself, but the "
+                f"{outputs.role} ends in a softmax, which chooses one class. Give it a "
+                "linear or sigmoid head, or take another loss."
+            )
+        _by_label(outputs)
+
+
+def _by_label(outputs):
+    if outputs.head == logits.LOGITS:
+        outputs.head = logits.BINARY
+        if isinstance(outputs.teacher, teachers.Ensemble):
+            outputs.teacher.each_label()
 
 
 def _agree(student, teacher):
@@ -197,8 +244,7 @@ def _agree(student, teacher):
     if (student.head in EACH_LABEL) == (teacher.head in EACH_LABEL):
         return
     for outputs in (student, teacher):
-        if outputs.head == logits.LOGITS:
-            outputs.head = logits.BINARY
+        _by_label(outputs)
     if logits.SOFTMAX in (student.head, teacher.head):
         raise ValueError(
             f"`Distiller`: the student ends in {student.head} and the teacher in "

@@ -6,7 +6,7 @@ import pytest
 
 from keras_dtkd import Distiller, heads, logits
 from keras_dtkd.data import peek
-from keras_dtkd.losses import KD
+from keras_dtkd.losses import KD, BinaryKD
 from tests.models import CLASSES, FEATURES, data, student, teacher, two_outputs
 
 X, Y = data(16)
@@ -78,6 +78,32 @@ def test_a_binary_loss_makes_logits_labels_by_themselves():
     small = student()
     small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     assert found(teacher(), small) == (logits.BINARY, logits.BINARY)
+
+
+@pytest.mark.parametrize("losses", [BinaryKD(), [KD(), BinaryKD()]])
+def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
+    sample = peek(X, Y)[0]
+    for large, small, expected in (
+        (teacher(), student(), (logits.BINARY, logits.BINARY)),
+        (teacher(), student("sigmoid"), (logits.SIGMOID, logits.BINARY)),
+        (teacher("sigmoid"), student(), (logits.BINARY, logits.SIGMOID)),
+        ([teacher(), teacher()], student(), (logits.BINARY, logits.BINARY)),
+    ):
+        d = Distiller(large, small, losses)
+        assert tuple(o.head for o in heads.find(d, sample)) == expected
+        alone, _ = heads.find(d, sample, with_teacher=False)
+        assert alone.head == expected[0]
+
+
+@pytest.mark.invariant(number=10)
+def test_a_loss_for_each_label_refuses_a_softmax():
+    for large, small, wrong in (
+        (teacher(), student("softmax"), "the student ends in a softmax"),
+        (teacher("softmax"), student(), "the teacher ends in a softmax"),
+        ([teacher("softmax")] * 2, student(), "the teacher ends in a softmax"),
+    ):
+        with pytest.raises(ValueError, match=f"`binary_kd` .* {wrong}"):
+            Distiller(large, small, BinaryKD()).fit(X, Y, verbose=0)
 
 
 def test_what_the_user_says_holds():

@@ -7,21 +7,37 @@ import pytest
 
 NAMES = {
     "keras_dtkd": """
-        Distiller Step backend callbacks distribution functional logits losses metrics
-        teachers temperatures
+        Distiller Step backend calibrate_output_bias callbacks distribution functional
+        logits losses metrics teachers temperatures
     """,
     "keras_dtkd.callbacks": "Schedule",
     "keras_dtkd.distribution": "processes rank shard",
-    "keras_dtkd.functional": "divergences statistics",
-    "keras_dtkd.functional.divergences": "get jsd kl reverse_kl",
+    "keras_dtkd.functional": "correlation divergences labels ranking statistics",
+    "keras_dtkd.functional.correlation": """
+        column_distance common_weight cosine counted pearson probabilities row_distance
+    """,
+    "keras_dtkd.functional.divergences": """
+        generalized_jsd get jsd kl reverse_kl total_variation
+    """,
+    "keras_dtkd.functional.labels": "one_hot",
+    "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
         agreement centered possible sharpness soften spread
     """,
     "keras_dtkd.logits": "head_by_layers look_like_probabilities pick recover",
-    "keras_dtkd.losses": "DTKD DistillationLoss KD",
-    "keras_dtkd.metrics": "Agreement",
-    "keras_dtkd.teachers": "Live Teacher fingerprint get",
-    "keras_dtkd.temperatures": "Constant Dynamic Temperature Temperatures get",
+    "keras_dtkd.losses": """
+        BinaryKD CKD CSKD DIST DKD DTKD DistillationLoss GeneralizedJSD KD LogitMSE R2KD
+        TotalVariation calibrate_output_bias
+    """,
+    "keras_dtkd.metrics": """
+        Agreement ExpectedCalibrationError TargetNonTargetSplit TeacherStudentKL
+        TemperatureStatistics
+    """,
+    "keras_dtkd.teachers": "Ensemble Live Pruned Teacher fingerprint get",
+    "keras_dtkd.temperatures": """
+        Constant CosineSimilarity Curriculum Dynamic Schedule Standardized Temperature
+        Temperatures get
+    """,
 }
 
 
@@ -42,7 +58,8 @@ def exported(module):
     """Of a package, the names that its `__init__` imports under their own names."""
     if not hasattr(module, "__path__"):
         return public(module)
-    source = inspect.getsource(module)
+    # Long imports stand in brackets, with a comma.
+    source = inspect.getsource(module).replace(",", "")
     return {n: v for n, v in public(module).items() if f" as {n}\n" in source + "\n"}
 
 

@@ -10,6 +10,10 @@ import math
 
 from keras import ops
 
+CONVENTIONS = ("gkd", "continuous")
+# Of a log-probability in float32, wherever the probability matters.
+ROUNDING = 4e-6
+
 
 def _expectation(log_probs, values, axis):
     """`E[values]` under `log_probs`; classes of probability 0 count nowhere."""
@@ -77,6 +81,80 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     return 0.5 * (
         kl(teacher_log_probs, mixture, axis) + kl(student_log_probs, mixture, axis)
     )
+
+
+def generalized_jsd(
+    teacher_log_probs, student_log_probs, beta=0.5, convention="gkd", axis=-1
+):
+    """Generalized Jensen-Shannon divergence, with the mixture `m = β p + (1 − β) q`.
+
+    - `"gkd"`: `β KL(p ‖ m) + (1 − β) KL(q ‖ m)`, but `KL(p ‖ q)` at β = 0 and
+      `KL(q ‖ p)` at β = 1. It falls to 0 towards both ends (as β `KL(p ‖ q)` at the
+      first) and jumps at them: β = 0.99 teaches next to nothing, β = 1 much.
+    - `"continuous"`: `(1 − β) KL(p ‖ m) + β KL(q ‖ m)`, the weights exchanged, which
+      goes from `KL(p ‖ q)` at β = 0 to `KL(q ‖ p)` at β = 1 without a jump.
+
+    At β = ½ both are `jsd`.
+
+    Args:
+        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
+        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
+        beta: β, a Python number from 0 to 1.
+        convention: `"gkd"` or `"continuous"`.
+        axis: The axis of the classes.
+
+    Returns:
+        The divergence in nats, shape `(...)`.
+
+    Raises:
+        ValueError: `beta` is not in [0, 1], or the convention is unknown.
+
+    Reference:
+        Agarwal et al., "On-Policy Distillation of Language Models", arXiv 2306.13649,
+        equation 1, which is `"gkd"` between its ends. The ends are those of TRL's
+        `GKDTrainer`. The other convention is ours in this form; ms-swift exchanges
+        the weights likewise.
+    """
+    if not 0 <= beta <= 1 or convention not in CONVENTIONS:
+        raise ValueError(
+            "`beta` must lie in [0, 1], and `convention` be one of "
+            f"{', '.join(map(repr, CONVENTIONS))}. Received: beta={beta!r}, "
+            f"convention={convention!r}."
+        )
+    if beta == 0:
+        return kl(teacher_log_probs, student_log_probs, axis)
+    if beta == 1:
+        return reverse_kl(teacher_log_probs, student_log_probs, axis)
+    possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
+    log_p = ops.where(possible, teacher_log_probs, 0.0)
+    log_q = ops.where(possible, student_log_probs, 0.0)
+    # No `logaddexp`: where both terms are equal, its gradient under TensorFlow is
+    # that of one alone.
+    mixture = ops.logsumexp(
+        ops.stack([log_p + math.log(beta), log_q + math.log1p(-beta)]), axis=0
+    )
+    of_teacher = beta if convention == "gkd" else 1 - beta
+    return of_teacher * kl(teacher_log_probs, mixture, axis) + (1 - of_teacher) * kl(
+        student_log_probs, mixture, axis
+    )
+
+
+def total_variation(teacher_log_probs, student_log_probs, axis=-1):
+    """Total variation distance: the most that any event's probabilities differ by.
+
+    Args:
+        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
+        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
+        axis: The axis of the classes.
+
+    Returns:
+        `½ Σ |p − q|`, shape `(...)`, between 0 and 1. Its gradient jumps where a
+        class changes sides, and is 0 for a class with `p = q` up to rounding.
+    """
+    # The sign of a rounding error would be a gradient of full size.
+    apart = ops.abs(teacher_log_probs - student_log_probs) > ROUNDING
+    difference = ops.exp(teacher_log_probs) - ops.exp(student_log_probs)
+    return 0.5 * ops.sum(ops.abs(ops.where(apart, difference, 0.0)), axis=axis)
 
 
 DIVERGENCES = {"kl": kl, "reverse_kl": reverse_kl, "jsd": jsd}

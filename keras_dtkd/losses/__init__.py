@@ -1,5 +1,15 @@
 """What is matched: one loss a file."""
 
+from keras_dtkd.calibration import calibrate_output_bias as calibrate_output_bias
 from keras_dtkd.losses.base import DistillationLoss as DistillationLoss
+from keras_dtkd.losses.binary_kd import BinaryKD as BinaryKD
+from keras_dtkd.losses.ckd import CKD as CKD
+from keras_dtkd.losses.cskd import CSKD as CSKD
+from keras_dtkd.losses.dist import DIST as DIST
+from keras_dtkd.losses.dkd import DKD as DKD
 from keras_dtkd.losses.dtkd import DTKD as DTKD
+from keras_dtkd.losses.generalized_jsd import GeneralizedJSD as GeneralizedJSD
 from keras_dtkd.losses.kd import KD as KD
+from keras_dtkd.losses.logit_mse import LogitMSE as LogitMSE
+from keras_dtkd.losses.r2kd import R2KD as R2KD
+from keras_dtkd.losses.total_variation import TotalVariation as TotalVariation

@@ -1,6 +1,6 @@
 """The factors of DTKD's two terms in the authors' CIFAR-100 experiments."""
 
-import re
+from keras_dtkd.losses.pairs import find
 
 # (teacher, student): (alpha, beta). Source: the configurations in the authors'
 # repository, JinYu1998/DTKD; a pair without its own value has the default (3, 1).
@@ -17,11 +17,6 @@ PAIRS = {
     ("vgg13", "mobilenetv2"): (3.0, 1.0),
     ("resnet50", "mobilenetv2"): (3.0, 2.0),
 }
-SHORT = {
-    r"^res(?=\d)": "resnet",
-    r"^(shufflenet|shu)(?=v)": "shuffle",
-    r"^mv2$": "mobilenetv2",
-}
 
 
 def constants(teacher, student):
@@ -37,19 +32,4 @@ def constants(teacher, student):
     Raises:
         ValueError: No such pair.
     """
-    wanted = (_plain(teacher), _plain(student))
-    for pair, factors in PAIRS.items():
-        if tuple(map(_plain, pair)) == wanted:
-            return factors
-    known = ", ".join(f"{t} → {s}" for t, s in PAIRS)
-    raise ValueError(
-        f"`DTKD.for_pair`: the authors give no constants for {teacher} → {student}. "
-        f"Their pairs: {known}. For another pair use `DTKD.published(alpha=…, beta=…)`."
-    )
-
-
-def _plain(name):
-    plain = re.sub(r"[^a-z0-9]", "", str(name).lower())
-    for short, long in SHORT.items():
-        plain = re.sub(short, long, plain)
-    return plain
+    return find(PAIRS, teacher, student, "DTKD", "DTKD.published(alpha=…, beta=…)")

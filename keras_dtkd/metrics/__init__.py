@@ -1,3 +1,13 @@
 """Metrics of how far the student follows the teacher."""
 
 from keras_dtkd.metrics.agreement import Agreement as Agreement
+from keras_dtkd.metrics.expected_calibration_error import (
+    ExpectedCalibrationError as ExpectedCalibrationError,
+)
+from keras_dtkd.metrics.target_non_target_split import (
+    TargetNonTargetSplit as TargetNonTargetSplit,
+)
+from keras_dtkd.metrics.teacher_student_kl import TeacherStudentKL as TeacherStudentKL
+from keras_dtkd.metrics.temperature_statistics import (
+    TemperatureStatistics as TemperatureStatistics,
+)

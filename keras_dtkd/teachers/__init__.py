@@ -3,4 +3,6 @@
 from keras_dtkd.teachers.base import Teacher as Teacher
 from keras_dtkd.teachers.base import fingerprint as fingerprint
 from keras_dtkd.teachers.base import get as get
+from keras_dtkd.teachers.ensemble import Ensemble as Ensemble
 from keras_dtkd.teachers.live import Live as Live
+from keras_dtkd.teachers.pruned import Pruned as Pruned

@@ -16,6 +16,9 @@ class Teacher(Protocol):
     Attributes:
         variables: Keras variables that `outputs` reads. Under JAX they become
             arguments of the compiled step. Empty for stored outputs.
+
+    A teacher that knows what its outputs are says so in an attribute `head`, one of
+    the heads of `keras_dtkd.logits`; else its layers tell, or its values.
     """
 
     variables: list
@@ -42,24 +45,44 @@ def get(teacher):
     """A `Teacher` from whatever a user may give.
 
     Args:
-        teacher: A `keras.Model` (or any layer), or a `Teacher`.
+        teacher: A `keras.Model` (or any layer), a `Teacher`, or a list of them, which
+            becomes an `Ensemble` of equal weights.
 
     Returns:
         A `Teacher`.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: It is none of these.
+        ValueError: The list is empty.
     """
+    from keras_dtkd.teachers.ensemble import Ensemble
     from keras_dtkd.teachers.live import Live
 
+    if isinstance(teacher, list | tuple):
+        return Ensemble(teacher)
     if isinstance(teacher, keras.layers.Layer):
         return Live(teacher)
     if isinstance(teacher, Teacher) and not isinstance(teacher, type):
         return teacher
     raise TypeError(
         "`teacher` must be a `keras.Model` or an object with `outputs(x, rows)`, "
-        f"`variables` and `fingerprint()`. Received: {type(teacher).__name__}."
+        "`variables` and `fingerprint()`, or a list of them. Received: "
+        f"{type(teacher).__name__}."
     )
+
+
+def models(teacher):
+    """The Keras models that speak for a teacher.
+
+    Args:
+        teacher: A `Teacher`.
+
+    Returns:
+        A list: its `model`, those of its `members`, or none.
+    """
+    model = getattr(teacher, "model", None)
+    members = getattr(teacher, "members", ())
+    return [model] * (model is not None) + [m for t in members for m in models(t)]
 
 
 def fingerprint(model):

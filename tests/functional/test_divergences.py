@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from keras_dtkd.functional import divergences
-from tests import oracles
+from tests import oracles, oracles_pointwise
 from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
 from tests.gradients import value_and_grad
 
@@ -132,3 +132,116 @@ def test_any_axis_may_hold_the_classes(name):
 def test_an_unknown_name_is_refused_with_the_list():
     with pytest.raises(ValueError, match="'hellinger'.*'kl', 'reverse_kl', 'jsd'"):
         divergences.get("hellinger")
+
+
+BETAS = (0, 0.1, 0.5, 0.9, 1)
+CONVENTIONS = ("gkd", "continuous")
+
+
+def of_log_softmax(function, *arguments):
+    return lambda student, teacher: function(
+        ops.log_softmax(teacher), ops.log_softmax(student), *arguments
+    )
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", FLOAT32)
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("beta", BETAS)
+def test_generalized_jsd_equals_its_formula(beta, convention, case):
+    assert_equals_oracle(
+        of_log_softmax(divergences.generalized_jsd, beta, convention),
+        lambda s, t: oracles_pointwise.generalized_jsd(t, s, beta, convention),
+        CASES[case],
+        scale=digits(CASES[case]),
+    )
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", FLOAT32)
+def test_total_variation_equals_its_formula(case):
+    assert_equals_oracle(
+        of_log_softmax(divergences.total_variation),
+        lambda s, t: oracles_pointwise.total_variation(t, s),
+        CASES[case],
+        scale=digits(CASES[case]),
+    )
+
+
+def test_generalized_jsd_in_the_middle_is_jsd():
+    p, q = (ops.log_softmax(ops.convert_to_tensor(z, "float32")) for z in STACKED[:2])
+    expected = ops.convert_to_numpy(divergences.jsd(p, q))
+    for convention in CONVENTIONS:
+        value = divergences.generalized_jsd(p, q, 0.5, convention)
+        assert_close(ops.convert_to_numpy(value), expected, 1e-6)
+
+
+def test_total_variation_is_symmetric_and_at_most_1():
+    p, q = (ops.log_softmax(ops.convert_to_tensor(z, "float32")) for z in STACKED[:2])
+    value, exchanged = (
+        ops.convert_to_numpy(divergences.total_variation(*pair))
+        for pair in ((p, q), (q, p))
+    )
+    assert np.array_equal(value, exchanged)
+    assert value.min() >= 0 and abs(value.max() - 1) < 1e-6
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize(
+    "function", [divergences.generalized_jsd, divergences.total_variation]
+)
+def test_what_both_exclude_counts_nowhere_in_mixtures_and_differences(function, mask):
+    log_p = np.log([[0.5, 0.25, 0.25, 1.0]])
+    log_q = np.log([[0.25, 0.25, 0.5, 1.0]])
+    log_p[:, 3] = log_q[:, 3] = mask
+    value, gradient = value_and_grad(
+        lambda z: function(ops.convert_to_tensor(log_p, "float32"), z), log_q
+    )
+    expected, slope = value_and_grad(
+        lambda z: function(ops.convert_to_tensor(log_p[:, :3], "float32"), z),
+        log_q[:, :3],
+    )
+    assert_close(value, expected, 1e-6)
+    assert_close(gradient[:, :3], slope, 1e-6)
+    assert (gradient[:, 3] == 0).all()
+
+
+@pytest.mark.invariant(number=5)
+def test_generalized_jsd_has_its_gradient_where_single_classes_are_tied():
+    """Where `β p = (1 − β) q` in one class, both terms of the mixture move it."""
+    log_p, log_q = np.log([[0.5, 0.25, 0.25]]), np.log([[0.5, 0.4, 0.1]])
+    _, gradient = value_and_grad(
+        lambda z: divergences.generalized_jsd(
+            ops.convert_to_tensor(log_p, "float32"), z, 0.5
+        ),
+        log_q,
+    )
+    p, q = np.exp(log_p), np.exp(log_q)
+    # Of `½ Σ p log(p/m) + ½ Σ q log(q/m)` with respect to `log q`.
+    assert_close(gradient, q * np.log(2 * q / (p + q)) / 2, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"beta": -0.1}, "beta=-0.1"),
+        ({"beta": 1.5}, "beta=1.5"),
+        ({"convention": "trl"}, "convention='trl'"),
+    ],
+)
+def test_generalized_jsd_refuses_wrong_arguments_by_their_values(wrong, found):
+    p = ops.log_softmax(ops.convert_to_tensor(STACKED.teacher, "float32"))
+    with pytest.raises(ValueError) as error:
+        divergences.generalized_jsd(p, p, **wrong)
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "function", [divergences.generalized_jsd, divergences.total_variation]
+)
+def test_any_axis_may_hold_the_classes_of_mixtures_and_differences(function):
+    p, q = (
+        ops.log_softmax(ops.convert_to_tensor(z, "float32")) for z in draw((8, 100))[:2]
+    )
+    across = function(ops.transpose(p), ops.transpose(q), axis=0)
+    assert_close(ops.convert_to_numpy(across), ops.convert_to_numpy(function(p, q)))

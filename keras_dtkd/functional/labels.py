@@ -1,0 +1,42 @@
+"""Labels, in whatever form they come, as one row of classes each."""
+
+from keras import ops
+
+
+def one_hot(labels, logits):
+    """One-hot labels that fit the logits.
+
+    Args:
+        labels: Integers, `(batch, ...)` or `(batch, ..., 1)`; or one number a class,
+            `(batch, ..., classes)`, of which the greatest is the label. For pairs of
+            logits `(..., labels, 2)`, 0 or 1 for each label, `(..., labels)`.
+        logits: `(batch, ..., classes)`.
+
+    Returns:
+        float32 of the logits' shape. Zeros where there is no label: an integer that
+        names no class, such as -1, or a row without a positive number.
+
+    Raises:
+        ValueError: The shapes do not fit.
+
+    Example:
+
+    >>> one_hot(ops.array([2, 0, -1]), ops.zeros((3, 3)))
+    [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
+    """
+    classes = logits.shape[-1]
+    labels = ops.convert_to_tensor(labels)
+    rank = len(labels.shape)
+    if rank == len(logits.shape) and labels.shape[-1] == classes:
+        labels = ops.cast(labels, "float32")
+        found = ops.max(labels, axis=-1) > 0
+        labels = ops.where(found, ops.argmax(labels, axis=-1), -1)
+    elif rank == len(logits.shape) and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    elif rank != len(logits.shape) - 1:
+        raise ValueError(
+            f"Labels of shape {tuple(labels.shape)} do not fit logits of shape "
+            f"{tuple(logits.shape)}. Give integers, or one number for each class."
+        )
+    labels = ops.cast(labels, "int32")[..., None]
+    return ops.cast(ops.equal(labels, ops.arange(classes, dtype="int32")), "float32")

@@ -1,0 +1,121 @@
+"""Cosine Similarity Knowledge Distillation."""
+
+import keras
+from keras import ops
+
+from keras_dtkd.functional.correlation import (
+    column_distance,
+    common_weight,
+    cosine,
+    counted,
+    probabilities,
+)
+from keras_dtkd.knobs import Knob
+from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.temperatures import base as rules
+from keras_dtkd.temperatures.constant import Constant
+from keras_dtkd.temperatures.cosine_similarity import CosineSimilarity
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class CSKD(DistillationLoss):
+    """Matches each class's column of the batch, by cosine, at several temperatures.
+
+    `Σ_T α · w̄ · (1 − mean_c cos(q[:, c], p[:, c]))`, one term for each temperature:
+    `q` and `p` are the softened probabilities of student and teacher, whose columns run
+    over the batch, and `w̄` is the square of the mean over the batch of the root of
+    the rule's weight (T² for a constant T, `(mean T_i)²` where each sample has its
+    own).
+
+    The whole loss couples the batch: it is one number, the same for each sample, and
+    grows with the batch (for the same data about 2 at 2 samples, 8 at 64, 12 at
+    512). It is taken over all rows there are: samples, and positions of sequences.
+    Under JAX the batch is the global one; under `tf.distribute` and
+    `torch.distributed` it is that of each replica. One row teaches next to nothing.
+
+    Args:
+        alpha: Factor α of every term. Not negative. May be changed while training
+            runs.
+        temperatures: Positive numbers or `keras_dtkd.temperatures` rules, one for
+            each term. `None` is the paper's `(4.0, CosineSimilarity())`.
+        weight: Factor in the total. Not negative.
+        warmup_epochs: See `DistillationLoss`.
+
+    Call arguments:
+        student_logits: `(batch, ..., classes)`.
+        teacher_logits: `(batch, ..., classes)`.
+        labels: Not used.
+        sample_weight: How much each row counts in the columns, `(batch, ...)`: one
+            of weight 2 as that row twice. Optional.
+
+    Returns:
+        The same value for each sample, `(batch, ...)`. Classes that both models mask
+        out count nowhere.
+
+    Raises:
+        ValueError: A negative factor, no temperatures, or one not above 0.
+
+    Reference:
+        Ham et al., "Cosine Similarity Knowledge Distillation for Individual Class
+        Information Transfer", arXiv 2311.14307. No code of its authors is public:
+        the formula follows that of a later work built on it, "Leveraging logit
+        uncertainty", Scientific Reports 2024 (repository llieeai/lud), without what
+        that work adds. Like there, 1e-8 is added to the product of the norms: equal
+        models are left with the little that this makes.
+
+    Example:
+
+    >>> Distiller(teacher, student, CSKD()).fit(x, y, batch_size=64)
+    """
+
+    alpha = Knob(minimum=0.0)
+
+    def __init__(
+        self, alpha=2.0, temperatures=None, weight=1.0, warmup_epochs=0, **kwargs
+    ):
+        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+        self.alpha = alpha
+        if temperatures is None:
+            # Not in the signature: all losses would share one rule.
+            temperatures = (4.0, CosineSimilarity())
+        if not isinstance(temperatures, list | tuple) or not temperatures:
+            raise ValueError(
+                "`CSKD`: `temperatures` must be a list of at least one temperature. "
+                f"Received: temperatures={temperatures!r}."
+            )
+        self._rules = [rules.get(value) for value in temperatures]
+
+    @property
+    def temperatures(self):
+        """The temperature rules, one for each term."""
+        return tuple(self._rules)
+
+    def temperature_rules(self):
+        """All rules. The first that may differ between samples is the one logged."""
+        return sorted(self._rules, key=lambda rule: isinstance(rule, Constant))
+
+    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
+        """The loss of the batch, for each sample."""
+        where = counted(student_logits, teacher_logits)
+        logged = self.temperature_rules()[0]
+        total = 0.0
+        for rule in self._rules:
+            t = rule(student_logits, teacher_logits, sample_weight)
+            if rule is not logged:
+                # Nobody else takes it, and it would outlive the trace.
+                rule.take_latest()
+            q = probabilities(student_logits, t.student)
+            p = probabilities(teacher_logits, t.teacher)
+            distance = column_distance(cosine, q, p, where, sample_weight)
+            total = total + common_weight(t.weight, sample_weight) * distance
+        return self.knob("alpha") * total * ops.ones_like(student_logits[..., 0])
+
+    def get_config(self):
+        """The arguments that make this loss again."""
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "temperatures": [
+                keras.saving.serialize_keras_object(rule) for rule in self._rules
+            ],
+        }

@@ -1,0 +1,96 @@
+"""Logits matched as they are."""
+
+import keras
+from keras import ops
+
+from keras_dtkd.functional.statistics import MASKED_LOGIT, centered
+from keras_dtkd.losses.base import DistillationLoss
+
+
+def present(*logits):
+    """Which classes none of these logits masks out.
+
+    Args:
+        *logits: `(..., classes)` each.
+
+    Returns:
+        Booleans, `(..., classes)`. NaN is no mask: a model that has diverged must
+        show.
+    """
+    masked = ops.less_equal(logits[0], MASKED_LOGIT)
+    for others in logits[1:]:
+        masked = ops.logical_or(masked, ops.less_equal(others, MASKED_LOGIT))
+    return ops.logical_not(masked)
+
+
+def residual(student_logits, target_logits, where, center=False):
+    """The difference of logits.
+
+    Args:
+        student_logits: `(..., classes)`.
+        target_logits: `(..., classes)`.
+        where: Booleans: the classes that count. The others come back as 0.
+        center: Whether each sample's mean difference is taken out.
+
+    Returns:
+        `(..., classes)`.
+    """
+    # Both sides are made finite first: inf - inf would poison the gradient.
+    student_logits = ops.where(where, student_logits, 0.0)
+    difference = student_logits - ops.where(where, target_logits, 0.0)
+    return centered(difference, where=where) if center else difference
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class LogitMSE(DistillationLoss):
+    """The mean over the classes of `(z_s − z_t)²`, for each sample.
+
+    Of raw logits, by definition: a constant added to all logits of a sample changes
+    it, and the student learns the teacher's constant too. With `centered=True` each
+    sample's mean over the classes is taken out of both first. Logits that are
+    recovered from a softmax head are known up to that constant only, and need it.
+    `LogitMSE(weight=0.5, centered=True)` is what `KD(T)` tends to as T grows.
+
+    The teacher's scale is that of the gradient: tune the learning rate to it.
+
+    Args:
+        weight: Factor in the total. Not negative.
+        warmup_epochs: See `DistillationLoss`.
+        centered: Whether to compare logits less their mean over the classes.
+
+    Call arguments:
+        student_logits: `(batch, ..., classes)`.
+        teacher_logits: `(batch, ..., classes)`.
+        labels: Not used.
+
+    Returns:
+        One value a sample, shape `(batch, ...)`. Classes that either model masks out
+        (by a logit of `-1e8` or less) count nowhere.
+
+    Raises:
+        ValueError: A negative weight.
+
+    Reference:
+        Ba and Caruana, "Do Deep Nets Really Need to be Deep?", arXiv 1312.6184,
+        section 2.2, who have half the sum over the classes. The limit: Hinton, Vinyals
+        and Dean, arXiv 1503.02531, section 2.1.
+
+    Example:
+
+    >>> Distiller(teacher, student, LogitMSE(weight=0.1)).fit(x, y)
+    """
+
+    def __init__(self, weight=1.0, warmup_epochs=0, centered=False, **kwargs):
+        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+        self.centered = bool(centered)
+
+    def call(self, student_logits, teacher_logits, labels=None):
+        """One value a sample."""
+        where = present(student_logits, teacher_logits)
+        error = residual(student_logits, teacher_logits, where, self.centered)
+        count = ops.sum(ops.cast(where, error.dtype), axis=-1)
+        return ops.sum(error * error, axis=-1) / ops.maximum(count, 1.0)
+
+    def get_config(self):
+        """The arguments that make this loss again."""
+        return {**super().get_config(), "centered": self.centered}

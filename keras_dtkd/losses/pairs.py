@@ -1,0 +1,51 @@
+"""Constants by teacher and student, whose names papers write in many ways."""
+
+import re
+
+SHORT = {
+    r"^res(?=\d)": "resnet",
+    r"^(shufflenet|shu)(?=v)": "shuffle",
+    r"^mv2$": "mobilenetv2",
+}
+
+
+def plain(name):
+    """A network's name as all papers could have written it.
+
+    Args:
+        name: In any case, with or without underscores, shortened or not.
+
+    Returns:
+        Small letters and digits.
+    """
+    letters = re.sub(r"[^a-z0-9]", "", str(name).lower())
+    for short, long in SHORT.items():
+        letters = re.sub(short, long, letters)
+    return letters
+
+
+def find(pairs, teacher, student, method, otherwise):
+    """What a table holds for one pair.
+
+    Args:
+        pairs: A dict of `(teacher, student)`.
+        teacher: Name, see `plain`.
+        student: Likewise.
+        method: The class whose `for_pair` asks.
+        otherwise: What to write for another pair.
+
+    Returns:
+        The value of the pair.
+
+    Raises:
+        ValueError: No such pair, with the list of those there are.
+    """
+    wanted = (plain(teacher), plain(student))
+    for pair, constants in pairs.items():
+        if tuple(map(plain, pair)) == wanted:
+            return constants
+    known = ", ".join(f"{t} → {s}" for t, s in pairs)
+    raise ValueError(
+        f"`{method}.for_pair`: the authors give no constants for {teacher} → {student}. "
+        f"Their pairs: {known}. For another pair use `{otherwise}`."
+    )

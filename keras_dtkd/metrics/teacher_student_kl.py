@@ -1,0 +1,61 @@
+"""How far the student's distribution is from the teacher's."""
+
+import keras
+
+from keras_dtkd.functional.divergences import kl
+from keras_dtkd.functional.statistics import soften
+from keras_dtkd.metrics.rows import check_temperature, counts, recovered
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class TeacherStudentKL(keras.metrics.Mean):
+    """Mean divergence of the student from the teacher, in nats.
+
+    `KL(softmax(z_t / T) ‖ softmax(z_s / T))`, without the factor T² of a loss. A mask
+    on the student's outputs is honoured.
+
+    Args:
+        temperature: T, a positive number for both models.
+        from_logits: Whether both models' outputs are logits, or probabilities.
+        name: Its name in the logs.
+        dtype: Of the computation.
+
+    Raises:
+        ValueError: `temperature` is no finite number above 0.
+
+    Example:
+
+    >>> divergence = TeacherStudentKL()
+    >>> divergence.update_state(teacher.predict(x), student.predict(x))
+    >>> float(divergence.result())
+    """
+
+    def __init__(
+        self, temperature=1.0, from_logits=True, name="teacher_student_kl", dtype=None
+    ):
+        super().__init__(name=name, dtype=dtype)
+        self.temperature = check_temperature(self, temperature)
+        self.from_logits = from_logits
+
+    def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            teacher_outputs: `(batch, ..., classes)`.
+            student_outputs: `(batch, ..., classes)`.
+            sample_weight: `(batch,)` or `(batch, ...)`. Optional.
+        """
+        teacher, student = (
+            soften(recovered(outputs, self.from_logits), self.temperature)
+            for outputs in (teacher_outputs, student_outputs)
+        )
+        mass = counts(student_outputs, sample_weight)
+        super().update_state(kl(teacher, student), mass)
+
+    def get_config(self):
+        """The arguments that make this metric again."""
+        return {
+            **super().get_config(),
+            "temperature": self.temperature,
+            "from_logits": self.from_logits,
+        }

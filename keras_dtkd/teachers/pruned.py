@@ -1,0 +1,129 @@
+"""A copy of a model without its smallest weights."""
+
+import keras
+import numpy as np
+
+from keras_dtkd.teachers.live import Live
+
+
+class Pruned:
+    """A model less a share of its weights, as they are now; the model stays as it is.
+
+    In each kernel the `round(rate · n)` weights of smallest `|w|` of its n are 0;
+    of equal ones the first. Kernels are the weights whose name ends so, at any depth:
+    of dense, convolutional (depthwise, separable), attention and recurrent layers.
+    Biases, embeddings and normalizations are left alone. Nothing is trained after.
+
+    It speaks in inference mode, and its batch statistics are the model's, for good.
+
+    Args:
+        model: A built `keras.Model`: functional, sequential, or of a class of its own
+            that can be made again from its configuration.
+        rate: The share, in [0, 1).
+
+    Attributes:
+        model: The pruned copy.
+        rate: The share.
+
+    Raises:
+        TypeError: `model` is no `keras.Model`.
+        ValueError: `rate` is out of range; the model is not built, has no kernel, or
+            cannot be copied.
+
+    Reference:
+        Kim et al., "Robustness-Reinforced Knowledge Distillation with Correlation
+        Distance and Network Pruning", arXiv 2311.13934: rate 0.1, mixed with the model
+        itself in an `Ensemble`. The authors' code (Seonghak35/R2KD) prunes
+        convolutional and dense layers. It runs the copy in training mode: on each
+        batch's statistics, while the running ones drift. Here they are frozen.
+
+    Example:
+
+    >>> Ensemble([teacher, Pruned(teacher, 0.1)], weights=[0.7, 0.3])  # as R2KD
+    """
+
+    def __init__(self, model, rate):
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                "`Pruned`: `model` must be a `keras.Model`. Received: "
+                f"{type(model).__name__}."
+            )
+        try:
+            self.rate = float(rate)
+        except (TypeError, ValueError):
+            self.rate = float("nan")
+        if not 0 <= self.rate < 1:
+            raise ValueError(
+                f"`Pruned`: `rate` must lie in [0, 1). Received: rate={rate!r}."
+            )
+        self.model = _copy(model)
+        kernels = [v for v in self.model.weights if v.name.endswith("kernel")]
+        if not kernels:
+            raise ValueError(
+                f"`Pruned`: `{model.name}` has no weights whose name ends in 'kernel', "
+                "so there is nothing to prune."
+            )
+        for kernel in kernels:
+            _prune(kernel, self.rate)
+        self._live = Live(self.model)
+
+    @property
+    def variables(self):
+        """All the copy's variables."""
+        return self._live.variables
+
+    @property
+    def output_names(self):
+        """Names of the model's outputs, or `None`."""
+        return getattr(self.model, "output_names", None)
+
+    def outputs(self, x, rows=None):
+        """The copy's outputs for a batch, in inference mode."""
+        return self._live.outputs(x, rows)
+
+    def fingerprint(self):
+        """See `keras_dtkd.teachers.fingerprint`."""
+        return self._live.fingerprint()
+
+
+def _copy(model):
+    if not model.built:
+        raise ValueError(
+            f"`Pruned`: `{model.name}` is not built, so it has no weights to prune. "
+            "Call it on a batch first."
+        )
+    try:
+        if isinstance(model, keras.Sequential) or getattr(model, "inputs", None):
+            copy = keras.models.clone_model(model)
+        else:
+            # Keras would compile it too, as it clones, and make an optimizer.
+            copy = type(model).from_config(model.get_config())
+        if not copy.built:
+            copy.build_from_config(model.get_build_config())
+        copy.set_weights(model.get_weights())
+    except Exception as error:
+        raise ValueError(
+            f"`Pruned`: `{model.name}` cannot be copied. Give its class a `get_config` "
+            "that makes it again, or give a functional model. Keras says: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    for layer in _layers(copy):
+        if isinstance(layer, keras.layers.Normalization):
+            # It computes with what it derives from its weights.
+            layer.finalize_state()
+    return copy
+
+
+def _layers(model):
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        yield from _layers(layer)
+
+
+def _prune(kernel, rate):
+    """Sets the smallest share of a variable to 0, on the host and in its own dtype."""
+    values = np.array(keras.ops.convert_to_numpy(kernel.value), order="C")
+    sizes = np.abs(values.astype("float64")).ravel()
+    smallest = np.argsort(sizes, kind="stable")[: round(rate * sizes.size)]
+    values.reshape(-1)[smallest] = 0
+    kernel.assign(values)

@@ -1,0 +1,248 @@
+"""BinaryKD equals the Bernoulli divergences of its labels, whatever the head."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd import Distiller, Step, logits
+from keras_dtkd.losses import KD, BinaryKD
+from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
+from tests import models, oracles, oracles_pointwise
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.gradients import value_and_grad
+
+CASE = draw((8, 100))
+# What a model of labels gives: one of several, one alone, each at every time step.
+SHAPES = [(8, 5), (8, 1), (8, 2), (2, 3, 5), (2, 3, 1), (2, 2, 2)]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Rows(Temperature):
+    """T = 1, with the weight of a row for its weight: shows how much it counts."""
+
+    def call(self, student_logits, teacher_logits, sample_weight=None):
+        one = ops.ones_like(student_logits[..., :1])
+        weight = one[..., 0] if sample_weight is None else sample_weight
+        return Temperatures(one, one, weight)
+
+
+def tensor(z):
+    return ops.convert_to_tensor(z, "float32")
+
+
+def numpy(z):
+    return np.asarray(ops.convert_to_numpy(z), "float64")
+
+
+def results(loss, student=CASE.student, teacher=CASE.teacher, **further):
+    return value_and_grad(lambda z: loss(z, tensor(teacher), **further), student)
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("tau", [1.0, 4.0])
+def test_equals_the_formula(tau, case):
+    assert_equals_oracle(
+        BinaryKD(tau), lambda s, t: oracles_pointwise.binary_kd(s, t, tau), CASES[case]
+    )
+
+
+@pytest.mark.invariant(number=5)
+def test_compiled_equals_the_formula():
+    assert_equals_oracle(
+        BinaryKD(2.0),
+        lambda s, t: oracles_pointwise.binary_kd(s, t, 2.0),
+        STACKED,
+        compiled=True,
+    )
+
+
+def test_of_a_single_label_it_is_kd_of_two_classes():
+    case = draw((8, 1))
+    pair = [np.concatenate([0 * z, z], axis=-1) for z in case[:2]]
+    value, slopes = results(BinaryKD(3.0), *case[:2])
+    expected, slope = results(KD(3.0), *pair)
+    assert_close(value, expected)
+    assert_close(slopes, slope[:, 1:])
+
+
+def of_pairs(student, teacher, rule="exact"):
+    """DTKD's first term, of each label as two classes."""
+    pairs = [np.stack([-z / 2, z / 2], axis=-1) for z in (student, teacher)]
+    return oracles.dtkd(*pairs, 4.0, 1.0, 0.0, rule).mean(-1)
+
+
+@pytest.mark.parametrize("rule", ["exact", "std"])
+def test_a_rule_gives_each_label_its_temperatures(rule):
+    loss = BinaryKD(Dynamic(4.0, rule=rule))
+    assert_equals_oracle(loss, lambda s, t: of_pairs(s, t, rule), CASE)
+
+
+@pytest.mark.invariant(number=2)
+@pytest.mark.parametrize("loss", [BinaryKD(), BinaryKD(Dynamic())])
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(loss):
+    for found in results(loss, STACKED.teacher, STACKED.teacher):
+        assert np.abs(found).max() < 2e-5
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("loss", [BinaryKD(1.0), BinaryKD(Dynamic())])
+def test_all_is_finite_for_any_logits(loss):
+    for case in (STACKED, draw((8, 1), 1e4, 1e4)):
+        assert all(np.isfinite(found).all() for found in results(loss, *case[:2]))
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize("loss", [BinaryKD(), BinaryKD(Dynamic())])
+def test_masked_labels_count_nowhere(loss, mask):
+    kept = np.arange(100) > 4
+    value, slopes = results(loss, *(np.where(kept, z, mask) for z in CASE[:2]))
+    dynamic = isinstance(loss.temperature, Dynamic)
+    oracle = of_pairs if dynamic else oracles_pointwise.binary_kd
+    student, teacher = (z[:, kept] for z in CASE[:2])
+    expected = oracle(student, teacher)
+    assert_close(value, expected, 1e-5, expected)
+    slope = oracles.gradient(lambda z: oracle(z, teacher), student)
+    assert_close(slopes[:, kept], slope)
+    assert (slopes[:, ~kept] == 0).all()
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize("shape", [(8, 100), (8, 1)])
+def test_labels_that_only_one_model_masks_leave_all_finite(shape, mask):
+    case = draw(shape)
+    masked = [np.where(np.arange(shape[1]) > 4, z, mask) for z in case[:2]]
+    for pair in ((masked[0], case.teacher), (case.student, masked[1]), masked):
+        assert all(np.isfinite(found).all() for found in results(BinaryKD(), *pair))
+
+
+@pytest.mark.invariant(number=3)
+def test_a_rule_that_couples_rows_hears_how_much_each_label_counts():
+    case, weights = draw((4, 3)), np.array([2.0, 0.0, 1.0, 0.5])
+    student, teacher = case.student.copy(), case.teacher.copy()
+    student[:, 1] = teacher[:, 1] = -1e9
+    heard, _ = results(
+        BinaryKD(Rows()), student, teacher, sample_weight=tensor(weights)
+    )
+    kept = [0, 2]
+    expected = oracles_pointwise.binary_kd(student[:, kept], teacher[:, kept], 1.0)
+    assert_close(heard, weights * expected, 1e-5, np.maximum(1.0, expected))
+    heard, _ = results(
+        BinaryKD(Rows()),
+        student[:, :1],
+        teacher[:, :1],
+        sample_weight=tensor(weights),
+    )
+    expected = oracles_pointwise.binary_kd(student[:, :1], teacher[:, :1], 1.0)
+    assert_close(heard, weights * expected, 1e-5, np.maximum(1.0, expected))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("head", ["sigmoid", "binary logits", "logits"])
+def test_a_step_may_bring_pairs_or_logits(head, shape):
+    case = draw(shape)
+    outputs = [tensor(z) for z in case[:2]]
+    if head == "sigmoid":
+        outputs = [ops.sigmoid(z) for z in outputs]
+    student, teacher = (logits.recover(z, head) for z in outputs)
+    weights = 1.0 + np.arange(shape[0])
+    step = Step(
+        sample_weight=tensor(weights),
+        student_outputs=outputs[0],
+        student_logits=student,
+        teacher_logits=teacher,
+    )
+    expected = oracles_pointwise.binary_kd(*case[:2])
+    value = numpy(BinaryKD().compute(step))
+    assert value.shape == shape[:-1]
+    assert_close(value, expected, 1e-5, np.maximum(1.0, expected))
+    expected = oracles_pointwise.binary_kd(*case[:2], 1.0)
+    expected = (expected.T * weights).T
+    value = numpy(BinaryKD(Rows()).compute(step))
+    assert_close(value, expected, 1e-5, np.maximum(1.0, expected))
+
+
+def test_a_step_of_several_outputs_has_one_that_fits():
+    case = draw((8, 5))
+    outputs = {"labels": tensor(case.student), "size": tensor(np.ones((8, 1)))}
+    step = Step(
+        student_outputs=outputs,
+        student_logits=logits.recover(outputs["labels"], "binary logits"),
+        teacher_logits=logits.recover(tensor(case.teacher), "binary logits"),
+    )
+    expected = oracles_pointwise.binary_kd(*case[:2])
+    assert_close(numpy(BinaryKD().compute(step)), expected, 1e-5, expected)
+
+
+@pytest.mark.parametrize("head", [None, "sigmoid"])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_any_head_is_distilled_label_by_label(classes, head):
+    """In a Distiller that was compiled with no loss at all."""
+    x, _ = models.data(16)
+    y = (x[:, :classes] > 0).astype("float32")
+    teacher = models.teacher(head, classes, scale=1.0)
+    student = models.student(head, classes)
+    linear = models.student(None, classes)
+    expected = oracles_pointwise.binary_kd(
+        numpy(linear(x)), numpy(models.teacher(None, classes, scale=1.0)(x)), 2.0
+    ).mean()
+    distiller = Distiller(teacher, student, BinaryKD(2.0))
+    history = distiller.fit(x, y, batch_size=16, epochs=2, verbose=0).history
+    assert_close(history["binary_kd"][0], expected, 1e-5, max(1.0, expected))
+    assert history["binary_kd"][1] < history["binary_kd"][0]
+    assert history["student_temperature"] == [2.0, 2.0]
+    assert isinstance(distiller.loss, keras.losses.BinaryCrossentropy)
+
+
+@pytest.mark.invariant(number=3)
+@pytest.mark.parametrize("classes", [1, 3])
+def test_masked_time_steps_count_nowhere(classes):
+    x = np.array([[1, 2, 3, 0], [4, 5, 0, 0]])
+    pair = [models.sequence(seed, classes=classes) for seed in (5, 1)]
+    student, teacher = (numpy(model(x))[x > 0] for model in pair)
+    distiller = Distiller(pair[1], pair[0], BinaryKD(2.0))
+    history = distiller.fit(x, batch_size=2, verbose=0).history
+    expected = oracles_pointwise.binary_kd(student, teacher, 2.0).mean()
+    assert_close(history["binary_kd"][0], expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"temperature": "warm"}, "temperature='warm'"),
+        ({"weight": -0.5}, "weight=-0.5"),
+        ({"warmup_epochs": -2}, "warmup_epochs=-2"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        BinaryKD(**wrong)
+    assert found in str(error.value)
+
+
+def test_the_temperature_may_be_set_to_a_number():
+    loss = BinaryKD()
+    loss.temperature = 2.0
+    expected = oracles_pointwise.binary_kd(*CASE[:2], 2.0)
+    assert_close(results(loss)[0], expected, 1e-5, expected)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        BinaryKD(),
+        BinaryKD(Constant(2.0), 0.5, 3, name="labels"),
+        BinaryKD(Dynamic(3.0, "max", "weight"), warmup_epochs="auto"),
+    ],
+)
+def test_serializes(loss):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is BinaryKD
+    assert made.get_config() == loss.get_config()
+    assert np.array_equal(results(made)[0], results(loss)[0])

@@ -1,0 +1,291 @@
+"""CKD's closed form equals its authors' groups, all of them; what it cannot see."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd import Distiller
+from keras_dtkd.losses import CKD
+from tests import coupled, models, oracles_ckd
+from tests.cases import CASES, assert_close, draw
+from tests.gradients import value_and_grad
+
+CASE = draw((8, 100))
+LABELS = np.random.default_rng(0).integers(0, 2, 80)
+ALONE = {"label_weight": 0.0}
+ALL = {"label_weight": 2.0, "teacher_weight": 0.5, "group": (2, 1), "mean_penalty": 0.1}
+
+
+def tensor(z):
+    return ops.convert_to_tensor(z, "float32")
+
+
+def labels_of(logits):
+    return LABELS[: np.prod(logits.shape[:-1])].reshape(logits.shape[:-1])
+
+
+def ours(**arguments):
+    loss = CKD(**arguments)
+
+    def function(student, teacher):
+        labels = (
+            ops.convert_to_tensor(labels_of(student)) if loss.needs_labels else None
+        )
+        return loss(student, teacher, labels=labels)
+
+    return function
+
+
+def theirs(**arguments):
+    def function(student, teacher):
+        return oracles_ckd.ckd(student, teacher, labels_of(student), **arguments)
+
+    return function
+
+
+def results(loss, student, teacher, **further):
+    """A batch's value, and the gradient of the sum of its values."""
+    values, slopes = value_and_grad(
+        lambda z: loss(z, tensor(teacher), **further), student
+    )
+    assert (values == values.flat[0]).all()
+    return values.flat[0], slopes
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("arguments", [ALONE, ALL, {**ALL, "centered": True}])
+def test_equals_the_mean_over_all_groups(arguments, case):
+    of_oracle = dict(arguments)
+    center = of_oracle.pop("centered", False)
+    coupled.assert_equals_oracle(
+        ours(**arguments), theirs(**of_oracle, center=center), CASES[case]
+    )
+
+
+@pytest.mark.invariant(number=5)
+def test_compiled_equals_the_mean_over_all_groups():
+    arguments = {**ALL, "group": (1, 1)}
+    coupled.assert_equals_oracle(
+        ours(**arguments), theirs(**arguments), coupled.STACKED, compiled=True
+    )
+
+
+@pytest.mark.parametrize("group, scale", [((1, 1), 2.0), ((2, 1), 1.5), ((1, 4), 1.25)])
+def test_groups_are_a_scale_of_the_unbiased_variance(group, scale):
+    value, _ = results(CKD(0.0, group=group), *CASE[:2])
+    difference = CASE.student - CASE.teacher
+    assert_close(value, scale * difference.var(0, ddof=1).mean(), 1e-5, value)
+
+
+@pytest.mark.invariant(number=2)
+@pytest.mark.parametrize("centered", [False, True])
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(centered):
+    loss = CKD(0.0, mean_penalty=1.0, centered=centered)
+    for teacher in (CASE.teacher, coupled.STACKED.teacher):
+        value, slopes = results(loss, teacher, teacher)
+        assert value == 0 and (slopes == 0).all()
+
+
+def test_the_optimum_lies_midway_between_teacher_and_labels():
+    labels = labels_of(CASE.student)
+    midway = (CASE.teacher + np.eye(100)[labels]) / 2
+    _, slopes = results(CKD(), midway, CASE.teacher, labels=labels)
+    assert np.abs(slopes).max() < 1e-6
+
+
+def test_a_vector_common_to_all_samples_is_seen_by_the_penalty_alone():
+    offset = np.round(np.random.default_rng(1).normal(size=100) * 8) / 8
+    arguments = {"labels": labels_of(CASE.student)}
+    before, slopes = results(CKD(), *CASE[:2], **arguments)
+    after, shifted = results(CKD(), CASE.student + offset, CASE.teacher, **arguments)
+    assert_close(after, before, 1e-5, before)
+    assert_close(shifted, slopes, 1e-6)
+    loss = CKD(0.0, 0.0, mean_penalty=1.0)
+    value, _ = results(loss, CASE.teacher + offset, CASE.teacher)
+    assert_close(value, (offset**2).mean())
+
+
+@pytest.mark.invariant(number=2)
+def test_a_constant_of_one_samples_logits_counts_unless_they_are_centered():
+    shift = np.arange(8.0)[:, None]
+    labels = labels_of(CASE.student)
+    for centered in (False, True):
+        loss = CKD(mean_penalty=1.0, centered=centered)
+        before, slopes = results(loss, *CASE[:2], labels=labels)
+        after, shifted = results(
+            loss, CASE.student + shift, CASE.teacher - 16.0, labels=labels
+        )
+        if not centered:
+            assert after > 1.1 * before
+            continue
+        assert_close(after, before, 1e-5, before)
+        assert_close(shifted, slopes, 1e-6)
+
+
+@pytest.mark.invariant(number=3)
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_a_weight_of_two_is_that_sample_twice(penalty):
+    coupled.assert_weights_count(
+        CKD(0.0, mean_penalty=penalty),
+        lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=penalty),
+    )
+
+
+@pytest.mark.invariant(number=3)
+def test_a_weight_of_two_is_that_label_twice():
+    labels = labels_of(CASE.student)
+    weights = coupled.WEIGHTS
+    value, _ = results(
+        CKD(1.0, 0.0), *CASE[:2], labels=labels, sample_weight=tensor(weights)
+    )
+    expected = oracles_ckd.comparison(
+        np.repeat(CASE.student, weights, axis=0),
+        np.repeat(np.eye(100)[labels], weights, axis=0),
+        (1, 1),
+    )
+    assert_close(value, expected, 1e-5, expected)
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("weights", [np.zeros(8), np.eye(8)[2], np.full(8, 0.125)])
+def test_weights_of_one_sample_or_less_leave_no_variance(weights):
+    value, slopes = results(
+        CKD(),
+        *CASE[:2],
+        labels=labels_of(CASE.student),
+        sample_weight=tensor(weights),
+    )
+    assert value == 0 and (slopes == 0).all()
+
+
+@pytest.mark.invariant(number=6)
+def test_weights_of_zero_leave_the_penalty_finite():
+    coupled.assert_weights_of_zero_leave_all_finite(CKD(0.0, mean_penalty=1.0))
+
+
+@pytest.mark.invariant(number=3)
+def test_masked_positions_count_nowhere():
+    coupled.assert_masks_count(
+        CKD(0.0, mean_penalty=0.5),
+        lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=0.5),
+    )
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize("center", [False, True])
+def test_masked_classes_count_nowhere(center, mask):
+    coupled.assert_masked_classes_count_nowhere(
+        CKD(0.0, mean_penalty=0.5, centered=center),
+        lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=0.5, center=center),
+        mask,
+    )
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_classes_that_one_model_masks_in_one_row_leave_all_finite(mask):
+    student, teacher = CASE.student.copy(), CASE.teacher.copy()
+    student[2, 5], teacher[3, 7] = mask, mask
+    value, slopes = results(
+        CKD(mean_penalty=1.0), student, teacher, labels=labels_of(student)
+    )
+    assert 0 < value < 1e3 and np.isfinite(slopes).all()
+
+
+def test_rows_without_a_label_count_in_the_teachers_term_alone():
+    labels = np.where(np.arange(8) < 3, -1, labels_of(CASE.student))
+    value, slopes = results(CKD(1.0, 0.0), *CASE[:2], labels=labels)
+    expected = oracles_ckd.ckd(
+        CASE.student[3:], CASE.teacher[3:], labels[3:], 1.0, 0.0
+    )[0]
+    assert_close(value, expected, 1e-5, expected)
+    assert (slopes[:3] == 0).all()
+
+
+def test_labels_may_be_integers_or_one_hot():
+    labels = labels_of(CASE.student)
+    forms = labels, labels[:, None], np.eye(100, dtype="float32")[labels]
+    found = [results(CKD(), *CASE[:2], labels=form)[0] for form in forms]
+    assert found[0] == found[1] == found[2]
+
+
+def test_labels_are_needed_where_they_count():
+    assert CKD().needs_labels and not CKD(label_weight=0.0).needs_labels
+    with pytest.raises(ValueError, match="`label_weight=0.0`"):
+        CKD()(tensor(CASE.student), tensor(CASE.teacher))
+
+
+@pytest.mark.invariant(number=10)
+def test_data_without_labels_is_refused_before_the_first_step():
+    x, _ = models.data(16)
+    with pytest.raises(ValueError, match="`ckd` needs labels"):
+        Distiller(models.teacher(), models.student(), CKD()).fit(x, verbose=0)
+    history = Distiller(models.teacher(), models.student(), CKD(0.0)).fit(x, verbose=0)
+    assert history.history["ckd"][0] > 0
+
+
+@pytest.mark.invariant(number=7)
+def test_factors_may_be_changed_while_training_runs():
+    x, y = models.data(16)
+    loss = CKD()
+    distiller = Distiller(models.teacher(), models.student(), loss, task_weight=0.0)
+    before = distiller.student.predict(x, verbose=0)
+
+    class Off(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                loss.label_weight = loss.teacher_weight = 0.0
+
+    history = distiller.fit(x, y, epochs=2, batch_size=16, verbose=0, callbacks=[Off()])
+    teacher = distiller.teacher.predict(x, verbose=0)
+    expected = oracles_ckd.ckd(
+        *(np.asarray(z, "float64") for z in (before, teacher)), y, 1.0
+    )[0]
+    assert_close(history.history["ckd"], [expected, 0.0], 1e-5, expected)
+
+
+def test_a_student_that_has_diverged_shows():
+    student = CASE.student.copy()
+    student[2, 5] = np.nan
+    values = CKD(0.0)(tensor(student), tensor(CASE.teacher))
+    assert np.isnan(ops.convert_to_numpy(values)[2])
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"label_weight": -1.0}, "label_weight=-1.0"),
+        ({"teacher_weight": float("nan")}, "teacher_weight=nan"),
+        ({"mean_penalty": -0.1}, "mean_penalty=-0.1"),
+        ({"group": (0, 1)}, "group=(0, 1)"),
+        ({"group": (1, 1, 1)}, "group=(1, 1, 1)"),
+        ({"group": (1.5, 1)}, "group=(1.5, 1)"),
+        ({"group": 2}, "group=2"),
+        ({"weight": -1.0}, "weight=-1.0"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        CKD(**wrong)
+    assert found in str(error.value)
+
+
+def test_defaults_are_the_authors():
+    loss = CKD()
+    assert (loss.label_weight, loss.teacher_weight, loss.group) == (1.0, 1.0, (1, 1))
+    assert (loss.mean_penalty, loss.centered, loss.warmup_epochs) == (0.0, False, 0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [CKD(), CKD(0.0, 2.0, [2, 1], 0.1, 0.5, "auto", True, name="comparative")],
+)
+def test_serializes(loss):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is CKD
+    assert made.get_config() == loss.get_config()
+    assert made.group == loss.group

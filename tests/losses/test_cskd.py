@@ -1,0 +1,185 @@
+"""CSKD equals its formula, at any temperatures, and its rows count by their weights."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.losses import CSKD
+from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
+from tests import coupled, oracles
+from tests.cases import CASES, assert_close, draw
+from tests.coupled import assert_equals_oracle, tensor
+from tests.gradients import value_and_grad
+from tests.oracles_correlation import column_term, cskd
+
+CASE = draw((8, 100))
+
+
+def values(loss, case=CASE):
+    return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_formula(case):
+    assert_equals_oracle(CSKD(), cskd, CASES[case])
+
+
+@pytest.mark.invariant(number=5)
+def test_compiled_equals_the_formula():
+    case = coupled.STACKED
+    assert_equals_oracle(CSKD(), cskd, case, compiled=True)
+
+
+def test_the_default_is_a_fixed_temperature_and_one_by_similarity():
+    fixed, similar = CSKD().temperatures
+    assert type(fixed) is Constant and fixed.temperature == 4.0
+    assert type(similar) is CosineSimilarity
+    assert (similar.minimum, similar.maximum) == (2.0, 6.0)
+    assert CSKD().alpha == 2.0
+
+
+def test_no_two_losses_share_a_rule():
+    assert CSKD().temperatures[1] is not CSKD().temperatures[1]
+
+
+def test_all_samples_have_the_batchs_value():
+    assert values(CSKD()).shape == (8,)
+    assert len(np.unique(values(CSKD()))) == 1
+
+
+@pytest.mark.invariant(number=2)
+@pytest.mark.parametrize("temperatures", [(4.0,), None])
+def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves(
+    temperatures,
+):
+    loss = CSKD(temperatures=temperatures)
+    value, gradient = value_and_grad(
+        lambda z: loss(z, tensor(CASE.teacher)), CASE.teacher
+    )
+    assert 0 < value.max() < 5e-3
+    assert np.abs(gradient).max() < 2e-4
+
+
+@pytest.mark.invariant(number=2)
+def test_a_shift_of_all_logits_changes_nothing():
+    before = value_and_grad(lambda z: CSKD()(z, tensor(CASE.teacher)), CASE.student)
+    after = value_and_grad(
+        lambda z: CSKD()(z, tensor(CASE.teacher - 64.0)), CASE.student + 16.0
+    )
+    for one, other in zip(before, after, strict=True):
+        assert_close(one, other, 5e-5, np.abs(other).max())
+
+
+def test_one_sample_teaches_next_to_nothing():
+    def greatest(case):
+        _, gradient = value_and_grad(
+            lambda z: CSKD()(z, tensor(case.teacher)), case.student, compiled=True
+        )
+        return np.abs(gradient).max()
+
+    assert greatest(CASES["1 sample"]) < 0.01 * greatest(CASE)
+
+
+@pytest.mark.invariant(number=3)
+def test_a_row_of_weight_two_counts_as_that_row_twice():
+    coupled.assert_weights_count(CSKD(), cskd)
+
+
+@pytest.mark.invariant(number=3)
+def test_weights_of_zero_leave_all_finite():
+    coupled.assert_weights_of_zero_leave_all_finite(CSKD())
+
+
+@pytest.mark.invariant(number=3)
+def test_masked_positions_count_nowhere():
+    coupled.assert_masks_count(CSKD(), cskd)
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_masked_classes_count_nowhere(mask):
+    coupled.assert_masked_classes_count_nowhere(CSKD(), cskd, mask)
+
+
+def test_any_rules_give_the_temperatures():
+    loss = CSKD(1.5, [Dynamic(4.0, "std", True), 3.0])
+
+    def oracle(student, teacher):
+        t = oracles.temperatures(student, teacher, 4.0, "std", 0.1)
+        return column_term(
+            student, teacher, *map(oracles.constant, t), 1.5
+        ) + column_term(student, teacher, 3.0, 3.0, 1.5)
+
+    assert_equals_oracle(loss, oracle, CASE)
+
+
+def test_the_first_rule_that_differs_between_samples_is_logged():
+    loss = CSKD(temperatures=(2.0, CosineSimilarity(), Dynamic(), 4.0))
+    fixed, similar, dynamic, other = loss.temperatures
+    assert loss.temperature_rules() == [similar, dynamic, fixed, other]
+    values(loss)
+    assert similar.take_latest() is not None
+    # Nobody would take them, and they would outlive the step.
+    assert all(rule.take_latest() is None for rule in (fixed, dynamic, other))
+
+
+def test_every_rule_is_told_of_each_epoch():
+    seen = []
+
+    class Told(Constant):
+        def begin_epoch(self, epoch, epochs):
+            seen.append((self.temperature, epoch, epochs))
+
+    CSKD(temperatures=(Told(2.0), Told(3.0))).begin_epoch(2, 30)
+    assert seen == [(2.0, 2, 30), (3.0, 2, 30)]
+
+
+def test_the_rules_numbers_are_saved_with_the_loss():
+    loss = CSKD()
+    fixed, similar = loss.temperatures
+    held = {v.path for v in loss.variables}
+    assert {v.path for rule in (fixed, similar) for v in rule.variables} <= held
+
+
+def test_the_factor_and_the_temperatures_may_change_at_any_time():
+    loss = CSKD(temperatures=(4.0,))
+    loss.alpha, loss.temperatures[0].temperature = 0.5, 3.0
+    expected = column_term(*CASE[:2], 3.0, 3.0, 0.5)
+    assert_close(values(loss), expected, 1e-5, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"alpha": -1.0}, "alpha=-1.0"),
+        ({"temperatures": ()}, "temperatures=()"),
+        ({"temperatures": 4.0}, "temperatures=4.0"),
+        ({"temperatures": (4.0, 0.0)}, "temperature=0.0"),
+        ({"temperatures": ("warm",)}, "temperature='warm'"),
+        ({"weight": -1.0}, "weight=-1.0"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        CSKD(**wrong)
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"alpha": 1.0, "temperatures": (2.0, 3.0), "weight": 0.5, "name": "columns"},
+        {"temperatures": [CosineSimilarity(1.0, 3.0)], "warmup_epochs": "auto"},
+    ],
+)
+def test_serializes(arguments):
+    loss = CSKD(**arguments)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is CSKD
+    assert made.get_config() == loss.get_config()
+    assert np.array_equal(values(made), values(loss))

@@ -1,0 +1,256 @@
+"""DKD equals its formula, in log space, and splits Hinton's divergence in two."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd import Step
+from keras_dtkd.losses import DKD, KD
+from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
+from tests import oracles
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.gradients import value_and_grad
+
+CASE = draw((8, 100))
+
+
+def tensor(z, dtype="float32"):
+    return ops.convert_to_tensor(z, dtype)
+
+
+def labels_of(case):
+    """The teacher's first choice for half of the rows, any class for the others."""
+    labels = np.random.default_rng(5).integers(
+        0, case.teacher.shape[-1], case.teacher.shape[:-1]
+    )
+    labels[..., ::2] = case.teacher.argmax(-1)[..., ::2]
+    return labels
+
+
+LABELS = labels_of(CASE)
+
+
+def with_labels(loss, labels):
+    labels = tensor(labels, "int32")
+    return lambda student, teacher: loss(student, teacher, labels=labels)
+
+
+def values(loss, case=CASE, labels=LABELS):
+    value = with_labels(loss, labels)(*map(tensor, case[:2]))
+    return np.asarray(ops.convert_to_numpy(value), "float64")
+
+
+def dkd(student, teacher, labels, tau=4.0, alpha=1.0, beta=8.0):
+    """Both divergences from logits: the label's beside the others' sum, and these."""
+    is_label = labels[..., None] == np.arange(student.shape[-1])
+
+    def split(z):
+        others = z[~is_label].reshape(*z.shape[:-1], -1)
+        pair = np.stack([z[is_label].reshape(z.shape[:-1]), total(others)], axis=-1)
+        return pair, others
+
+    def total(z):
+        return oracles.logsumexp(z)[..., 0]
+
+    (pair_t, others_t), (pair_s, others_s) = split(teacher / tau), split(student / tau)
+    target = oracles.kl(pair_t, pair_s)
+    return tau**2 * (alpha * target + beta * oracles.kl(others_t, others_s))
+
+
+def oracle(labels, *args):
+    return lambda student, teacher: dkd(student, teacher, labels, *args)
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_formula(case):
+    case = CASES[case]
+    labels = labels_of(case)
+    # For a new shape JAX compiles every operation by itself, or all at once.
+    other = case.student.shape != CASE.student.shape
+    assert_equals_oracle(with_labels(DKD(), labels), oracle(labels), case, other)
+
+
+@pytest.mark.invariant(number=5)
+def test_compiled_equals_the_formula():
+    labels = labels_of(STACKED)
+    assert_equals_oracle(
+        with_labels(DKD(2.0, 0.5, 2.0), labels),
+        oracle(labels, 2.0, 0.5, 2.0),
+        STACKED,
+        compiled=True,
+    )
+
+
+def test_hintons_divergence_is_the_labels_term_and_a_share_of_the_others():
+    """KL = TCKD + (1 − p_t,y) · NCKD."""
+    target, others = values(DKD(alpha=1.0, beta=0.0)), values(DKD(alpha=0.0, beta=1.0))
+    p = oracles.softmax(CASE.teacher / 4.0)[np.arange(8), LABELS]
+    assert_close(target + (1 - p) * others, values(KD()), 1e-5, values(KD()))
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("case", ["2 classes", "far"])
+def test_of_two_classes_the_others_have_no_loss_and_all_is_finite(case):
+    case = CASES["2 classes"] if case == "2 classes" else 2e3 * CASE.student[:, :2]
+    student, teacher = case[:2] if isinstance(case, tuple) else (case, -case)
+    function = with_labels(DKD(alpha=0.0), labels_of(CASES["2 classes"]))
+    value, gradient = value_and_grad(lambda z: function(z, tensor(teacher)), student)
+    assert (value == 0).all() and (gradient == 0).all()
+    function = with_labels(DKD(), labels_of(CASES["2 classes"]))
+    value, gradient = value_and_grad(lambda z: function(z, tensor(teacher)), student)
+    assert np.isfinite(value).all() and np.isfinite(gradient).all()
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("gap", [80.0, 420.0, 2e4])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_student_sure_of_its_label_keeps_all_finite(gap, dtype):
+    """The authors' code is infinite from a gap of 420 on; in float16 from 70 on."""
+    student = CASE.student.copy()
+    student[np.arange(8), LABELS] += gap
+    function = with_labels(DKD(), LABELS)
+    value, gradient = value_and_grad(
+        lambda z: function(z, tensor(CASE.teacher)), student, dtype=dtype
+    )
+    assert np.isfinite(gradient).all()
+    assert_close(value, dkd(student, CASE.teacher, LABELS), 2e-3, value)
+
+
+@pytest.mark.invariant(number=2)
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient():
+    function = with_labels(DKD(), labels_of(STACKED))
+    value, gradient = value_and_grad(
+        lambda z: function(z, tensor(STACKED.teacher)), STACKED.teacher, compiled=True
+    )
+    assert np.abs(value).max() < 1e-4
+    assert np.abs(gradient).max() < 1e-4
+
+
+@pytest.mark.invariant(number=2)
+def test_a_shift_of_all_logits_changes_nothing():
+    function = with_labels(DKD(), LABELS)
+    before = value_and_grad(lambda z: function(z, tensor(CASE.teacher)), CASE.student)
+    after = value_and_grad(
+        lambda z: function(z, tensor(CASE.teacher - 64.0)), CASE.student + 16.0
+    )
+    for one, other in zip(before, after, strict=True):
+        assert_close(one, other, 5e-5, np.abs(other).max())
+
+
+@pytest.mark.parametrize("form", ["column", "one-hot", "soft", "float"])
+def test_labels_may_come_in_any_form(form):
+    hard = np.eye(100)[LABELS]
+    given = {
+        "column": LABELS[:, None],
+        "one-hot": hard,
+        # The greatest class is the label.
+        "soft": 0.9 * hard + 0.1 / 100,
+        "float": LABELS.astype("float64"),
+    }[form]
+    value = DKD()(*map(tensor, CASE[:2]), labels=tensor(given))
+    assert np.array_equal(ops.convert_to_numpy(value), values(DKD()))
+
+
+def test_each_label_of_a_sigmoid_head_is_a_pair():
+    case = draw((8, 3, 2))
+    labels = np.random.default_rng(0).integers(0, 2, (8, 3))
+    value = values(DKD(), case, labels)
+    assert value.shape == (8, 3)
+    assert_close(value, dkd(*case[:2], labels), 1e-5, value)
+
+
+def test_a_sample_without_a_label_has_no_loss():
+    labels = LABELS.copy()
+    labels[2] = -1
+    function = with_labels(DKD(), labels)
+    value, gradient = value_and_grad(
+        lambda z: function(z, tensor(CASE.teacher)), CASE.student
+    )
+    assert value[2] == 0 and (gradient[2] == 0).all()
+    rest = np.arange(8) != 2
+    assert np.array_equal(value[rest], values(DKD()).astype("float32")[rest])
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_masked_classes_count_nowhere(mask):
+    kept = ~np.isin(np.arange(100), (3, 4))
+    student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
+    labels = np.where(np.isin(LABELS, (3, 4)), 7, LABELS)
+    function = with_labels(DKD(), labels)
+    value, gradient = value_and_grad(lambda z: function(z, tensor(teacher)), student)
+    student, teacher = (z[:, kept] for z in CASE[:2])
+    renumbered = np.where(labels > 4, labels - 2, labels)
+    expected = dkd(student, teacher, renumbered)
+    assert_close(value, expected, 1e-5, expected)
+    expected = oracles.gradient(lambda z: dkd(z, teacher, renumbered), student)
+    assert_close(gradient[:, kept], expected, 1e-5, np.abs(expected).max())
+    assert (gradient[:, ~kept] == 0).all()
+
+
+def test_a_rule_gives_temperatures_and_weight():
+    function = with_labels(DKD(temperature=Dynamic(4.0, "std", True)), LABELS)
+    t_student, t_teacher = oracles.temperatures(*CASE[:2], 4.0, "std", 0.1)
+    value = np.asarray(ops.convert_to_numpy(function(*map(tensor, CASE[:2]))))
+    weight = (t_student * t_teacher)[:, 0]
+    pair = CASE.student / t_student, CASE.teacher / t_teacher
+    expected = weight * dkd(*pair, LABELS, 1.0)
+    assert_close(value, expected, 1e-5, expected)
+
+
+def test_factors_and_temperature_may_change_at_any_time():
+    loss = DKD()
+    loss.alpha, loss.beta, loss.temperature = 0.5, 2.0, 3.0
+    expected = dkd(*CASE[:2], LABELS, 3.0, 0.5, 2.0)
+    assert_close(values(loss), expected, 1e-5, expected)
+
+
+def test_the_defaults_are_the_authors():
+    loss = DKD()
+    assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (1, 8, 20, 1)
+    assert float(loss.temperature) == 4.0
+
+
+def test_without_labels_it_says_so():
+    with pytest.raises(ValueError, match="`DKD` needs labels"):
+        DKD()(*map(tensor, CASE[:2]))
+    assert DKD.needs_labels
+    with pytest.raises(ValueError, match="`dkd` needs labels"):
+        DKD().compute(Step(student_logits=tensor(CASE.student)))
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"alpha": -1.0}, "alpha=-1.0"),
+        ({"beta": float("inf")}, "beta=inf"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"weight": -1.0}, "weight=-1.0"),
+        ({"warmup_epochs": "long"}, "warmup_epochs='long'"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        DKD(**wrong)
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"temperature": 2.0, "alpha": 0.5, "beta": 2.0, "warmup_epochs": "auto"},
+        {"temperature": Constant(2.0), "weight": 0.5, "name": "decoupled"},
+        {"temperature": CosineSimilarity(), "warmup_epochs": 0},
+    ],
+)
+def test_serializes(arguments):
+    loss = DKD(**arguments)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is DKD
+    assert made.get_config() == loss.get_config()
+    assert np.array_equal(values(made), values(loss))

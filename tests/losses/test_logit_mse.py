@@ -1,0 +1,116 @@
+"""LogitMSE equals its formula, of raw logits and of centred ones."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.losses import KD, LogitMSE
+from tests import oracles_pointwise
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.gradients import value_and_grad
+
+CASE = draw((8, 100))
+BOTH = pytest.mark.parametrize("centered", [False, True])
+
+
+def tensor(z):
+    return ops.convert_to_tensor(z, "float32")
+
+
+def results(loss, student=CASE.student, teacher=CASE.teacher):
+    return value_and_grad(lambda z: loss(z, tensor(teacher)), student)
+
+
+def oracle(centered):
+    return lambda student, teacher: oracles_pointwise.logit_mse(
+        student, teacher, centered
+    )
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+@BOTH
+def test_equals_the_formula(centered, case):
+    assert_equals_oracle(LogitMSE(centered=centered), oracle(centered), CASES[case])
+
+
+@pytest.mark.invariant(number=5)
+@BOTH
+def test_compiled_equals_the_formula(centered):
+    assert_equals_oracle(
+        LogitMSE(centered=centered), oracle(centered), STACKED, compiled=True
+    )
+
+
+@pytest.mark.invariant(number=2)
+@BOTH
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(centered):
+    loss = LogitMSE(centered=centered)
+    for found in results(loss, STACKED.teacher, STACKED.teacher):
+        assert (found == 0).all()
+
+
+@pytest.mark.invariant(number=2)
+def test_a_shift_of_all_logits_counts_unless_they_are_centered():
+    shifted = CASE.student + 16.0, CASE.teacher - 64.0
+    assert (results(LogitMSE(), *shifted)[0] > 10 * results(LogitMSE())[0]).all()
+    loss = LogitMSE(centered=True)
+    for one, other in zip(results(loss, *shifted), results(loss), strict=True):
+        assert_close(one, other, 1e-5, np.abs(other).max())
+
+
+def test_half_of_it_is_what_kd_tends_to_as_the_temperature_grows():
+    _, slopes = results(LogitMSE(centered=True))
+    _, hot = results(KD(1e3))
+    assert np.abs(2 * hot - slopes).max() < 0.02 * np.abs(slopes).max()
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+@pytest.mark.parametrize("side", ["both", "student", "teacher"])
+@BOTH
+def test_masked_classes_count_nowhere(centered, side, mask):
+    loss, kept = LogitMSE(centered=centered), np.arange(100) > 4
+    pair = [
+        z if side not in ("both", name) else np.where(kept, z, mask)
+        for name, z in zip(("student", "teacher"), CASE[:2], strict=True)
+    ]
+    value, slopes = results(loss, *pair)
+    expected, slope = results(loss, *(z[:, kept] for z in CASE[:2]))
+    assert_close(value, expected, 1e-6, expected)
+    assert_close(slopes[:, kept], slope, 1e-6)
+    assert (slopes[:, ~kept] == 0).all()
+
+
+@pytest.mark.invariant(number=6)
+@BOTH
+def test_a_row_of_masked_classes_alone_is_nothing(centered):
+    value, slopes = results(
+        LogitMSE(centered=centered), CASE.student, 0 * CASE[1] - 1e9
+    )
+    assert (value == 0).all() and (slopes == 0).all()
+
+
+def test_a_student_that_has_diverged_shows():
+    student = CASE.student.copy()
+    student[2, 5] = np.nan
+    values = LogitMSE()(tensor(student), tensor(CASE.teacher))
+    assert np.isnan(ops.convert_to_numpy(values)[2])
+
+
+def test_wrong_arguments_are_refused_by_their_values():
+    with pytest.raises(ValueError, match="weight=-0.5"):
+        LogitMSE(weight=-0.5)
+
+
+@pytest.mark.parametrize(
+    "loss", [LogitMSE(), LogitMSE(0.5, 3, True, name="regression")]
+)
+def test_serializes(loss):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is LogitMSE
+    assert made.get_config() == loss.get_config()
+    assert np.array_equal(results(made)[0], results(loss)[0])

@@ -1,0 +1,211 @@
+"""R2KD equals its formulas, in value and in rank, and its ranks have a gradient."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.losses import R2KD
+from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
+from tests import coupled, oracles
+from tests import oracles_correlation as references
+from tests.cases import CASES, assert_close, draw
+from tests.coupled import assert_equals_oracle, tensor
+from tests.gradients import value_and_grad
+from tests.oracles_correlation import rank_term, value_term
+
+CASE = draw((8, 100))
+
+
+def values(loss, case=CASE):
+    return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
+
+
+def r2kd(student, teacher):
+    return value_term(student, teacher) + rank_term(student, teacher)
+
+
+def gradient_of(teacher):
+    """Of `r2kd`: ranks are each sample's own, and cost too much by all entries."""
+
+    def gradient(_, student):
+        value = references.gradient(lambda z: value_term(z, teacher), student)
+        return value + oracles.gradient(lambda z: rank_term(z, teacher), student)
+
+    return gradient
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_formula(case):
+    case = CASES[case]
+    assert_equals_oracle(R2KD(), r2kd, case, gradient=gradient_of(case.teacher))
+
+
+@pytest.mark.invariant(number=5)
+def test_compiled_equals_the_formula():
+    case = coupled.STACKED
+    assert_equals_oracle(
+        R2KD(),
+        r2kd,
+        case,
+        compiled=True,
+        gradient=gradient_of(case.teacher),
+    )
+
+
+def test_each_factor_multiplies_its_term():
+    value, rank = R2KD(rank_weight=0.0), R2KD(value_weight=0.0, rank_weight=0.5)
+    assert_close(values(value), value_term(*CASE[:2]), 1e-5, 10.0)
+    assert_close(values(rank), rank_term(*CASE[:2], factor=0.5))
+
+
+def test_without_softness_there_are_no_ranks():
+    assert_close(values(R2KD(softness=None)), value_term(*CASE[:2]), 1e-5, 10.0)
+
+
+def test_the_rank_term_has_a_gradient_and_that_of_the_authors_has_none():
+    loss = R2KD(value_weight=0.0)
+    _, gradient = value_and_grad(lambda z: loss(z, tensor(CASE.teacher)), CASE.student)
+    assert (np.abs(gradient).max(-1) > 1e-3).all()
+    # Towards true ranks, every comparison of distinct logits is decided.
+    loss = R2KD(value_weight=0.0, softness=1e-6)
+    _, gradient = value_and_grad(lambda z: loss(z, tensor(CASE.teacher)), CASE.student)
+    assert (gradient == 0).mean() > 0.95
+
+
+def test_one_step_along_the_rank_gradient_brings_the_true_ranks_closer():
+    def true_correlation(student):
+        ranks = [z.argsort(-1).argsort(-1) for z in (student, CASE.teacher)]
+        return [np.corrcoef(*pair)[0, 1] for pair in zip(*ranks, strict=True)]
+
+    loss = R2KD(value_weight=0.0)
+    _, gradient = value_and_grad(lambda z: loss(z, tensor(CASE.teacher)), CASE.student)
+    size = np.abs(gradient).max(-1, keepdims=True)
+    stepped = CASE.student - gradient / size
+    assert (np.array(true_correlation(stepped)) > true_correlation(CASE.student)).all()
+
+
+@pytest.mark.invariant(number=2)
+def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves():
+    value, gradient = value_and_grad(
+        lambda z: R2KD()(z, tensor(CASE.teacher)), CASE.teacher
+    )
+    assert 0 < value.max() < 5e-3
+    assert np.abs(gradient).max() < 2e-4
+    ranks = R2KD(value_weight=0.0)
+    value, gradient = value_and_grad(
+        lambda z: ranks(z, tensor(CASE.teacher)), CASE.teacher
+    )
+    assert max(np.abs(value).max(), np.abs(gradient).max()) < 1e-5
+
+
+@pytest.mark.invariant(number=2)
+def test_a_shift_of_all_logits_changes_nothing():
+    before = value_and_grad(lambda z: R2KD()(z, tensor(CASE.teacher)), CASE.student)
+    after = value_and_grad(
+        lambda z: R2KD()(z, tensor(CASE.teacher - 64.0)), CASE.student + 16.0
+    )
+    for one, other in zip(before, after, strict=True):
+        assert_close(one, other, 5e-5)
+
+
+@pytest.mark.invariant(number=6)
+def test_a_student_of_equal_logits_gets_a_finite_gradient():
+    _, gradient = value_and_grad(
+        lambda z: R2KD()(z, tensor(CASE.teacher)), np.full((8, 100), 0.3)
+    )
+    assert 0 < np.abs(gradient).max() < 10.0
+
+
+@pytest.mark.invariant(number=3)
+def test_a_row_of_weight_two_counts_as_that_row_twice():
+    def columns(student, teacher):
+        return references.column_term(student, teacher)
+
+    plain, weights = R2KD(softness=None), tensor(coupled.WEIGHTS)
+    pair = [tensor(z) for z in CASE[:2]]
+    difference = plain(*pair, sample_weight=weights) - plain(*pair)
+    twice = [np.repeat(z, coupled.WEIGHTS, axis=0) for z in CASE[:2]]
+    # What a sample has for itself stays.
+    expected = columns(*twice)[0] - columns(*CASE[:2])[0]
+    assert_close(ops.convert_to_numpy(difference), expected)
+
+
+@pytest.mark.invariant(number=3)
+def test_weights_of_zero_leave_all_finite():
+    coupled.assert_weights_of_zero_leave_all_finite(R2KD())
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_masked_classes_count_nowhere_in_ranks_neither(mask):
+    kept = ~np.isin(np.arange(100), (3, 4))
+    student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
+    value, gradient = value_and_grad(lambda z: R2KD()(z, tensor(teacher)), student)
+    student, teacher = (z[:, kept] for z in CASE[:2])
+    assert_close(value, r2kd(student, teacher), 1e-5, 10.0)
+    assert_close(gradient[:, kept], gradient_of(teacher)(None, student))
+    assert (gradient[:, ~kept] == 0).all()
+
+
+def test_a_rule_gives_each_sample_its_temperatures():
+    loss = R2KD(temperature=Dynamic(4.0, "std", True), softness=0.5)
+
+    def temperatures(student, teacher):
+        t = oracles.temperatures(student, teacher, 4.0, "std", 0.1)
+        return [oracles.constant(z) for z in t]
+
+    student, teacher = CASE[:2]
+    t_student, t_teacher = temperatures(student, teacher)
+    expected = value_term(student, teacher, t_student, t_teacher)
+    expected += rank_term(student / t_student, teacher / t_teacher, 1.0, softness=0.5)
+    assert_close(values(loss), expected, 1e-5, expected)
+
+
+def test_its_name_in_the_logs_is_as_it_is_written():
+    assert R2KD().name == "r2kd" and R2KD(name="robust").name == "robust"
+
+
+def test_factors_softness_and_temperature_may_change_at_any_time():
+    loss = R2KD()
+    loss.value_weight, loss.rank_weight, loss.softness = 0.5, 3.0, 2.0
+    loss.temperature = 3.0
+    expected = value_term(*CASE[:2], 3.0, 3.0, 0.5)
+    expected += rank_term(*CASE[:2], 3.0, 3.0, 2.0)
+    assert_close(values(loss), expected, 1e-5, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"value_weight": -1.0}, "value_weight=-1.0"),
+        ({"rank_weight": -1.0}, "rank_weight=-1.0"),
+        ({"softness": 0.0}, "softness=0.0"),
+        ({"weight": -1.0}, "weight=-1.0"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        R2KD(**wrong)
+    assert found in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"temperature": 2.0, "value_weight": 1.0, "rank_weight": 0.5, "softness": 0.1},
+        {"temperature": Constant(2.0), "softness": None, "name": "robust"},
+        {"temperature": CosineSimilarity(), "warmup_epochs": "auto"},
+    ],
+)
+def test_serializes(arguments):
+    loss = R2KD(**arguments)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is R2KD
+    assert made.get_config() == loss.get_config()
+    assert np.array_equal(values(made), values(loss))

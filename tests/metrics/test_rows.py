@@ -1,0 +1,49 @@
+"""Whatever a model gives, a metric sees logits and how much each row counts."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.metrics.rows import counts, recovered
+from tests import oracles
+from tests.cases import draw
+
+Z = draw((8, 4)).student
+
+
+def numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def test_logits_come_back_as_float32():
+    found = recovered(ops.convert_to_tensor(Z, "float16"))
+    assert numpy(found).dtype == "float32"
+    assert np.allclose(numpy(found), Z, atol=1e-2)
+
+
+def test_probabilities_become_logits_up_to_a_constant():
+    found = numpy(recovered(oracles.softmax(Z), from_logits=False))
+    assert np.allclose(found, oracles.log_softmax(Z), atol=1e-5)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_of_a_single_output_come_no_and_yes(from_logits):
+    z = Z[:, :1]
+    given = z if from_logits else 1 / (1 + np.exp(-z))
+    found = numpy(recovered(given, from_logits))
+    assert found.shape == (8, 2)
+    assert np.allclose(found[:, 1] - found[:, 0], z[:, 0], atol=1e-5)
+
+
+def test_each_row_counts_once_without_weights():
+    assert numpy(counts(Z)).tolist() == [1.0] * 8
+    assert numpy(counts(Z.tolist())).tolist() == [1.0] * 8
+
+
+@pytest.mark.invariant(number=3)
+def test_weights_of_samples_are_those_of_their_steps():
+    sequences = Z.reshape(2, 4, 4)
+    expected = [[2.0] * 4, [0.0] * 4]
+    for weights in ([2, 0], [[2], [0]], expected):
+        found = numpy(counts(sequences, np.array(weights)))
+        assert (found + np.zeros((2, 4))).tolist() == expected

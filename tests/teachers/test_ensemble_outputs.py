@@ -1,0 +1,150 @@
+"""Members may give logits, probabilities, or several outputs."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller, heads, logits
+from keras_dtkd.data import peek
+from keras_dtkd.losses import KD
+from keras_dtkd.teachers import Ensemble, get
+from tests import oracles
+from tests.models import CLASSES, data, student, teacher, two_outputs
+from tests.saying import Says, draw, heard, of
+
+X, Y = data(16)
+A, B = (draw(8, 5, seed=seed) for seed in range(2))
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+class Unreadable(keras.Model):
+    """Its layers do not tell what it gives: only its values do."""
+
+    def __init__(self, classes=CLASSES):
+        super().__init__()
+        self.dense = keras.layers.Dense(classes)
+
+    def call(self, inputs):
+        return keras.ops.softmax(self.dense(inputs))
+
+
+# Members with heads of different kinds.
+
+
+@pytest.mark.parametrize("in_", ["logits", "probabilities"])
+def test_softmax_and_logits_are_averaged_alike(in_):
+    large = [teacher(head, scale=s) for head, s in (("softmax", 1), (None, 0.5))]
+    plain = [teacher(scale=s) for s in (1, 0.5)]
+    ensemble = Ensemble(large, [0.3, 0.7], in_)
+    assert ensemble.heads == [logits.SOFTMAX, logits.LOGITS]
+    assert ensemble.head == logits.LOGITS
+    found = oracles.softmax(heard(ensemble, X).astype("float64"))
+    expected = oracles.softmax(heard(Ensemble(plain, [0.3, 0.7], in_), X))
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [1, 5])
+@pytest.mark.parametrize("in_", ["logits", "probabilities"])
+def test_members_with_a_sigmoid_judge_each_label(labels, in_):
+    a, b = A[:, :labels], B[:, :labels]
+    probabilities = Says(sigmoid(a).astype("float32"), logits.SIGMOID)
+    found = of(probabilities, b, weights=[0.3, 0.7], in_=in_)
+    p = 0.3 * sigmoid(a) + 0.7 * sigmoid(b)
+    expected = 0.3 * a + 0.7 * b if in_ == "logits" else np.log(p / (1 - p))
+    assert found.shape == (8, labels)
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_with_a_sigmoid_it_gives_logits_of_labels():
+    assert Ensemble([teacher("sigmoid"), teacher()]).head == logits.BINARY
+
+
+def test_a_softmax_beside_a_sigmoid_is_refused():
+    for pair in ("softmax", "sigmoid"), ("sigmoid", "softmax"):
+        ensemble = Ensemble([teacher(head) for head in pair])
+        with pytest.raises(ValueError, match="`Ensemble`.*different kinds.*same head"):
+            Distiller(ensemble, student(), KD()).fit(X, Y, verbose=0)
+
+
+def found_heads(given, small=None, **options):
+    d = Distiller(given, small or student(), KD(), **options)
+    found = heads.find(d, peek(X, Y)[0])
+    return d.teacher, tuple(o.head for o in found)
+
+
+def test_a_member_whose_layers_do_not_tell_is_judged_by_its_values():
+    silent = Unreadable()
+    silent(X)
+    ensemble, found = found_heads([silent, teacher()])
+    assert ensemble.heads == [logits.SOFTMAX, logits.LOGITS]
+    assert found == (logits.LOGITS, logits.LOGITS)
+
+
+def test_what_the_user_says_of_the_heads_holds_for_each_member():
+    members = [teacher("softmax"), teacher("softmax")]
+    ensemble, _ = found_heads(members, student("softmax"), from_logits=False)
+    assert ensemble.heads == [logits.SOFTMAX] * 2
+    with pytest.raises(ValueError, match="teacher's member 2 of 2 gives probabilities"):
+        found_heads([teacher(), teacher("softmax")], from_logits=True)
+
+
+def test_beside_a_student_of_labels_it_averages_probabilities_of_labels():
+    small = student()
+    small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    pair = [teacher(scale=1.0), Ensemble([student(seed=3)])]
+    ensemble, found = found_heads(Ensemble(pair, in_="probabilities"), small)
+    assert found == (logits.BINARY, logits.BINARY)
+    p = sum(sigmoid(heard(get(member), X)) for member in pair) / 2
+    assert np.allclose(heard(ensemble, X), np.log(p / (1 - p)), atol=1e-4)
+
+
+def test_a_softmax_beside_a_student_of_labels_is_refused():
+    for given in ([teacher("softmax")] * 2, [teacher(), teacher("softmax")]):
+        for nested in (given, [Ensemble(given)]):
+            small = student()
+            small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+            with pytest.raises(ValueError, match="member ends in a softmax"):
+                found_heads(nested, small)
+
+
+# Several outputs.
+
+
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_several_outputs_are_averaged_one_by_one(kind):
+    pair = two_outputs(kind), two_outputs(kind, seed=5)
+    said = [model.predict(X, verbose=0) for model in pair]
+    expected = keras.tree.map_structure(lambda a, b: 0.3 * a + 0.7 * b, *said)
+    found = heard(Ensemble(pair, [0.3, 0.7]), X)
+    keras.tree.assert_same_structure(found, expected)
+    for a, b in zip(*map(keras.tree.flatten, (found, expected)), strict=True):
+        assert np.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_one_of_several_outputs_is_distilled(kind):
+    pair = [two_outputs(kind), two_outputs(kind, seed=5)]
+    d = Distiller(pair, student(), KD(), output="label")
+    assert d.fit(X, Y, verbose=0).history["kd"][0] > 0
+    assert d.held.heads == (logits.LOGITS, logits.LOGITS)
+
+
+def test_several_outputs_with_different_heads_are_refused():
+    soft = two_outputs("dict", seed=5)
+    label, size = soft.output["label"], soft.output["size"]
+    label = keras.layers.Softmax(name="soft")(label)
+    soft = keras.Model(soft.inputs, {"label": label, "size": size})
+    d = Distiller([two_outputs("dict"), soft], student(), KD(), output="label")
+    with pytest.raises(ValueError, match="different kinds.*logits, softmax"):
+        d.fit(X, Y, verbose=0)
+    alike = Distiller([soft, soft], student(), KD(), output="label")
+    assert heads.find(alike, peek(X, Y)[0])[1].head == logits.SOFTMAX
+
+
+def test_several_outputs_are_no_probabilities_to_average():
+    ensemble = Ensemble([two_outputs("dict")] * 2, in_="probabilities")
+    with pytest.raises(ValueError, match="several outputs.*in_='logits'"):
+        heard(ensemble, X)

@@ -1,0 +1,269 @@
+"""CTKD's learned temperature: its values and arguments.
+
+How it trains is in test_curriculum_training.py.
+"""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.temperatures import Curriculum, Temperature, Temperatures
+from tests import oracles_temperatures as oracles
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
+from tests.gradients import value_and_grad
+
+CASE = draw((8, 100))
+START = oracles.curriculum(1.0)
+
+
+def tensors(*arrays):
+    return [ops.convert_to_tensor(a, "float32") for a in arrays]
+
+
+def temperatures(rule, student, teacher):
+    given = rule(*tensors(student, teacher))
+    return [np.asarray(ops.convert_to_numpy(t), "float64") for t in given]
+
+
+def with_layers(classes, seed=0, **arguments):
+    """An instance-wise rule whose dense layers have random weights, and these."""
+    rule = Curriculum(instance=True, hidden=5, **arguments)
+    zeros = ops.zeros((1, classes))
+    rule(zeros, zeros)
+    rng = np.random.default_rng(seed)
+    thetas = rule.undecayed()
+    for layer, theta in zip(rule._parts, thetas, strict=True):
+        layer.base.assign(rng.normal(size=theta.shape))
+    return rule, [np.asarray(w, "float64") for w in rule.raw]
+
+
+def ours(rule):
+    return lambda student, teacher: oracles.together(*rule(student, teacher))
+
+
+@pytest.mark.parametrize("raw", [1.0, -3.0, 12.0])
+def test_equals_the_formula(raw):
+    tau = oracles.curriculum(raw, 1.5, 10.0)
+    given = temperatures(Curriculum(1.5, 10.0, start=raw), *CASE[:2])
+    assert_close(given, [tau, tau, tau**2], 1e-6, tau**2)
+
+
+def test_starts_at_the_papers_temperature():
+    assert_close(temperatures(Curriculum(), *CASE[:2])[0], 15.6212, 1e-4)
+    assert Curriculum().raw == 1.0
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+def test_for_each_instance_equals_the_formula_and_is_a_constant(case):
+    rule, weights = with_layers(CASES[case].student.shape[-1])
+
+    def oracle(student, teacher):
+        tau = oracles.instance(student, teacher, *weights)
+        return oracles.together(tau, tau, tau[..., 0] ** 2)
+
+    assert_equals_oracle(ours(rule), oracle, CASES[case])
+
+
+def low(instance):
+    """A rule and its τ. At 15, float32 leaves τ² KL less than five digits."""
+    if not instance:
+        tau = oracles.curriculum(1.0, span=4.0)
+        return Curriculum(span=4.0), lambda student, teacher: tau
+    rule, weights = with_layers(100, span=4.0)
+    return rule, lambda student, teacher: oracles.instance(
+        student, teacher, *weights, span=4.0
+    )
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("instance", [False, True])
+def test_compiled_in_a_loss_equals_the_formula(instance):
+    rule, tau = low(instance)
+    assert_equals_oracle(
+        KD(rule),
+        lambda student, teacher: oracles.kd_at(tau(student, teacher), student, teacher),
+        STACKED,
+        compiled=True,
+        scale=digits(STACKED),
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+def test_for_each_instance_starts_with_one_temperature_for_all(classes):
+    rule = Curriculum(instance=True)
+    t, _, weight = temperatures(rule, *draw((8, classes))[:2])
+    assert t.shape == (8, 1) and weight.shape == (8,)
+    assert_close(t, START, 1e-5, START)
+
+
+def test_the_layers_start_with_the_weights_of_the_seed():
+    def kernel(seed):
+        rule = Curriculum(instance=True, seed=seed)
+        rule(*tensors(*CASE[:2]))
+        return rule.raw[0]
+
+    assert np.array_equal(kernel(3), kernel(3))
+    assert not np.array_equal(kernel(3), kernel(4))
+    assert kernel(3).std() > 0.01
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_masked_classes_leave_all_finite(mask):
+    rule, _ = with_layers(100)
+    kept = ~np.isin(np.arange(100), (3, 4))
+    student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
+    (teacher,) = tensors(teacher)
+    for array in value_and_grad(lambda z: KD(rule)(z, teacher), student):
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("instance", [False, True])
+def test_the_students_gradient_is_not_reversed(instance):
+    """It is that of a constant of the same temperatures."""
+    rule = with_layers(100)[0] if instance else Curriculum()
+    t, _, _ = temperatures(rule, *CASE[:2])
+
+    class Same(Temperature):
+        def call(self, student_logits, teacher_logits):
+            (tau,) = tensors(t)
+            return Temperatures(tau, tau, tau[..., 0] ** 2 if instance else tau**2)
+
+    (teacher,) = tensors(CASE.teacher)
+    learned, constant = (
+        value_and_grad(lambda z, loss=loss: loss(z, teacher), CASE.student)
+        for loss in (KD(rule), KD(Same()))
+    )
+    assert_close(learned[0], constant[0], 1e-6, constant[0])
+    assert_close(learned[1], constant[1], 1e-6)
+    assert np.abs(constant[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("instance", [False, True])
+def test_gives_dtkd_its_tau(instance):
+    rule, tau = low(instance)
+    tau = tau(*CASE[:2])
+    dynamic = DTKD(rule, rule="std").temperature
+    t = dynamic(*tensors(*CASE[:2]))
+    mean = 0.5 * ops.convert_to_numpy(t.student + t.teacher)
+    assert_close(mean, tau, 1e-5, tau)
+    assert dynamic.undecayed() == rule.undecayed()
+    values = DTKD(rule, alpha=0.0)(*tensors(*CASE[:2]))
+    expected = oracles.kd_at(tau, *CASE[:2])
+    assert_close(ops.convert_to_numpy(values), expected, 1e-5, expected)
+
+
+# λ.
+
+
+def pace(rule):
+    return float(ops.convert_to_numpy(rule._parts[0].pace))
+
+
+def test_strength_grows_as_in_equation_11():
+    published = [0.0245, 0.0955, 0.206, 0.345, 0.5, 0.655, 0.794, 0.905, 0.976, 1]
+    rule = Curriculum()
+    strengths = [rule.strength(n) for n in range(1, 12)]
+    assert_close(strengths, [*published, 1], 6e-4)
+    expected = [oracles.strength(n) for n in range(1, 12)]
+    assert_close(strengths, expected, 1e-12)
+
+
+def test_an_epoch_sets_strength_times_learning_rate():
+    rule = Curriculum(epochs=4, strengths=(0.2, 0.8), learning_rate=5.0)
+    for epoch in (1, 2, 4, 9):
+        rule.begin_epoch(epoch, 20)
+        expected = 5.0 * oracles.strength(epoch, 4, 0.2, 0.8)
+        assert_close(pace(rule), expected, 1e-6)
+
+
+def test_before_any_epoch_strength_is_full():
+    assert pace(Curriculum()) == 1.0
+    assert pace(Curriculum(learning_rate=3.0)) == 3.0
+
+
+def test_a_new_learning_rate_is_used_from_the_next_epoch():
+    rule = Curriculum(strengths=(1.0, 1.0))
+    rule.learning_rate = 4.0
+    rule.begin_epoch(2, 20)
+    assert pace(rule) == 4.0
+
+
+def test_new_bounds_are_used_at_once():
+    rule = Curriculum()
+    rule.minimum, rule.span = 2.0, 4.0
+    tau = oracles.curriculum(1.0, 2.0, 4.0)
+    assert_close(temperatures(rule, *CASE[:2])[0], tau, 1e-6)
+
+
+def test_the_temperature_is_float32_under_mixed_precision():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        for instance in (False, True):
+            rule = Curriculum(instance=instance)
+            given = rule(*(ops.cast(z, "float16") for z in CASE[:2]))
+            assert {keras.backend.standardize_dtype(t.dtype) for t in given} == {
+                "float32"
+            }
+            assert {v.dtype for v in rule.weights} == {"float32"}
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    "wrong, found",
+    [
+        ({"minimum": 0.0}, "minimum=0.0"),
+        ({"span": -20.0}, "span=-20.0"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"epochs": "auto"}, "epochs='auto'"),
+        ({"start": float("nan")}, "start=nan"),
+        ({"hidden": 0}, "hidden=0"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"strengths": 1.0}, "strengths=1.0"),
+        ({"strengths": (0.0, 0.5, 1.0)}, "strengths=(0.0, 0.5, 1.0)"),
+        ({"strengths": (0.0, -1.0)}, "strengths=-1.0"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+    with pytest.raises(ValueError) as error:
+        Curriculum(**wrong)
+    assert found in str(error.value)
+
+
+def test_serializes():
+    rule = Curriculum(
+        *(2.0, 10.0, 5, -0.5),
+        learning_rate=3.0,
+        strengths=[0.1, 0.5],
+        excluded_from_weight_decay=False,
+        seed=3,
+        name="ctkd",
+    )
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is Curriculum
+    assert again.get_config() == rule.get_config()
+    assert again.undecayed() == [] and again.raw == -0.5
+
+
+@pytest.mark.parametrize("wrap", [KD, DTKD])
+def test_serializes_with_its_dense_layers(wrap):
+    rule, weights = with_layers(100)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(wrap(rule))))
+    loss = keras.saving.deserialize_keras_object(config)
+    assert [v.shape for v in loss.weights] == [v.shape for v in wrap(rule).weights]
+    loss.set_weights(wrap(rule).get_weights())
+    again = loss.temperature if wrap is KD else loss.temperature.temperature
+    assert len(again.undecayed()) == 4
+    for one, other in zip(again.raw, weights, strict=True):
+        assert_close(one, other, 1e-6)

@@ -1,0 +1,224 @@
+"""Logit standardization: z-scores divided by T, as a temperature rule."""
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.temperatures import Constant, CosineSimilarity, Standardized
+from tests import oracles_temperatures as oracles
+from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
+from tests.gradients import value_and_grad
+
+pytestmark = pytest.mark.filterwarnings("ignore:`Standardized`")
+
+CASE = draw((8, 100))
+# Documented: what is added to the variance.
+EPSILON = 1e-8
+
+
+def tensors(*arrays):
+    return [ops.convert_to_tensor(a, "float32") for a in arrays]
+
+
+def temperatures(rule, student, teacher, *rest):
+    given = rule(*tensors(student, teacher, *rest))
+    return [np.asarray(ops.convert_to_numpy(t), "float64") for t in given]
+
+
+def ours(rule):
+    return lambda student, teacher: oracles.together(*rule(student, teacher))
+
+
+def theirs(student, teacher):
+    count = student.shape[-1]
+    t = oracles.standardized(student, teacher, 2.0, EPSILON * count / (count - 1))
+    return oracles.together(*t, 4.0)
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_formula(case):
+    assert_equals_oracle(ours(Standardized()), theirs, CASES[case])
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_in_a_loss_it_is_what_the_authors_code_computes(compiled):
+    # Without the rows of equal logits, where the authors' σ is 0.
+    rows = np.ptp(STACKED.student, -1) * np.ptp(STACKED.teacher, -1) > 0
+    case = type(CASE)(STACKED.student[rows], STACKED.teacher[rows])
+    assert_equals_oracle(
+        KD(Standardized(2.0)),
+        oracles.z_score_kd,
+        case,
+        compiled=compiled,
+        scale=digits(case),
+    )
+
+
+@pytest.mark.invariant(number=2)
+def test_neither_shift_nor_size_of_a_models_logits_changes_the_loss():
+    loss = KD(Standardized())
+    before = ops.convert_to_numpy(loss(*tensors(*CASE[:2])))
+    after = loss(*tensors(4.0 * CASE.student + 16.0, 0.5 * CASE.teacher - 16.0))
+    assert_close(ops.convert_to_numpy(after), before, 2e-5)
+
+
+@pytest.mark.invariant(number=2)
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient():
+    loss = KD(Standardized())
+    (teacher,) = tensors(CASE.teacher)
+    value, gradient = value_and_grad(lambda z: loss(z, teacher), CASE.teacher)
+    assert np.abs(value).max() < 2e-5
+    assert np.abs(gradient).max() < 2e-5
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("case", ["2 classes", "equal logits", "up to 1e4"])
+def test_a_loss_with_it_is_finite(case):
+    loss = KD(Standardized())
+    (teacher,) = tensors(CASES[case].teacher)
+    for array in value_and_grad(lambda z: loss(z, teacher), CASES[case].student):
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.invariant(number=6)
+def test_two_classes_have_the_distance_of_their_logits_over_root_two():
+    case = CASES["2 classes"]
+    t_student, _, _ = temperatures(Standardized(3.0), *case[:2])
+    expected = 3.0 * np.abs(np.diff(case.student, axis=-1)) / np.sqrt(2)
+    assert_close(t_student, expected)
+
+
+@pytest.mark.invariant(number=6)
+def test_equal_logits_get_the_smallest_temperature():
+    flat = np.full((4, 100), 0.5)
+    t_student, t_teacher, weight = temperatures(Standardized(2.0), flat, flat)
+    assert_close(t_student, 2e-4, 2e-6)
+    assert_close(t_teacher, 2e-4, 2e-6)
+    assert weight == 4.0
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_masked_classes_count_nowhere(mask):
+    kept = ~np.isin(np.arange(100), (3, 4))
+    student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
+    function = ours(Standardized())
+    (teacher,) = tensors(teacher)
+    value, gradient = value_and_grad(lambda z: function(z, teacher), student)
+    left = [z[:, kept] for z in CASE[:2]]
+    assert_close(value, theirs(*left), 1e-5, theirs(*left))
+    expected = oracles.gradient_of(lambda z: theirs(z, left[1]).sum(), left[0])
+    assert_close(gradient[:, kept], expected)
+    assert (gradient[:, ~kept] == 0).all()
+
+
+@pytest.mark.invariant(number=6)
+def test_a_sample_with_one_class_left_or_none_is_finite():
+    case = draw((2, 100))
+    case.student[0] = -1e9
+    case.student[1, 1:] = -1e9
+    for t in temperatures(Standardized(), *case[:2]):
+        assert np.isfinite(t).all() and (t > 0).all()
+
+
+def test_the_base_temperature_may_be_any_rule():
+    rule = Standardized(CosineSimilarity())
+    weights = np.array([1.0] * 6 + [0.0] * 2)
+    t = oracles.cosine_similarity(*CASE[:2], counts=weights > 0)
+    sigmas = oracles.standardized(*CASE[:2], 1.0)
+    given = temperatures(rule, *CASE[:2], weights)
+    for one, sigma in zip(given, sigmas, strict=False):
+        assert_close(one[:6], (t[:, None] * sigma)[:6], 1e-5, one[:6])
+    assert_close(given[2][:6], t[:6] ** 2, 1e-5, 36.0)
+
+
+def test_gives_dtkd_its_tau():
+    values = DTKD(Standardized(), alpha=0.0)(*tensors(*CASE[:2]))
+    expected = oracles.z_score_kd(*CASE[:2])
+    assert_close(ops.convert_to_numpy(values), expected, 1e-5, expected)
+
+
+def test_the_temperature_may_be_set_to_a_number():
+    rule = Standardized(2.0)
+    rule.temperature = 3.0
+    given = temperatures(rule, *CASE[:2])
+    for t, expected in zip(given, oracles.standardized(*CASE[:2], 3.0), strict=False):
+        assert_close(t, expected, 1e-5, expected)
+    assert given[2] == 9.0
+
+
+def test_an_epoch_and_weight_decay_reach_the_rule_that_gives_t():
+    seen = []
+
+    class Told(Constant):
+        def begin_epoch(self, epoch, epochs):
+            seen.append((epoch, epochs))
+
+        def undecayed(self):
+            return ["variable"]
+
+    rule = Standardized(Told(4.0))
+    rule.begin_epoch(2, 30)
+    assert seen == [(2, 30)]
+    assert rule.undecayed() == ["variable"]
+
+
+# The warning.
+
+
+def greatest_probability(classes, temperature):
+    """Of a teacher that is certain."""
+    z = np.eye(classes)[:1]
+    z = (z - z.mean()) / z.std(ddof=1) / temperature
+    return (np.exp(z) / np.exp(z).sum()).max()
+
+
+def warned(rule, classes):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rule(*tensors(*draw((2, classes))[:2]))
+    return [str(w.message) for w in caught if "Standardized" in str(w.message)]
+
+
+@pytest.mark.parametrize("classes, temperature", [(10, 2.0), (4, 2.0), (100, 3.0)])
+def test_few_classes_are_warned_of_once_with_cap_and_remedy(classes, temperature):
+    rule = Standardized(temperature)
+    (message,) = warned(rule, classes)
+    assert f"{classes} classes" in message
+    assert f"above {greatest_probability(classes, temperature):.2f}," in message
+    remedy = float(message.rpartition("below ")[2].rstrip("."))
+    assert greatest_probability(classes, remedy) == pytest.approx(0.5, abs=0.01)
+    assert warned(rule, classes) == []
+
+
+@pytest.mark.parametrize(
+    "classes, temperature", [(2, 50.0), (3, 2.0), (100, 2.0), (10, 1.4), (10, 1e-3)]
+)
+def test_enough_classes_are_silent(classes, temperature):
+    assert warned(Standardized(temperature), classes) == []
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), "warm"])
+def test_a_temperature_not_above_zero_is_refused(value):
+    with pytest.raises(ValueError) as error:
+        Standardized(value)
+    assert f"temperature={value!r}" in str(error.value)
+
+
+@pytest.mark.parametrize("temperature", [3.0, CosineSimilarity(1.0, 2.0)])
+def test_serializes(temperature):
+    rule = Standardized(temperature)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is Standardized
+    assert again.get_config() == rule.get_config()
+    for one, other in zip(
+        temperatures(rule, *CASE[:2]), temperatures(again, *CASE[:2]), strict=True
+    ):
+        assert np.array_equal(one, other)
