@@ -205,12 +205,25 @@ _MEAN = _WeightedMean(name="weighted_mean", dtype="float32")
 def reduce(values, outputs=None, sample_weight=None):
     """See `DistillationLoss.reduce`."""
     rank = len(values.shape)
+    if outputs is not None and len(outputs.shape) == rank > 1:
+        # Each label by itself: Keras's mask knows positions and no labels.
+        if sample_weight is not None and len(sample_weight.shape) == rank:
+            values, sample_weight = values * sample_weight, None
+        values, rank = ops.mean(values, axis=-1), rank - 1
     # A mask has the rank of the outputs less the classes; where the values have
     # fewer axes, the loss has dealt with it.
     if outputs is None or len(outputs.shape) - 1 != rank:
         outputs = values
     if sample_weight is not None:
         sample_weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
+        if len(sample_weight.shape) > rank:
+            if sample_weight.shape[rank] != 1:
+                raise ValueError(
+                    f"`sample_weight` of shape {tuple(sample_weight.shape)} does not "
+                    f"fit losses of shape {tuple(values.shape)}. Give one weight a "
+                    "sample, or one a position."
+                )
+            sample_weight = ops.squeeze(sample_weight, axis=-1)
         for _ in range(rank - len(sample_weight.shape)):
             sample_weight = ops.expand_dims(sample_weight, -1)
         if rank == len(sample_weight.shape):
