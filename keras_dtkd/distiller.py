@@ -10,6 +10,8 @@ from keras_dtkd.measuring import Measured
 from keras_dtkd.runs import Runs
 from keras_dtkd.saving import Saved
 from keras_dtkd.stepping import Stepping
+from keras_dtkd.views.collect import check as check_views
+from keras_dtkd.views.collect import collect as views_by_name
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -32,6 +34,9 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         from_logits: `True` if the models give logits, `False` if probabilities,
             `"auto"` to find out for each. Logits are recovered from probabilities.
         output: Name or index of the output to distil, for models with several.
+        views: What the batch looks like to losses that name a view: a
+            `keras_dtkd.views.View`, a list, or a dict of names. Each view in use costs
+            one more pass of the student and of the teacher.
         evaluate_teacher: Whether `evaluate` (and so validation) reports the
             distillation losses too, which takes the teacher's time.
 
@@ -60,6 +65,7 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         task_weight=1.0,
         from_logits="auto",
         output=None,
+        views=None,
         evaluate_teacher=False,
         name="distiller",
         **kwargs,
@@ -72,6 +78,8 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         self.held = Held()
         self.student = student
         self.distillation_losses = collect(distillation_losses)
+        self.views = views_by_name(views)
+        check_views(self.distillation_losses, self.views)
         self.task_weight = task_weight
         self.from_logits = from_logits
         self.output_key = output

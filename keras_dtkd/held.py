@@ -11,6 +11,7 @@ class Heard(NamedTuple):
     y: Any
     outputs: Any
     features: Any
+    values: Any = None
 
 
 class Held:

@@ -79,6 +79,7 @@ class Saved(keras.Model):
             "distillation_losses": {
                 name: serialize(loss) for name, loss in self.distillation_losses.items()
             },
+            "views": {name: serialize(view) for name, view in self.views.items()},
             "task_weight": self.task_weight,
             "from_logits": self.from_logits,
             "output": self.output_key,
@@ -92,7 +93,7 @@ class Saved(keras.Model):
         """A Distiller without its teacher: `distiller.teacher = teacher` follows."""
         config = dict(config)
         fingerprint, heads = config.pop("teacher_fingerprint"), config.pop("heads")
-        for key in ("student", "distillation_losses"):
+        for key in ("student", "distillation_losses", "views"):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects
             )

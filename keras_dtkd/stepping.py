@@ -39,15 +39,18 @@ class Stepping(keras.Model):
     def _hear(self, batch):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y, values = y if isinstance(y, Told) else (y, None)
+        outputs, recorded = self._ask(x, values)
+        heard = Heard(data.labels_or_none(y), outputs, recorded, values)
+        return x, heard, sample_weight
+
+    def _ask(self, x, values):
+        """The teacher's outputs, and of the layers that losses name."""
         teacher = self.held.teacher
         names = self._layers_named("teacher")
-        if names:
-            with features.recorded(teacher.model, names) as recorded:
-                outputs = backend.hear(teacher, x, values)
-        else:
-            recorded, outputs = {}, backend.hear(teacher, x, values)
-        y = data.labels_or_none(y)
-        return x, Heard(y, outputs, recorded), sample_weight
+        if not names:
+            return backend.hear(teacher, x, values), {}
+        with features.recorded(teacher.model, names) as recorded:
+            return backend.hear(teacher, x, values), recorded
 
     def _layers_named(self, side):
         losses = self.distillation_losses.values()
@@ -83,9 +86,12 @@ class Stepping(keras.Model):
         return backend.counted(self, total, batch) if training else total
 
     def _distillation_loss(self, x, heard, y_pred, sample_weight, training, batch):
-        step, student_output = self._step(x, heard, y_pred, sample_weight, training)
+        on = {None: self._step(x, heard, y_pred, sample_weight, training)}
         total = ops.zeros((), dtype="float32")
         for name, loss in self.distillation_losses.items():
+            if loss.view not in on:
+                on[loss.view] = self._view(loss.view, x, heard, sample_weight, training)
+            step, student_output = on[loss.view]
             value = loss.reduce(loss.compute(step), student_output, step.sample_weight)
             self._note(name, value, batch)
             total = total + loss.scale * value
@@ -96,6 +102,7 @@ class Stepping(keras.Model):
                     # Of every sample's shape, so that a mask finds its positions.
                     mean = mean + ops.zeros_like(step.student_logits[..., :1])
                     self._note(key, reduce(mean[..., 0], student_output), batch)
+        step, student_output = on[None]
         agreed = agreement(step.student_logits, step.teacher_logits)
         self._note("agreement", reduce(agreed, student_output), batch)
         return total
@@ -113,16 +120,30 @@ class Stepping(keras.Model):
         if self.held.heads is None:
             compiling.look(self, data.peek(x, y)[0])
         x, heard, _ = self._hear((x, y, None))
-        step, output = self._step(x, heard, self(x, training=False), None, False)
-        means = {
-            name: loss.reduce(loss.compute(step), output)
-            for name, loss in self.distillation_losses.items()
-        }
+        on = {None: self._step(x, heard, self(x, training=False), None, False)}
+        means = {}
+        for name, loss in self.distillation_losses.items():
+            if loss.view not in on:
+                on[loss.view] = self._view(loss.view, x, heard, None, False)
+            step, output = on[loss.view]
+            means[name] = loss.reduce(loss.compute(step), output)
         for loss in self.distillation_losses.values():
             for rule in loss.temperature_rules():
                 rule.take_latest()
         self.held.student_features = {}
         return means
+
+    def _view(self, name, x, heard, sample_weight, training):
+        """The step of both models on a view of the batch."""
+        seen = self.views[name](x)
+        outputs, recorded = self._ask(seen, heard.values)
+        # Unlike on the batch itself, a gradient is being recorded here.
+        outputs, recorded = keras.tree.map_structure(
+            ops.stop_gradient, (outputs, recorded)
+        )
+        heard = Heard(None, outputs, recorded)
+        y_pred = self(seen, training=training)
+        return self._step(seen, heard, y_pred, sample_weight, training)
 
     def _step(self, x, heard, y_pred, sample_weight, training):
         student_output = logits.pick(y_pred, self.output_key, self._names())

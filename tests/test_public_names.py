@@ -8,7 +8,7 @@ import pytest
 NAMES = {
     "keras_dtkd": """
         Distiller Step backend callbacks distribution functional logits losses metrics
-        teachers temperatures
+        teachers temperatures views
     """,
     "keras_dtkd.callbacks": "Schedule",
     "keras_dtkd.distribution": "processes rank shard",
@@ -21,6 +21,7 @@ NAMES = {
     "keras_dtkd.losses": "DTKD DistillationLoss KD",
     "keras_dtkd.metrics": "Agreement",
     "keras_dtkd.teachers": "Live Teacher fingerprint get",
+    "keras_dtkd.views": "CutMix Cutout Mixup View",
     "keras_dtkd.temperatures": "Constant Dynamic Temperature Temperatures get",
 }
 

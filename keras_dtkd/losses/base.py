@@ -43,6 +43,8 @@ class DistillationLoss(Knobs):
             `min(epoch / warmup_epochs, 1)`, epochs counted from 1. `0` for none,
             `"auto"` for a twelfth of the epochs of the `fit`.
         name: Its name in the logs. The class's name unless given.
+        view: Name of the Distiller's view that it compares the models on; `None` for
+            the batch as it is. On a view there are no labels.
 
     Attributes:
         student_layers: Names of student layers whose outputs `step.student_features`
@@ -66,13 +68,14 @@ class DistillationLoss(Knobs):
     teacher_layers = ()
     needs_labels = False
 
-    def __init__(self, weight=1.0, warmup_epochs=0, name=None, **kwargs):
+    def __init__(self, weight=1.0, warmup_epochs=0, name=None, view=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         # Keras would number the name (`kd_1`), and the number would be in the logs.
         super().__init__(name=name or snake_case(type(self).__name__), **kwargs)
         self.supports_masking = True
         self.weight = weight
         self.warmup_epochs = warmup_epochs
+        self.view = view
         self._ramp = self.add_weight(
             shape=(), initializer="ones", trainable=False, dtype="float32", name="ramp"
         )
@@ -196,6 +199,7 @@ class DistillationLoss(Knobs):
             **super().get_config(),
             "weight": self.weight,
             "warmup_epochs": self.warmup_epochs,
+            "view": self.view,
         }
 
 
