@@ -9,6 +9,7 @@ from keras_dtkd import losses as losses
 from keras_dtkd import metrics as metrics
 from keras_dtkd import teachers as teachers
 from keras_dtkd import temperatures as temperatures
+from keras_dtkd import views as views
 from keras_dtkd._version import __version__ as __version__
 from keras_dtkd.calibration import calibrate_output_bias as calibrate_output_bias
 from keras_dtkd.distiller import Distiller as Distiller

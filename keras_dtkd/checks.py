@@ -5,8 +5,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dtkd import backend, heads
-from keras_dtkd.data import to_numpy
+from keras_dtkd import backend, data
 from keras_dtkd.teachers.base import models
 
 FINGERPRINT = "teacher_fingerprint"
@@ -86,6 +85,32 @@ def something_to_evaluate(distiller, sample):
         )
 
 
+def something_to_validate(validation_data, validation_split, y):
+    """There are labels to validate with. An iterator's are not known yet."""
+    unlabelled = validation_split and y is None
+    if validation_data is not None and not hasattr(validation_data, "__next__"):
+        unlabelled = data.peek_labels(validation_data) is None
+    if unlabelled:
+        raise ValueError(
+            "`Distiller.fit`: the validation data has no labels, so nothing can be "
+            "measured. Pass labels, or make the Distiller with "
+            "`evaluate_teacher=True`."
+        )
+
+
+def labels_are_used(distiller, sample):
+    """Warns of labels that nobody looks at."""
+    compiled = distiller.get_compile_config() or {}
+    metrics = compiled.get("metrics") or compiled.get("weighted_metrics")
+    if sample.y is not None and distiller.loss is None and not metrics:
+        warnings.warn(
+            "`Distiller`: there are labels, but it was compiled without a loss: they "
+            "teach nothing. Compile with a loss, or leave `compile` out: the "
+            "cross-entropy that fits is then chosen.",
+            stacklevel=4,
+        )
+
+
 def build(distiller, sample):
     """Builds what is not built yet, from the data."""
     found = [("teacher", model) for model in models(distiller.held.teacher)]
@@ -127,25 +152,6 @@ def labels_where_needed(distiller, sample):
                 f"`Distiller`: `{name}` needs labels, and the data has none. Pass `y`, "
                 "or choose a loss that does without."
             )
-
-
-def labels(distiller, sample, y):
-    """Integer labels name classes that there are. Those of arrays, all of them."""
-    shape = distiller.held.student_shape
-    if sample.y is None or shape is None:
-        return
-    loss = distiller.loss
-    if "sparse" not in heads.loss_name(loss):
-        return
-    values = to_numpy(sample.y if y is None else y)
-    ignored = getattr(loss, "ignore_class", None)
-    values = values if ignored is None else values[values != ignored]
-    if values.size and (values.min() < 0 or values.max() >= shape[-1]):
-        raise ValueError(
-            f"`Distiller`: labels from {values.min()} to {values.max()}, but the "
-            f"models have the classes 0 to {shape[-1] - 1}. Renumber the labels, or "
-            "give the models more classes."
-        )
 
 
 def better_than_chance(values, y):

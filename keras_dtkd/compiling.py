@@ -1,8 +1,11 @@
 """What `fit` does before Keras's own: look at the data, check, compile."""
 
+import sys
+
 import keras
 
-from keras_dtkd import backend, checks, data, heads, logits, processes
+from keras_dtkd import backend, checks, data, heads, label_checks, logits, processes
+from keras_dtkd.parts import layers_in
 
 
 def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
@@ -21,9 +24,11 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
         at is put back.
     """
     sample, x = data.peek(x, y, batch_size)
-    labels = sample.y
-    if labels is None and kwargs.get("validation_data") is not None:
-        labels = data.peek_labels(kwargs["validation_data"])
+    validation = kwargs.get("validation_data")
+    if training and not distiller.evaluate_teacher:
+        checks.something_to_validate(validation, kwargs.get("validation_split"), y)
+    validation = None if validation is None else data.peek_labels(validation)
+    labels = validation if sample.y is None else sample.y
     held = distiller.held
     if training:
         held.train_labels = sample.y is not None
@@ -33,42 +38,55 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
     hears = training or distiller.evaluate_teacher
     if hears:
         checks.has_teacher(distiller)
+        checks.different_models(held.teacher, distiller.student)
         checks.finite_weights(held.teacher)
         checks.labels_where_needed(distiller, sample)
-    _look(distiller, sample, hears)
+    look(distiller, sample, hears)
     with backend.building_scope(distiller):
         compile_if_needed(distiller, labels)
     spare_from_decay(distiller)
-    checks.labels(distiller, sample, y)
+    if training:
+        checks.labels_are_used(distiller, sample)
+    label_checks.labels(distiller, sample.y if y is None else y)
+    label_checks.labels(distiller, validation)
     return x
 
 
-def _look(distiller, sample, hears):
+def look(distiller, sample, hears=True):
     """Looks at the models' outputs, once for data of one shape."""
     held = distiller.held
     known = [str((a.shape[1:], a.dtype)) for a in keras.tree.flatten(sample.x)]
     if held.looked == (known, hears) or held.looked == (known, True):
         return
     checks.build(distiller, sample)
+    if hears:
+        # What they share may not have had variables before.
+        checks.different_models(held.teacher, distiller.student)
     student, teacher = heads.find(distiller, sample, hears)
-    held.student_shape = None if student.nested else student.shape
+    held.student_shapes = student.shapes
     if teacher is not None:
         held.heads = (student.head, teacher.head)
         checks.better_than_chance(teacher.values, sample.y)
-        _build_rules(distiller, teacher)
+        # Weights that a loss makes when it is first called.
+        if not all(part.built for part in layers_in(distiller.distillation_losses)):
+            _rehearse(distiller, sample)
     elif held.heads is None:
         held.heads = (student.head, student.head)
     held.looked = (known, hears)
 
 
-def _build_rules(distiller, outputs):
-    """Learned temperatures get their weights before an optimizer asks for them."""
-    with backend.building_scope(distiller):
-        zeros = logits.recover(keras.ops.zeros(outputs.shape), outputs.head)
-        for loss in distiller.distillation_losses.values():
-            for rule in loss.temperature_rules():
-                rule(zeros, zeros)
-                rule.take_latest()
+def _rehearse(distiller, sample):
+    """Calls the losses once, outside of a step.
+
+    A compiled step makes no weights, and the optimizer must know them all.
+    """
+    rows = slice(sample.batch)
+    x, y = (
+        None if part is None else keras.tree.map_structure(lambda a: a[rows], part)
+        for part in (sample.x, sample.y)
+    )
+    with backend.building_scope(distiller), backend.no_gradient():
+        distiller.compute_losses(x, y)
 
 
 def spare_from_decay(distiller):
@@ -92,26 +110,38 @@ def compile_if_needed(distiller, labels):
     labels for the first time, or others.
     """
     held = distiller.held
-    kind = _kind(labels)
-    if distiller.compiled and not (
-        held.compiled_by_us and kind not in (None, held.kind)
-    ):
+    kind = _kind(distiller, labels)
+    again = held.compiled_by_us and not held.fitting and kind not in (None, held.kind)
+    if distiller.compiled and not again:
         return
-    optimizer = distiller.optimizer if distiller.compiled else "adam"
+    optimizer, options = "adam", {}
+    if distiller.compiled:
+        optimizer = distiller.optimizer
+        names = ("run_eagerly", "jit_compile", "steps_per_execution")
+        options = {name: getattr(distiller, name) for name in names}
     if distiller.student.compiled:
         borrow(distiller, labels is not None)
     elif labels is None:
-        distiller.compile(optimizer=optimizer)
+        distiller.compile(optimizer=optimizer, **options)
     else:
         loss, accuracy = cross_entropy(distiller, labels)
-        distiller.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+        distiller.compile(optimizer, loss, metrics=[accuracy], **options)
     held.compiled_by_us, held.kind = True, kind
 
 
-def _kind(labels):
+def _kind(distiller, labels):
+    """What of the labels bears on the loss."""
     if labels is None:
         return None
-    return [(str(v.dtype), len(v.shape)) for v in keras.tree.flatten(labels)]
+    shapes = list(distiller.held.student_shapes.values())
+    labels = keras.tree.flatten(labels)
+    if len(labels) > 1 or len(shapes) > 1:
+        return "several"
+    return "one-hot" if _one_hot(labels[0], shapes[0]) else "sparse"
+
+
+def _one_hot(labels, shape):
+    return len(labels.shape) == len(shape) and labels.shape[-1] == shape[-1]
 
 
 def cross_entropy(distiller, labels):
@@ -121,21 +151,21 @@ def cross_entropy(distiller, labels):
         ValueError: A student with several outputs: nobody can guess their losses.
     """
     held = distiller.held
-    shape = held.student_shape
-    if shape is None or isinstance(labels, dict | list | tuple):
+    shapes, labels = list(held.student_shapes.values()), keras.tree.flatten(labels)
+    if len(shapes) > 1 or len(labels) > 1:
         raise ValueError(
             "`Distiller`: the student or the labels have several outputs. Compile the "
             "student (or the Distiller) with a loss for each: "
             "`student.compile(optimizer, loss={...})`."
         )
-    head = held.heads[0]
+    shape, head = shapes[0], held.heads[0]
     from_logits = head in (logits.LOGITS, logits.BINARY)
     if head in (logits.SIGMOID, logits.BINARY):
         accuracy = keras.metrics.BinaryAccuracy(
             name="accuracy", threshold=0.0 if from_logits else 0.5
         )
         return keras.losses.BinaryCrossentropy(from_logits=from_logits), accuracy
-    if len(labels.shape) == len(shape) and labels.shape[-1] == shape[-1]:
+    if _one_hot(labels[0], shape):
         return keras.losses.CategoricalCrossentropy(from_logits=from_logits), "accuracy"
     return (
         keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),
@@ -159,17 +189,21 @@ def borrow(distiller, labels=True):
         for key in ("loss_weights", "metrics", "weighted_metrics"):
             config.pop(key, None)
     try:
-        config = keras.saving.deserialize_keras_object(config)
+        # A notebook's own metrics are registered nowhere, and found by their names.
+        config = keras.saving.deserialize_keras_object(
+            config, custom_objects=dict(vars(sys.modules["__main__"]))
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`Distiller`: the student's metrics cannot be made again from their "
-            "configuration. Compile the Distiller itself: `distiller.compile(...)`. "
+            "configuration. Register them (`keras.saving.register_keras_serializable`)"
+            ", or compile the Distiller itself: `distiller.compile(...)`. "
             f"Keras says: {error}"
         ) from error
     optimizer = student.optimizer
-    # An optimizer that has begun knows the student's variables alone.
-    learned = len(distiller.trainable_variables) > len(student.trainable_variables)
-    if learned and optimizer.built:
+    # One that knows the student's variables alone can train no others, and one that
+    # trains others too is of no use to the student afterwards.
+    if len(distiller.trainable_variables) > len(student.trainable_variables):
         optimizer = type(optimizer).from_config(optimizer.get_config())
     distiller.compile(optimizer=optimizer, loss=loss, **config)
     distiller.held.borrowed = True

@@ -37,7 +37,12 @@ def peek(x, y=None, batch_size=None):
         first batch; that of an iterator is put back before the rest.
     """
     if is_arrays(x):
-        length = len(keras.tree.flatten(x)[0])
+        length = rows_of(x)
+        if y is not None and rows_of(y) != length:
+            raise ValueError(
+                f"`Distiller`: {length} inputs and {rows_of(y)} labels. Give each "
+                "sample its label."
+            )
         batch = min(batch_size or 32, length, SAMPLES)
         # Whole batches: each new shape would be compiled again.
         count = min(length, SAMPLES) // batch * batch
@@ -57,16 +62,42 @@ def peek(x, y=None, batch_size=None):
 
 
 def peek_labels(validation_data):
-    """The labels of some validation samples, or `None`.
+    """The labels of validation data, or `None`: of arrays all, else of a first batch.
 
     An iterator is not looked at: its first batch could not be put back.
     """
     if isinstance(validation_data, list | tuple):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(validation_data)
-        return peek(x, y)[0].y if is_arrays(x) else None
+        y = y if is_arrays(x) else None
+        return None if y is None else keras.tree.map_structure(to_numpy, y)
     if hasattr(validation_data, "__next__"):
         return None
     return peek(validation_data)[0].y
+
+
+def rows_of(arrays):
+    """The length of the first axis."""
+    leaf = keras.tree.flatten(arrays)[0]
+    return leaf.shape[0] if getattr(leaf, "shape", ()) else len(leaf)
+
+
+def kind_of(x, y):
+    """What must be the same for a batch to need no second look."""
+    kinds = [
+        (tuple(leaf.shape[1:]), str(leaf.dtype)) if hasattr(leaf, "dtype") else None
+        for leaf in keras.tree.flatten((x, y))
+    ]
+    return kinds, y is None
+
+
+def no_labels(x):
+    """Labels that say nothing: Keras drops the weights of samples that have none."""
+    return np.zeros((rows_of(x), 0), "float32")
+
+
+def labels_or_none(y):
+    """The labels, or `None` where they say nothing."""
+    return None if getattr(y, "shape", (1,))[-1:] == (0,) else y
 
 
 def _chained(batch, rest):
@@ -86,7 +117,8 @@ def take(arrays, rows):
 
     def one(array):
         try:
-            return to_numpy(array[rows])
+            # A table counts its rows by position there.
+            return to_numpy(getattr(array, "iloc", array)[rows])
         except Exception:  # noqa: BLE001 - whatever a container makes of an index
             return to_numpy(array)[rows]
 
@@ -97,4 +129,6 @@ def to_numpy(value):
     """An array of any library as NumPy."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
+    if hasattr(value, "toarray"):
+        value = value.toarray()
     return np.asarray(value)

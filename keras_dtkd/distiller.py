@@ -1,26 +1,21 @@
 """A Keras model whose training step hears the teacher first."""
 
 import keras
-from keras import ops
 
-from keras_dtkd import backend, checks, features, logits, teachers
-from keras_dtkd.backend.told import Told
-from keras_dtkd.functional.statistics import agreement
-from keras_dtkd.held import Heard, Held, flag
+from keras_dtkd import checks, features, teachers
+from keras_dtkd.held import Held
 from keras_dtkd.knobs import Knob, Knobs
-from keras_dtkd.losses.base import reduce, unscaled
 from keras_dtkd.losses.collect import collect
-from keras_dtkd.masses import Keeping
 from keras_dtkd.measuring import Measured
 from keras_dtkd.runs import Runs
 from keras_dtkd.saving import Saved
-from keras_dtkd.step import Step
-
-_RECOVER = Keeping(logits.recover)
+from keras_dtkd.stepping import Stepping
+from keras_dtkd.views.collect import check as check_views
+from keras_dtkd.views.collect import collect as views_by_name
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
+class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
     """Trains a small model, the student, from a large one, the teacher.
 
     `total = task_weight · task + Σ weight · ramp · loss`, plus the student's
@@ -39,6 +34,9 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         from_logits: `True` if the models give logits, `False` if probabilities,
             `"auto"` to find out for each. Logits are recovered from probabilities.
         output: Name or index of the output to distil, for models with several.
+        views: What the batch looks like to losses that name a view: a
+            `keras_dtkd.views.View`, a list, or a dict of names. Each view in use costs
+            one more pass of the student and of the teacher.
         evaluate_teacher: Whether `evaluate` (and so validation) reports the
             distillation losses too, which takes the teacher's time.
 
@@ -67,6 +65,7 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         task_weight=1.0,
         from_logits="auto",
         output=None,
+        views=None,
         evaluate_teacher=False,
         name="distiller",
         **kwargs,
@@ -79,6 +78,8 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         self.held = Held()
         self.student = student
         self.distillation_losses = collect(distillation_losses)
+        self.views = views_by_name(views)
+        check_views(self.distillation_losses, self.views)
         self.task_weight = task_weight
         self.from_logits = from_logits
         self.output_key = output
@@ -103,8 +104,11 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         # hears of it.
         if name == "teacher":
             self._set_teacher(value)
-        else:
-            super().__setattr__(name, value)
+            return
+        if name == "evaluate_teacher" and value != getattr(self, name, value):
+            # What was compiled hears the teacher, or does not.
+            self.test_function = None
+        super().__setattr__(name, value)
 
     def _set_teacher(self, value):
         teacher = teachers.get(value)
@@ -114,7 +118,7 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
             checks.same_fingerprint(teacher.fingerprint(), expected)
         self.held.teacher = teacher
         self.held.cached_fingerprint = None
-        self.held.looked = None
+        self.held.looked = self.held.stepped = None
         # What was compiled has heard another teacher.
         self.train_function = None
         self.test_function = None
@@ -149,8 +153,6 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
         prefix = "" if loss_name == having[0] else f"{loss_name}_"
         return [f"{prefix}student_temperature", f"{prefix}teacher_temperature"]
 
-    # One step.
-
     def build(self, input_shape):
         """Builds the student."""
         if not self.student.built:
@@ -168,127 +170,6 @@ class Distiller(Runs, Saved, Measured, Knobs, keras.Model):
             outputs = self.student(inputs, training=training)
         self.held.student_features = recorded
         return outputs
-
-    def train_step(self, *args):
-        """Keras's own step, on a batch that the teacher has heard."""
-        *state, data = args
-        return super().train_step(*state, self._hear(data))
-
-    def test_step(self, *args):
-        """Keras's own step; the teacher is silent unless `evaluate_teacher`."""
-        *state, data = args
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self.held.test_labels = (y.y if isinstance(y, Told) else y) is not None
-        if self.evaluate_teacher:
-            x, y, sample_weight = self._hear(data)
-        return super().test_step(*state, (x, y, sample_weight))
-
-    def _hear(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y, values = y if isinstance(y, Told) else (y, None)
-        teacher = self.held.teacher
-        names = self._layers_named("teacher")
-        if names:
-            with features.recorded(teacher.model, names) as recorded:
-                outputs = backend.hear(teacher, x, values)
-        else:
-            recorded, outputs = {}, backend.hear(teacher, x, values)
-        return x, Heard(y, outputs, recorded), sample_weight
-
-    def _layers_named(self, side):
-        losses = self.distillation_losses.values()
-        return sorted({n for loss in losses for n in getattr(loss, f"{side}_layers")})
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        """The total: task, regularizers, and each distillation loss.
-
-        Without the teacher (in `evaluate`) it is the student's own loss.
-        """
-        heard = y if isinstance(y, Heard) else None
-        y = heard.y if heard else y
-        if heard is None:
-            if y is None or self.loss is None:
-                return ops.zeros(())
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        batch = ops.shape(keras.tree.flatten(x)[0])[0]
-        total = self._distillation_loss(
-            x, heard, y_pred, sample_weight, training, batch
-        )
-        self.held.student_features = {}
-        # Read before they are hidden: under JAX they are this trace's.
-        extra = self.losses
-        if y is not None and self.loss is not None:
-            with flag(self.held, "only_task_loss"):
-                task = super().compute_loss(x, y, y_pred, sample_weight, training)
-            self._note("task_loss", task, batch)
-            total = total + self.knob("task_weight") * ops.cast(task, "float32")
-        for loss in extra:
-            total = total + ops.sum(ops.cast(loss, "float32")) / backend.replicas()
-        return backend.counted(self, total, batch) if training else total
-
-    def _distillation_loss(self, x, heard, y_pred, sample_weight, training, batch):
-        step, student_output = self._step(x, heard, y_pred, sample_weight, training)
-        total = ops.zeros((), dtype="float32")
-        for name, loss in self.distillation_losses.items():
-            value = loss.reduce(loss.compute(step), student_output, step.sample_weight)
-            self._note(name, value, batch)
-            total = total + loss.scale * value
-            keys = self.temperature_names(name)
-            for rule in loss.temperature_rules()[:1]:
-                means = rule.take_latest()
-                for key, mean in zip(keys, means or (), strict=False):
-                    # Of every sample's shape, so that a mask finds its positions.
-                    mean = mean + ops.zeros_like(step.student_logits[..., :1])
-                    self._note(key, reduce(mean[..., 0], student_output), batch)
-        agreed = agreement(step.student_logits, step.teacher_logits)
-        self._note("agreement", reduce(agreed, student_output), batch)
-        return total
-
-    def _step(self, x, heard, y_pred, sample_weight, training):
-        student_output = logits.pick(y_pred, self.output_key, self._names())
-        teacher_output = logits.pick(
-            heard.outputs, self.output_key, self._names(self.teacher)
-        )
-        student_head, teacher_head = self._heads()
-        nested = isinstance(y_pred, dict | list | tuple)
-
-        def own(value):
-            if not nested or not isinstance(value, dict | list | tuple):
-                return value
-            try:
-                return logits.pick(value, self.output_key, self._names())
-            except KeyError:
-                return None
-
-        step = Step(
-            x=x,
-            y=own(heard.y),
-            sample_weight=own(sample_weight),
-            student_outputs=y_pred,
-            teacher_outputs=heard.outputs,
-            student_logits=_RECOVER(student_output, head=student_head),
-            teacher_logits=logits.recover(teacher_output, teacher_head),
-            student_features=self.held.student_features,
-            teacher_features=heard.features,
-            student=self.student,
-            teacher=self.held.teacher,
-            training=training,
-        )
-        return step, student_output
-
-    def _names(self, model=None):
-        return getattr(self.student if model is None else model, "output_names", None)
-
-    def _heads(self):
-        if self.held.heads is None:
-            return logits.LOGITS, logits.LOGITS
-        return self.held.heads
-
-    def _note(self, name, value, batch):
-        # Weighted as Keras weighs `loss`: a short last batch counts for what it is.
-        self.trackers[name].update_state(unscaled(value), sample_weight=batch)
 
     @property
     def losses(self):

@@ -11,6 +11,7 @@ class Heard(NamedTuple):
     y: Any
     outputs: Any
     features: Any
+    values: Any = None
 
 
 class Held:
@@ -21,8 +22,9 @@ class Held:
         fingerprint: That of the teacher which a loaded state expects, or `None`.
         cached_fingerprint: The teacher's own, while a `fit` saves repeatedly.
         heads: Heads of student and teacher, see `keras_dtkd.logits`.
-        student_shape: Shape of the student's only output for a sample, or `None`.
+        student_shapes: Shapes of the student's outputs for a sample, by name.
         looked: For which data models and outputs were checked.
+        stepped: The kind of batch that `train_on_batch` was last given.
         student_features: Recorded in the forward pass of the current step.
         interrupts: Holds Ctrl-C back while a JAX step runs.
         only_task_loss: Whether regularizers are hidden for now.
@@ -36,6 +38,7 @@ class Held:
         ranks: Under `torch.distributed`, the exchange between processes while they
             train; `None` otherwise.
         begun: Whether they have begun alike.
+        fitting: Whether a `fit` is running.
     """
 
     def __init__(self):
@@ -50,13 +53,15 @@ class Held:
         self.compiled_by_us = False
         self.kind = None
         self.looked = None
-        self.student_shape = None
+        self.stepped = None
+        self.student_shapes = None
         self.evaluating = False
         self.train_labels = True
         self.test_labels = True
         self.in_step = False
         self.ranks = None
         self.begun = False
+        self.fitting = False
 
 
 class flag:  # noqa: N801 - used as a function

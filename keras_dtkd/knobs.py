@@ -16,11 +16,14 @@ class Knob:
     Args:
         above: The value must be greater than this. Optional.
         minimum: The value must not be less than this. Optional.
+        none: What the variable holds where the value is `None`. Optional: without
+            it, the value must be a number.
     """
 
-    def __init__(self, above=None, minimum=None):
+    def __init__(self, above=None, minimum=None, none=None):
         self.above = above
         self.minimum = minimum
+        self.none = none
 
     def __set_name__(self, owner, name):
         self.name = name
@@ -39,6 +42,7 @@ class Knob:
         # number, and JAX empties the variable while `fit` runs.
         layer.__dict__[f"_{self.name}_number"] = number
         variable = layer.__dict__.get(f"_{self.name}_variable")
+        number = self.none if number is None else number
         if variable is None:
             variable = layer.add_weight(
                 shape=(),
@@ -51,12 +55,19 @@ class Knob:
         else:
             variable.assign(number)
 
+    def read(self, layer, number):
+        """Takes the number that the variable was loaded with."""
+        number = None if number == self.none else number
+        layer.__dict__[f"_{self.name}_number"] = number
+
     def check(self, layer, value):
-        """The value as a float.
+        """The value as a float, or `None` where that is allowed.
 
         Raises:
             ValueError: It is no finite number in the knob's range.
         """
+        if value is None and self.none is not None:
+            return None
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -94,9 +105,13 @@ class Knobs(keras.layers.Layer):
     def load_own_variables(self, store):
         """Reads the variables, and with them the numbers."""
         super().load_own_variables(store)
+        self.reread_knobs()
+
+    def reread_knobs(self):
+        """Takes every number from its variable again."""
         for knob in self._knobs():
             number = keras.ops.convert_to_numpy(self.knob(knob.name).value)
-            self.__dict__[f"_{knob.name}_number"] = float(number)
+            knob.read(self, float(number))
 
     def _knobs(self):
         for owner in type(self).__mro__:

@@ -18,6 +18,8 @@ LOGITS, SOFTMAX, SIGMOID, BINARY = "logits", "softmax", "sigmoid", "binary logit
 TINY = 1e-30
 # Half a unit in the last place below 1: 1 itself has no logit.
 ALMOST_ONE = 1.0 - 2.0**-24
+# The same for heads in float16, whose gradients overflow at 65504.
+TINY_HALF, ALMOST_ONE_HALF = 2.0**-14, 1.0 - 2.0**-11
 
 
 def pick(outputs, key, names=None):
@@ -65,11 +67,13 @@ def recover(outputs, head):
         first two; for the last two a pair for each label, `(batch, ..., labels, 2)`, or
         `(batch, ..., 2)` for a single one: first "no", then "yes".
     """
+    half = keras.backend.standardize_dtype(outputs.dtype) == "float16"
+    tiny, almost_one = (TINY_HALF, ALMOST_ONE_HALF) if half else (TINY, ALMOST_ONE)
     outputs = ops.cast(outputs, "float32")
     if head == SOFTMAX:
-        return ops.log(ops.maximum(outputs, TINY))
+        return ops.log(ops.maximum(outputs, tiny))
     if head == SIGMOID:
-        p = ops.clip(outputs, TINY, ALMOST_ONE)
+        p = ops.clip(outputs, tiny, almost_one)
         pair = ops.stack([ops.log1p(-p), ops.log(p)], axis=-1)
     elif head == BINARY:
         pair = ops.stack([-0.5 * outputs, 0.5 * outputs], axis=-1)
@@ -79,7 +83,7 @@ def recover(outputs, head):
 
 
 def head_by_layers(model, tensor=None):
-    """What a model's last layer says of its outputs.
+    """What a model's last layers say of its outputs.
 
     Args:
         model: A `keras.Model`, or any layer.
@@ -88,40 +92,73 @@ def head_by_layers(model, tensor=None):
     Returns:
         `"logits"`, `"softmax"`, `"sigmoid"`, or `None` where the layers do not tell.
     """
-    layer = _last_layer(model, tensor)
-    if layer is None:
-        return None
-    if isinstance(layer, keras.Model):
-        return head_by_layers(layer)
-    if isinstance(layer, keras.layers.Softmax):
-        return SOFTMAX
-    activation = getattr(layer, "activation", None)
-    if activation is keras.activations.softmax:
-        return SOFTMAX
-    if activation is keras.activations.sigmoid:
-        return SIGMOID
-    if activation is keras.activations.linear and hasattr(layer, "kernel"):
-        return LOGITS
+    reshaped = False
+    for operation in _backwards(model, tensor):
+        head = _head_of(operation)
+        if head is _PASSES:
+            reshaped = reshaped or not isinstance(operation, _SAME)
+        else:
+            # What sums to 1 over the last axis may not after a change of shape.
+            return None if reshaped and head == SOFTMAX else head
     return None
 
 
-def _last_layer(model, tensor):
-    layers = getattr(model, "layers", None)
-    if not layers:
-        return None
+_PASSES = "passes on what it gets"
+_SAME = keras.layers.Activation, keras.layers.Identity
+_RESHAPE = keras.layers.Reshape, keras.layers.Flatten
+
+
+def _head_of(operation):
+    if isinstance(operation, keras.Model):
+        return head_by_layers(operation)
+    # Operations (`keras.ops.softmax`) and layers of that name alike; a function of
+    # any library is known by its name too.
+    activation = getattr(operation, "activation", type(operation))
+    name = getattr(activation, "__name__", "").lower()
+    if name == "softmax":
+        return SOFTMAX if getattr(operation, "axis", -1) == -1 else None
+    if name == "sigmoid":
+        return SIGMOID
+    if name == "linear" and hasattr(operation, "kernel"):
+        return LOGITS
+    passes = name == "linear" or isinstance(
+        operation, (keras.layers.Identity, *_RESHAPE)
+    )
+    return _PASSES if passes else None
+
+
+def _backwards(model, tensor):
+    """The layers and operations before an output, the last first."""
     if isinstance(model, keras.Sequential):
-        return layers[-1]
-    tensor = getattr(model, "output", None) if tensor is None else tensor
-    if tensor is None:
-        return None
-    for layer in reversed(layers):
+        yield from reversed(model.layers)
+        return
+    operations = getattr(model, "operations", None)
+    if not operations:
+        return
+    only = len(model.outputs) == 1
+    tensor = model.outputs[0] if tensor is None and only else tensor
+    operation = _source(operations, tensor)
+    if operation is None and only and isinstance(operations[-1], keras.Model):
+        # A nested model's output is its own, not that of this call.
+        operation = operations[-1]
+    while operation is not None:
+        yield operation
         try:
-            outputs = keras.tree.flatten(layer.output)
+            inputs = keras.tree.flatten(operation.input)
         except (AttributeError, ValueError):
-            # Subclassed, or shared and so with several outputs.
+            # Shared, and so with several inputs.
+            return
+        operation = _source(operations, inputs[0]) if len(inputs) == 1 else None
+
+
+def _source(operations, tensor):
+    for operation in reversed(operations):
+        try:
+            outputs = keras.tree.flatten(operation.output)
+        except (AttributeError, ValueError):
             continue
         if any(output is tensor for output in outputs):
-            return layer
+            return operation
     return None
 
 

@@ -3,6 +3,7 @@
 import keras
 
 from keras_dtkd import backend
+from keras_dtkd.data import labels_or_none
 from keras_dtkd.held import Heard, flag
 
 
@@ -11,7 +12,7 @@ class Measured(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The student's metrics, where there are labels."""
-        y = y.y if isinstance(y, Heard) else y
+        y = labels_or_none(y.y if isinstance(y, Heard) else y)
         with flag(self.held, "in_step"):
             if y is None:
                 return self.get_metrics_result()
@@ -31,14 +32,13 @@ class Measured(keras.Model):
     def _fed_metrics(self):
         evaluating = self.held.evaluating
         labels = self.held.test_labels if evaluating else self.held.train_labels
+        heard = self.evaluate_teacher or not evaluating
+        task = labels and self.loss is not None
         for metric in self.metrics:
-            own = self.trackers.get(metric.name) is metric
-            if own:
-                silent = evaluating and not self.evaluate_teacher
-                task = labels and self.loss is not None
-                fed = not silent and (task or metric.name != "task_loss")
+            if self.trackers.get(metric.name) is metric:
+                fed = heard and (task or metric.name != "task_loss")
             else:
-                fed = labels or metric.name == "loss"
+                fed = heard or task if metric.name == "loss" else labels
             # Keras makes the compiled metrics with the first labels.
             if fed and getattr(metric, "built", True):
                 yield metric

@@ -4,9 +4,11 @@ from typing import Any
 
 import keras
 
-from keras_dtkd import backend, checks, compiling, processes
+from keras_dtkd import backend, checks, compiling, data, processes
 from keras_dtkd.callbacks.attendant import Attendant
 from keras_dtkd.held import flag
+from keras_dtkd.knobs import Knobs
+from keras_dtkd.parts import layers_in
 
 
 class Runs(keras.Model):
@@ -16,6 +18,12 @@ class Runs(keras.Model):
     train_function: Any
     test_function: Any
     predict_function: Any
+
+    def compile(self, *args, **kwargs):
+        """As `keras.Model.compile`. From now on it is the user's."""
+        super().compile(*args, **kwargs)
+        held = self.held
+        held.compiled_by_us, held.kind, held.borrowed = False, None, False
 
     def make_train_function(self, force=False):
         """Keras's own, with the teacher's variables beside the data where needed."""
@@ -59,14 +67,22 @@ class Runs(keras.Model):
         """
         checks.has_teacher(self)
         processes.even_batches(x, batch_size, kwargs)
-        self.held.cached_fingerprint = None
         x = compiling.prepare(self, x, y, kwargs, batch_size)
+        if y is None and kwargs.get("sample_weight") is not None:
+            y = data.no_labels(x)
         callbacks, verbose = compiling.attended(callbacks, verbose, Attendant())
         self.held.evaluating = False
-        with backend.session(self):
-            return super().fit(
-                x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
-            )
+        try:
+            with backend.session(self), flag(self.held, "fitting"):
+                return super().fit(
+                    x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
+                )
+        finally:
+            self.held.cached_fingerprint = None
+            # A callback may have restored the variables of an earlier epoch.
+            for part in layers_in([self, self.distillation_losses]):
+                if isinstance(part, Knobs):
+                    part.reread_knobs()
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """The student's loss and metrics, as `keras.Model.evaluate` gives them.
@@ -94,7 +110,11 @@ class Runs(keras.Model):
         with a warm-up. Until then its weight is full.
         """
         checks.has_teacher(self)
-        compiling.prepare(self, x, y, {})
+        # Looking at every batch would cost as much as the step.
+        kind = data.kind_of(x, y)
+        if self.held.stepped != kind:
+            compiling.prepare(self, x, y, {})
+            self.held.stepped = kind
         with backend.session(self):
             if not self.held.begun:
                 backend.begin(self)

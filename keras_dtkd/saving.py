@@ -14,7 +14,11 @@ class Saved(keras.Model):
         if self.held.teacher is None:
             return self.held.fingerprint
         if self.held.cached_fingerprint is None:
-            self.held.cached_fingerprint = self.held.teacher.fingerprint()
+            fingerprint = self.held.teacher.fingerprint()
+            if not self.held.fitting:
+                # Between runs the teacher may change.
+                return fingerprint
+            self.held.cached_fingerprint = fingerprint
         return self.held.cached_fingerprint
 
     def save(self, *args, **kwargs):
@@ -42,7 +46,7 @@ class Saved(keras.Model):
     def load_weights(self, *args, **kwargs):
         """Reads a file; one that is refused leaves everything as it was."""
         variables = list(self.variables)
-        if self.optimizer is not None:
+        if self.compiled:
             variables += self.optimizer.variables
         before = [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
         try:
@@ -75,6 +79,7 @@ class Saved(keras.Model):
             "distillation_losses": {
                 name: serialize(loss) for name, loss in self.distillation_losses.items()
             },
+            "views": {name: serialize(view) for name, view in self.views.items()},
             "task_weight": self.task_weight,
             "from_logits": self.from_logits,
             "output": self.output_key,
@@ -88,7 +93,7 @@ class Saved(keras.Model):
         """A Distiller without its teacher: `distiller.teacher = teacher` follows."""
         config = dict(config)
         fingerprint, heads = config.pop("teacher_fingerprint"), config.pop("heads")
-        for key in ("student", "distillation_losses"):
+        for key in ("student", "distillation_losses", "views"):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects
             )
@@ -98,18 +103,26 @@ class Saved(keras.Model):
         return distiller
 
     def get_compile_config(self):
-        """Keras's own, and whether it is the student's."""
-        return {**super().get_compile_config(), "borrowed": self.held.borrowed}
+        """Keras's own, and who compiled."""
+        config = super().get_compile_config()
+        if not self.compiled:
+            return config
+        held = self.held
+        ours = {"borrowed": held.borrowed, "by_us": held.compiled_by_us}
+        return {**config, "who": {**ours, "kind": held.kind}}
 
     def compile_from_config(self, config):
         """Compiles again; takes over from the student again."""
         config = dict(config)
-        if config.pop("borrowed", False) and self.student.compiled:
+        who = config.pop("who", {})
+        if who.get("borrowed") and self.student.compiled:
             compiling.borrow(self, labels=config.get("loss") is not None)
         elif config:
             self.compile(**keras.saving.deserialize_keras_object(config))
         else:
             return
+        self.held.compiled_by_us = who.get("by_us", False)
+        self.held.kind = who.get("kind")
         compiling.spare_from_decay(self)
         if self.built:
             self.optimizer.build(self.trainable_variables)

@@ -98,6 +98,24 @@ def test_a_loss_through_a_saturated_head_has_a_finite_gradient(head, scale):
     assert np.abs(gradient).max() > 0
 
 
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_a_loss_through_a_head_in_half_precision_has_a_finite_gradient(head):
+    """The gradient of a mean, with a logit's slope 1/p on its way through float16."""
+    z = np.random.default_rng(0).normal(scale=5.0, size=(32, 10))
+    teacher = ops.convert_to_tensor(z[::-1].copy(), "float32")
+    activation = getattr(ops, head)
+
+    def loss(student):
+        own = logits.recover(activation(student), head)
+        other = logits.recover(activation(teacher), head)
+        return ops.mean(KD()(own, other), keepdims=True)
+
+    value, slope = value_and_grad(loss, z, dtype="float16")
+    assert np.isfinite(value).all() and np.isfinite(slope).all()
+    assert np.abs(slope).max() > 0
+
+
 def test_a_loss_through_a_softmax_has_the_gradient_of_the_logits():
     teacher = tensor(CASE.teacher)
 

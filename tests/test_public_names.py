@@ -8,7 +8,7 @@ import pytest
 NAMES = {
     "keras_dtkd": """
         Distiller Step backend calibrate_output_bias callbacks distribution functional
-        logits losses metrics teachers temperatures
+        logits losses metrics teachers temperatures views
     """,
     "keras_dtkd.callbacks": "Schedule",
     "keras_dtkd.distribution": "processes rank shard",
@@ -38,6 +38,7 @@ NAMES = {
         Constant CosineSimilarity Curriculum Dynamic Schedule Standardized Temperature
         Temperatures get
     """,
+    "keras_dtkd.views": "CutMix Cutout Mixup View",
 }
 
 

@@ -24,6 +24,11 @@ def replicas():
     return _current().replicas()
 
 
+def no_gradient():
+    """A context outside of a step in which nothing is recorded for a gradient."""
+    return _current().no_gradient()
+
+
 def hear(teacher, x, values=None):
     """What the teacher says of a batch: no gradient, no lasting effect.
 

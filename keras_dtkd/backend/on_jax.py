@@ -177,7 +177,7 @@ def _join_distribution(model):
     if keras.distribution.distribution() is None:
         return
     groups = [(model.variables, False), (model.metrics_variables, True)]
-    if model.optimizer is not None:
+    if model.compiled:
         groups.append((model.optimizer.variables, True))
     for variables, replicated in groups:
         for variable, value in zip(

@@ -60,7 +60,7 @@ def centered(logits, axis=-1, where=None):
     return (logits - mean) * mass
 
 
-def spread(logits, axis=-1, where=None, epsilon=1e-12):
+def spread(logits, axis=-1, where=None, epsilon=1e-24):
     """Standard deviation of logits over the classes, differentiable at 0.
 
     Args:

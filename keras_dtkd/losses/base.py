@@ -43,12 +43,15 @@ class DistillationLoss(Knobs):
             `min(epoch / warmup_epochs, 1)`, epochs counted from 1. `0` for none,
             `"auto"` for a twelfth of the epochs of the `fit`.
         name: Its name in the logs. The class's name unless given.
+        view: Name of the Distiller's view that it compares the models on; `None` for
+            the batch as it is. On a view there are no labels.
 
     Attributes:
         student_layers: Names of student layers whose outputs `step.student_features`
             must hold.
         teacher_layers: Likewise of the teacher.
         needs_labels: Whether it cannot do without labels.
+        each_label: Whether a linear output is a choice of yes or no for each label.
 
     Raises:
         ValueError: A negative `weight` or `warmup_epochs`.
@@ -65,14 +68,16 @@ class DistillationLoss(Knobs):
     student_layers = ()
     teacher_layers = ()
     needs_labels = False
+    each_label = False
 
-    def __init__(self, weight=1.0, warmup_epochs=0, name=None, **kwargs):
+    def __init__(self, weight=1.0, warmup_epochs=0, name=None, view=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
         # Keras would number the name (`kd_1`), and the number would be in the logs.
         super().__init__(name=name or snake_case(type(self).__name__), **kwargs)
         self.supports_masking = True
         self.weight = weight
         self.warmup_epochs = warmup_epochs
+        self.view = view
         self._ramp = self.add_weight(
             shape=(), initializer="ones", trainable=False, dtype="float32", name="ramp"
         )
@@ -196,6 +201,7 @@ class DistillationLoss(Knobs):
             **super().get_config(),
             "weight": self.weight,
             "warmup_epochs": self.warmup_epochs,
+            "view": self.view,
         }
 
 
@@ -205,12 +211,25 @@ _MEAN = _WeightedMean(name="weighted_mean", dtype="float32")
 def reduce(values, outputs=None, sample_weight=None):
     """See `DistillationLoss.reduce`."""
     rank = len(values.shape)
+    if outputs is not None and len(outputs.shape) == rank > 1:
+        # Each label by itself: Keras's mask knows positions and no labels.
+        if sample_weight is not None and len(sample_weight.shape) == rank:
+            values, sample_weight = values * sample_weight, None
+        values, rank = ops.mean(values, axis=-1), rank - 1
     # A mask has the rank of the outputs less the classes; where the values have
     # fewer axes, the loss has dealt with it.
     if outputs is None or len(outputs.shape) - 1 != rank:
         outputs = values
     if sample_weight is not None:
         sample_weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
+        if len(sample_weight.shape) > rank:
+            if sample_weight.shape[rank] != 1:
+                raise ValueError(
+                    f"`sample_weight` of shape {tuple(sample_weight.shape)} does not "
+                    f"fit losses of shape {tuple(values.shape)}. Give one weight a "
+                    "sample, or one a position."
+                )
+            sample_weight = ops.squeeze(sample_weight, axis=-1)
         for _ in range(rank - len(sample_weight.shape)):
             sample_weight = ops.expand_dims(sample_weight, -1)
         if rank == len(sample_weight.shape):

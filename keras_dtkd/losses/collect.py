@@ -4,7 +4,8 @@ from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.dtkd import DTKD
 from keras_dtkd.losses.foreign import Foreign
 
-TAKEN = {"loss", "task_loss", "agreement", "student_temperature", "teacher_temperature"}
+TEMPERATURES = {"student_temperature", "teacher_temperature"}
+TAKEN = {"loss", "task_loss", "agreement", "accuracy", *TEMPERATURES}
 
 
 def collect(losses):

@@ -26,11 +26,12 @@ class DIST(DistillationLoss):
 
     The second term couples the batch: it is the same number for each sample, and
     changes with the size of the batch. It is taken over all rows there are: samples,
-    positions of sequences, labels of a sigmoid head. Under JAX the batch is the global one; under `tf.distribute` and
-    `torch.distributed` it is that of each replica. One row has no correlation over
-    samples: the term is then the constant `γ · w̄`, without gradient. Of two numbers
-    every correlation is ±1, with next to no gradient: that over a batch of two rows,
-    and that along two classes, of which each label of a sigmoid head is a pair.
+    positions of sequences, labels of a sigmoid head. Under JAX the batch is the
+    global one; under `tf.distribute` and `torch.distributed` it is that of each
+    replica. One row has no correlation over samples: the term is then the constant
+    `γ · w̄`, without gradient. Of two numbers every correlation is ±1, with next to no
+    gradient: that over a batch of two rows, and that along two classes, of which each
+    label of a sigmoid head is a pair.
 
     Args:
         temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it

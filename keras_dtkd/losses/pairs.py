@@ -46,6 +46,6 @@ def find(pairs, teacher, student, method, otherwise):
             return constants
     known = ", ".join(f"{t} → {s}" for t, s in pairs)
     raise ValueError(
-        f"`{method}.for_pair`: the authors give no constants for {teacher} → {student}. "
-        f"Their pairs: {known}. For another pair use `{otherwise}`."
+        f"`{method}.for_pair`: the authors give no constants for {teacher} → "
+        f"{student}. Their pairs: {known}. For another pair use `{otherwise}`."
     )

@@ -6,6 +6,12 @@ from keras_dtkd.functional.statistics import agreement
 
 
 def _fn(teacher_logits, student_logits):
+    if student_logits.shape[-1] == 1:
+        raise ValueError(
+            "`Agreement` compares first choices, and outputs of shape "
+            f"{tuple(student_logits.shape)} have one class. Give both classes: "
+            "`keras_dtkd.logits.recover(outputs, 'sigmoid')` makes pairs of them."
+        )
     return agreement(student_logits, teacher_logits)
 
 

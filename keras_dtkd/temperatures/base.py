@@ -72,6 +72,14 @@ class Temperature(Knobs):
         self._record.latest = temperatures
         return temperatures
 
+    def __setattr__(self, name, value):
+        if name == "temperature" and not hasattr(type(self), name):
+            raise ValueError(
+                f"`{type(self).__name__}` has no single temperature to be set. Change "
+                "its own numbers, or use another rule."
+            )
+        super().__setattr__(name, value)
+
     def _couples_rows(self):
         return "sample_weight" in inspect.signature(self.call).parameters
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.functional import statistics
+from keras_dtkd.knobs import Knob
 from keras_dtkd.temperatures import base
 from keras_dtkd.temperatures.base import Temperature, Temperatures
 from keras_dtkd.temperatures.equal_sharpness import equal_sharpness
@@ -54,7 +55,7 @@ class Dynamic(Temperature):
             as published (the default); `"weight"`, only the weight is constant;
             `True`, all is constant. `"exact"` is always constant.
         minimum: Smallest temperature of either model; `None` for no bound, as
-            published. Below τ.
+            published. Below τ. May be changed while training runs.
 
     Call arguments:
         student_logits: `(..., classes)`. Raw logits, not probabilities.
@@ -78,6 +79,8 @@ class Dynamic(Temperature):
 
     >>> KD(temperature=Dynamic(4.0, rule="std", stop_gradient="weight"))
     """
+
+    minimum = Knob(above=0.0, none=0.0)
 
     def __init__(
         self,
@@ -112,6 +115,14 @@ class Dynamic(Temperature):
         self.rule = rule
         self.stop_gradient = stop_gradient
         self.minimum = minimum
+        tau = getattr(self._centre, "temperature", None)
+        # A saved state may hold a τ that a schedule took below: both then get τ.
+        given = not isinstance(temperature, dict) and isinstance(tau, float)
+        if given and self.minimum is not None and self.minimum >= tau:
+            raise ValueError(
+                f"`minimum` must lie between 0 and the temperature {tau}, or be None. "
+                f"Received: minimum={minimum!r}."
+            )
 
     @property
     def temperature(self):
@@ -121,22 +132,6 @@ class Dynamic(Temperature):
     @temperature.setter
     def temperature(self, value):
         self._centre.temperature = value
-
-    @property
-    def minimum(self):
-        """The smallest temperature of either model, or `None`."""
-        return self._minimum
-
-    @minimum.setter
-    def minimum(self, value):
-        ceiling = getattr(self._centre, "temperature", None)
-        ceiling = ceiling if isinstance(ceiling, float) else float("inf")
-        if value is not None and not 0 < value < ceiling:
-            raise ValueError(
-                "`minimum` must lie between 0 and the temperature "
-                f"{ceiling}, or be None. Received: minimum={value!r}."
-            )
-        self._minimum = value
 
     def call(self, student_logits, teacher_logits, sample_weight=None):
         """The temperatures of these logits."""
@@ -205,11 +200,8 @@ class Dynamic(Temperature):
         return part(x), part(y)
 
     def _lowest(self, tau):
-        lowest = SMALLEST * tau
-        if self.minimum is None:
-            return lowest
         # A learned or scheduled τ may come below a minimum that was right once.
-        return ops.maximum(lowest, ops.minimum(self.minimum, tau))
+        return ops.maximum(SMALLEST * tau, ops.minimum(self.knob("minimum"), tau))
 
     def floor(self):
         """A mean student temperature that tells of a collapsed student.

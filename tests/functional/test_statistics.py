@@ -51,7 +51,7 @@ def test_spread_has_a_gradient_where_all_logits_are_equal(where):
     value, gradient = value_and_grad(
         lambda x: statistics.spread(x, where=where)[..., 0], z
     )
-    assert_close(value, 1e-6 * np.ones(2), 1e-9)
+    assert_close(value, 1e-12 * np.ones(2), 1e-15)
     assert (gradient == 0).all()
 
 

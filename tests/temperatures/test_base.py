@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_dtkd import temperatures
+from keras_dtkd.losses import KD
 from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
 from tests.cases import draw
 
@@ -63,6 +64,14 @@ def test_the_latest_temperatures_are_given_once():
 
 def test_a_rule_without_weights_needs_no_building():
     assert Doubled().built
+
+
+def test_a_rule_without_a_single_temperature_says_so():
+    class Sharp(Temperature):
+        pass
+
+    with pytest.raises(ValueError, match="`Sharp` has no single temperature"):
+        KD(temperature=Sharp()).temperature = 2.0
 
 
 def test_a_rule_without_call_says_what_is_missing():

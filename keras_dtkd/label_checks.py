@@ -1,0 +1,61 @@
+"""Labels that no output of the student can give."""
+
+import keras
+
+from keras_dtkd.data import to_numpy
+from keras_dtkd.outputs import loss_name, of_output
+
+
+def labels(distiller, y):
+    """Refuses labels that do not fit a cross-entropy's outputs.
+
+    Args:
+        distiller: The Distiller, compiled.
+        y: Labels: all of arrays, else those of a first batch; or `None`.
+
+    Raises:
+        ValueError: A label names no class, or the labels have another width than the
+            outputs have classes.
+    """
+    shapes = distiller.held.student_shapes
+    if y is None or shapes is None or not distiller.compiled:
+        return
+    for name, shape in shapes.items():
+        place = list(shapes).index(name)
+        loss, values = (of_output(part, name, place) for part in (distiller.loss, y))
+        if isinstance(loss, dict | list | tuple) or keras.tree.is_nested(values):
+            continue
+        if loss is not None and values is not None and len(shape) > 1:
+            of = "" if name is None else f" of {name!r}"
+            _check(to_numpy(values), shape, loss, of)
+
+
+def _check(values, shape, loss, of):
+    kind, classes = loss_name(loss), shape[-1]
+    if "crossentropy" not in kind or not values.size or values.dtype.kind not in "iufb":
+        return
+    if "sparse" in kind:
+        ignored = getattr(loss, "ignore_class", None)
+        values = values if ignored is None else values[values != ignored]
+        if values.size and (values.min() < 0 or values.max() >= classes):
+            raise ValueError(
+                f"`Distiller`: labels{of} from {values.min()} to {values.max()}, but "
+                f"the models have the classes 0 to {classes - 1}. Renumber the labels, "
+                "or give the models more classes."
+            )
+        return
+    width = values.shape[-1] if values.ndim == len(shape) else 1
+    if width != classes:
+        remedy = "a column for each output" if "binary" in kind else "one-hot labels"
+        if "binary" not in kind and values.ndim < len(shape):
+            remedy += ", or compile with a sparse cross-entropy"
+        raise ValueError(
+            f"`Distiller`: labels{of} of shape {values.shape} do not fit outputs of "
+            f"{classes} classes and the loss {kind!r}. Give {remedy}."
+        )
+    if "binary" in kind and (values.min() < 0 or values.max() > 1):
+        raise ValueError(
+            f"`Distiller`: labels{of} from {values.min()} to {values.max()}, but each "
+            "output judges between no (0) and yes (1). Renumber the labels, or give "
+            "the models an output for each class."
+        )

@@ -1,0 +1,259 @@
+"""What kind of output a model gives, found out before the first step."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_dtkd import backend, logits, teachers
+from keras_dtkd.data import to_numpy
+
+
+class Outputs:
+    """The output of one model that is distilled, and the head that gave it.
+
+    Args:
+        teacher: A `Teacher`; the student wrapped as one.
+        role: `"teacher"` or `"student"`, for messages.
+        sample: The `keras_dtkd.data.Sample`.
+        key: The Distiller's `output`.
+        from_logits: The Distiller's.
+        loss: The loss that the model was compiled with, or `None`.
+        look: Whether the values themselves are wanted.
+
+    Attributes:
+        shape: Of the output for the sample.
+        shapes: Of all outputs, by name; `None` names the only one.
+        values: The output as float32 NumPy, or `None` where it was not looked at.
+        head: One of the heads of `keras_dtkd.logits`.
+        nested: Whether the model has several outputs.
+
+    Raises:
+        ValueError: The output cannot be found, or is no logits.
+    """
+
+    def __init__(self, teacher, role, sample, key, from_logits, loss, look):
+        self.role, self.key, self.from_logits = role, key, from_logits
+        self.teacher, self.sample = teacher, sample
+        self.model = getattr(teacher, "model", None)
+        speaker = teacher if self.model is None else self.model
+        self.names = getattr(speaker, "output_names", None)
+        self.loss = of_output(loss, key, _place(key, self.names))
+        self.values: Any = None
+        self._settle_members()
+        self._specify()
+        if look:
+            self.look()
+        self.head = self._each_label(self._head())
+
+    def _settle_members(self):
+        """What each member of an ensemble gives may show in its values alone."""
+        if not isinstance(self.teacher, teachers.Ensemble):
+            return
+        count = len(self.teacher.members)
+        found = [
+            Outputs(
+                member,
+                f"{self.role}'s member {i} of {count}",
+                self.sample,
+                self.key,
+                self.from_logits,
+                None,
+                False,
+            )
+            for i, member in enumerate(self.teacher.members, start=1)
+        ]
+        self.teacher.settle([o.head for o in found], any(o.nested for o in found))
+
+    def _specify(self):
+        if self.model is None:
+            outputs = self.look()
+        else:
+            specs = keras.tree.map_structure(
+                lambda a: keras.KerasTensor(a.shape, a.dtype.name), self.sample.x
+            )
+            outputs = self.model.compute_output_spec(specs)
+        self.nested = isinstance(outputs, dict | list | tuple) and len(outputs) > 1
+        self.shapes = self._shapes(outputs)
+        output = self._pick(outputs)
+        self.shape = tuple(output.shape)
+        self._check(output)
+
+    def _shapes(self, outputs):
+        if isinstance(outputs, dict):
+            return {name: tuple(output.shape) for name, output in outputs.items()}
+        if not isinstance(outputs, list | tuple):
+            return {None: tuple(outputs.shape)}
+        names = self.names if self.names and len(self.names) == len(outputs) else None
+        names = names or range(len(outputs))
+        return {n: tuple(o.shape) for n, o in zip(names, outputs, strict=True)}
+
+    def _check(self, output):
+        dtype, shape = keras.backend.standardize_dtype(output.dtype), output.shape
+        if len(shape) < 2 or not keras.backend.is_float_dtype(dtype):
+            raise ValueError(
+                f"`Distiller`: the {self.role}'s output is no logits: shape "
+                f"{tuple(shape)}, dtype {dtype}. Needed is `(batch, ..., classes)` of "
+                "floats. Choose another output with `output=`, or another model."
+            )
+
+    def _pick(self, outputs):
+        try:
+            return logits.pick(outputs, self.key, self.names)
+        except KeyError as error:
+            known = ", ".join(repr(name) for name in error.args[0])
+        if self.key is None:
+            raise ValueError(
+                f"`Distiller`: the {self.role} has several outputs. Say which one to "
+                f"distil with `output=`. There are: {known}."
+            )
+        raise ValueError(
+            f"`Distiller`: the {self.role} has no output {self.key!r}. `output=` may "
+            f"be: {known}."
+        )
+
+    def look(self):
+        """Runs the model on the sample, once."""
+        speak, parts = backend.speaker(self.teacher), []
+        count = len(keras.tree.flatten(self.sample.x)[0])
+        for start in range(0, count, self.sample.batch):
+            rows = slice(start, start + self.sample.batch)
+            # Tensors, as in a step.
+            x = keras.tree.map_structure(
+                lambda a: keras.ops.convert_to_tensor(a[rows]),  # noqa: B023
+                self.sample.x,
+            )
+            outputs = speak(x)
+            output = self._pick(outputs)
+            # What a `Lambda` announces may not be what it gives.
+            self._check(output)
+            output = keras.ops.cast(output, "float32")
+            parts.append(to_numpy(keras.ops.convert_to_numpy(output)))
+        self.values = np.concatenate(parts)
+        return outputs
+
+    def _likely(self):
+        if self.values is None:
+            self.look()
+        return logits.look_like_probabilities(self.values)
+
+    def _head(self):
+        stated = getattr(self.teacher, "head", None)
+        if isinstance(stated, str):
+            return stated
+        told = self._told_by_layers()
+        probabilities = told in (logits.SOFTMAX, logits.SIGMOID)
+        if self.from_logits == "auto":
+            return told or self._told_by_values()
+        if self.from_logits:
+            if probabilities or (told is None and self._likely()):
+                raise ValueError(
+                    f"`Distiller`: `from_logits=True`, but the {self.role} gives "
+                    "probabilities: its last layer is a softmax or sigmoid, or its "
+                    "outputs lie in [0, 1] and sum to 1. Use `from_logits='auto'`."
+                )
+            return logits.LOGITS
+        if probabilities:
+            return told
+        likely = self._likely()
+        if self.values.min() < 0 or self.values.max() > 1:
+            raise ValueError(
+                f"`Distiller`: `from_logits=False`, but the {self.role} gives values "
+                f"from {self.values.min():.3g} to {self.values.max():.3g}, no "
+                "probabilities. Use `from_logits='auto'`."
+            )
+        return logits.SOFTMAX if likely else logits.SIGMOID
+
+    def _told_by_values(self):
+        if self._likely():
+            return logits.SOFTMAX
+        inside = self.values.size and self.values.min() >= 0 and self.values.max() <= 1
+        # Of a model that cannot be read, or whose user says that it is so.
+        says = from_logits(self.loss)
+        readable = getattr(self.model, "operations", None)
+        judged = says is False or (says is None and not readable)
+        return logits.SIGMOID if inside and judged else logits.LOGITS
+
+    def _told_by_layers(self):
+        if self.model is None:
+            return None
+        if not self.nested:
+            return logits.head_by_layers(self.model)
+        symbolic = getattr(self.model, "outputs", None)
+        structure = getattr(self.model, "output", None)
+        if not symbolic or structure is None:
+            return None
+        return logits.head_by_layers(self.model, self._pick(structure))
+
+    def _each_label(self, head):
+        """One logit is a choice of two; several are, where the loss says so."""
+        if head != logits.LOGITS:
+            return head
+        single = self.shape[-1] == 1
+        return logits.BINARY if single or "binary" in loss_name(self.loss) else head
+
+
+def compiled_loss(model):
+    """The loss that a model was compiled with, or `None`."""
+    return model.loss if getattr(model, "compiled", False) else None
+
+
+def from_logits(loss):
+    """What a cross-entropy says of the outputs it is for; `None` where it says nothing.
+
+    A name stands for the loss with its defaults.
+    """
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            return None
+        # A function, whose default is False.
+        return False if "crossentropy" in loss_name(loss) else None
+    try:
+        return loss.get_config().get("from_logits")
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _place(key, names):
+    if isinstance(key, int):
+        return key
+    return names.index(key) if names and key in names else 0
+
+
+def of_output(part, name, place):
+    """What of losses or labels belongs to one output.
+
+    By its name, its place, or because it is alone.
+    """
+    if isinstance(part, dict):
+        return part.get(name, next(iter(part.values())) if len(part) == 1 else None)
+    if isinstance(part, list | tuple):
+        return part[place] if place < len(part) else None
+    return part
+
+
+# However a user has named them.
+CROSS_ENTROPIES = {
+    "sparse_categorical_crossentropy": (keras.losses.SparseCategoricalCrossentropy,),
+    "categorical_crossentropy": (
+        keras.losses.CategoricalCrossentropy,
+        keras.losses.CategoricalFocalCrossentropy,
+    ),
+    "binary_crossentropy": (
+        keras.losses.BinaryCrossentropy,
+        keras.losses.BinaryFocalCrossentropy,
+    ),
+}
+
+
+def loss_name(loss):
+    """A loss's name in lower case; empty for several losses, or none."""
+    if loss is None or isinstance(loss, dict | list | tuple):
+        return ""
+    for known, classes in CROSS_ENTROPIES.items():
+        if isinstance(loss, classes):
+            return known
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None)
+    return str(name or getattr(loss, "__name__", "")).lower()

@@ -1,0 +1,190 @@
+"""One step: the teacher hears the batch, each loss its `Step`."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_dtkd import backend, compiling, data, features, logits
+from keras_dtkd.backend.told import Told
+from keras_dtkd.functional.statistics import agreement
+from keras_dtkd.held import Heard, flag
+from keras_dtkd.losses.base import reduce, unscaled
+from keras_dtkd.masses import Keeping
+from keras_dtkd.step import Step
+
+_RECOVER = Keeping(logits.recover)
+
+
+class Stepping(keras.Model):
+    """The part of the Distiller that takes a step."""
+
+    held: Any
+
+    def train_step(self, *args):
+        """Keras's own step, on a batch that the teacher has heard."""
+        *state, batch = args
+        return super().train_step(*state, self._hear(batch))
+
+    def test_step(self, *args):
+        """Keras's own step; the teacher is silent unless `evaluate_teacher`."""
+        *state, batch = args
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        labels = data.labels_or_none(y.y if isinstance(y, Told) else y)
+        self.held.test_labels = labels is not None
+        if self.evaluate_teacher:
+            x, y, sample_weight = self._hear(batch)
+        return super().test_step(*state, (x, y, sample_weight))
+
+    def _hear(self, batch):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        y, values = y if isinstance(y, Told) else (y, None)
+        outputs, recorded = self._ask(x, values)
+        heard = Heard(data.labels_or_none(y), outputs, recorded, values)
+        return x, heard, sample_weight
+
+    def _ask(self, x, values):
+        """The teacher's outputs, and of the layers that losses name."""
+        teacher = self.held.teacher
+        names = self._layers_named("teacher")
+        if not names:
+            return backend.hear(teacher, x, values), {}
+        with features.recorded(teacher.model, names) as recorded:
+            return backend.hear(teacher, x, values), recorded
+
+    def _layers_named(self, side):
+        losses = self.distillation_losses.values()
+        return sorted({n for loss in losses for n in getattr(loss, f"{side}_layers")})
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The total: task, regularizers, and each distillation loss.
+
+        Without the teacher (in `evaluate`) it is the student's own loss.
+        """
+        heard = y if isinstance(y, Heard) else None
+        y = data.labels_or_none(heard.y if heard else y)
+        if heard is None:
+            if y is None or self.loss is None:
+                return ops.zeros(())
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        batch = ops.shape(keras.tree.flatten(x)[0])[0]
+        total = self._distillation_loss(
+            x, heard, y_pred, sample_weight, training, batch
+        )
+        self.held.student_features = {}
+        # Read before they are hidden: under JAX they are this trace's.
+        extra = self.losses
+        if y is not None and self.loss is not None:
+            with flag(self.held, "only_task_loss"):
+                task = super().compute_loss(x, y, y_pred, sample_weight, training)
+            self._note("task_loss", task, batch)
+            total = total + self.knob("task_weight") * ops.cast(task, "float32")
+        for loss in extra:
+            total = total + ops.sum(ops.cast(loss, "float32")) / backend.replicas()
+        return backend.counted(self, total, batch) if training else total
+
+    def _distillation_loss(self, x, heard, y_pred, sample_weight, training, batch):
+        on = {None: self._step(x, heard, y_pred, sample_weight, training)}
+        total = ops.zeros((), dtype="float32")
+        for name, loss in self.distillation_losses.items():
+            if loss.view not in on:
+                on[loss.view] = self._view(loss.view, x, heard, sample_weight, training)
+            step, student_output = on[loss.view]
+            value = loss.reduce(loss.compute(step), student_output, step.sample_weight)
+            self._note(name, value, batch)
+            total = total + loss.scale * value
+            keys = self.temperature_names(name)
+            for rule in loss.temperature_rules()[:1]:
+                means = rule.take_latest()
+                for key, mean in zip(keys, means or (), strict=False):
+                    # Of every sample's shape, so that a mask finds its positions.
+                    mean = mean + ops.zeros_like(step.student_logits[..., :1])
+                    self._note(key, reduce(mean[..., 0], student_output), batch)
+        step, student_output = on[None]
+        agreed = agreement(step.student_logits, step.teacher_logits)
+        self._note("agreement", reduce(agreed, student_output), batch)
+        return total
+
+    def compute_losses(self, x, y=None):
+        """The distillation losses of one batch, outside of any training step.
+
+        Args:
+            x: A batch of inputs.
+            y: Its labels. Optional.
+
+        Returns:
+            A dict: the mean of each loss, by name, without its weight.
+        """
+        if self.held.heads is None:
+            compiling.look(self, data.peek(x, y)[0])
+        x, heard, _ = self._hear((x, y, None))
+        on = {None: self._step(x, heard, self(x, training=False), None, False)}
+        means = {}
+        for name, loss in self.distillation_losses.items():
+            if loss.view not in on:
+                on[loss.view] = self._view(loss.view, x, heard, None, False)
+            step, output = on[loss.view]
+            means[name] = loss.reduce(loss.compute(step), output)
+        for loss in self.distillation_losses.values():
+            for rule in loss.temperature_rules():
+                rule.take_latest()
+        self.held.student_features = {}
+        return means
+
+    def _view(self, name, x, heard, sample_weight, training):
+        """The step of both models on a view of the batch."""
+        seen = self.views[name](x)
+        outputs, recorded = self._ask(seen, heard.values)
+        # Unlike on the batch itself, a gradient is being recorded here.
+        outputs, recorded = keras.tree.map_structure(
+            ops.stop_gradient, (outputs, recorded)
+        )
+        heard = Heard(None, outputs, recorded)
+        y_pred = self(seen, training=training)
+        return self._step(seen, heard, y_pred, sample_weight, training)
+
+    def _step(self, x, heard, y_pred, sample_weight, training):
+        student_output = logits.pick(y_pred, self.output_key, self._names())
+        teacher_output = logits.pick(
+            heard.outputs, self.output_key, self._names(self.teacher)
+        )
+        student_head, teacher_head = self._heads()
+        nested = isinstance(y_pred, dict | list | tuple)
+
+        def own(value):
+            if not nested or not isinstance(value, dict | list | tuple):
+                return value
+            try:
+                return logits.pick(value, self.output_key, self._names())
+            except KeyError:
+                return None
+
+        step = Step(
+            x=x,
+            y=own(heard.y),
+            sample_weight=own(sample_weight),
+            student_outputs=y_pred,
+            teacher_outputs=heard.outputs,
+            student_logits=_RECOVER(student_output, head=student_head),
+            teacher_logits=logits.recover(teacher_output, teacher_head),
+            student_features=self.held.student_features,
+            teacher_features=heard.features,
+            student=self.student,
+            teacher=self.held.teacher,
+            training=training,
+        )
+        return step, student_output
+
+    def _names(self, model=None):
+        return getattr(self.student if model is None else model, "output_names", None)
+
+    def _heads(self):
+        if self.held.heads is None:
+            return logits.LOGITS, logits.LOGITS
+        return self.held.heads
+
+    def _note(self, name, value, batch):
+        # Weighted as Keras weighs `loss`: a short last batch counts for what it is.
+        self.trackers[name].update_state(unscaled(value), sample_weight=batch)

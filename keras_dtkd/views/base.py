@@ -1,0 +1,71 @@
+"""What a view is: a batch of inputs, changed."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class View(keras.layers.Layer):
+    """Another look at the batch, on which teacher and student are compared too.
+
+    Wraps any Keras preprocessing layer, which is always applied as in training. Every
+    view in use costs one more pass of the student and one of the teacher; BatchNorm
+    of the student sees both batches. Labels are not handed to a loss on a view.
+
+    Args:
+        layer: A `keras.layers.Layer` from a batch of inputs to one of the same
+            shape: `keras.layers.RandAugment(...)`, a `keras.Sequential` of several.
+        name: What losses call it by. The class's name in lower case unless given.
+
+    Call arguments:
+        x: A batch of inputs, one tensor.
+
+    Returns:
+        The batch to show both models.
+
+    Raises:
+        TypeError: `layer` is no Keras layer.
+
+    Example:
+
+    >>> views = {"strong": View(keras.layers.RandAugment((0, 1)))}
+    >>> losses = {"plain": KD(), "strong": KD(view="strong")}
+    >>> Distiller(teacher, student, losses, views=views).fit(x, y)
+    """
+
+    def __init__(self, layer, name=None, **kwargs):
+        if not isinstance(layer, keras.layers.Layer):
+            raise TypeError(
+                f"`{type(self).__name__}` wraps a Keras layer. Received: {layer!r}."
+            )
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(name=name or type(self).__name__.lower(), **kwargs)
+        self.layer = layer
+        # What it wraps is built where it is first called, as preprocessing is.
+        self.built = True
+
+    def call(self, x):
+        """The batch to show both models."""
+        if keras.tree.is_nested(x):
+            raise ValueError(
+                f"`{type(self).__name__}` changes one batch of images. The models have "
+                f"several inputs: {keras.tree.map_structure(lambda a: a.shape, x)}. "
+                "Write a view of your own: override `call(x)`."
+            )
+        return self.layer(x, training=True)
+
+    def compute_output_spec(self, x):
+        """Of the shape and dtype that the inputs have."""
+        return keras.tree.map_structure(
+            lambda a: keras.KerasTensor(a.shape, a.dtype), x
+        )
+
+    def get_config(self):
+        """The arguments that make this view again."""
+        config = super().get_config()
+        return {**config, "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the view again."""
+        layer = keras.saving.deserialize_keras_object(config.pop("layer"))
+        return cls(layer, **config)

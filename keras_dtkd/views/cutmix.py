@@ -1,0 +1,54 @@
+"""A piece of one image in another."""
+
+import keras
+
+from keras_dtkd.views.base import View
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class CutMix(View):
+    """Each image with a rectangle cut out of another of its batch.
+
+    `keras.layers.CutMix` draws a rectangle for each image; the code of R2KD draws
+    one for the whole batch.
+
+    Args:
+        alpha: Of the Beta(α, α) distribution of areas; 1 draws them uniformly.
+            Positive, at most 1.
+        seed: Of the random numbers.
+        name: What losses call it by.
+
+    Raises:
+        ValueError: `alpha` out of its range.
+
+    Reference:
+        Yun et al., "CutMix", arXiv 1905.04899; as a view of a batch: Kim et al.
+        (R2KD), arXiv 2311.13934.
+
+    Example:
+
+    >>> losses = {"kd": KD(), "cut": KD(view="cutmix")}
+    >>> Distiller(teacher, student, losses, views=CutMix()).fit(x, y)
+    """
+
+    def __init__(self, alpha=1.0, seed=None, name=None, **kwargs):
+        if not 0 < alpha <= 1:
+            raise ValueError(
+                f"`CutMix`: `alpha` must lie in (0, 1]. Received: alpha={alpha!r}."
+            )
+        # A number would be the upper end of a range to draw α from.
+        layer = keras.layers.CutMix(factor=(alpha, alpha), seed=seed, dtype="float32")
+        super().__init__(layer, name=name, **kwargs)
+        self.alpha = alpha
+        self.seed = seed
+
+    def get_config(self):
+        """The arguments that make this view again."""
+        config = super().get_config()
+        config.pop("layer")
+        return {**config, "alpha": self.alpha, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the view again."""
+        return cls(**config)

@@ -1,0 +1,62 @@
+"""A hole in each image."""
+
+import keras
+
+from keras_dtkd.views.base import View
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class Cutout(View):
+    """Each image with a square hole, somewhere inside.
+
+    `keras.layers.RandomErasing` cuts a hole in each image; the code of R2KD cuts the
+    same one in the whole batch, 8 of 32 pixels wide.
+
+    Args:
+        side: Width of the hole, as a share of the image's. In (0, 1].
+        fill_value: What is seen in the hole. 0 is the mean of normalised images.
+        seed: Of the random numbers.
+        name: What losses call it by.
+
+    Raises:
+        ValueError: `side` out of its range.
+
+    Reference:
+        DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks
+        with Cutout", arXiv 1708.04552; as a view of a batch: Kim et al. (R2KD),
+        arXiv 2311.13934.
+
+    Example:
+
+    >>> losses = {"kd": KD(), "holes": KD(view="cutout")}
+    >>> Distiller(teacher, student, losses, views=Cutout()).fit(x, y)
+    """
+
+    def __init__(self, side=0.25, fill_value=0.0, seed=None, name=None, **kwargs):
+        if not 0 < side <= 1:
+            raise ValueError(
+                f"`Cutout`: `side` must lie in (0, 1]. Received: side={side!r}."
+            )
+        layer = keras.layers.RandomErasing(
+            factor=(1.0, 1.0),
+            scale=(side * side, side * side),
+            fill_value=fill_value,
+            seed=seed,
+            dtype="float32",
+        )
+        super().__init__(layer, name=name, **kwargs)
+        self.side = side
+        self.fill_value = fill_value
+        self.seed = seed
+
+    def get_config(self):
+        """The arguments that make this view again."""
+        config = super().get_config()
+        config.pop("layer")
+        own = {"side": self.side, "fill_value": self.fill_value, "seed": self.seed}
+        return {**config, **own}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the view again."""
+        return cls(**config)

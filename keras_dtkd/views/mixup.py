@@ -1,0 +1,52 @@
+"""Two images over each other."""
+
+import keras
+
+from keras_dtkd.views.base import View
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class Mixup(View):
+    """Each image over another of its batch, `λ x_i + (1 − λ) x_j`.
+
+    `keras.layers.MixUp` draws a λ from Beta(α, α) for each image; the code of R2KD
+    draws one for the whole batch.
+
+    Args:
+        alpha: α. Small values mix little. Positive.
+        seed: Of the random numbers.
+        name: What losses call it by.
+
+    Raises:
+        ValueError: `alpha` is not positive.
+
+    Reference:
+        Zhang et al., "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412;
+        as a view of a batch: Kim et al. (R2KD), arXiv 2311.13934.
+
+    Example:
+
+    >>> losses = {"kd": KD(), "mixed": KD(view="mixup")}
+    >>> Distiller(teacher, student, losses, views=Mixup()).fit(x, y)
+    """
+
+    def __init__(self, alpha=0.2, seed=None, name=None, **kwargs):
+        if not alpha > 0:
+            raise ValueError(
+                f"`Mixup`: `alpha` must be positive. Received: alpha={alpha!r}."
+            )
+        layer = keras.layers.MixUp(alpha=alpha, seed=seed, dtype="float32")
+        super().__init__(layer, name=name, **kwargs)
+        self.alpha = alpha
+        self.seed = seed
+
+    def get_config(self):
+        """The arguments that make this view again."""
+        config = super().get_config()
+        config.pop("layer")
+        return {**config, "alpha": self.alpha, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the view again."""
+        return cls(**config)

@@ -1,0 +1,229 @@
+"""Losses on another look at the batch."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd import Distiller
+from keras_dtkd.losses import KD, DistillationLoss
+from keras_dtkd.views import CutMix, Cutout, Mixup, View
+from tests.models import Counting, close, numbers, same
+
+SHAPE, CLASSES = (8, 8, 1), 3
+RNG = np.random.default_rng(0)
+X = RNG.uniform(0.5, 1.0, size=(16, *SHAPE)).astype("float32")
+Y = RNG.integers(CLASSES, size=16)
+VIEWS = [Mixup, CutMix, Cutout]
+
+
+def network(seed, norm=False):
+    counting = Counting()
+    layers = [keras.Input(SHAPE), counting, keras.layers.Flatten()]
+    if norm:
+        layers.append(keras.layers.BatchNormalization())
+    start = keras.initializers.GlorotUniform(seed)
+    layers.append(keras.layers.Dense(CLASSES, kernel_initializer=start))
+    return keras.Sequential(layers), counting
+
+
+def distiller(losses, views, seed=1, rate=0.1, **kwargs):
+    d = Distiller(network(9)[0], network(seed)[0], losses, views=views, **kwargs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    d.compile(keras.optimizers.SGD(rate), loss)
+    return d
+
+
+def seen(view, x=X):
+    return np.array(ops.convert_to_numpy(view(ops.convert_to_tensor(x))))
+
+
+def test_mixup_lays_another_image_over_each():
+    mixed = seen(Mixup(alpha=1.0, seed=0))
+    assert mixed.shape == X.shape and not np.allclose(mixed, X)
+    for image in mixed:
+        # image = λ a + (1 − λ) b of two images of the batch, whatever λ.
+        flat = X.reshape(len(X), -1)
+        residuals = [
+            np.linalg.lstsq(flat[[i, j]].T, image.ravel(), rcond=None)[1:2]
+            for i in range(len(X))
+            for j in range(i + 1, len(X))
+        ]
+        assert min(r[0].min() if r[0].size else 0.0 for r in residuals) < 1e-6
+
+
+def test_cutmix_takes_every_pixel_from_one_of_the_images():
+    cut = seen(CutMix(seed=0))
+    assert not np.allclose(cut, X)
+    pixels = np.abs(cut[:, None] - X[None]).min(1)
+    assert pixels.max() < 1e-6
+
+
+def test_cutout_cuts_a_hole_of_the_given_side():
+    holes = seen(Cutout(side=0.5, fill_value=0.0, seed=0)) == 0
+    sizes = holes.reshape(len(X), -1).sum(1)
+    # 4 by 4 of 8 by 8 pixels, and a pixel more where the hole lies between two.
+    assert sizes.min() >= 9 and sizes.max() <= 36
+    assert np.allclose(seen(Cutout(0.5, seed=0))[~holes], X[~holes])
+
+
+@pytest.mark.parametrize("make", VIEWS)
+def test_every_batch_looks_different(make):
+    view = make(seed=0)
+    assert not np.allclose(seen(view), seen(view))
+
+
+class Noting(DistillationLoss):
+    """Keeps what it was given."""
+
+    def __init__(self, given, **kwargs):
+        super().__init__(**kwargs)
+        self.note = given.append
+
+    def compute(self, step):
+        self.note(step)
+        return ops.zeros_like(step.student_logits[..., 0])
+
+
+class Negative(View):
+    def __init__(self, **kwargs):
+        super().__init__(keras.layers.Rescaling(-1.0), **kwargs)
+
+
+def test_a_loss_sees_both_models_on_its_view_and_no_labels():
+    steps = []
+    losses = {"plain": Noting(steps), "turned": Noting(steps, view="negative")}
+    d = distiller(losses, Negative(), rate=0.0)
+    d.compute_losses(X, Y)
+    plain, turned = steps[-2:]
+    assert plain.y is not None and turned.y is None
+    assert np.allclose(ops.convert_to_numpy(turned.x), -X)
+    for model, side in ((d.student, "student"), (d.teacher, "teacher")):
+        expected = ops.convert_to_numpy(model(-X))
+        given = ops.convert_to_numpy(getattr(turned, f"{side}_logits"))
+        assert np.allclose(given, expected, atol=1e-5)
+
+
+def test_a_view_teaches():
+    views = {"turned": Negative()}
+    d = distiller(KD(view="turned"), views, task_weight=0.0)
+    before = numbers(d.student)
+    logs = d.fit(X, Y, epochs=20, batch_size=16, verbose=0).history
+    assert logs["kd"][-1] < 0.5 * logs["kd"][0]
+    # The same as the loss on the turned images themselves.
+    other = distiller(KD(), None, task_weight=0.0)
+    other.fit(-X, Y, epochs=20, batch_size=16, verbose=0, shuffle=False)
+    assert close(d.student, other.student, 1e-4) and not close(before, d.student)
+
+
+@pytest.mark.invariant(number=1)
+def test_a_view_costs_one_pass_of_each_model_however_many_losses_use_it():
+    small, count_small = network(1)
+    large, count_large = network(9)
+    losses = [KD(), KD(view="mixup"), KD(view="mixup", name="again")]
+    d = Distiller(large, small, losses, views=Mixup(seed=0))
+    d.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    # The first batch is also looked at.
+    d.train_on_batch(X, Y)
+    before = count_small.counts["calls"], count_large.counts["calls"]
+    d.train_on_batch(X, Y)
+    assert count_small.counts["calls"] - before[0] == 2
+    assert count_large.counts["calls"] - before[1] == 2
+
+
+@pytest.mark.parametrize("make", VIEWS)
+def test_trains_compiled_and_logs_by_name(make):
+    view = make(seed=0)
+    d = distiller({"kd": KD(), "seen": KD(view=view.name)}, view)
+    history = d.fit(X, Y, batch_size=8, epochs=3, verbose=0).history
+    assert np.isfinite(history["seen"]).all() and history["seen"] != history["kd"]
+
+
+@pytest.mark.invariant(number=9)
+def test_the_teacher_gets_no_gradient_and_no_change():
+    d = distiller(KD(view="mixup"), Mixup(seed=0))
+    before = numbers(d.teacher)
+    d.fit(X, Y, batch_size=8, verbose=0)
+    assert same(d.teacher, before)
+
+
+@pytest.mark.invariant(number=3)
+def test_weights_of_zero_teach_nothing_on_a_view():
+    d = distiller(KD(view="mixup"), Mixup(seed=0))
+    before = numbers(d.student)
+    d.fit(X, Y, sample_weight=np.zeros(len(X)), batch_size=8, verbose=0)
+    assert same(d.student, before)
+
+
+@pytest.mark.invariant(number=8)
+def test_a_saved_run_goes_on_with_the_next_view(tmp_path):
+    large, runs = network(9)[0], []
+    for broken in (False, True):
+        d = Distiller(large, network(1)[0], KD(view="mixup"), views=Mixup(seed=3))
+        d.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        d.fit(X, Y, batch_size=8, verbose=0, shuffle=False)
+        if broken:
+            d.save(tmp_path / "d.keras")
+            d = keras.models.load_model(tmp_path / "d.keras")
+            d.teacher = large
+        d.fit(X, Y, batch_size=8, verbose=0, shuffle=False)
+        runs.append(numbers(d.student))
+    assert same(*runs)
+
+
+def test_an_unknown_view_is_refused_with_the_list():
+    with pytest.raises(ValueError, match="'kd' is for the view 'mixup'.*'cutout'"):
+        distiller(KD(view="mixup"), Cutout())
+
+
+def test_a_view_without_a_loss_is_refused():
+    with pytest.raises(ValueError, match="no loss is for the view 'cutout'"):
+        distiller(KD(), Cutout())
+
+
+def test_two_views_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two views are called 'mixup'"):
+        distiller(KD(), [Mixup(), Mixup()])
+
+
+def test_a_layer_of_keras_is_a_view():
+    d = distiller(KD(view="turn"), {"turn": keras.layers.RandomFlip(seed=0)})
+    assert isinstance(d.views["turn"], View)
+    d.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "make, found",
+    [
+        (lambda: Mixup(alpha=0.0), "alpha=0.0"),
+        (lambda: CutMix(alpha=1.5), "alpha=1.5"),
+        (lambda: Cutout(side=0.0), "side=0.0"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(make, found):
+    with pytest.raises(ValueError, match=found):
+        make()
+    with pytest.raises(TypeError, match="wraps a Keras layer"):
+        View(3)
+
+
+def test_several_inputs_are_refused():
+    with pytest.raises(ValueError, match="several inputs"):
+        Mixup().call({"a": X, "b": X})
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        Mixup(0.3, seed=1),
+        CutMix(0.5),
+        Cutout(0.5, 1.0),
+        View(keras.layers.Rescaling(2.0)),
+    ],
+)
+def test_serializes(view):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(view)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is type(view) and made.get_config() == view.get_config()
