@@ -142,6 +142,19 @@ def finite_weights(teacher):
             )
 
 
+def layers_to_record(distiller):
+    """The teacher has layers, if a loss names some."""
+    if getattr(distiller.held.teacher, "model", None) is not None:
+        return
+    for name, loss in distiller.distillation_losses.items():
+        if loss.teacher_layers:
+            raise ValueError(
+                f"`Distiller`: `{name}` asks for layers of the teacher "
+                f"({', '.join(loss.teacher_layers)}), and the teacher is no single "
+                "model. Give one model, or a loss on logits."
+            )
+
+
 def labels_where_needed(distiller, sample):
     """There are labels, if a loss cannot do without."""
     if sample.y is not None:

@@ -40,6 +40,7 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
         checks.has_teacher(distiller)
         checks.different_models(held.teacher, distiller.student)
         checks.finite_weights(held.teacher)
+        checks.layers_to_record(distiller)
         checks.labels_where_needed(distiller, sample)
     look(distiller, sample, hears)
     with backend.building_scope(distiller):
@@ -188,18 +189,7 @@ def borrow(distiller, labels=True):
         loss = None
         for key in ("loss_weights", "metrics", "weighted_metrics"):
             config.pop(key, None)
-    try:
-        # A notebook's own metrics are registered nowhere, and found by their names.
-        config = keras.saving.deserialize_keras_object(
-            config, custom_objects=dict(vars(sys.modules["__main__"]))
-        )
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "`Distiller`: the student's metrics cannot be made again from their "
-            "configuration. Register them (`keras.saving.register_keras_serializable`)"
-            ", or compile the Distiller itself: `distiller.compile(...)`. "
-            f"Keras says: {error}"
-        ) from error
+    config = _made_again(config)
     optimizer = student.optimizer
     # One that knows the student's variables alone can train no others, and one that
     # trains others too is of no use to the student afterwards.
@@ -207,6 +197,29 @@ def borrow(distiller, labels=True):
         optimizer = type(optimizer).from_config(optimizer.get_config())
     distiller.compile(optimizer=optimizer, loss=loss, **config)
     distiller.held.borrowed = True
+
+
+def _made_again(config):
+    """The student's metrics and the like, as objects of their own."""
+    make = keras.saving.deserialize_keras_object
+    try:
+        return make(config)
+    except (TypeError, ValueError) as error:
+        # A notebook's own metrics are registered nowhere, and found by their names.
+        own = {
+            name: value
+            for name, value in vars(sys.modules["__main__"]).items()
+            if getattr(value, "__module__", None) == "__main__" and callable(value)
+        }
+        try:
+            return make(config, custom_objects=own)
+        except (TypeError, ValueError):
+            raise ValueError(
+                "`Distiller`: the student's metrics cannot be made again from their "
+                "configuration. Register them "
+                "(`keras.saving.register_keras_serializable`), or compile the "
+                f"Distiller itself: `distiller.compile(...)`. Keras says: {error}"
+            ) from error
 
 
 def attended(callbacks, verbose, attendant):

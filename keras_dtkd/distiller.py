@@ -24,8 +24,8 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
     `distiller.student` is the product; `evaluate`, `predict` and calls are its.
 
     Args:
-        teacher: A `keras.Model`, or a `keras_dtkd.teachers.Teacher`. It stays as it is,
-            in every bit, and is in no checkpoint.
+        teacher: A `keras.Model`, a `keras_dtkd.teachers.Teacher`, or a list of them
+            (an `Ensemble`). It stays as it is, in every bit, and is in no checkpoint.
         student: A `keras.Model`. If it is compiled, its optimizer, loss and metrics are
             taken over; else Adam, the cross-entropy that fits, and accuracy.
         distillation_losses: One loss, a list, or a dict of names. `DTKD()` by default.

@@ -264,10 +264,14 @@ def half_right(y_true, y_pred):
 
 
 def test_a_notebooks_own_metric_is_taken_over(monkeypatch):
-    monkeypatch.setattr(sys.modules["__main__"], "half_right", half_right, False)
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(half_right, "__module__", "__main__")
+    monkeypatch.setattr(main, "half_right", half_right, False)
+    # A notebook's variables may have the names of Keras's own metrics.
+    monkeypatch.setattr(main, "accuracy", 0.5, False)
     small = student()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    small.compile("sgd", loss, metrics=[half_right])
+    small.compile("sgd", loss, metrics=["accuracy", half_right])
     logs = Distiller(teacher(), small).fit(X, Y, verbose=0).history
     assert logs["half_right"] == pytest.approx([0.5])
 
@@ -363,6 +367,15 @@ def test_fewer_labels_than_samples_are_refused():
 def test_an_unknown_output_is_refused_where_there_is_one():
     with pytest.raises(ValueError, match="no output 'zz'"):
         Distiller(teacher(), student(), output="zz").fit(X, Y, verbose=0)
+
+
+@pytest.mark.invariant(number=10)
+def test_layers_of_several_teachers_are_refused():
+    loss = keras.distillation.FeatureDistillation(
+        loss="mse", teacher_layer_name="dense", student_layer_name="dense"
+    )
+    with pytest.raises(ValueError, match="no single model"):
+        Distiller([teacher(), teacher()], student(), loss).fit(X, Y, verbose=0)
 
 
 def masked_teacher(value):

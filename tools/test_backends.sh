@@ -11,7 +11,7 @@ status=0
 
 for backend in tensorflow jax torch; do
   printf '\n--- tests on %s\n' "$backend"
-  KERAS_BACKEND=$backend "$python" -m pytest tests "$@" | tee "$log"
+  KERAS_BACKEND=$backend "$python" -m pytest tests -n 2 --dist loadfile "$@" | tee "$log"
   code=$?
   [ "$code" -eq 0 ] || status=1
   # pytest's closing line; a crash leaves none.

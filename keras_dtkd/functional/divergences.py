@@ -77,7 +77,8 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
     log_p = ops.where(possible, teacher_log_probs, 0.0)
     log_q = ops.where(possible, student_log_probs, 0.0)
-    mixture = ops.logaddexp(log_p, log_q) - math.log(2.0)
+    # Not `logaddexp`, whose gradient is wrong at ties on TensorFlow.
+    mixture = ops.logsumexp(ops.stack([log_p, log_q]), axis=0) - math.log(2.0)
     return 0.5 * (
         kl(teacher_log_probs, mixture, axis) + kl(student_log_probs, mixture, axis)
     )

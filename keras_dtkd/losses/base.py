@@ -111,12 +111,15 @@ class DistillationLoss(Knobs):
         """The values for one `Step`. Override it for more than logits and labels."""
         if self.needs_labels and step.y is None:
             raise ValueError(f"`{self.name}` needs labels, and there are none.")
-        logits = step.student_logits, step.teacher_logits
+        return self._values(
+            step.student_logits, step.teacher_logits, step.y, step.sample_weight
+        )
+
+    def _values(self, student, teacher, labels=None, sample_weight=None):
         if "sample_weight" not in inspect.signature(self.call).parameters:
-            return self(*logits, labels=step.y)
-        mask = mask_of(step.student_logits)
-        weights = masses(step.student_logits, step.sample_weight, mask)
-        return self(*logits, labels=step.y, sample_weight=weights)
+            return self(student, teacher, labels=labels)
+        weights = masses(student, sample_weight, mask_of(student))
+        return self(student, teacher, labels=labels, sample_weight=weights)
 
     def reduce(self, values, outputs=None, sample_weight=None):
         """The weighted mean of the values, by Keras's own rules.
@@ -171,7 +174,7 @@ class DistillationLoss(Knobs):
         Returns:
             The scalar `weight · ramp · mean`. There, weights of samples do not arrive.
         """
-        values = self(student_outputs, teacher_outputs)
+        values = self._values(student_outputs, teacher_outputs)
         for rule in self.temperature_rules():
             rule.take_latest()
         return self.scale * self.reduce(values, student_outputs)

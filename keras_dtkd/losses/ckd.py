@@ -100,7 +100,7 @@ class CKD(DistillationLoss):
     ):
         super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
         sizes = group if isinstance(group, list | tuple) else ()
-        whole = [n for n in sizes if isinstance(n, numbers.Integral) and n > 0]
+        whole = [n for n in sizes if isinstance(n, numbers.Integral) and int(n) > 0]
         if not len(whole) == len(sizes) == 2:
             raise ValueError(
                 "`CKD`: `group` must be two positive whole numbers. Received: "
@@ -113,7 +113,7 @@ class CKD(DistillationLoss):
         self.centered = bool(centered)
 
     @property
-    def needs_labels(self):
+    def needs_labels(self):  # type: ignore[override]
         """Whether the labels count."""
         return self.label_weight > 0
 

@@ -69,7 +69,7 @@ class GeneralizedJSD(DistillationLoss):
         **kwargs,
     ):
         super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        if not isinstance(beta, numbers.Real) or not 0 <= beta <= 1:
+        if not isinstance(beta, numbers.Real) or not 0 <= float(beta) <= 1:
             raise ValueError(
                 "`GeneralizedJSD`: `beta` must be a number from 0 to 1. Received: "
                 f"beta={beta!r}."
