@@ -3,10 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 KERAS_BACKEND ?= tensorflow
+EXAMPLE ?= quickstart
 BACKENDS := tensorflow jax torch
 DEMO_OUTPUT := demo-output
 
 bin := $(VENV)/bin
+# compare_methods.py takes minutes even as a smoke run; its tests run a part of it.
+short := examples/quickstart.py examples/own_loss.py
 # An editable install holds the dependencies and the version as they were.
 sources := pyproject.toml keras_dtkd/_version.py
 
@@ -14,18 +17,18 @@ sources := pyproject.toml keras_dtkd/_version.py
 
 help:
 	@echo "make demo           examples/quickstart.py, into $(DEMO_OUTPUT)/;"
-	@echo "                    KERAS_BACKEND picks the backend"
+	@echo "                    KERAS_BACKEND picks the backend, EXAMPLE another lesson"
 	@echo "make test           all tests on each backend; PYTEST_ARGS is handed on"
 	@echo "make lint           ruff and mypy"
 	@echo "make wheel          the wheel and the sdist, in dist/"
 	@echo "make wheel-test     the wheel alone in a new environment, with JAX only"
-	@echo "make notebook       examples/quickstart.ipynb from examples/quickstart.py"
-	@echo "make notebook-test  is the notebook up to date, and does it run?"
+	@echo "make notebook       examples/*.ipynb from examples/*.py"
+	@echo "make notebook-test  are they up to date, and do the short ones run?"
 	@echo "make clean          remove $(VENV) and all that was built"
 
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) KERAS_DTKD_OUT=$(DEMO_OUTPUT) \
-	  $(bin)/python examples/quickstart.py
+	  $(bin)/python examples/$(EXAMPLE).py
 
 test: $(VENV)/.all
 	PYTHON=$(bin)/python tools/test_backends.sh $(PYTEST_ARGS)
@@ -46,7 +49,8 @@ notebook: $(VENV)/.dev
 	$(bin)/python tools/notebook.py
 
 notebook-test: $(VENV)/.all
-	$(bin)/python tools/notebook.py --check --execute
+	$(bin)/python tools/notebook.py --check
+	$(bin)/python tools/notebook.py --execute $(short)
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUTPUT) build dist .mypy_cache .pytest_cache .ruff_cache

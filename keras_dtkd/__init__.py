@@ -7,10 +7,12 @@ from keras_dtkd import functional as functional
 from keras_dtkd import logits as logits
 from keras_dtkd import losses as losses
 from keras_dtkd import metrics as metrics
+from keras_dtkd import plots as plots
 from keras_dtkd import teachers as teachers
 from keras_dtkd import temperatures as temperatures
 from keras_dtkd import views as views
 from keras_dtkd._version import __version__ as __version__
 from keras_dtkd.calibration import calibrate_output_bias as calibrate_output_bias
 from keras_dtkd.distiller import Distiller as Distiller
+from keras_dtkd.doctor import diagnose as diagnose
 from keras_dtkd.step import Step as Step

@@ -7,11 +7,12 @@ import pytest
 
 NAMES = {
     "keras_dtkd": """
-        Distiller Step backend calibrate_output_bias callbacks distribution functional
-        logits losses metrics teachers temperatures views
+        Distiller Step backend calibrate_output_bias callbacks diagnose distribution
+        functional logits losses metrics plots teachers temperatures views
     """,
     "keras_dtkd.callbacks": "Schedule",
     "keras_dtkd.distribution": "processes rank shard",
+    "keras_dtkd.doctor": "Finding Report diagnose",
     "keras_dtkd.functional": "correlation divergences labels ranking statistics",
     "keras_dtkd.functional.correlation": """
         column_distance common_weight cosine counted pearson probabilities row_distance
@@ -33,6 +34,7 @@ NAMES = {
         Agreement ExpectedCalibrationError TargetNonTargetSplit TeacherStudentKL
         TemperatureStatistics
     """,
+    "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
     "keras_dtkd.teachers": "Ensemble Live Pruned Teacher fingerprint get",
     "keras_dtkd.temperatures": """
         Constant CosineSimilarity Curriculum Dynamic Schedule Standardized Temperature

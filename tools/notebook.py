@@ -1,13 +1,16 @@
 """Makes the Colab notebooks from the examples, which are in jupytext's percent format.
 
-python tools/notebook.py              write examples/quickstart.ipynb
-python tools/notebook.py --check      fail if it is not what would be written
-python tools/notebook.py --execute    run it, quickly, in a folder of its own
+python tools/notebook.py              write one beside each example
+python tools/notebook.py --check      fail if one is not what would be written
+python tools/notebook.py --execute    run them, quickly, in folders of their own
+
+Names of examples after it: these alone.
 """
 
 import argparse
 import ast
 import os
+import re
 import sys
 import tempfile
 import tomllib
@@ -20,12 +23,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 ROOT = Path(__file__).resolve().parents[1]
 COLAB = "https://colab.research.google.com"
 INSTALL = '%pip install -q "keras-dtkd[examples]"'
-BACKEND = """\
-import os
-
-# Or "jax", or "torch". It counts only before Keras is imported.
-os.environ["KERAS_BACKEND"] = "tensorflow"\
-"""
+BACKENDS = ["tensorflow", "jax", "torch"]
 
 
 def notebook(source):
@@ -35,7 +33,7 @@ def notebook(source):
     cells = [
         new_markdown_cell(f"# {title}\n\n{badge(source)}\n\n{text}".strip()),
         new_code_cell(INSTALL),
-        new_code_cell(BACKEND),
+        new_code_cell(choose_backend(source)),
         *[cell for cell in lesson if cell.source.strip()],
     ]
     for number, cell in enumerate(cells):
@@ -69,6 +67,18 @@ def take_docstring(cells):
     return title.rstrip("."), text.strip()
 
 
+def choose_backend(source):
+    """The first cell a reader may change: it holds the example's own default."""
+    text = source.read_text(encoding="utf-8")
+    default = re.search(r'setdefault\("KERAS_BACKEND", "(\w+)"\)', text)[1]
+    one, other = [name for name in BACKENDS if name != default]
+    return (
+        "import os\n\n"
+        f'# Or "{one}", or "{other}". It counts only before Keras is imported.\n'
+        f'os.environ["KERAS_BACKEND"] = "{default}"'
+    )
+
+
 def badge(source):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     slug = project["project"]["urls"]["Repository"].removeprefix("https://")
@@ -95,7 +105,7 @@ def main():
     parser.add_argument("--execute", action="store_true", help="run, write nothing")
     options = parser.parse_args()
 
-    for source in options.sources or [ROOT / "examples" / "quickstart.py"]:
+    for source in options.sources or sorted((ROOT / "examples").glob("*.py")):
         book = notebook(source)
         written = nbformat.writes(book) + "\n"
         target = source.with_suffix(".ipynb")

@@ -29,6 +29,29 @@ def no_gradient():
     return _current().no_gradient()
 
 
+def value_and_gradient(function, x):
+    """A function's value and its gradient, outside of any step.
+
+    Args:
+        function: From a tensor to a scalar.
+        x: Where to take it, a float tensor.
+
+    Returns:
+        `(value, gradient)`, without a record of how they came about. The gradient has
+        the shape of `x`, and is 0 where the function does not depend on it.
+    """
+    return _current().value_and_gradient(function, x)
+
+
+def clear_gradients(variables):
+    """Leaves no gradient of the step before, where the backend keeps them.
+
+    Under torch Keras finds what to clear by the variables' paths, which two losses
+    of one kind share.
+    """
+    _current().clear_gradients(variables)
+
+
 def hear(teacher, x, values=None):
     """What the teacher says of a batch: no gradient, no lasting effect.
 

@@ -39,9 +39,23 @@ def counted(model, loss, rows):
     return share * loss + tf.stop_gradient((1 - share) * loss)
 
 
+def clear_gradients(variables):
+    """Nothing: gradients are results here."""
+
+
 def no_gradient():
     """Nothing: the teacher speaks before the tape opens."""
     return contextlib.nullcontext()
+
+
+def value_and_gradient(function, x):
+    """See `keras_dtkd.backend.value_and_gradient`."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return value, tape.gradient(value, x, unconnected_gradients="zero")
 
 
 def building_scope(model):

@@ -21,11 +21,30 @@ def processes():
     return 0, 1
 
 
+def clear_gradients(variables):
+    """See `keras_dtkd.backend.clear_gradients`."""
+    for variable in variables:
+        variable.value.grad = None
+
+
 def no_gradient():
     """Torch's own."""
     import torch
 
     return torch.no_grad()
+
+
+def value_and_gradient(function, x):
+    """See `keras_dtkd.backend.value_and_gradient`."""
+    import torch
+
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = function(x)
+    found = None
+    if value.requires_grad:
+        (found,) = torch.autograd.grad(value, x, allow_unused=True)
+    return value.detach(), torch.zeros_like(x) if found is None else found
 
 
 def building_scope(model):

@@ -1,0 +1,148 @@
+"""A look at teacher, student and data before any training."""
+
+from keras_dtkd.doctor import (
+    dynamic,
+    inputs,
+    knowledge,
+    looking,
+    ranges,
+    scaling,
+    squared,
+    terms,
+)
+from keras_dtkd.doctor.evidence import hear
+from keras_dtkd.doctor.report import Report
+from keras_dtkd.doctor.samples import gather
+
+
+def diagnose(
+    teacher,
+    student,
+    data,
+    distillation_losses=None,
+    *,
+    from_logits="auto",
+    output=None,
+    batches=4,
+    views=None,
+    verbose=1,
+):
+    """Looks at a few batches as a Distiller would, and says what is wrong.
+
+    Nothing is trained: weights, random states, statistics, optimizers and flags of
+    both models stay as they are, in every bit. A model that is not built is built, as
+    `fit` would do, and so are losses.
+
+    Findings, by name (what each asks to be done stands in its message):
+
+    - `probabilities_as_logits`, `logits_as_probabilities`: of a model, or of the loss
+      that the student was compiled with.
+    - `permuted_classes`, `inputs_scaled`, `chance_teacher`: why a teacher is poor on
+      the labels. Only the likeliest of them is told.
+    - `input_ranges`: one model rescales its inputs and the other does not.
+    - `t_squared_forgotten`, `zero_gradient`, `not_finite`, `unbalanced`: of a loss.
+    - `dtkd_invalid`, `dtkd_degenerate`: DTKD's published rule on these logits; no more
+      than a note unless a loss in use depends on it.
+    - `uncentred_logits`, `logit_overflow`, `calibration`.
+    - `labels`: they do not fit; `refused`: whatever else a Distiller refuses.
+
+    Args:
+        teacher: As the Distiller's.
+        student: As the Distiller's. The task loss is what it was compiled with, else
+            the cross-entropy that fits the labels.
+        data: A tuple `(x, y)` or `(x,)` of arrays; or what `fit` takes that gives
+            batches, without weights of samples. An iterator loses those looked at.
+        distillation_losses: As the Distiller's, at their full weight.
+        from_logits: As the Distiller's.
+        output: As the Distiller's.
+        batches: How many batches to look at. Of arrays, 64 samples each.
+        views: As the Distiller's.
+        verbose: Whether the report is printed.
+
+    Returns:
+        A `keras_dtkd.doctor.Report`.
+
+    Raises:
+        TypeError: Something is no model, or no loss.
+        ValueError: Arguments that contradict each other, or no data.
+
+    Example:
+
+    >>> report = keras_dtkd.diagnose(teacher, student, (x_train, y_train), KD())
+    >>> report.healthy, report["teacher"]["accuracy"]
+    """
+    samples = gather(data, batches)
+    made = looking.distiller(
+        teacher, student, distillation_losses, from_logits, output, views
+    )
+    report = Report(*_examine(made, samples))
+    if verbose:
+        print(report)
+    return report
+
+
+def _examine(made, samples):
+    findings, seen = looking.look(made, samples[0])
+    figures: dict = {"data": {"batches": float(len(samples))}}
+    if not seen:
+        return figures, findings
+    told, has_task = looking.compile_task(made, samples)
+    findings += told
+    batches, rows = hear(made, samples)
+    losses = looking.losses_of(made)
+    count, classes = rows.student.shape
+    agree = (rows.student.argmax(-1) == rows.teacher.argmax(-1)).mean()
+    figures["data"] = {
+        "samples": float(count),
+        **figures["data"],
+        "classes": float(classes),
+    }
+    figures["inputs"] = inputs.figures(made, samples)
+    for role in ("teacher", "student"):
+        values = getattr(rows, role)
+        known = knowledge.figures(values, rows.labels)
+        figures[role] = {**known, "logits": ranges.figures(values)}
+    figures["agreement"] = float(agree)
+    figures["dtkd"] = dynamic.figures(rows, losses)
+    measured, pulls = terms.measure(made, batches, has_task)
+    figures.update(measured)
+
+    findings += looking.stated_wrongly(made, rows)
+    told = _poor_teacher(made, samples, rows, figures["teacher"])
+    findings += told
+    if not any(finding.name == "inputs_scaled" for finding in told):
+        findings += inputs.findings(figures["inputs"], _doing_well(figures))
+    if not told:
+        findings += knowledge.calibration(figures["teacher"])
+    findings += ranges.findings(made, figures, dynamic.depends_on_shift(losses))
+    findings += dynamic.findings(figures["dtkd"], losses)
+    findings += terms.findings(made, measured, batches)
+    findings += squared.findings(made, batches, pulls)
+    return figures, findings
+
+
+def _poor_teacher(made, samples, rows, found):
+    """The likeliest reason for which a teacher is poor on the labels."""
+    before = found.get("accuracy")
+    if before is None:
+        return []
+    order = scale = None
+    surprise = knowledge.surprise(rows.teacher, rows.labels)
+    # Where it is nearly always right, and knows it, nothing can make it much better.
+    if before + knowledge.GAIN <= 1 or surprise > knowledge.SURPRISED:
+        order = knowledge.permutation(rows.teacher, rows.labels)
+        scale = scaling.better(made, samples, before, surprise, rows.teacher.shape[-1])
+    if scale and (not order or scale[1] >= order[1]):
+        return [scaling.scaled(scale, before)]
+    if order:
+        return [knowledge.permuted(order, before)]
+    return knowledge.chance(rows.teacher, rows.labels)
+
+
+def _doing_well(figures):
+    """Models that the labels show to be made for these inputs."""
+    return [
+        role
+        for role in ("teacher", "student")
+        if figures[role].get("accuracy", 0.0) + knowledge.GAIN > 1
+    ]

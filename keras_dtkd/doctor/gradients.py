@@ -1,0 +1,123 @@
+"""How a loss pulls at the student's logits."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd import backend, logits
+from keras_dtkd.held import flag
+from keras_dtkd.masses import Keeping
+
+
+def swapped(outputs, new):
+    """Other numbers in the place of these."""
+    return new
+
+
+# The mask of what was there before stays with it.
+_SWAPPED = Keeping(swapped)
+
+
+def of_loss(made, loss, step):
+    """The gradient of a loss's mean, without its weight.
+
+    Args:
+        made: The Distiller.
+        loss: A `DistillationLoss`.
+        step: What it is given.
+
+    Returns:
+        NumPy, of the shape of `step.student_logits`. A row's is divided by the number
+        of rows, so that the norms of all rows add up to their mean.
+    """
+
+    def value(z):
+        given = dataclasses.replace(
+            step,
+            student_logits=_SWAPPED(step.student_logits, new=z),
+            student_outputs=_outputs(made, step, z),
+        )
+        return loss.reduce(loss.compute(given), _picked(made, step))
+
+    return _both(value, step)[1]
+
+
+def of_task(made, batch, step):
+    """The task loss on a batch, and its gradient. See `of_loss`.
+
+    Args:
+        made: The Distiller, compiled.
+        batch: The `Batch`.
+        step: That of a loss on the batch itself.
+
+    Returns:
+        `(value, gradient)`.
+    """
+
+    def value(z):
+        with flag(made.held, "only_task_loss"):
+            return made.compute_loss(
+                batch.x, batch.y, _outputs(made, step, z), training=False
+            )
+
+    return _both(value, step)
+
+
+def _both(function, step):
+    # Nothing that a loss might assign lasts.
+    with keras.StatelessScope():
+        value, gradient = backend.value_and_gradient(
+            lambda z: ops.cast(function(z), "float32"), step.student_logits
+        )
+    return float(value), np.asarray(ops.convert_to_numpy(gradient), "float32")
+
+
+def size(gradients):
+    """Mean norm of a sample's gradient, over batches.
+
+    Args:
+        gradients: A list, as `of_loss` gives them.
+
+    Returns:
+        A float.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = [np.sqrt((g.astype("float64") ** 2).sum(-1)).sum() for g in gradients]
+    return float(np.mean(sums))
+
+
+def cosine(one, other):
+    """The cosine between two lists of gradients; 0 where one of them is 0."""
+    a, b = (
+        np.concatenate([np.asarray(g, "float64").ravel() for g in side])
+        for side in (one, other)
+    )
+    product = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / product) if product > 0 else 0.0
+
+
+def _picked(made, step):
+    names = getattr(made.student, "output_names", None)
+    return logits.pick(step.student_outputs, made.output_key, names)
+
+
+def _outputs(made, step, z):
+    """What the student would have returned for these logits."""
+    picked = _picked(made, step)
+    output = _SWAPPED(picked, new=_output(z, made.held.heads[0], picked))
+    return keras.tree.map_structure(
+        lambda value: output if value is picked else value, step.student_outputs
+    )
+
+
+def _output(z, head, like):
+    """The inverse of `logits.recover`."""
+    if head == logits.LOGITS:
+        return z
+    if head == logits.SOFTMAX:
+        return ops.softmax(z, axis=-1)
+    yes = z[..., 1] - z[..., 0]
+    yes = yes[..., None] if like.shape[-1] == 1 else yes
+    return ops.sigmoid(yes) if head == logits.SIGMOID else yes

@@ -1,0 +1,121 @@
+"""How much each loss says, and how hard it pulls, beside the task loss."""
+
+import numpy as np
+
+from keras_dtkd.doctor import gradients
+from keras_dtkd.doctor.findings import ERROR, NOTE, WARNING, Finding
+from keras_dtkd.doctor.looking import ITSELF, losses_of
+from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.foreign import Foreign
+from keras_dtkd.losses.kd import KD
+
+# A gradient so small is none: no loss with a weight in use comes near.
+NOTHING = 1e-12
+# Teacher and student differ by less than this where KD itself has no gradient.
+EQUAL = 1e-6
+# Beyond this ratio either way, one of two gradients hardly matters.
+UNBALANCED = 100.0
+
+
+def measure(made, batches, has_task):
+    """Values and gradients of the task and of each loss.
+
+    Args:
+        made: The Distiller.
+        batches: A list of `Batch`.
+        has_task: Whether there is a task loss.
+
+    Returns:
+        `(figures, pulls)`: `{"task": …, "losses": {name: …}}`, and the gradients of
+        each loss, one a batch, by name.
+    """
+    pulls = {
+        name: [gradients.of_loss(made, loss, b.steps[name]) for b in batches]
+        for name, loss in losses_of(made).items()
+    }
+    found: dict = {"losses": {}}
+    if has_task:
+        both = [gradients.of_task(made, b, b.steps[ITSELF]) for b in batches]
+        found["task"] = {
+            "value": float(np.mean([value for value, _ in both])),
+            "gradient_norm": gradients.size([pull for _, pull in both]),
+        }
+    for name, loss in losses_of(made).items():
+        value = float(np.mean([batch.values[name] for batch in batches]))
+        norm, scale = gradients.size(pulls[name]), float(loss.scale)
+        own = {"value": value, "weight": scale, "gradient_norm": norm}
+        if "task" in found:
+            task = found["task"]
+            own["to_task"] = _ratio(scale * value, task["value"])
+            own["gradient_to_task"] = _ratio(scale * norm, task["gradient_norm"])
+        found["losses"][name] = {k: v for k, v in own.items() if v is not None}
+    return found, pulls
+
+
+def _ratio(one, other):
+    return one / other if other else None
+
+
+def findings(made, found, batches):
+    """Losses that are not finite, that pull at nothing, or that drown another."""
+    told = []
+    for name, loss in losses_of(made).items():
+        own = found["losses"][name]
+        norm = own["gradient_norm"]
+        if not np.isfinite([own["value"], norm]).all():
+            told.append(_not_finite(name, own))
+        elif norm <= NOTHING and _of_logits(loss) and _apart(made, name, batches):
+            told.append(_pulls_at_nothing(name))
+        elif "gradient_to_task" in own:
+            told += _unbalanced(name, own)
+    return told
+
+
+def _apart(made, name, batches):
+    """Whether there is anything to teach: equal models need no gradient."""
+    kd = KD()
+    pulls = [gradients.of_loss(made, kd, batch.steps[name]) for batch in batches]
+    return gradients.size(pulls) > EQUAL
+
+
+def _of_logits(loss):
+    """Whether all that a loss can teach reaches the student through its logits."""
+    if loss.student_layers:
+        return False
+    own = type(loss).compute is not DistillationLoss.compute
+    return isinstance(loss, Foreign) or not own
+
+
+def _not_finite(name, own):
+    return Finding(
+        "not_finite",
+        ERROR,
+        f"`{name}` has the value {own['value']:.3g}, and its gradient the norm "
+        f"{own['gradient_norm']:.3g}. Look for a logarithm, root or division at 0 in "
+        "it: `log_softmax` instead of `log(softmax)`, a small number inside a root.",
+    )
+
+
+def _pulls_at_nothing(name):
+    return Finding(
+        "zero_gradient",
+        WARNING,
+        f"`{name}` has no gradient in the student's logits: it teaches nothing. Look "
+        "for an `argmax`, `argsort`, comparison or `stop_gradient` between the logits "
+        "and its value, or for a student that gives a constant.",
+    )
+
+
+def _unbalanced(name, own):
+    ratio = own["gradient_to_task"]
+    if not own["weight"] or 1 / UNBALANCED <= ratio <= UNBALANCED:
+        return []
+    return [
+        Finding(
+            "unbalanced",
+            NOTE,
+            f"The gradient of `{name}`, weighted, is {ratio:.3g} times that of the "
+            "task loss: one of them hardly counts. If that is not meant, change the "
+            "loss's `weight`, or `task_weight`.",
+        )
+    ]

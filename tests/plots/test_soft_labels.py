@@ -1,0 +1,155 @@
+"""Bars are the softmax of both models' logits, for the samples asked for."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd import plots
+from keras_dtkd.temperatures import Dynamic, Standardized
+from tests import oracles
+
+pytest.importorskip("matplotlib")
+RNG = np.random.default_rng(0)
+TEACHER = (RNG.normal(size=(20, 5)) * np.linspace(1, 9, 20)[:, None]).astype("float32")
+STUDENT = RNG.normal(size=(20, 5)).astype("float32")
+
+
+def heights(ax):
+    """Of the teacher's bars, and of the student's."""
+    return [np.array([bar.get_height() for bar in bars]) for bars in ax.containers]
+
+
+def names(ax):
+    return [tick.get_text() for tick in ax.get_xticklabels()]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_bars_are_percents_of_the_softmax(temperature):
+    figure = plots.soft_labels(TEACHER, STUDENT, temperature, samples=[3, -1])
+    assert len(figure.axes) == 2
+    for ax, row in zip(figure.axes, (3, 19), strict=True):
+        for found, z in zip(heights(ax), (TEACHER, STUDENT), strict=True):
+            expected = 100 * oracles.softmax(z[row].astype("float64") / temperature)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert ax.get_title() == f"Sample {row}"
+    assert names(figure.axes[0]) == list("01234")
+    assert f"T = {temperature:g}" in figure.get_suptitle()
+
+
+def test_bars_stand_at_their_class_teacher_first():
+    (ax,) = plots.soft_labels(TEACHER, STUDENT, samples=1).axes
+    for bars, shift in zip(ax.containers, (-0.2, 0.2), strict=True):
+        middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+        np.testing.assert_allclose(middles, np.arange(5) + shift)
+    assert [bars.get_label() for bars in ax.containers] == ["teacher", "student"]
+
+
+def test_a_number_of_samples_goes_from_sure_to_wavering():
+    p = oracles.softmax(TEACHER.astype("float64") / 4)
+    order = (-(p * np.log(p)).sum(-1)).argsort()
+    figure = plots.soft_labels(TEACHER, STUDENT, samples=3)
+    chosen = [int(ax.get_title().split()[1]) for ax in figure.axes]
+    assert chosen == order[[0, 10, 19]].tolist()
+    assert len(plots.soft_labels(TEACHER[:2], STUDENT[:2]).axes) == 2
+
+
+def test_temperatures_of_a_rule_stand_beside_each_sample():
+    z = oracles.centred(TEACHER[4].astype("float64"))
+    figure = plots.soft_labels(TEACHER, STUDENT, Standardized(1.0), samples=[4])
+    sigma = z.std(ddof=1)
+    found, _ = heights(figure.axes[0])
+    np.testing.assert_allclose(found, 100 * oracles.softmax(z / sigma), rtol=1e-4)
+    assert f"teacher {sigma:.2g}, student" in figure.axes[0].get_title()
+    assert "by Standardized" in figure.get_suptitle()
+
+
+def test_of_many_classes_the_most_probable_are_drawn_and_the_rest_together():
+    z = RNG.normal(size=(2, 1, 50)) * 3
+    called = [f"class {k}" for k in range(50)]
+    (ax,) = plots.soft_labels(*z, 2.0, class_names=called, top=6, samples=1).axes
+    p = oracles.softmax(z[:, 0] / 2)
+    first = np.argsort(-p.sum(0))[:6]
+    assert names(ax) == [f"class {k}" for k in first] + ["others"]
+    for found, expected in zip(heights(ax), 100 * p, strict=True):
+        np.testing.assert_allclose(found[:-1], expected[first], rtol=1e-4)
+        assert found.sum() == pytest.approx(100)
+
+
+@pytest.mark.parametrize("shape", [(20, 6, 7), (20, 6, 7, 1), (20, 6, 7, 3)])
+def test_images_are_drawn_above_their_bars(shape):
+    images = RNG.uniform(size=shape)
+    figure = plots.soft_labels(TEACHER, STUDENT, images=images, samples=[0, 7])
+    assert len(figure.axes) == 4
+    for ax, row, bars in zip(figure.axes[2:], (0, 7), figure.axes, strict=False):
+        shown = np.asarray(ax.images[0].get_array())
+        np.testing.assert_allclose(shown, np.squeeze(images[row]))
+        figure.draw_without_rendering()
+        assert ax.get_position().y0 > bars.get_position().y1
+
+
+@pytest.mark.parametrize("scale", [255, 1000])
+def test_images_beyond_one_are_brought_into_range_all_alike(scale):
+    images = np.zeros((20, 4, 4))
+    images[0, 0, 0], images[1, 0, 0] = scale, scale / 2
+    figure = plots.soft_labels(TEACHER, STUDENT, images=images, samples=[0, 1])
+    tops = [np.max(ax.images[0].get_array()) for ax in figure.axes[2:]]
+    assert tops == pytest.approx([1.0, 0.5])
+
+
+def test_more_samples_than_columns_go_into_further_lines():
+    figure = plots.soft_labels(TEACHER, STUDENT, samples=6)
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 6
+    first, last = figure.axes[0].get_position(), figure.axes[4].get_position()
+    assert last.y1 < first.y0 and last.x0 == pytest.approx(first.x0, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_takes_tensors_with_a_gradient_or_without(dtype):
+    tensors = [ops.cast(ops.convert_to_tensor(z), dtype) for z in (TEACHER, STUDENT)]
+    images = ops.ones((20, 4, 4, 1))
+    figure = plots.soft_labels(*tensors, Dynamic(rule="std"), images=images)
+    assert len(figure.axes) == 6
+
+
+def test_masked_classes_have_no_bar():
+    masked = TEACHER.copy()
+    masked[:, 2] = -np.inf
+    (ax,) = plots.soft_labels(masked, STUDENT, samples=[0]).axes
+    assert heights(ax)[0][2] == 0 and heights(ax)[0].sum() == pytest.approx(100)
+
+
+def test_a_single_output_is_a_choice_of_two():
+    z = TEACHER[:, :1]
+    (ax,) = plots.soft_labels(z, z, 1.0, ["no", "yes"], samples=[5]).axes
+    yes = 100 / (1 + np.exp(-np.float64(z[5, 0])))
+    assert heights(ax)[0][1] == pytest.approx(yes, rel=1e-4)
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"class_names": ["cat", "dog"]}, "2 `class_names` and 5 classes"),
+        ({"images": np.ones((19, 4, 4))}, r"\(20, height, width\).*\(19, 4, 4\)"),
+        ({"images": np.ones((20, 4, 4, 2))}, r"shape \(20, 4, 4, 2\)"),
+        ({"images": np.ones((20, 16))}, r"shape \(20, 16\)"),
+        ({"samples": 0}, "at least 1.*samples=0"),
+        ({"samples": [20]}, r"between 0 and 19.*\[20\]"),
+        ({"samples": []}, "between 0 and 19"),
+        ({"samples": [0.5]}, "between 0 and 19"),
+        ({"top": 0}, "`top` must be.*top=0"),
+        ({"temperature": 0.0}, "temperature"),
+    ],
+)
+def test_wrong_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        plots.soft_labels(TEACHER, STUDENT, **options)
+
+
+@pytest.mark.invariant(number=10)
+def test_different_shapes_and_probabilities_are_refused():
+    with pytest.raises(ValueError, match=r"plots.soft_labels.*\(20, 4\).*\(20, 5\)"):
+        plots.soft_labels(TEACHER, STUDENT[:, :4])
+    with pytest.raises(ValueError, match="student_logits look like probabilities"):
+        plots.soft_labels(TEACHER, oracles.softmax(STUDENT))
