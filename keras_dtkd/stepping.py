@@ -24,6 +24,7 @@ class Stepping(keras.Model):
     def train_step(self, *args):
         """Keras's own step, on a batch that the teacher has heard."""
         *state, batch = args
+        backend.clear_gradients(self.trainable_variables)
         return super().train_step(*state, self._hear(batch))
 
     def test_step(self, *args):

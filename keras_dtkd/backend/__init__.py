@@ -29,6 +29,15 @@ def no_gradient():
     return _current().no_gradient()
 
 
+def clear_gradients(variables):
+    """Leaves no gradient of the step before, where the backend keeps them.
+
+    Under torch Keras finds what to clear by the variables' paths, which two losses
+    of one kind share.
+    """
+    _current().clear_gradients(variables)
+
+
 def hear(teacher, x, values=None):
     """What the teacher says of a batch: no gradient, no lasting effect.
 

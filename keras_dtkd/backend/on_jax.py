@@ -61,6 +61,10 @@ def counted(model, loss, rows):
     return loss
 
 
+def clear_gradients(variables):
+    """Nothing: gradients are results here."""
+
+
 def no_gradient():
     """Nothing: the teacher speaks outside the function that is differentiated."""
     return contextlib.nullcontext()

@@ -21,6 +21,12 @@ def processes():
     return 0, 1
 
 
+def clear_gradients(variables):
+    """See `keras_dtkd.backend.clear_gradients`."""
+    for variable in variables:
+        variable.value.grad = None
+
+
 def no_gradient():
     """Torch's own."""
     import torch
