@@ -178,6 +178,9 @@ def better_than_chance(values, y):
         return
     classes = values.shape[-1]
     if y.shape == values.shape:
+        if (y.sum(-1) > 1.5).any() or (y.sum(-1) < 0.5).any():
+            # Several labels, or none: there is no one right choice.
+            return
         y = y.argmax(-1)
     elif y.shape == (*values.shape[:-1], 1):
         y = y[..., 0]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller
+from keras_dtkd import Distiller, checks
 from keras_dtkd.data import peek
 from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import Constant, Dynamic
@@ -281,6 +281,14 @@ def test_a_teacher_no_better_than_chance_is_a_warning_with_its_accuracy(labels):
     right = np.mean(large.predict(X, verbose=0).argmax(-1) == Y)
     with pytest.warns(UserWarning, match=f"{right:.1%}, no better than chance .25.0%"):
         Distiller(large, student(), KD()).fit(X, labels, verbose=0)
+
+
+def test_a_teacher_of_several_labels_is_not_judged_by_its_first_choice():
+    labels = np.zeros((32, CLASSES), "float32")
+    labels[:, 1:] = 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        checks.better_than_chance(np.eye(CLASSES)[[0] * 32], labels)
 
 
 def test_a_good_teacher_gives_no_warning():
