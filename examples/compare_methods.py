@@ -3,7 +3,7 @@
 A student of 1,210 parameters learns from 300 labelled images and a teacher, by every
 method of keras_dtkd for one label an image, with the factors of its paper (DTKD: Wei
 and Bai, arXiv 2404.12711; the README names the others). You will see a table over eight
-seeds, and a picture of it. It takes half an hour on two processor cores with JAX, the
+seeds, and a picture of it. It takes 20 minutes on two processor cores with JAX, the
 fastest here; `--quick`, a smoke run, less than five minutes. Stopped, it goes on where
 it was, by the same command. Files go to the current folder, or to `--output`.
 """
@@ -72,8 +72,9 @@ AFTERWARDS = {
 
 # %% [markdown]
 # A control has the same share of the labels, factors of the same sum, and the same
-# views: it differs in what the method is about. The warm-ups of 20 epochs were made for
-# 240, and are shortened in proportion.
+# views: it differs in what the method is about. Logit MSE, the control of CKD, lacks
+# CKD's labels. The warm-ups of 20 epochs were made for 240, and are shortened in
+# proportion.
 
 # %%
 CONTROLS = {
@@ -132,7 +133,7 @@ NAME = "compare_methods_quick" if QUICK else "compare_methods"
 # %% [markdown]
 # ## The data, the teacher and the student
 # The student sees 300 of the 1,297 images that the teacher has learned from; the 500 of
-# validation are others of these.
+# validation are others of these, so the teacher knows them too.
 
 # %%
 from keras.layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
