@@ -26,7 +26,7 @@ class Held:
         looked: For which data models and outputs were checked.
         stepped: The kind of batch that `train_on_batch` was last given.
         student_features: Recorded in the forward pass of the current step.
-        interrupts: Holds Ctrl-C back while a JAX step runs.
+        interrupts: Holds Ctrl-C back while a step runs.
         only_task_loss: Whether regularizers are hidden for now.
         compiled_by_us: Whether `compile` was left to us.
         kind: Kind of labels that we compiled for.

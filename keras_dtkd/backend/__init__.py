@@ -4,6 +4,7 @@ The only folder that may import `tensorflow`, `jax` or `torch`, and only inside
 functions. Everything here works on the backend that Keras runs on.
 """
 
+import contextlib
 import importlib
 import math
 
@@ -100,13 +101,16 @@ def tell(model, function, teacher=True):
     return _current().tell(model, function, teacher)
 
 
+@contextlib.contextmanager
 def session(model, training=True):
     """A context around `fit`, `evaluate` and their like, whatever happens inside.
 
-    It leaves every variable of the model filled, and makes gradients and metrics
-    those of all processes where several train together.
+    It leaves every variable of the model filled, lets Ctrl-C wait for the end of a
+    step, and makes gradients and metrics those of all processes where several train
+    together.
     """
-    return _current().session(model, training)
+    with _current().session(model, training), model.held.interrupts.deferred():
+        yield
 
 
 def building_scope(model):

@@ -1,4 +1,4 @@
-"""Ctrl-C while a step consumes its own state."""
+"""Ctrl-C while a step runs."""
 
 import contextlib
 import signal
@@ -7,11 +7,13 @@ from typing import Any
 
 
 class Interrupts:
-    """Keeps Ctrl-C from tearing a JAX step in two.
+    """Keeps Ctrl-C from tearing a step in two, and from being lost in one.
 
-    A compiled step consumes the state it is given. An interrupt between its end and
-    the moment Keras holds the new state would lose the student's weights. So it
-    waits until the batch is over. A second one does not wait.
+    A compiled JAX step consumes the state it is given: an interrupt between its end
+    and the moment Keras holds the new state would lose the student's weights. Under
+    TensorFlow and PyTorch, native code that asks Python something swallows the
+    exception now and then, and the run goes on. So an interrupt waits until the batch
+    is over, and one that was swallowed comes again there. A second one does not wait.
     """
 
     def __init__(self):
@@ -37,11 +39,26 @@ class Interrupts:
             self._previous, self._critical, self._waiting = None, False, False
 
     def _on_signal(self, number, frame):
-        if self._critical and not self._waiting:
-            self._waiting = True
-        else:
-            self._waiting = False
+        wait = self._critical and not self._waiting
+        # Until the run ends: whoever swallows it does not keep it.
+        self._waiting = True
+        if not wait:
             self._previous(number, frame)
+
+    def whole(self, function):
+        """The function of a step that leaves its state where it is, undivided."""
+
+        def step(*args):
+            self._critical = self._previous is not None
+            try:
+                result = function(*args)
+            except BaseException:
+                self.batch_over(failed=True)
+                raise
+            self.batch_over()
+            return result
+
+        return step
 
     def watch(self, iterator):
         """The iterator of one step. Once its first batch is there, the step begins."""

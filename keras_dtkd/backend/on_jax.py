@@ -175,8 +175,7 @@ def session(model, training):
     """See `keras_dtkd.backend.session`."""
     _join_distribution(model)
     try:
-        with model.held.interrupts.deferred():
-            yield
+        yield
     finally:
         # Keras does this itself at the end of a `fit`; not after an exception in
         # `evaluate`, and in its older versions not in `fit` either.

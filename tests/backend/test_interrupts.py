@@ -1,5 +1,6 @@
 """Whatever stops a run, the teacher is untouched and the student usable."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -230,6 +231,41 @@ def test_between_steps_an_interrupt_is_an_interrupt():
         interrupts.batch_over()
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it was held back")
+
+
+def test_a_step_is_whole():
+    interrupts = Interrupts()
+    seen = []
+
+    def function(batch):
+        signal.raise_signal(signal.SIGINT)
+        seen.append(batch)
+
+    with pytest.raises(KeyboardInterrupt), interrupts.deferred():
+        interrupts.whole(function)("the step went on")
+        pytest.fail("it was lost")
+    assert seen == ["the step went on"]
+
+
+def test_an_interrupt_that_someone_swallows_comes_again():
+    """Native code that asks for an attribute clears whatever that raises."""
+    interrupts = Interrupts()
+    with pytest.raises(KeyboardInterrupt), interrupts.deferred():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        interrupts.whole(lambda: None)()
+        pytest.fail("it was lost")
+
+
+def test_a_step_that_fails_is_what_one_hears_of():
+    interrupts = Interrupts()
+
+    def function():
+        signal.raise_signal(signal.SIGINT)
+        raise Stop
+
+    with pytest.raises(Stop), interrupts.deferred():
+        interrupts.whole(function)()
 
 
 def test_in_other_threads_nothing_is_held_back():
