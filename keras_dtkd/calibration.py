@@ -17,7 +17,8 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
 
     `losses.CKD` cannot see a vector that all samples' logits share, and leaves it as
     the student started. The stored logits it has learned from tell that vector: no
-    further call of the teacher is needed, and no labels are.
+    further call of the teacher is needed. Where labels were part of the loss, it tends
+    to a mixture of both: give `CKD.target(teacher_logits, labels)`.
 
     The layer is the last one with a `bias` of one number a class, at any depth; a
     softmax, sigmoid or pooling may follow it. Logits are recovered from a softmax's
@@ -47,7 +48,7 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
     Example:
 
     >>> teacher_logits = teacher.predict(x)  # once, before training
-    >>> calibrate_output_bias(student, x, teacher_logits)
+    >>> calibrate_output_bias(student, x, loss.target(teacher_logits, y))
     """
     teacher_logits = data.to_numpy(teacher_logits)
     samples = _samples(x)
@@ -89,7 +90,7 @@ def _samples(x):
             f"{WHO}: `x` must be arrays, in the order of `teacher_logits`. Received: "
             f"{type(x).__name__}."
         )
-    return len(keras.tree.flatten(x)[0])
+    return data.rows_of(x)
 
 
 def _outputs(student, x):

@@ -31,7 +31,9 @@ class CKD(DistillationLoss):
 
     - A constant vector added to all samples' logits changes nothing: the output bias
       gets no gradient, though the answers depend on it. Call
-      `calibrate_output_bias` after training, or set `mean_penalty`, say to 0.1.
+      `calibrate_output_bias` after training, with `target`. Or set `mean_penalty`,
+      say to 0.1, and `label_weight` to 0: it pulls to the teacher's mean, where labels
+      have drawn the student's logits halfway to their own.
     - A constant added to the logits of one sample does count. With `centered=True`
       each sample's mean over the classes is taken out first. Logits that are
       recovered from a softmax head are known up to that constant only, and need it.
@@ -80,7 +82,8 @@ class CKD(DistillationLoss):
 
     >>> distiller = Distiller(teacher, student, CKD(), task_weight=0.0)
     >>> distiller.fit(x, y, epochs=100)
-    >>> calibrate_output_bias(student, x, teacher_logits)
+    >>> target = distiller.distillation_losses["ckd"].target(teacher_logits, y)
+    >>> calibrate_output_bias(student, x, target)
     """
 
     label_weight = Knob(minimum=0.0)
@@ -138,6 +141,30 @@ class CKD(DistillationLoss):
                 "`label_weight=0.0`."
             )
         return value * ops.ones_like(student_logits[..., 0])
+
+    def target(self, teacher_logits, labels=None):
+        """Where the student's logits are at the optimum, up to the vector they share.
+
+        Args:
+            teacher_logits: `(batch, ..., classes)`.
+            labels: As in a call; needed where `label_weight` is not 0.
+
+        Returns:
+            The mean of the teacher's logits and the one-hot labels by their weights,
+            a float32 tensor of the logits' shape. Without a label, the teacher's.
+        """
+        teacher_logits = ops.cast(teacher_logits, "float32")
+        if not self.needs_labels:
+            return teacher_logits
+        if labels is None:
+            raise ValueError(
+                "`CKD.target` needs labels: `label_weight` is not 0. Pass those it was "
+                "trained with."
+            )
+        hot = one_hot(labels, teacher_logits)
+        share = self.label_weight / (self.label_weight + self.teacher_weight)
+        share = share * ops.cast(ops.any(hot > 0, axis=-1, keepdims=True), "float32")
+        return teacher_logits + share * (hot - teacher_logits)
 
     def _moments(self, student_logits, target_logits, where, sample_weight):
         """Variance of the residuals and their squared mean, averaged over classes."""

@@ -93,8 +93,27 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(centered):
 def test_the_optimum_lies_midway_between_teacher_and_labels():
     labels = labels_of(CASE.student)
     midway = (CASE.teacher + np.eye(100)[labels]) / 2
-    _, slopes = results(CKD(), midway, CASE.teacher, labels=labels)
+    assert_close(ops.convert_to_numpy(CKD().target(CASE.teacher, labels)), midway, 1e-6)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0), (0.0, 1.0), (3.0, 0.0)])
+def test_at_the_target_and_a_shared_vector_there_is_no_gradient(weights):
+    loss, labels = CKD(*weights), labels_of(CASE.student)
+    target = ops.convert_to_numpy(loss.target(CASE.teacher, labels))
+    shared = np.linspace(-2, 5, 100)
+    _, slopes = results(loss, target + shared, CASE.teacher, labels=labels)
     assert np.abs(slopes).max() < 1e-6
+
+
+def test_the_target_needs_labels_as_the_loss_does():
+    with pytest.raises(ValueError, match="`CKD.target` needs labels"):
+        CKD().target(CASE.teacher)
+    labels = np.full(len(CASE.teacher), -1)
+    for target in (
+        CKD(**ALONE).target(CASE.teacher),
+        CKD().target(CASE.teacher, labels),
+    ):
+        assert_close(ops.convert_to_numpy(target), CASE.teacher, 1e-6)
 
 
 def test_a_vector_common_to_all_samples_is_seen_by_the_penalty_alone():
