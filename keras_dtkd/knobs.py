@@ -9,6 +9,8 @@ saved with the model's state.
 import keras
 import numpy as np
 
+from keras_dtkd.parts import layers_in
+
 
 class Knob:
     """A scalar attribute of a layer that a compiled step reads as a variable.
@@ -87,6 +89,12 @@ class Knob:
         return number
 
 
+def holders(distiller):
+    """The Distiller, and every part of its losses, that has knobs."""
+    parts = layers_in([distiller, distiller.distillation_losses])
+    return [part for part in parts if isinstance(part, Knobs)]
+
+
 class Knobs(keras.layers.Layer):
     """A Keras layer whose class has `Knob` attributes."""
 
@@ -112,6 +120,10 @@ class Knobs(keras.layers.Layer):
         for knob in self._knobs():
             number = keras.ops.convert_to_numpy(self.knob(knob.name).value)
             knob.read(self, float(number))
+
+    def knob_names(self):
+        """Names of the numbers that may be changed."""
+        return [knob.name for knob in self._knobs()]
 
     def _knobs(self):
         for owner in type(self).__mro__:

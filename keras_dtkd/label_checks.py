@@ -14,8 +14,8 @@ def labels(distiller, y):
         y: Labels: all of arrays, else those of a first batch; or `None`.
 
     Raises:
-        ValueError: A label names no class, or the labels have another width than the
-            outputs have classes.
+        ValueError: A label is text or names no class, or the labels have another width
+            than the outputs have classes.
     """
     shapes = distiller.held.student_shapes
     if y is None or shapes is None or not distiller.compiled:
@@ -32,6 +32,12 @@ def labels(distiller, y):
 
 def _check(values, shape, loss, of):
     kind, classes = loss_name(loss), shape[-1]
+    if values.dtype.kind in "OSTU" and values.size:
+        raise ValueError(
+            f"`Distiller`: labels{of} such as {values.flat[0]!r} are no numbers. "
+            "Number the classes as the teacher does: `np.searchsorted(names, y)` for "
+            "sorted names."
+        )
     if "crossentropy" not in kind or not values.size or values.dtype.kind not in "iufb":
         return
     if "sparse" in kind:

@@ -169,6 +169,13 @@ def test_the_first_batch_of_other_data_is_checked_for_labels():
         d.fit(batches(), verbose=0)
 
 
+@pytest.mark.parametrize("dtype", ["U", "S", object])
+def test_labels_that_are_text_are_refused(dtype):
+    names = np.array(["cat", "dog", "cow", "hen"] * 4, dtype)
+    with pytest.raises(ValueError, match="are no numbers. Number the classes"):
+        Distiller(teacher(), student()).fit(data(16)[0], names, verbose=0)
+
+
 def test_a_class_that_the_loss_ignores_is_no_wrong_label():
     d = Distiller(teacher(), student(), KD())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_dtkd.knobs import Knobs
+
 
 class Schedule(keras.callbacks.Callback):
     """Sets one number of the Distiller before each epoch, by its name.
@@ -52,9 +54,21 @@ class Schedule(keras.callbacks.Callback):
         for i, part in enumerate(path):
             owner = losses.get(part) if i == 0 else getattr(owner, part, None)
         if not hasattr(owner, last):
-            known = ", ".join(f"'{name}.weight'" for name in losses)
+            names = [
+                f"{name}.{knob}" for name in losses for knob in _names(losses[name])
+            ]
             raise ValueError(
-                f"`Schedule`: nothing is called {self.name!r}. Known are, among "
-                f"others: 'task_weight', {known}."
+                f"`Schedule`: nothing is called {self.name!r}. Known are: "
+                f"{', '.join(map(repr, ['task_weight', *names]))}."
             )
         return owner
+
+
+def _names(part):
+    """Of the numbers that a loss and its temperature let change."""
+    if not isinstance(part, Knobs):
+        return []
+    inner = _names(getattr(part, "temperature", None))
+    # A loss hands a number on to its rule.
+    reached = (n if n == "temperature" else f"temperature.{n}" for n in inner)
+    return [*part.knob_names(), *reached]

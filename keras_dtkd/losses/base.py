@@ -116,10 +116,13 @@ class DistillationLoss(Knobs):
         )
 
     def _values(self, student, teacher, labels=None, sample_weight=None):
-        if "sample_weight" not in inspect.signature(self.call).parameters:
-            return self(student, teacher, labels=labels)
-        weights = masses(student, sample_weight, mask_of(student))
-        return self(student, teacher, labels=labels, sample_weight=weights)
+        taken = inspect.signature(self.call).parameters
+        given = {}
+        if "labels" in taken:
+            given["labels"] = labels
+        if "sample_weight" in taken:
+            given["sample_weight"] = masses(student, sample_weight, mask_of(student))
+        return self(student, teacher, **given)
 
     def reduce(self, values, outputs=None, sample_weight=None):
         """The weighted mean of the values, by Keras's own rules.

@@ -53,6 +53,16 @@ def test_longer_names_reach_further_in():
     assert loss.warmup_epochs == 6
 
 
+def test_whoever_misspells_a_name_is_told_all_of_them():
+    with pytest.raises(ValueError) as error:
+        scheduled(Schedule("ours.temperature.minimun", lambda epoch: 0.0))
+    listed = str(error.value).partition("Known are: ")[2].rstrip(".").split(", ")
+    names = [name.strip("'") for name in listed]
+    assert {"task_weight", "kd.temperature", "ours.temperature.minimum"} <= set(names)
+    for name in names:
+        scheduled(Schedule(name, lambda epoch: 1.0), epochs=1)
+
+
 @pytest.mark.parametrize(
     "name", ["kd.wieght", "dtkd.weight", "weight", "kd.temperature.nothing.at_all"]
 )

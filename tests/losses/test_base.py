@@ -11,6 +11,7 @@ from keras_dtkd.losses.base import snake_case
 from keras_dtkd.temperatures import Constant
 from tests import oracles
 from tests.cases import assert_close, draw
+from tests.models import data, distiller
 
 CASE = draw((8, 100))
 WEIGHTS = np.array([0.0, 1.0, 2.0, 0.5, 1.0, 1.0, 3.0, 0.0])
@@ -134,6 +135,15 @@ def test_losses_compute_in_float32_whatever_the_models_compute_in(dtype):
     for loss in (Top(), KD(), DTKD()):
         value = loss(outputs, outputs)
         assert keras.backend.standardize_dtype(value.dtype) == "float32"
+
+
+def test_a_loss_that_needs_no_labels_need_not_take_them():
+    class Distance(DistillationLoss):
+        def call(self, student_logits, teacher_logits):
+            return ops.mean((student_logits - teacher_logits) ** 2, axis=-1)
+
+    logs = distiller(Distance()).fit(*data(16), verbose=0).history
+    assert logs["distance"][0] > 0
 
 
 def test_compute_hands_logits_and_labels_to_call():
