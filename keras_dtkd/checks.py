@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dtkd import backend, data
+from keras_dtkd import backend
 from keras_dtkd.teachers.base import models
 
 FINGERPRINT = "teacher_fingerprint"
@@ -85,11 +85,11 @@ def something_to_evaluate(distiller, sample):
         )
 
 
-def something_to_validate(validation_data, validation_split, y):
+def something_to_validate(validation_data, labels, validation_split, y):
     """There are labels to validate with. An iterator's are not known yet."""
     unlabelled = validation_split and y is None
     if validation_data is not None and not hasattr(validation_data, "__next__"):
-        unlabelled = data.peek_labels(validation_data) is None
+        unlabelled = labels is None
     if unlabelled:
         raise ValueError(
             "`Distiller.fit`: the validation data has no labels, so nothing can be "

@@ -24,10 +24,11 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
         at is put back.
     """
     sample, x = data.peek(x, y, batch_size)
-    validation = kwargs.get("validation_data")
+    given = kwargs.get("validation_data")
+    validation = None if given is None else data.peek_labels(given)
     if training and not distiller.evaluate_teacher:
-        checks.something_to_validate(validation, kwargs.get("validation_split"), y)
-    validation = None if validation is None else data.peek_labels(validation)
+        split = kwargs.get("validation_split")
+        checks.something_to_validate(given, validation, split, y)
     labels = validation if sample.y is None else sample.y
     held = distiller.held
     if training:
@@ -38,11 +39,13 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
     hears = training or distiller.evaluate_teacher
     if hears:
         checks.has_teacher(distiller)
-        checks.different_models(held.teacher, distiller.student)
         checks.finite_weights(held.teacher)
         checks.layers_to_record(distiller)
         checks.labels_where_needed(distiller, sample)
     look(distiller, sample, hears)
+    if hears:
+        # What they share may not have had variables before, or have been frozen.
+        checks.different_models(held.teacher, distiller.student)
     with backend.building_scope(distiller):
         compile_if_needed(distiller, labels)
     spare_from_decay(distiller)
@@ -60,9 +63,6 @@ def look(distiller, sample, hears=True):
     if held.looked == (known, hears) or held.looked == (known, True):
         return
     checks.build(distiller, sample)
-    if hears:
-        # What they share may not have had variables before.
-        checks.different_models(held.teacher, distiller.student)
     student, teacher = heads.find(distiller, sample, hears)
     held.student_shapes = student.shapes
     if teacher is not None:

@@ -58,7 +58,7 @@ def peek(x, y=None, batch_size=None):
     batch_x, batch_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     batch_y = None if batch_y is None else keras.tree.map_structure(to_numpy, batch_y)
     batch_x = keras.tree.map_structure(to_numpy, batch_x)
-    return Sample(batch_x, batch_y, len(keras.tree.flatten(batch_x)[0])), x
+    return Sample(batch_x, batch_y, rows_of(batch_x)), x
 
 
 def peek_labels(validation_data):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_dtkd import backend, logits, teachers
-from keras_dtkd.data import to_numpy
+from keras_dtkd.data import rows_of, to_numpy
 
 
 class Outputs:
@@ -115,7 +115,7 @@ class Outputs:
     def look(self):
         """Runs the model on the sample, once."""
         speak, parts = backend.speaker(self.teacher), []
-        count = len(keras.tree.flatten(self.sample.x)[0])
+        count = rows_of(self.sample.x)
         for start in range(0, count, self.sample.batch):
             rows = slice(start, start + self.sample.batch)
             # Tensors, as in a step.

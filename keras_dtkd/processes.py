@@ -70,7 +70,7 @@ def even_batches(x, batch_size, kwargs):
 
 
 def _rows(x):
-    return len(keras.tree.flatten(x)[0]) if data.is_arrays(x) else None
+    return data.rows_of(x) if data.is_arrays(x) else None
 
 
 def _check_even(rows, batch_size, steps, multiple):

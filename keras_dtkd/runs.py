@@ -4,11 +4,9 @@ from typing import Any
 
 import keras
 
-from keras_dtkd import backend, checks, compiling, data, processes
+from keras_dtkd import backend, checks, compiling, data, knobs, processes
 from keras_dtkd.callbacks.attendant import Attendant
 from keras_dtkd.held import flag
-from keras_dtkd.knobs import Knobs
-from keras_dtkd.parts import layers_in
 
 
 class Runs(keras.Model):
@@ -80,9 +78,8 @@ class Runs(keras.Model):
         finally:
             self.held.cached_fingerprint = None
             # A callback may have restored the variables of an earlier epoch.
-            for part in layers_in([self, self.distillation_losses]):
-                if isinstance(part, Knobs):
-                    part.reread_knobs()
+            for part in knobs.holders(self):
+                part.reread_knobs()
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """The student's loss and metrics, as `keras.Model.evaluate` gives them.

@@ -89,11 +89,9 @@ class Stepping(keras.Model):
     def _distillation_loss(self, x, heard, y_pred, sample_weight, training, batch):
         on = {None: self._step(x, heard, y_pred, sample_weight, training)}
         total = ops.zeros((), dtype="float32")
-        for name, loss in self.distillation_losses.items():
-            if loss.view not in on:
-                on[loss.view] = self._view(loss.view, x, heard, sample_weight, training)
+        for name, value in self._values(on, x, heard, sample_weight, training):
+            loss = self.distillation_losses[name]
             step, student_output = on[loss.view]
-            value = loss.reduce(loss.compute(step), student_output, step.sample_weight)
             self._note(name, value, batch)
             total = total + loss.scale * value
             keys = self.temperature_names(name)
@@ -107,6 +105,17 @@ class Stepping(keras.Model):
         agreed = agreement(step.student_logits, step.teacher_logits)
         self._note("agreement", reduce(agreed, student_output), batch)
         return total
+
+    def _values(self, on, x, heard, sample_weight, training):
+        """Each loss's name and mean. `on` has the step on the batch, and gets others.
+
+        The next loss is computed when the caller has dealt with one.
+        """
+        for name, loss in self.distillation_losses.items():
+            if loss.view not in on:
+                on[loss.view] = self._view(loss.view, x, heard, sample_weight, training)
+            step, output = on[loss.view]
+            yield name, loss.reduce(loss.compute(step), output, step.sample_weight)
 
     def compute_losses(self, x, y=None):
         """The distillation losses of one batch, outside of any training step.
@@ -122,12 +131,7 @@ class Stepping(keras.Model):
             compiling.look(self, data.peek(x, y)[0])
         x, heard, _ = self._hear((x, y, None))
         on = {None: self._step(x, heard, self(x, training=False), None, False)}
-        means = {}
-        for name, loss in self.distillation_losses.items():
-            if loss.view not in on:
-                on[loss.view] = self._view(loss.view, x, heard, None, False)
-            step, output = on[loss.view]
-            means[name] = loss.reduce(loss.compute(step), output)
+        means = dict(self._values(on, x, heard, None, False))
         for loss in self.distillation_losses.values():
             for rule in loss.temperature_rules():
                 rule.take_latest()

@@ -13,7 +13,10 @@ NAMES = {
     "keras_dtkd.callbacks": "Schedule",
     "keras_dtkd.distribution": "processes rank shard",
     "keras_dtkd.doctor": "Finding Report diagnose",
-    "keras_dtkd.functional": "correlation divergences labels ranking statistics",
+    "keras_dtkd.functional": """
+        correlation decoupled divergences labels ranking statistics
+    """,
+    "keras_dtkd.functional.decoupled": "label_or_not others",
     "keras_dtkd.functional.correlation": """
         column_distance common_weight cosine counted pearson probabilities row_distance
     """,

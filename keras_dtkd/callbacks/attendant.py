@@ -4,9 +4,7 @@ import warnings
 
 import keras
 
-from keras_dtkd import backend
-from keras_dtkd.knobs import Knobs
-from keras_dtkd.parts import layers_in
+from keras_dtkd import backend, knobs
 from keras_dtkd.temperatures.dynamic import Dynamic
 
 
@@ -41,9 +39,8 @@ class Attendant(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Warns, once a `fit`, of a student whose temperature falls to the bound."""
         # Before any callback keeps or restores the variables.
-        for part in layers_in([self.model, self.model.distillation_losses]):
-            if isinstance(part, Knobs):
-                part.refresh_knobs()
+        for part in knobs.holders(self.model):
+            part.refresh_knobs()
         for name, loss in self.model.distillation_losses.items():
             for rule in loss.temperature_rules()[:1]:
                 mean = (logs or {}).get(self.model.temperature_names(name)[0])

@@ -1,6 +1,7 @@
 """Pure functions on tensors: divergences and statistics of logits."""
 
 from keras_dtkd.functional import correlation as correlation
+from keras_dtkd.functional import decoupled as decoupled
 from keras_dtkd.functional import divergences as divergences
 from keras_dtkd.functional import labels as labels
 from keras_dtkd.functional import ranking as ranking

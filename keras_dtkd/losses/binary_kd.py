@@ -6,13 +6,12 @@ from keras import ops
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import LOWEST, possible, soften
 from keras_dtkd.logits import BINARY, recover
-from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.softened import Softened
 from keras_dtkd.masses import mask_of, masses
-from keras_dtkd.temperatures import base as temperatures
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class BinaryKD(DistillationLoss):
+class BinaryKD(Softened):
     """`KD` for outputs of several labels, each a choice of yes or no.
 
     The mean over the labels of `w · KL(p ‖ q)`, with `p = sigmoid(z_t / T_t)` and
@@ -56,17 +55,9 @@ class BinaryKD(DistillationLoss):
     each_label = True
 
     def __init__(self, temperature=4.0, weight=1.0, warmup_epochs=0, **kwargs):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        self._rule = temperatures.get(temperature)
-
-    @property
-    def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
-
-    @temperature.setter
-    def temperature(self, value):
-        self._rule.temperature = value
+        super().__init__(
+            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
+        )
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
@@ -92,13 +83,6 @@ class BinaryKD(DistillationLoss):
         )
         weights = masses(student, step.sample_weight, mask_of(step.student_logits))
         return self(student, teacher, sample_weight=weights)
-
-    def get_config(self):
-        """The arguments that make this loss again."""
-        return {
-            **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._rule),
-        }
 
 
 def _of_pairs(logits, outputs):

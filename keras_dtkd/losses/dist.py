@@ -11,12 +11,11 @@ from keras_dtkd.functional.correlation import (
     row_distance,
 )
 from keras_dtkd.knobs import Knob
-from keras_dtkd.losses.base import DistillationLoss
-from keras_dtkd.temperatures import base as temperatures
+from keras_dtkd.losses.softened import Softened
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class DIST(DistillationLoss):
+class DIST(Softened):
     """Asks for the teacher's relations, by Pearson's correlation, not for its numbers.
 
     `β · w · (1 − ρ_i) + γ · w̄ · (1 − mean_c ρ_c)` for each sample i, with `ρ_i` the
@@ -82,20 +81,12 @@ class DIST(DistillationLoss):
         warmup_epochs=0,
         **kwargs,
     ):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        self._rule = temperatures.get(temperature)
+        super().__init__(
+            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
+        )
         self.beta = beta
         self.gamma = gamma
         self.scale_by_t2 = scale_by_t2
-
-    @property
-    def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
-
-    @temperature.setter
-    def temperature(self, value):
-        self._rule.temperature = value
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
@@ -114,7 +105,6 @@ class DIST(DistillationLoss):
         """The arguments that make this loss again."""
         return {
             **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._rule),
             "beta": self.beta,
             "gamma": self.gamma,
             "scale_by_t2": self.scale_by_t2,

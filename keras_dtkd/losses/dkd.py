@@ -3,17 +3,16 @@
 import keras
 from keras import ops
 
+from keras_dtkd.functional.decoupled import label_or_not, others
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.functional.statistics import LOWEST, soften
 from keras_dtkd.knobs import Knob
-from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.dkd_pairs import constants
-from keras_dtkd.temperatures import base as temperatures
+from keras_dtkd.losses.softened import Softened
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class DKD(DistillationLoss):
+class DKD(Softened):
     """Splits the divergence at the label: how sure of it, and how the rest is shared.
 
     `w · [α · KL(b_t ‖ b_s) + β · KL(p̂_t ‖ p̂_s)]` for each sample, with
@@ -72,8 +71,9 @@ class DKD(DistillationLoss):
         weight=1.0,
         **kwargs,
     ):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        self._rule = temperatures.get(temperature)
+        super().__init__(
+            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
+        )
         self.alpha = alpha
         self.beta = beta
 
@@ -94,15 +94,6 @@ class DKD(DistillationLoss):
         """
         return cls(**{"beta": constants(teacher, student), **kwargs})
 
-    @property
-    def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
-
-    @temperature.setter
-    def temperature(self, value):
-        self._rule.temperature = value
-
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
         if labels is None:
@@ -110,34 +101,20 @@ class DKD(DistillationLoss):
         label = one_hot(labels, student_logits)
         t = self._rule(student_logits, teacher_logits, sample_weight)
         target = kl(
-            _label_or_not(teacher_logits, t.teacher, label),
-            _label_or_not(student_logits, t.student, label),
+            label_or_not(teacher_logits, t.teacher, label),
+            label_or_not(student_logits, t.student, label),
         )
-        others = kl(
-            soften(_without(teacher_logits, label), t.teacher),
-            soften(_without(student_logits, label), t.student),
+        rest = kl(
+            others(teacher_logits, t.teacher, label),
+            others(student_logits, t.student, label),
         )
-        both = self.knob("alpha") * target + self.knob("beta") * others
+        both = self.knob("alpha") * target + self.knob("beta") * rest
         return ops.sum(label, axis=-1) * t.weight * both
 
     def get_config(self):
         """The arguments that make this loss again."""
         return {
             **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._rule),
             "alpha": self.alpha,
             "beta": self.beta,
         }
-
-
-def _label_or_not(logits, temperature, label):
-    """`log (p_y, 1 − p_y)`, `(..., 2)`."""
-    log_probs = soften(logits, temperature)
-    is_label = ops.sum(label * log_probs, axis=-1)
-    # The sum of all is 1: softened logits are normalised.
-    is_not = ops.logsumexp(_without(log_probs, label), axis=-1)
-    return ops.stack([is_label, is_not], axis=-1)
-
-
-def _without(logits, label):
-    return ops.where(label > 0, LOWEST, logits)

@@ -6,12 +6,11 @@ import keras
 
 from keras_dtkd.functional import divergences
 from keras_dtkd.functional.statistics import soften
-from keras_dtkd.losses.base import DistillationLoss
-from keras_dtkd.temperatures import base as temperatures
+from keras_dtkd.losses.softened import Softened
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class GeneralizedJSD(DistillationLoss):
+class GeneralizedJSD(Softened):
     """Matches both models' softened distributions to a mixture of the two.
 
     With `p = softmax(z_t / T_t)`, `q = softmax(z_s / T_s)`, `m = β p + (1 − β) q` and
@@ -68,7 +67,9 @@ class GeneralizedJSD(DistillationLoss):
         warmup_epochs=0,
         **kwargs,
     ):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+        super().__init__(
+            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
+        )
         if not isinstance(beta, numbers.Real) or not 0 <= float(beta) <= 1:
             raise ValueError(
                 "`GeneralizedJSD`: `beta` must be a number from 0 to 1. Received: "
@@ -80,18 +81,8 @@ class GeneralizedJSD(DistillationLoss):
                 f"convention={convention!r}. Known: "
                 f"{', '.join(map(repr, divergences.CONVENTIONS))}."
             )
-        self._rule = temperatures.get(temperature)
         self.beta = float(beta)
         self.convention = convention
-
-    @property
-    def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
-
-    @temperature.setter
-    def temperature(self, value):
-        self._rule.temperature = value
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
@@ -108,6 +99,5 @@ class GeneralizedJSD(DistillationLoss):
         return {
             **super().get_config(),
             "beta": self.beta,
-            "temperature": keras.saving.serialize_keras_object(self._rule),
             "convention": self.convention,
         }

@@ -4,12 +4,11 @@ import keras
 
 from keras_dtkd.functional import divergences
 from keras_dtkd.functional.statistics import soften
-from keras_dtkd.losses.base import DistillationLoss
-from keras_dtkd.temperatures import base as temperatures
+from keras_dtkd.losses.softened import Softened
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class KD(DistillationLoss):
+class KD(Softened):
     """Matches the student's softened distribution to the teacher's.
 
     `w · D(softmax(z_t / T_t) ‖ softmax(z_s / T_s))` for each sample, with the
@@ -47,19 +46,11 @@ class KD(DistillationLoss):
     def __init__(
         self, temperature=4.0, divergence="kl", weight=1.0, warmup_epochs=0, **kwargs
     ):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        self._rule = temperatures.get(temperature)
+        super().__init__(
+            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
+        )
         self._divergence = divergences.get(divergence)
         self.divergence = divergence
-
-    @property
-    def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
-
-    @temperature.setter
-    def temperature(self, value):
-        self._rule.temperature = value
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
@@ -73,6 +64,5 @@ class KD(DistillationLoss):
         """The arguments that make this loss again."""
         return {
             **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._rule),
             "divergence": self.divergence,
         }

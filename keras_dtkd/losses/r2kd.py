@@ -12,12 +12,11 @@ from keras_dtkd.functional.correlation import (
 )
 from keras_dtkd.functional.ranking import soft_ranks, spearman
 from keras_dtkd.knobs import Knob
-from keras_dtkd.losses.base import DistillationLoss
-from keras_dtkd.temperatures import base as temperatures
+from keras_dtkd.losses.softened import Softened
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class R2KD(DistillationLoss):
+class R2KD(Softened):
     """Correlation distance in value, and in rank.
 
     For each sample i, `λ_v · [w · (1 − cos_i) + w̄ · (1 − mean_c cos_c)]
@@ -96,22 +95,14 @@ class R2KD(DistillationLoss):
     ):
         # As it is written; from the class's name it would be `r2_kd`.
         kwargs.setdefault("name", "r2kd")
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        self._rule = temperatures.get(temperature)
+        super().__init__(
+            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
+        )
         self.value_weight = value_weight
         self.rank_weight = rank_weight
         self._ranks = softness is not None
         if self._ranks:
             self.softness = softness
-
-    @property
-    def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
-
-    @temperature.setter
-    def temperature(self, value):
-        self._rule.temperature = value
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
@@ -137,7 +128,6 @@ class R2KD(DistillationLoss):
         """The arguments that make this loss again."""
         return {
             **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._rule),
             "value_weight": self.value_weight,
             "rank_weight": self.rank_weight,
             "softness": self.softness if self._ranks else None,

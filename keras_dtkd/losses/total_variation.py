@@ -4,12 +4,11 @@ import keras
 
 from keras_dtkd.functional import divergences
 from keras_dtkd.functional.statistics import soften
-from keras_dtkd.losses.base import DistillationLoss
-from keras_dtkd.temperatures import base as temperatures
+from keras_dtkd.losses.softened import Softened
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class TotalVariation(DistillationLoss):
+class TotalVariation(Softened):
     """Lowers the most by which teacher and student differ on any event.
 
     `w · ½ Σ |softmax(z_t / T_t) − softmax(z_s / T_s)|` for each sample, with the
@@ -45,17 +44,9 @@ class TotalVariation(DistillationLoss):
     """
 
     def __init__(self, temperature=1.0, weight=1.0, warmup_epochs=0, **kwargs):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        self._rule = temperatures.get(temperature)
-
-    @property
-    def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
-
-    @temperature.setter
-    def temperature(self, value):
-        self._rule.temperature = value
+        super().__init__(
+            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
+        )
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
@@ -64,10 +55,3 @@ class TotalVariation(DistillationLoss):
             soften(teacher_logits, t.teacher),
             soften(student_logits, t.student),
         )
-
-    def get_config(self):
-        """The arguments that make this loss again."""
-        return {
-            **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._rule),
-        }

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
+from keras_dtkd.functional.decoupled import label_or_not, others
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.functional.statistics import LOWEST, soften
+from keras_dtkd.functional.statistics import soften
 from keras_dtkd.metrics.rows import check_temperature, counts, recovered
 
 PARTS = ("target", "non_target", "weighted_non_target", "total")
@@ -64,28 +65,18 @@ class TargetNonTargetSplit(keras.metrics.Metric):
         teacher, student = map(recovered, logits)
         label = one_hot(labels, student)
         mass = counts(logits[1], sample_weight) * ops.sum(label, axis=-1)
-        of_teacher = self._label_or_not(teacher, label)
-        of_student = self._label_or_not(student, label)
-        non_target = kl(self._others(teacher, label), self._others(student, label))
+        t = self.temperature
+        of_teacher = label_or_not(teacher, t, label)
+        of_student = label_or_not(student, t, label)
+        non_target = kl(others(teacher, t, label), others(student, t, label))
         values = (
             kl(of_teacher, of_student),
             non_target,
             ops.exp(of_teacher[..., 1]) * non_target,
-            kl(soften(teacher, self.temperature), soften(student, self.temperature)),
+            kl(soften(teacher, t), soften(student, t)),
         )
         for mean, value in zip(self.means, values, strict=True):
             mean.update_state(value, mass)
-
-    def _label_or_not(self, logits, label):
-        """`log (p_y, 1 − p_y)`, `(..., 2)`."""
-        log_probs = soften(logits, self.temperature)
-        is_label = ops.sum(label * log_probs, axis=-1)
-        others = ops.where(label > 0, LOWEST, log_probs)
-        return ops.stack([is_label, ops.logsumexp(others, axis=-1)], axis=-1)
-
-    def _others(self, logits, label):
-        """`log p̂`, with nothing for the label."""
-        return soften(ops.where(label > 0, LOWEST, logits), self.temperature)
 
     def result(self):
         """A dict of scalars, all 0 before any sample."""

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_dtkd.parts import layers_in
 from keras_dtkd.teachers.live import Live
 
 
@@ -107,17 +108,11 @@ def _copy(model):
             "that makes it again, or give a functional model. Keras says: "
             f"{type(error).__name__}: {error}"
         ) from error
-    for layer in _layers(copy):
+    for layer in layers_in(copy):
         if isinstance(layer, keras.layers.Normalization):
             # It computes with what it derives from its weights.
             layer.finalize_state()
     return copy
-
-
-def _layers(model):
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def _prune(kernel, rate):

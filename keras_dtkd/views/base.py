@@ -69,3 +69,24 @@ class View(keras.layers.Layer):
         """Makes the view again."""
         layer = keras.saving.deserialize_keras_object(config.pop("layer"))
         return cls(layer, **config)
+
+
+class Ready(View):
+    """Base of the views that make their layer themselves.
+
+    Attributes:
+        arguments: The names of what they make it from, attributes of the view too.
+    """
+
+    arguments: tuple = ()
+
+    def get_config(self):
+        """The arguments that make this view again."""
+        config = super().get_config()
+        config.pop("layer")
+        return {**config, **{name: getattr(self, name) for name in self.arguments}}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the view again."""
+        return cls(**config)

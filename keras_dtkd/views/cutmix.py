@@ -2,11 +2,11 @@
 
 import keras
 
-from keras_dtkd.views.base import View
+from keras_dtkd.views.base import Ready
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class CutMix(View):
+class CutMix(Ready):
     """Each image with a rectangle cut out of another of its batch.
 
     `keras.layers.CutMix` draws a rectangle for each image; the code of R2KD draws
@@ -31,6 +31,8 @@ class CutMix(View):
     >>> Distiller(teacher, student, losses, views=CutMix()).fit(x, y)
     """
 
+    arguments = ("alpha", "seed")
+
     def __init__(self, alpha=1.0, seed=None, name=None, **kwargs):
         if not 0 < alpha <= 1:
             raise ValueError(
@@ -41,14 +43,3 @@ class CutMix(View):
         super().__init__(layer, name=name, **kwargs)
         self.alpha = alpha
         self.seed = seed
-
-    def get_config(self):
-        """The arguments that make this view again."""
-        config = super().get_config()
-        config.pop("layer")
-        return {**config, "alpha": self.alpha, "seed": self.seed}
-
-    @classmethod
-    def from_config(cls, config):
-        """Makes the view again."""
-        return cls(**config)

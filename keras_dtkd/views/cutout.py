@@ -2,11 +2,11 @@
 
 import keras
 
-from keras_dtkd.views.base import View
+from keras_dtkd.views.base import Ready
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Cutout(View):
+class Cutout(Ready):
     """Each image with a square hole, somewhere inside.
 
     `keras.layers.RandomErasing` cuts a hole in each image; the code of R2KD cuts the
@@ -32,6 +32,8 @@ class Cutout(View):
     >>> Distiller(teacher, student, losses, views=Cutout()).fit(x, y)
     """
 
+    arguments = ("side", "fill_value", "seed")
+
     def __init__(self, side=0.25, fill_value=0.0, seed=None, name=None, **kwargs):
         if not 0 < side <= 1:
             raise ValueError(
@@ -48,15 +50,3 @@ class Cutout(View):
         self.side = side
         self.fill_value = fill_value
         self.seed = seed
-
-    def get_config(self):
-        """The arguments that make this view again."""
-        config = super().get_config()
-        config.pop("layer")
-        own = {"side": self.side, "fill_value": self.fill_value, "seed": self.seed}
-        return {**config, **own}
-
-    @classmethod
-    def from_config(cls, config):
-        """Makes the view again."""
-        return cls(**config)

@@ -2,11 +2,11 @@
 
 import keras
 
-from keras_dtkd.views.base import View
+from keras_dtkd.views.base import Ready
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Mixup(View):
+class Mixup(Ready):
     """Each image over another of its batch, `λ x_i + (1 − λ) x_j`.
 
     `keras.layers.MixUp` draws a λ from Beta(α, α) for each image; the code of R2KD
@@ -30,6 +30,8 @@ class Mixup(View):
     >>> Distiller(teacher, student, losses, views=Mixup()).fit(x, y)
     """
 
+    arguments = ("alpha", "seed")
+
     def __init__(self, alpha=0.2, seed=None, name=None, **kwargs):
         if not alpha > 0:
             raise ValueError(
@@ -39,14 +41,3 @@ class Mixup(View):
         super().__init__(layer, name=name, **kwargs)
         self.alpha = alpha
         self.seed = seed
-
-    def get_config(self):
-        """The arguments that make this view again."""
-        config = super().get_config()
-        config.pop("layer")
-        return {**config, "alpha": self.alpha, "seed": self.seed}
-
-    @classmethod
-    def from_config(cls, config):
-        """Makes the view again."""
-        return cls(**config)
