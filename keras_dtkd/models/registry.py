@@ -1,0 +1,112 @@
+"""The networks by name."""
+
+import numbers
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+
+from keras_dtkd.losses.pairs import plain
+from keras_dtkd.models import resnet
+from keras_dtkd.models.mobilenetv2 import mobilenetv2
+from keras_dtkd.models.shufflev1 import shufflev1
+from keras_dtkd.models.shufflev2 import shufflev2
+from keras_dtkd.models.vgg import vgg
+from keras_dtkd.models.wide_resnet import wide_resnet
+
+NETWORKS: dict[str, Callable[..., Any]] = {
+    "resnet8": partial(resnet.cifar, depth=8),
+    "resnet14": partial(resnet.cifar, depth=14),
+    "resnet20": partial(resnet.cifar, depth=20),
+    "resnet32": partial(resnet.cifar, depth=32),
+    "resnet44": partial(resnet.cifar, depth=44),
+    "resnet56": partial(resnet.cifar, depth=56),
+    "resnet110": partial(resnet.cifar, depth=110),
+    "resnet8x4": partial(resnet.cifar, depth=8, width=64, stem=32),
+    "resnet32x4": partial(resnet.cifar, depth=32, width=64, stem=32),
+    "resnet18": resnet.resnet18,
+    "resnet50": resnet.resnet50,
+    "wrn_16_1": partial(wide_resnet, depth=16, factor=1),
+    "wrn_16_2": partial(wide_resnet, depth=16, factor=2),
+    "wrn_40_1": partial(wide_resnet, depth=40, factor=1),
+    "wrn_40_2": partial(wide_resnet, depth=40, factor=2),
+    "vgg8": partial(vgg, repeats=(1, 1, 1, 1, 1)),
+    "vgg11": partial(vgg, repeats=(1, 1, 2, 2, 2)),
+    "vgg13": partial(vgg, repeats=(2, 2, 2, 2, 2)),
+    "vgg16": partial(vgg, repeats=(2, 2, 3, 3, 3)),
+    "vgg19": partial(vgg, repeats=(2, 2, 4, 4, 4)),
+    "mobilenetv2": mobilenetv2,
+    "shufflev1": shufflev1,
+    "shufflev2": shufflev2,
+}
+NAMES = tuple(NETWORKS)
+# Three halvings leave one pixel of it.
+SMALLEST = 8
+
+
+def get(name, num_classes=100, input_shape=None, data_format=None):
+    """A network of the CIFAR distillation literature, newly initialised.
+
+    Layers of fixed names mark its outputs: `"stem"`, `"stage1"`, `"stage2"`, ..., the
+    same before their ReLU, `"stage1_preact"`, ..., then `"pooled"` and `"logits"`.
+    docs/models.md lists them for each network, with sizes and parameters.
+
+    Args:
+        name: One of `NAMES`, in any case and in the spellings of the literature:
+            `"resnet8x4"`, `"WRN-40-2"`, `"ShuffleV1"`, `"MobileNetV2"`.
+        num_classes: Number of logits. Positive.
+        input_shape: Of one image, in the order of `data_format`. Sides of at least 8.
+            32x32 pixels of three colours unless given.
+        data_format: `"channels_last"` or `"channels_first"`. `None` for what
+            `keras.config.image_data_format()` says.
+
+    Returns:
+        A functional `keras.Model` from images `(batch, *input_shape)` to logits
+        `(batch, num_classes)`. It is made of Keras's own layers: a saved one loads
+        without this package.
+
+    Raises:
+        ValueError: There is no such network, with the list of those there are; or
+            another argument is not as above.
+
+    Example:
+
+    >>> Distiller(models.get("resnet32x4"), models.get("ShuffleV1")).fit(x, y)
+    """
+    found = {plain(known): known for known in NAMES}.get(plain(name))
+    if found is None:
+        raise ValueError(
+            f"`models.get`: there is no network {name!r}. Choose one of: "
+            f"{', '.join(NAMES)}."
+        )
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
+        raise ValueError(
+            "`models.get`: `num_classes` must be a whole number of at least 1. "
+            f"Received: num_classes={num_classes!r}."
+        )
+    data_format = data_format or keras.config.image_data_format()
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            "`models.get`: `data_format` must be 'channels_last', 'channels_first' or "
+            f"None. Received: data_format={data_format!r}."
+        )
+    inputs = keras.Input(_shape(input_shape, data_format), name="images")
+    logits = NETWORKS[found](inputs, int(num_classes), data_format)
+    return keras.Model(inputs, logits, name=found)
+
+
+def _shape(input_shape, data_format):
+    last = data_format == "channels_last"
+    if input_shape is None:
+        return (32, 32, 3) if last else (3, 32, 32)
+    shape = tuple(input_shape)
+    sides = shape[:2] if last else shape[1:]
+    if len(shape) != 3 or None in shape or min(sides) < SMALLEST:
+        order = "(height, width, channels)" if last else "(channels, height, width)"
+        raise ValueError(
+            f"`models.get`: with {data_format}, `input_shape` must be {order} in "
+            f"numbers, and the sides at least {SMALLEST}. Received: "
+            f"input_shape={input_shape}."
+        )
+    return shape
