@@ -1,0 +1,90 @@
+"""Images in folders, one for each class."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_dtkd.datasets.batches import Batches
+
+
+def folder(path, batch_size=64, augment=True, seed=None, *, image_size=64, **options):
+    """Images from `path/train/<class>/` and `path/val/<class>/`, such as Tiny ImageNet.
+
+    They may lie deeper inside a class's folder. Where there is no `val`, it is `test`.
+    A `val` without folders of classes has `val_annotations.txt`, as Tiny ImageNet's: a
+    line for each image, its name, a tab and its class. All images are held in memory
+    as bytes: those of Tiny ImageNet take 1.4 GB.
+
+    Args:
+        path: The folder.
+        batch_size: As of `cifar100`, and so the others.
+        augment: As above.
+        seed: As above.
+        image_size: Height and width; images of another size are resized, bilinearly.
+        **options: As of `cifar100`; `mean` and `std` are ImageNet's if not given.
+
+    Returns:
+        As of `cifar100`, `(batch, image_size, image_size, 3)`. Labels are the positions
+        in the sorted names of the classes.
+
+    Raises:
+        ValueError: An argument out of range; an image whose class is not among those
+            of `train`.
+        ImportError: TensorFlow is not installed.
+        FileNotFoundError: No such folder, or no images in it.
+
+    Example:
+
+    >>> train, test = folder("tiny-imagenet-200", seed=0)
+    """
+    options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), **options}
+    batches = Batches("folder", batch_size, augment, seed, **options)
+    train, test = Path(path) / "train", Path(path) / "val"
+    test = test if test.is_dir() else Path(path) / "test"
+    for split in (train, test):
+        if not split.is_dir():
+            raise FileNotFoundError(
+                f"`folder`: there is no {split}. Give the `path` of a folder with "
+                "images in train/<class>/ and in val/<class>/ (or test/<class>/)."
+            )
+    classes = {p.name for p in train.iterdir() if p.is_dir() and p.name[0] != "."}
+    numbers = {name: i for i, name in enumerate(sorted(classes))}
+    return batches.of(*(_read(split, numbers, image_size) for split in (train, test)))
+
+
+def _read(split, numbers, size):
+    try:
+        dataset = keras.utils.image_dataset_from_directory(
+            split,
+            labels=None,
+            image_size=(size, size),
+            batch_size=None,
+            shuffle=False,
+            data_format="channels_last",
+            verbose=False,
+        )
+    except ValueError as error:
+        raise FileNotFoundError(f"`folder`: {error}") from None
+    labels = _labels(split, [Path(p) for p in dataset.file_paths], numbers)
+    images = np.empty((len(labels), size, size, 3), "uint8")
+    for i, image in enumerate(dataset.as_numpy_iterator()):
+        images[i] = np.rint(image)
+    return images, labels
+
+
+def _labels(split, paths, numbers):
+    annotations = split / "val_annotations.txt"
+    if annotations.is_file():
+        lines = [line.split("\t") for line in annotations.read_text().splitlines()]
+        named = {line[0]: line[1] for line in lines}
+        names = [named.get(p.name) for p in paths]
+    else:
+        names = [p.relative_to(split).parts[0] for p in paths]
+    for path, name in zip(paths, names, strict=True):
+        if name not in numbers:
+            raise ValueError(
+                f"`folder`: the class of {path} is {name!r}, which is no folder in "
+                f"{split.parent / 'train'}. Mend one of them."
+            )
+    return np.array([numbers[name] for name in names], "int32")

@@ -1,0 +1,92 @@
+"""Folders of images: classes by their names, Tiny ImageNet's layout as well."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd.datasets import folder
+
+pytest.importorskip("tensorflow")
+pytest.importorskip("PIL")
+
+
+def images(count, seed, size=64):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, size, size, 3), dtype="uint8")
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keras.utils.save_img(path, image, scale=False)
+
+
+def pixels(path, **options):
+    """Without augmentation, from 0 to 255."""
+    options = {"mean": 0.0, "std": 1 / 255, "batch_size": 50, "seed": 0, **options}
+    datasets = folder(path, augment=False, **options)
+    return [next(dataset.as_numpy_iterator()) for dataset in datasets]
+
+
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_labels_are_the_sorted_names_of_the_classes(tmp_path, held_out):
+    written = {}
+    for split, seed in (("train", 0), (held_out, 1)):
+        for i, (name, image) in enumerate(zip("bacb", images(4, seed), strict=True)):
+            save(tmp_path / split / name / f"{i}.png", image)
+            written[split, i] = image
+    (x, y), (x_test, y_test) = pixels(tmp_path)
+    np.testing.assert_array_equal(y_test, [0, 1, 1, 2])
+    for found, i in zip(x_test, (1, 0, 3, 2), strict=True):
+        np.testing.assert_allclose(found, written[held_out, i], atol=1e-3)
+    np.testing.assert_array_equal(np.sort(y), [0, 1, 1, 2])
+    b = np.sort(x[y == 1].sum(axis=(1, 2, 3)))
+    expected = np.sort([written["train", i].sum(dtype="float64") for i in (0, 3)])
+    np.testing.assert_allclose(b, expected, rtol=1e-5)
+
+
+def test_tiny_imagenet_is_read_as_it_comes(tmp_path):
+    for name, image in zip(("n02", "n01"), images(2, 0), strict=True):
+        save(tmp_path / "train" / name / "images" / f"{name}_0.JPEG", image)
+        (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("")
+    for i in range(12):
+        save(tmp_path / f"val/images/val_{i}.JPEG", np.full((64, 64, 3), 20 * i))
+    # Neither in the order of names nor in that of numbers.
+    lines = [
+        f"val_{i}.JPEG\tn0{1 + i % 2}\t0\t0\t9\t9" for i in (*range(6, 12), *range(6))
+    ]
+    (tmp_path / "val/val_annotations.txt").write_text("\n".join(lines) + "\n")
+    (_, y), (x_test, y_test) = pixels(tmp_path)
+    assert sorted(y) == [0, 1]
+    numbers = np.rint(x_test.mean(axis=(1, 2, 3)) / 20).astype(int)
+    assert sorted(numbers) == list(range(12))
+    np.testing.assert_array_equal(y_test, numbers % 2)
+
+
+def test_images_are_resized_and_normalised_as_imagenet_is(tmp_path):
+    for split in ("train", "val"):
+        save(tmp_path / split / "a" / "0.png", np.full((20, 30, 3), 51, "uint8"))
+    train, test = folder(tmp_path, seed=0, image_size=16)
+    x, _ = next(test.as_numpy_iterator())
+    expected = (0.2 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
+    assert x.shape == (1, 16, 16, 3)
+    np.testing.assert_allclose(x, np.broadcast_to(expected, x.shape), atol=1e-5)
+    assert train.element_spec[0].shape[1:] == (16, 16, 3)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"there is no {tmp_path}/train"):
+        folder(tmp_path)
+
+
+def test_a_folder_without_images_is_named(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split / "a").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=f"No images found .*{tmp_path}/train"):
+        folder(tmp_path)
+
+
+def test_a_class_that_training_does_not_have_is_refused(tmp_path):
+    save(tmp_path / "train/a/0.png", images(1, 0)[0])
+    save(tmp_path / "val/b/0.png", images(1, 0)[0])
+    with pytest.raises(ValueError, match=r"the class of .*0.png is 'b'"):
+        folder(tmp_path)
