@@ -2,12 +2,15 @@
 
 from keras_dtkd import backend as backend
 from keras_dtkd import callbacks as callbacks
+from keras_dtkd import datasets as datasets
 from keras_dtkd import distribution as distribution
 from keras_dtkd import functional as functional
 from keras_dtkd import logits as logits
 from keras_dtkd import losses as losses
 from keras_dtkd import metrics as metrics
+from keras_dtkd import models as models
 from keras_dtkd import plots as plots
+from keras_dtkd import recipes as recipes
 from keras_dtkd import teachers as teachers
 from keras_dtkd import temperatures as temperatures
 from keras_dtkd import views as views

@@ -7,10 +7,14 @@ import pytest
 
 NAMES = {
     "keras_dtkd": """
-        Distiller Step backend calibrate_output_bias callbacks diagnose distribution
-        functional logits losses metrics plots teachers temperatures views
+        Distiller Step backend calibrate_output_bias callbacks datasets diagnose
+        distribution functional logits losses metrics models plots recipes teachers
+        temperatures views
     """,
-    "keras_dtkd.callbacks": "Schedule",
+    "keras_dtkd.callbacks": "Resume Schedule",
+    "keras_dtkd.datasets": """
+        arrays cifar10 cifar100 digits fashion_mnist folder from_arrays
+    """,
     "keras_dtkd.distribution": "processes rank shard",
     "keras_dtkd.doctor": "Finding Report diagnose",
     "keras_dtkd.functional": """
@@ -37,6 +41,8 @@ NAMES = {
         Agreement ExpectedCalibrationError TargetNonTargetSplit TeacherStudentKL
         TemperatureStatistics
     """,
+    "keras_dtkd.models": "get load_flat load_torch",
+    "keras_dtkd.recipes": "CoupledSGD Recipe get methods pairs",
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
     "keras_dtkd.teachers": "Ensemble Live Pruned Teacher fingerprint get",
     "keras_dtkd.temperatures": """

@@ -1,3 +1,4 @@
 """What happens between steps."""
 
+from keras_dtkd.callbacks.resume import Resume as Resume
 from keras_dtkd.callbacks.schedule import Schedule as Schedule

@@ -1,0 +1,90 @@
+"""A run that goes on after it was killed."""
+
+import os
+import re
+from pathlib import Path
+
+import keras
+
+
+class Resume(keras.callbacks.Callback):
+    """Keeps the state of the last whole epoch: a run killed at any moment goes on.
+
+    The file appears under its name when it is whole and on the disk, and the name says
+    how many epochs it holds: there is no moment at which a weight and a count of two
+    epochs could be taken for one state. (`keras.callbacks.BackupAndRestore` writes them
+    one after the other.) Holds everything that `save_weights` does: the student, the
+    optimizer, the losses' state, the teacher's fingerprint.
+
+    Whatever else the run depends on must be the same again: the same data, in an order
+    that depends on the epoch alone, or not shuffled.
+
+    Args:
+        folder: Where the file is. Made where there is none. One run, one folder.
+
+    Attributes:
+        epoch: How many epochs the file holds, 0 without one. `initial_epoch` of the
+            `fit`.
+
+    Raises:
+        ValueError: At the beginning of `fit`: another `initial_epoch`.
+
+    Example:
+
+    >>> resume = Resume("run/state")
+    >>> distiller.fit(
+    ...     x, y, epochs=60, initial_epoch=resume.epoch, callbacks=[resume]
+    ... )
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = Path(folder)
+        self._restored = False
+
+    @property
+    def epoch(self):
+        """Epochs done."""
+        return max(self._files(), default=0)
+
+    def on_train_begin(self, logs=None):
+        """Reads the state, into the model as it was compiled."""
+        self._restored = False
+        if path := self._files().get(self.epoch):
+            optimizer = self.model.optimizer
+            if not optimizer.built:
+                # Else there is nothing to read its state into.
+                optimizer.build(self.model.trainable_variables)
+            self.model.load_weights(path)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Refuses to begin elsewhere."""
+        if not self._restored and epoch != self.epoch:
+            raise ValueError(
+                f"`Resume`: {self.folder} holds the state after {self.epoch} epochs, "
+                f"and this `fit` begins with `initial_epoch={epoch}`. Pass "
+                "`initial_epoch=resume.epoch`, or give a new folder."
+            )
+        self._restored = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the state, then removes that of the epoch before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        before = self._files()
+        path = self.folder / f"{epoch + 1}.weights.h5"
+        unfinished = self.folder / "unfinished.weights.h5"
+        self.model.save_weights(unfinished, overwrite=True)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        for older in before.values():
+            if older != path:
+                older.unlink()
+
+    def _files(self):
+        """By the number of epochs that they hold."""
+        found = {}
+        for path in self.folder.glob("*.weights.h5"):
+            if match := re.fullmatch(r"(\d+)\.weights\.h5", path.name):
+                found[int(match[1])] = path
+        return found

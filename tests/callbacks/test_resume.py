@@ -1,0 +1,131 @@
+"""Invariant 8 under SIGKILL: nothing lost, and no half file taken for a whole one."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd.callbacks import Resume
+from keras_dtkd.losses import DTKD
+from tests.models import data, distiller, numbers, same
+
+pytestmark = pytest.mark.invariant(number=8)
+
+X, Y = data(24)
+EPOCHS = 4
+
+
+class Crash(keras.callbacks.Callback):
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at, self.now = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.now, batch) == self.at:
+            raise SystemError("power cut")
+
+
+def run(folder, *callbacks, epochs=EPOCHS, **kwargs):
+    """As in a new process: everything made again."""
+    keras.utils.set_random_seed(1)
+    d = distiller(DTKD(rule="std", warmup_epochs=3), keras.optimizers.Adam(0.01))
+    resume = Resume(folder)
+    first = {"initial_epoch": resume.epoch, **kwargs}
+    logs = d.fit(
+        X,
+        Y,
+        batch_size=8,
+        epochs=epochs,
+        shuffle=False,
+        callbacks=[*callbacks, resume],
+        verbose=0,
+        **first,
+    ).history
+    return d, logs
+
+
+def state(d):
+    variables = (*d.variables, *d.optimizer.variables)
+    return [keras.ops.convert_to_numpy(v.value) for v in variables]
+
+
+def test_a_crashed_run_goes_on_bit_for_bit(tmp_path):
+    expected, logs = run(tmp_path / "unbroken")
+    for epoch in (2, 3):
+        with pytest.raises(SystemError):
+            run(tmp_path / "broken", Crash(epoch, 1))
+        assert Resume(tmp_path / "broken").epoch == epoch
+    d, last = run(tmp_path / "broken")
+    assert same(state(d), state(expected))
+    assert last["loss"] == logs["loss"][3:]
+
+
+def test_what_ended_goes_on_to_more_epochs(tmp_path):
+    expected, _ = run(tmp_path / "at once", epochs=3)
+    run(tmp_path / "in parts", epochs=2)
+    d, _ = run(tmp_path / "in parts", epochs=3)
+    assert same(state(d), state(expected))
+
+
+def test_one_whole_file_is_left(tmp_path):
+    run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["4.weights.h5"]
+
+
+def test_a_write_that_was_broken_off_leaves_the_epoch_before(tmp_path, monkeypatch):
+    run(tmp_path, epochs=2)
+
+    def half(self, path, **kwargs):
+        with open(path, "wb") as file:
+            file.write(b"half of it")
+        raise SystemError("power cut")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(keras.Model, "save_weights", half)
+        run(tmp_path, epochs=3)
+    assert Resume(tmp_path).epoch == 2
+    d, _ = run(tmp_path, epochs=3)
+    assert np.isfinite(np.concatenate([w.ravel() for w in numbers(d.student)])).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["3.weights.h5"]
+
+
+def test_a_fit_that_begins_elsewhere_is_refused(tmp_path):
+    run(tmp_path, epochs=2)
+    with pytest.raises(ValueError, match="`Resume`.*2 epochs.*initial_epoch=0"):
+        run(tmp_path, initial_epoch=0)
+
+
+PROGRAM = """
+    import sys
+    from tests.callbacks.test_resume import run, save
+
+    save(run(sys.argv[1], epochs=EPOCHS)[0], sys.argv[1] + ".npz")
+"""
+
+
+def save(d, path):
+    np.savez(path, *state(d))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
+    epochs, folder = 60, tmp_path / "broken"
+    program = textwrap.dedent(PROGRAM.replace("EPOCHS", str(epochs)))
+    command = [sys.executable, "-c", program, str(folder)]
+    for alive_until in (15, 40, None):
+        process = subprocess.Popen(command)
+        while process.poll() is None:
+            if alive_until and Resume(folder).epoch >= alive_until:
+                process.kill()
+        assert process.returncode == (-signal.SIGKILL if alive_until else 0)
+    d, _ = run(tmp_path / "unbroken", epochs=epochs)
+    with np.load(f"{folder}.npz") as file:
+        assert same(state(d), [file[name] for name in file.files])
