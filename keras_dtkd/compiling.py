@@ -66,6 +66,8 @@ def look(distiller, sample, hears=True):
     student, teacher = heads.find(distiller, sample, hears)
     held.student_shapes = student.shapes
     if teacher is not None:
+        for view in distiller.views.values():
+            view.check(sample.x)
         held.heads = (student.head, teacher.head)
         checks.better_than_chance(teacher.values, sample.y)
         # Weights that a loss makes when it is first called.

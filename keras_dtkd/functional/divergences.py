@@ -10,15 +10,13 @@ import math
 
 from keras import ops
 
+from keras_dtkd.functional.statistics import LOWEST
+
 CONVENTIONS = ("gkd", "continuous")
 # Of a log-probability in float32, wherever the probability matters.
 ROUNDING = 4e-6
-
-
-def _expectation(log_probs, values, axis):
-    """`E[values]` under `log_probs`; classes of probability 0 count nowhere."""
-    probs = ops.exp(log_probs)
-    return ops.sum(probs * ops.where(probs > 0, values, 0.0), axis=axis)
+# Up to this difference of log-probabilities a term of `kl` has its other form.
+NEAR = 0.5
 
 
 def kl(teacher_log_probs, student_log_probs, axis=-1):
@@ -30,18 +28,24 @@ def kl(teacher_log_probs, student_log_probs, axis=-1):
         axis: The axis of the classes.
 
     Returns:
-        `Σ p (log p − log q)` in nats, shape `(...)`. Not negative but for rounding.
+        `Σ p (log p − log q)` in nats, shape `(...)`. Not negative but for rounding,
+        and 0, with its gradient, where both are equal.
 
     Reference:
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network",
-        arXiv 1503.02531.
+        arXiv 1503.02531. Computed as `Σ q − p − p d` with `d = log q − log p`, the
+        same for distributions: no term is negative, so that nothing cancels where
+        they are near to each other and a temperature's square is a large factor.
     """
+    p, q = ops.exp(teacher_log_probs), ops.exp(student_log_probs)
     # Both logarithms are made finite first: inf - inf would poison the gradient
-    # of a class that `_expectation` leaves out.
-    possible = ops.isfinite(teacher_log_probs)
-    log_p = ops.where(possible, teacher_log_probs, 0.0)
-    log_q = ops.where(possible, student_log_probs, 0.0)
-    return _expectation(teacher_log_probs, log_p - log_q, axis)
+    # of a class that the teacher rules out.
+    log_p = ops.where(p > 0, teacher_log_probs, 0.0)
+    d = ops.where(p > 0, student_log_probs, 0.0) - log_p
+    near = ops.logical_and(p > 0, ops.abs(d) < NEAR)
+    small = ops.where(near, d, 0.0)
+    terms = ops.where(near, p * (ops.expm1(small) - small), q - p - p * d)
+    return ops.sum(terms, axis=axis)
 
 
 def reverse_kl(teacher_log_probs, student_log_probs, axis=-1):
@@ -75,8 +79,8 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     """
     # As in `kl`: where both are impossible, the mixture's -inf - (-inf) is undefined.
     possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
-    log_p = ops.where(possible, teacher_log_probs, 0.0)
-    log_q = ops.where(possible, student_log_probs, 0.0)
+    log_p = ops.where(possible, teacher_log_probs, LOWEST)
+    log_q = ops.where(possible, student_log_probs, LOWEST)
     # Not `logaddexp`, whose gradient is wrong at ties on TensorFlow.
     mixture = ops.logsumexp(ops.stack([log_p, log_q]), axis=0) - math.log(2.0)
     return 0.5 * (
@@ -127,8 +131,8 @@ def generalized_jsd(
     if beta == 1:
         return reverse_kl(teacher_log_probs, student_log_probs, axis)
     possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
-    log_p = ops.where(possible, teacher_log_probs, 0.0)
-    log_q = ops.where(possible, student_log_probs, 0.0)
+    log_p = ops.where(possible, teacher_log_probs, LOWEST)
+    log_q = ops.where(possible, student_log_probs, LOWEST)
     # No `logaddexp`: where both terms are equal, its gradient under TensorFlow is
     # that of one alone.
     mixture = ops.logsumexp(

@@ -43,7 +43,8 @@ class CKD(DistillationLoss):
     batches of any size, and so for each replica's share under `tf.distribute` and
     torch, but its noise is not (under JAX the batch is global). Rows are all axes but
     the classes: time steps, and the labels of a sigmoid head. Weights of samples count
-    as frequencies: where they sum to 1 or less there is no variance.
+    as frequencies, and where they sum to less than there are rows, as shares of them.
+    Of one row there is no variance.
 
     Args:
         label_weight: Factor of the term of the labels. Not negative. At 0 labels
@@ -176,8 +177,11 @@ class CKD(DistillationLoss):
         total = ops.sum(mass, axis=rows)
         mean = ops.sum(mass * d, axis=rows) / ops.where(total > 0, total, 1.0)
         squares = ops.sum(mass * (d - mean) ** 2, axis=rows)
-        enough = total > 1
-        variance = ops.where(enough, squares / ops.where(enough, total - 1, 1.0), 0.0)
+        # Weights of a half say how much a row counts, not that there are fewer rows.
+        count = ops.maximum(total, ops.sum(ops.cast(mass > 0, d.dtype), axis=rows))
+        enough = count > 1
+        bessel = ops.where(enough, count / ops.where(enough, count - 1, 1.0), 0.0)
+        variance = bessel * squares / ops.where(total > 0, total, 1.0)
         classes = ops.maximum(ops.sum(ops.cast(total > 0, d.dtype)), 1.0)
         return ops.sum(variance) / classes, ops.sum(mean**2) / classes
 

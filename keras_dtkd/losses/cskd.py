@@ -60,8 +60,8 @@ class CSKD(DistillationLoss):
         Information Transfer", arXiv 2311.14307. No code of its authors is public:
         the formula follows that of a later work built on it, "Leveraging logit
         uncertainty", Scientific Reports 2024 (repository llieeai/lud), without what
-        that work adds. Like there, 1e-8 is added to the product of the norms: equal
-        models are left with the little that this makes.
+        that work adds. Like there, 1e-8 is added to the product of the norms: what
+        that leaves of equal models is said in `R2KD`.
 
     Example:
 

@@ -60,8 +60,8 @@ class DIST(Softened):
     Reference:
         Huang et al., "Knowledge Distillation from A Stronger Teacher",
         arXiv 2205.10536. As in the authors' code, 1e-8 is added to the product of the
-        norms: equal models are left with the little that this makes, and what is
-        constant has the correlation 0.
+        norms: what that leaves of equal models is said in `R2KD`, and what is
+        constant has the correlation 0, in both models too.
 
     Example:
 

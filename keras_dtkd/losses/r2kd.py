@@ -69,9 +69,10 @@ class R2KD(Softened):
     Reference:
         Kim et al., "Robustness-Reinforced Knowledge Distillation with Correlation
         Distance and Network Pruning", arXiv 2311.13934. As in the authors' code, 1e-8
-        is added to the product of the norms: equal models are left with the little
-        that this makes. Their absolute value of the cosine changes nothing, since
-        probabilities are positive.
+        is added to the product of the norms. So equal models are not quite at 0: the
+        less a class is wanted in the batch, the more is left of it, up to a distance
+        of 1 where its probabilities are below about 1e-4. Their absolute value of the
+        cosine changes nothing, since probabilities are positive.
 
     Example:
 

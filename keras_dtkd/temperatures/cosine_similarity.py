@@ -68,7 +68,8 @@ class CosineSimilarity(Temperature):
         "Cosine Similarity Knowledge Distillation", arXiv 2311.14307. No code of its
         authors is public: the formula follows that of a later work built on it,
         "Leveraging logit uncertainty", Scientific Reports 2024. There equal
-        similarities, and any batch of one, give 0/0; their loss multiplies by the
+        similarities, and any batch of one, give 0/0, and 1e-8 is added to the norms'
+        product, which is left out here; their loss multiplies by the
         square of the mean temperature, and `weight` is that of each sample.
 
     Example:

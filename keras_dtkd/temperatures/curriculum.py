@@ -41,7 +41,9 @@ class Curriculum(Temperature):
             while training runs; takes effect with the next epoch.
         strengths: λ at the beginning and in full, `(λ_0, λ_1)`. Not negative.
         excluded_from_weight_decay: Whether the optimizer's weight decay leaves `raw`
-            (or the dense layers) alone. Otherwise it pulls it back to its start.
+            (or the dense layers) alone. Otherwise it pulls it back to its start. Keras
+            knows one list of exclusions, and this replaces yours: to have both, set it
+            to `False` and exclude `rule.trainable_variables` beside your own.
         seed: Of the initial weights of the first dense layer. The second starts such
             that `raw` is `start` for every sample.
 

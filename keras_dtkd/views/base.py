@@ -45,13 +45,21 @@ class View(keras.layers.Layer):
 
     def call(self, x):
         """The batch to show both models."""
-        if keras.tree.is_nested(x):
+        self.check(x)
+        return self.layer(x, training=True)
+
+    def check(self, x):
+        """Called before the first step, with samples of the inputs.
+
+        Raises:
+            ValueError: They are several, and the view changes one.
+        """
+        if keras.tree.is_nested(x) and type(self).call is View.call:
             raise ValueError(
                 f"`{type(self).__name__}` changes one batch of images. The models have "
                 f"several inputs: {keras.tree.map_structure(lambda a: a.shape, x)}. "
                 "Write a view of your own: override `call(x)`."
             )
-        return self.layer(x, training=True)
 
     def compute_output_spec(self, x):
         """Of the shape and dtype that the inputs have."""
@@ -79,6 +87,20 @@ class Ready(View):
     """
 
     arguments: tuple = ()
+
+    def check(self, x):
+        """Likewise, and refuses what is no batch of images with channels.
+
+        Keras's layers take three axes for a single image, and leave it as it is.
+        """
+        super().check(x)
+        if len(x.shape) != 4:
+            raise ValueError(
+                f"`{type(self).__name__}` changes images: inputs `(batch, height, "
+                f"width, channels)`. Received inputs of shape {tuple(x.shape)}. Begin "
+                "both models with `Reshape((height, width, 1))` after inputs that have "
+                "the channel, or write a view of your own."
+            )
 
     def get_config(self):
         """The arguments that make this view again."""

@@ -14,7 +14,8 @@ class Cutout(Ready):
 
     Args:
         side: Width of the hole, as a share of the image's. In (0, 1].
-        fill_value: What is seen in the hole. 0 is the mean of normalised images.
+        fill_value: What is seen in the hole, any number. 0 is the mean of normalised
+            images.
         seed: Of the random numbers.
         name: What losses call it by.
 
@@ -42,7 +43,9 @@ class Cutout(Ready):
         layer = keras.layers.RandomErasing(
             factor=(1.0, 1.0),
             scale=(side * side, side * side),
-            fill_value=fill_value,
+            fill_value=float(fill_value),
+            # Else Keras clips it to [0, 255].
+            value_range=(float(fill_value), float(fill_value)),
             seed=seed,
             dtype="float32",
         )

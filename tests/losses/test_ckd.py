@@ -170,8 +170,19 @@ def test_a_weight_of_two_is_that_label_twice():
 
 
 @pytest.mark.invariant(number=6)
-@pytest.mark.parametrize("weights", [np.zeros(8), np.eye(8)[2], np.full(8, 0.125)])
-def test_weights_of_one_sample_or_less_leave_no_variance(weights):
+@pytest.mark.parametrize("weight", [1 / 3, 0.17, 1 / 8, 0.01])
+def test_small_weights_are_shares(weight):
+    """Of all rows the same: near a sum of 1, `Σ w − 1` in a denominator explodes."""
+    value, slopes = results(CKD(**ALONE), *CASE[:2])
+    shares = tensor(np.full(len(CASE.student), weight))
+    weighted, weighted_slopes = results(CKD(**ALONE), *CASE[:2], sample_weight=shares)
+    assert_close(weighted, value, 1e-5, value)
+    assert_close(weighted_slopes, slopes, 1e-5)
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("weights", [np.zeros(8), np.eye(8)[2]])
+def test_weights_of_one_sample_or_none_leave_no_variance(weights):
     value, slopes = results(
         CKD(),
         *CASE[:2],

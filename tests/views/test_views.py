@@ -200,6 +200,7 @@ def test_a_layer_of_keras_is_a_view():
         (lambda: Mixup(alpha=0.0), "alpha=0.0"),
         (lambda: CutMix(alpha=1.5), "alpha=1.5"),
         (lambda: Cutout(side=0.0), "side=0.0"),
+        (lambda: Mixup(alpha="much"), "alpha='much'"),
     ],
 )
 def test_wrong_arguments_are_refused_by_their_values(make, found):
@@ -212,6 +213,31 @@ def test_wrong_arguments_are_refused_by_their_values(make, found):
 def test_several_inputs_are_refused():
     with pytest.raises(ValueError, match="several inputs"):
         Mixup().call({"a": X, "b": X})
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("shape", [(8, 8), (8,)])
+def test_what_is_no_batch_of_images_is_refused_before_the_first_step(view, shape):
+    def flat(seed):
+        return keras.Sequential(
+            [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+        )
+
+    small = flat(1)
+    before = numbers(small)
+    d = Distiller(flat(9), small, KD(view=view().name), views=view())
+    x = np.ones((16, *shape), "float32")
+    with pytest.raises(ValueError, match=r"changes images.*\(16, 8"):
+        d.fit(x, Y, verbose=0)
+    assert same(before, small)
+
+
+@pytest.mark.parametrize("fill", [-1.0, 300, np.float32(0.25)])
+def test_a_hole_may_have_any_value(fill):
+    images = seen(Cutout(0.5, fill, seed=0))
+    holes = images == fill
+    assert (holes.sum((1, 2, 3)) >= 9).all()
+    assert np.allclose(images[~holes], X[~holes])
 
 
 @pytest.mark.parametrize(
