@@ -1,5 +1,8 @@
 """A look at teacher, student and data before any training."""
 
+import keras
+import numpy as np
+
 from keras_dtkd.doctor import (
     dynamic,
     inputs,
@@ -88,6 +91,8 @@ def _examine(made, samples):
         return figures, findings
     told, has_task = looking.compile_task(made, samples)
     findings += told
+    if told and not _numbers(samples[0].y):
+        return figures, findings
     batches, rows = hear(made, samples)
     losses = looking.losses_of(made)
     count, classes = rows.student.shape
@@ -116,9 +121,17 @@ def _examine(made, samples):
         findings += knowledge.calibration(figures["teacher"])
     findings += ranges.findings(made, figures, dynamic.depends_on_shift(losses))
     findings += dynamic.findings(figures["dtkd"], losses)
-    findings += terms.findings(made, measured, batches)
+    labelled = rows.labels is not None and bool((rows.labels >= 0).any())
+    findings += terms.findings(made, measured, batches, labelled)
     findings += squared.findings(made, batches, pulls)
     return figures, findings
+
+
+def _numbers(labels):
+    """Whether there is none of text, which no loss can be given."""
+    return not any(
+        np.asarray(leaf).dtype.kind in "OSTU" for leaf in keras.tree.flatten(labels)
+    )
 
 
 def _poor_teacher(made, samples, rows, found):
@@ -131,7 +144,8 @@ def _poor_teacher(made, samples, rows, found):
     # Where it is nearly always right, and knows it, nothing can make it much better.
     if before + knowledge.GAIN <= 1 or surprise > knowledge.SURPRISED:
         order = knowledge.permutation(rows.teacher, rows.labels)
-        scale = scaling.better(made, samples, before, surprise, rows.teacher.shape[-1])
+        unknown = knowledge.entropy(rows.labels)
+        scale = scaling.better(made, samples, before, surprise, unknown)
     if scale and (not order or scale[1] >= order[1]):
         return [scaling.scaled(scale, before)]
     if order:

@@ -7,8 +7,12 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import backend, logits
+from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.held import flag
 from keras_dtkd.masses import Keeping
+
+# What is left of a gradient of this share is its rounding.
+NOISE = 1e-3
 
 
 def swapped(outputs, new):
@@ -88,14 +92,66 @@ def size(gradients):
     return float(np.mean(sums))
 
 
-def cosine(one, other):
-    """The cosine between two lists of gradients; 0 where one of them is 0."""
-    a, b = (
-        np.concatenate([np.asarray(g, "float64").ravel() for g in side])
-        for side in (one, other)
+def match(own, reference):
+    """Cosine of two gradients, and how large the first is along the second.
+
+    Args:
+        own: A list, one a batch.
+        reference: Likewise.
+
+    Returns:
+        `(cosine, share)`, 0 where one of them is nothing.
+    """
+    one, other = (
+        np.concatenate([np.ravel(part) for part in side]) for side in (own, reference)
     )
-    product = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / product) if product > 0 else 0.0
+    product, square = float(one @ other), float(other @ other)
+    size = float(np.linalg.norm(one))
+    if not square or not size:
+        return 0.0, 0.0
+    return product / (size * np.sqrt(square)), product / square
+
+
+def towards_labels(step):
+    """How the labels' cross-entropy pulls, but for its size.
+
+    Args:
+        step: What a loss is given.
+
+    Returns:
+        NumPy, of the shape of `step.student_logits`. 0 where there is no label.
+    """
+    z = step.student_logits
+    if step.y is None:
+        return np.zeros(z.shape)
+    label = one_hot(step.y, z)
+    known = ops.max(label, axis=-1, keepdims=True)
+    pull = ops.convert_to_numpy((ops.softmax(z, axis=-1) - label) * known)
+    return np.asarray(pull, "float64")
+
+
+def rest(pulls, tasks):
+    """Gradients without what they have of the labels': many losses are a sum of both.
+
+    Args:
+        pulls: Gradients, one a batch.
+        tasks: What `towards_labels` gives for the first of them.
+
+    Returns:
+        A list, one for each of `tasks`.
+    """
+    return [_beside(*both) for both in zip(pulls[: len(tasks)], tasks, strict=True)]
+
+
+def _beside(pull, task):
+    pull = pull.astype("float64")
+    # Masked positions pull at nothing.
+    task = np.where(pull.any(-1, keepdims=True), task, 0.0)
+    square = (task * task).sum()
+    rest = pull - task * ((pull * task).sum() / square) if square else pull
+    # What is left by rounding is nothing.
+    enough = np.linalg.norm(rest) > NOISE * np.linalg.norm(pull)
+    return rest if enough else np.zeros_like(rest)
 
 
 def _picked(made, step):

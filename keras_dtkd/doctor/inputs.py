@@ -2,31 +2,20 @@
 
 import keras
 import numpy as np
-from keras import layers, ops
 
-from keras_dtkd import backend
-from keras_dtkd.data import to_numpy
+from keras_dtkd.doctor.arriving import arrived
 from keras_dtkd.doctor.findings import NOTE, WARNING, Finding
 from keras_dtkd.teachers.base import models
 
-SCALES = (layers.Rescaling, layers.Normalization)
-# Layers before or between them that leave a range as it is.
-PASSES = (
-    layers.InputLayer,
-    layers.Identity,
-    layers.Resizing,
-    layers.CenterCrop,
-    layers.Reshape,
-    layers.Flatten,
-    layers.Permute,
-)
 # Ranges of [0, 1], [-1, 1] and of unit variance lie within a factor of 5 of each
 # other; [0, 255] is further off.
 APART = 10.0
-# A rescaling brings images to within 1 or 0.5 of 0. By 1/255 too many, to 0.004.
+# A rescaling leaves images a range of 1 or 2. By 1/255 too many, of 0.004.
 SHRUNK = 0.1
-# And those that it has left as they were before, or worse, reach 255.
+# And those that it has left as they were before, or worse, deviate by 60.
 GROWN = 20.0
+# A range that differs by more has been scaled.
+SCALED = 0.01
 
 
 def figures(made, samples):
@@ -37,8 +26,8 @@ def figures(made, samples):
         samples: Of `keras_dtkd.data.Sample`.
 
     Returns:
-        A dict of dicts: `given`, and `teacher` and `student` where their first layers
-        can be told. Empty for inputs that are no single array of numbers.
+        A dict of dicts: `given`, and `teacher` and `student` where they depend on it
+        (see `arrived`). Empty for inputs that are no single array of numbers.
     """
     arrays = [keras.tree.flatten(sample.x) for sample in samples]
     single = all(len(leaves) == 1 for leaves in arrays)
@@ -47,9 +36,9 @@ def figures(made, samples):
     given = [leaves[0] for leaves in arrays]
     found = {"given": _range(given)}
     for role, model in _both(made):
-        first, scales = _first_layers(model)
-        found[role] = _range([_through(first, x) for x in given])
-        found[role]["scaling_layers"] = float(scales)
+        arrays = [arrived(model, sample.x) for sample in samples]
+        if all(array is not None for array in arrays):
+            found[role] = _range(arrays)
     return found
 
 
@@ -59,35 +48,6 @@ def _both(made):
     return [("teacher", m) for m in teachers[:1] if len(teachers) == 1] + [
         ("student", made.student)
     ]
-
-
-def _first_layers(model):
-    """The layers before any that learns, and how many of them scale."""
-    found: list = []
-    scales = 0
-    for layer in getattr(model, "layers", []):
-        if isinstance(layer, keras.Sequential):
-            inner, more = _first_layers(layer)
-            found, scales = found + inner, scales + more
-            if len(inner) < len(layer.layers):
-                break
-        elif isinstance(layer, (*SCALES, *PASSES)):
-            if not isinstance(layer, layers.InputLayer):
-                found.append(layer)
-            scales += isinstance(layer, SCALES)
-        else:
-            break
-    return found, scales
-
-
-def _through(first, x):
-    if not first:
-        return x
-    with keras.StatelessScope(), backend.no_gradient():
-        value = ops.convert_to_tensor(x)
-        for layer in first:
-            value = layer(value)
-        return to_numpy(ops.convert_to_numpy(ops.cast(value, "float32")))
 
 
 def _range(arrays):
@@ -122,8 +82,10 @@ def findings(found, known):
     if sizes[wide] <= APART * sizes[narrow]:
         return []
     # A teacher that wants 0 to 255 may be as it should be, and a student that does
-    # well is; a student that is to start from there is not.
-    severity = WARNING if wide == "student" and wide not in known else NOTE
+    # well is, or that makes small inputs large on purpose; a student that is to start
+    # from there is not.
+    meant = sizes[wide] > (1 + SCALED) * found["given"]["std"] or wide in known
+    severity = WARNING if wide == "student" and not meant else NOTE
     ranges = [
         f"the {r}'s from {found[r]['min']:.3g} to {found[r]['max']:.3g}"
         for r in (wide, narrow)
@@ -132,21 +94,24 @@ def findings(found, known):
         Finding(
             "input_ranges",
             severity,
-            f"Inputs reach the models in different ranges: {ranges[0]}, {ranges[1]} "
-            "(after their `Rescaling` and `Normalization` layers). If both were not "
-            f"trained for that, give the {wide} a `Rescaling` layer too.",
+            "Inputs reach the first layers with weights in different ranges: "
+            f"{ranges[0]}, {ranges[1]}. If the models are not meant for that, give "
+            f"the {wide} a `Rescaling` layer too.",
         )
     ]
 
 
 def _misscaled(role, own, given):
-    most = max(abs(own["min"]), abs(own["max"]))
-    if not own["scaling_layers"] or SHRUNK <= most <= GROWN or given["std"] == 0:
+    scaled = abs(own["std"] - given["std"]) > SCALED * given["std"]
+    shrunk = own["max"] - own["min"] < SHRUNK
+    # What was small before is made large on purpose.
+    grown = min(own["std"], given["std"]) > GROWN
+    if not scaled or not (shrunk or grown):
         return []
     cause = (
         "They seem to be scaled twice: take the scaling out of the data, or out of the "
         "model."
-        if most < SHRUNK
+        if shrunk
         else "The layers expect inputs of a smaller range: scale the data."
     )
     return [

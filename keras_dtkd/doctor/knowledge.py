@@ -19,12 +19,15 @@ ERRORS = 3.0
 UNCALIBRATED = 0.15
 # A network with random weights chooses by the inputs too, and may be right somewhat
 # more often than by chance. This share of the way from chance to certainty is nothing,
-# if the labels surprise it as much as one who guesses.
+# if the labels surprise it as much as one who knows how frequent they are.
 NO_WAY = 0.1
 AS_A_GUESS = 0.95
+# A teacher that puts a sample of a class before another so often knows something, even
+# if it hardly ever names a rare class. Chance is one half.
+RANKS = 0.75
 # A teacher that knows the classes is surprised by a label this share of the nats that
-# a guess among all of them is, or less. A network with random weights is not, though
-# some order of its classes always suits it.
+# one who knows how frequent they are is, or less. A network with random weights is
+# not, though some order of its classes always suits it.
 KNOWS = 0.7
 # Nats a label that a good classifier may need; above it, a look at other scales pays.
 SURPRISED = 0.3
@@ -64,17 +67,24 @@ def surprise(logits, labels):
     return -float(np.take_along_axis(z, labels[keep][:, None], axis=-1).mean())
 
 
-def convincing(gain, count, nats, classes):
+def entropy(labels):
+    """Nats that the labels' frequencies alone leave open. See `surprise`."""
+    _, counts = np.unique(labels[labels >= 0], return_counts=True)
+    share = counts / counts.sum()
+    return -float((share * np.log(share)).sum())
+
+
+def convincing(gain, count, nats, unknown):
     """Whether so much higher an accuracy on so many rows is no chance.
 
     Args:
         gain: By how much it is higher.
         count: On so many rows.
         nats: Mean surprise at their labels then.
-        classes: How many there are.
+        unknown: The labels' `entropy`.
     """
     enough = count > 0 and gain >= max(GAIN, ERRORS * np.sqrt(0.25 / count))
-    return bool(enough and nats <= KNOWS * np.log(classes))
+    return bool(enough and nats <= KNOWS * unknown)
 
 
 def chance(logits, labels):
@@ -85,19 +95,48 @@ def chance(logits, labels):
         checks.better_than_chance(logits[keep], labels[keep])
     if caught:
         return [Finding("chance_teacher", ERROR, str(caught[0].message))]
-    guess, right = 1 / logits.shape[-1], accuracy(logits, labels)
-    nats = surprise(logits, labels)
-    if right > guess + NO_WAY * (1 - guess) or nats < -AS_A_GUESS * np.log(guess):
+    guess, most = 1 / logits.shape[-1], _majority(labels[keep])
+    right, nats = accuracy(logits, labels), surprise(logits, labels)
+    # One who always names the most frequent class is right often, but in few classes.
+    each = [accuracy(logits[rows], labels[rows]) for rows in _by_class(labels)]
+    knows = (
+        right > most + NO_WAY * (1 - most)
+        or np.mean(each) > guess + NO_WAY * (1 - guess)
+        or nats < AS_A_GUESS * entropy(labels)
+        or _ranks(logits[keep], labels[keep]) > RANKS
+    )
+    if knows:
         return []
     return [
         Finding(
             "chance_teacher",
             ERROR,
-            f"On {keep.sum()} labels the teacher is right in {right:.1%} (chance: "
-            f"{guess:.1%}), and as surprised by them as one who guesses ({nats:.2f} "
-            "nats). Has it been trained, or were its weights not loaded?",
+            f"On {keep.sum()} labels the teacher is right in {right:.1%}, and as "
+            f"surprised by them ({nats:.2f} nats) as one who guesses. Who always names "
+            f"the most frequent class is right in {most:.1%}. Has the teacher been "
+            "trained, or were its weights not loaded?",
         )
     ]
+
+
+def _ranks(logits, labels):
+    """Mean area under the ROC curve of each class against the others."""
+    p, areas = _softmax(logits), []
+    for label in np.unique(labels):
+        own, others = p[labels == label, label], np.sort(p[labels != label, label])
+        if len(others):
+            below = [np.searchsorted(others, own, side) for side in ("left", "right")]
+            areas.append(np.mean(below) / len(others))
+    return np.mean(areas) if areas else 0.0
+
+
+def _by_class(labels):
+    return [labels == label for label in np.unique(labels[labels >= 0])]
+
+
+def _majority(labels):
+    """The share of the most frequent one."""
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
 
 
 def permutation(logits, labels):
@@ -132,7 +171,10 @@ def permutation(logits, labels):
     told = np.array([row for row in known if labels[row] in numbers], int)
     renamed = np.array([numbers[labels[row]] for row in told], int)
     nats = surprise(logits[told], renamed) if len(told) else np.inf
-    if not convincing(right - before, len(known), nats, logits.shape[-1]):
+    # Any order that names the most frequent class suits a teacher that knows nothing.
+    if right <= _majority(labels[known]):
+        return None
+    if not convincing(right - before, len(known), nats, entropy(labels[judged])):
         return None
     return _order(predicted, labels), float(right)
 

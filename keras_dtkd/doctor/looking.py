@@ -10,6 +10,7 @@ from keras_dtkd.doctor.findings import ERROR, Finding
 from keras_dtkd.doctor.witness import Silent, Witness
 from keras_dtkd.losses.collect import collect
 from keras_dtkd.outputs import from_logits as says_logits
+from keras_dtkd.outputs import of_output
 
 # The name of the doctor's own loss, which sees the batch as it is even where all others
 # are for views of it. No user's: it has a space.
@@ -109,7 +110,11 @@ def compile_task(made, samples):
 
 def _takes_for_what_it_is(made):
     """A compiled cross-entropy and the head before it agree in what they are."""
-    head, says = made.held.heads[0], says_logits(made.loss)
+    names, key = list(made.held.student_shapes), made.output_key
+    index = key if isinstance(key, int) else 0
+    place = names.index(key) if key in names else index
+    loss = of_output(made.loss, names[place], place)
+    head, says = made.held.heads[0], says_logits(loss)
     gives_logits = head in (logits.LOGITS, logits.BINARY)
     if not isinstance(says, bool) or says == gives_logits:
         return []

@@ -68,6 +68,8 @@ def _of_arrays(x, y, batches):
 
 def _batches(data):
     if isinstance(data, keras.utils.PyDataset):
-        # Its own iterator, where it has one, does not end.
-        return (data[i] for i in range(data.num_batches or 0))
+        # Its own iterator, where it has one, does not end; nor does one without a
+        # number of batches.
+        count = data.num_batches
+        return (data[i] for i in (itertools.count() if count is None else range(count)))
     return iter(data)

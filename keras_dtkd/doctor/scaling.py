@@ -5,8 +5,9 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import backend, logits
+from keras_dtkd.doctor import arriving
 from keras_dtkd.doctor.findings import ERROR, Finding
-from keras_dtkd.doctor.knowledge import convincing
+from keras_dtkd.doctor.knowledge import KNOWS, convincing
 from keras_dtkd.functional.labels import one_hot
 
 
@@ -27,15 +28,20 @@ SCALINGS = {
     "scaled to [-1, 1]": _from_to(-1.0, 1.0),
     "scaled to [0, 255]": _from_to(0.0, 255.0),
 }
+# Of those of its own layers.
+UNDONE = "taken back to what they were before a scaling like the teacher's own"
 # A scaling that leaves no more than this share of the surprise at the labels is the
 # right one, even where the teacher chose right before: its confidence was off by
-# orders of magnitude.
-SURPRISE = 0.3
+# orders of magnitude. One that was as unsure as a guess must become sure; one that was
+# too sure may be so by overfitting, which costs some nats, but no hundred.
+SURPRISE, TOO_SURE = 0.3, 0.02
+# Up to this share of the nats of a guess a teacher is unsure, and no more.
+UNSURE = 1.1
 # Labels that tell so much.
 FEW = 30
 
 
-def better(made, samples, before, surprise, classes):
+def better(made, samples, before, surprise, unknown):
     """The scaling of the inputs under which the teacher is much better.
 
     Args:
@@ -43,41 +49,65 @@ def better(made, samples, before, surprise, classes):
         samples: Of `keras_dtkd.data.Sample`, with labels.
         before: The teacher's accuracy on them.
         surprise: Its mean `-log p` of their labels.
-        classes: How many there are.
+        unknown: The labels' entropy.
 
     Returns:
         `(name, accuracy)`, or `None`. Among scalings the best is that under which the
         labels are the least surprise: networks may choose alike on any scale, but are
         as certain as they should be on their own only.
     """
-    leaves = [keras.tree.flatten(sample.x) for sample in samples]
-    # One array of numbers; of several, nobody knows which one is meant, and tokens
-    # have no scale.
-    if any(len(leaf) > 1 or not _measured(leaf[0]) for leaf in leaves):
-        return None
-    least = min(float(leaf[0].min()) for leaf in leaves)
-    most = max(float(leaf[0].max()) for leaf in leaves)
-    if not least < most or not np.isfinite([least, most]).all():
-        return None
     speak, found, count = backend.speaker(made.held.teacher), {}, 0.0
-    for name, scale in SCALINGS.items():
+    for name, scale in _scalings(made, samples).items():
         right = count = nats = 0.0
         for sample in samples:
-            x = keras.tree.map_structure(
-                lambda a: ops.convert_to_tensor(
-                    scale(a.astype("float32"), least, most)  # noqa: B023
-                ),
-                sample.x,
-            )
-            ok, known, bits = _judged(made, speak(x), sample.y)
+            ok, known, bits = _judged(made, speak(scale(sample.x)), sample.y)
             right, count, nats = right + ok, count + known, nats + bits
         found[name] = nats / max(count, 1), right / max(count, 1)
+    if not found:
+        return None
     best = min(found, key=lambda name: found[name][0])
     nats, right = found[best]
-    certain = right >= before and nats <= surprise * SURPRISE and count >= FEW
-    if certain or convincing(right - before, count, nats, classes):
+    share = SURPRISE if surprise <= UNSURE * unknown else TOO_SURE
+    certain = nats <= min(share * surprise, KNOWS * unknown)
+    if certain and right >= before and count >= FEW:
         return best, right
-    return None
+    return (best, right) if convincing(right - before, count, nats, unknown) else None
+
+
+def _scalings(made, samples):
+    """Functions of a sample's inputs that scale those that have a scale, by name."""
+    leaves = list(
+        zip(*(keras.tree.flatten(sample.x) for sample in samples), strict=True)
+    )
+    ranges = [_range(parts) for parts in leaves]
+    if not any(ranges):
+        return {}
+
+    def all_by(scale):
+        return lambda x: keras.tree.pack_sequence_as(
+            x,
+            [
+                ops.convert_to_tensor(
+                    scale(leaf.astype("float32"), *ends) if ends else leaf
+                )
+                for leaf, ends in zip(keras.tree.flatten(x), ranges, strict=True)
+            ],
+        )
+
+    found = {name: all_by(scale) for name, scale in SCALINGS.items()}
+    undo = arriving.undo(made, leaves[0][0]) if len(leaves) == 1 else None
+    if undo is not None:
+        found[UNDONE] = all_by(lambda x, least, most: undo(x))
+    return found
+
+
+def _range(parts):
+    """Least and greatest value of an input, or `None`: tokens have no scale."""
+    if not all(_measured(part) for part in parts):
+        return None
+    least = min(float(part.min()) for part in parts)
+    most = max(float(part.max()) for part in parts)
+    return (least, most) if least < most and np.isfinite([least, most]).all() else None
 
 
 def _measured(array):

@@ -1,33 +1,57 @@
 """A custom loss that softens by T and forgets to multiply by T²."""
 
+import contextlib
 import numbers
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_dtkd.doctor import gradients
-from keras_dtkd.doctor.findings import ERROR, Finding
+from keras_dtkd.doctor.findings import ERROR, NOTE, WARNING, Finding
 from keras_dtkd.doctor.looking import losses_of
+from keras_dtkd.functional.divergences import DIVERGENCES
 from keras_dtkd.losses.foreign import Foreign
 from keras_dtkd.losses.kd import KD
 from keras_dtkd.temperatures.base import Temperature
+from keras_dtkd.temperatures.constant import Constant
 
 # Gradients of one direction: where the loss says its temperature, and where that
 # must be found out by trying.
-SAME, EXACTLY_SAME = 0.95, 0.99
-# How close to 1/T² the ratio of the gradients is.
+SAME, EXACTLY_SAME = 0.95, 0.999
+# How close to 1/T² the ratio of the gradients is where nothing but T² is missing.
 CLOSE = 0.2
 # Temperatures that are tried. 1, at which nothing can be forgotten, is among them, so
 # that a loss without a temperature finds itself there. Neighbours lie close enough
-# for the ratio of a temperature between them.
-GRID = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20)
+# for the ratio of a temperature between them. At the last all differences of logits
+# look alike.
+GRID = (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40)
 # What is forgotten must be more than the tolerance.
 LEAST = 2.0
 # A weight of this share of T² makes up for it.
 MADE_UP = 0.5
 # Two batches tell a direction; each costs a gradient a temperature.
 BATCHES = 2
+# So many times the greatest logit, softened distributions are a straight line.
+FLAT = 8.0
+# Where the temperature is doubled, a gradient that lacks T² falls to a quarter, one
+# that lacks T to a half.
+FALLS = 3.0
+
+
+class Forgotten(NamedTuple):
+    """What a loss lacks.
+
+    Attributes:
+        weight: T², or the mean weight of a rule.
+        share: What is left of it, where that is known.
+        severity: Of the finding.
+    """
+
+    weight: float
+    share: float | None
+    severity: str
 
 
 def findings(made, batches, pulls):
@@ -44,21 +68,23 @@ def findings(made, batches, pulls):
     Returns:
         A list.
     """
-    told, grids = [], {}
+    told = []
+    grids: dict = {}
     batches = batches[:BATCHES]
     for name, loss in losses_of(made).items():
         if not _custom(loss):
             continue
-        own = pulls[name][: len(batches)]
         steps = [batch.steps[name] for batch in batches]
-        forgotten = _declared(made, loss, steps, own)
-        if not forgotten:
+        tasks = [gradients.towards_labels(step) for step in steps]
+        own = gradients.rest(pulls[name], tasks)
+        obeys, forgotten = _doubled(made, loss, steps, tasks, own)
+        if not obeys:
             # Losses for one view see the same steps.
-            if loss.view not in grids:
-                grids[loss.view] = _grid(made, steps)
-            forgotten = _nearest(grids[loss.view], own)
-        if forgotten and float(loss.scale) < MADE_UP * forgotten[1]:
-            told.append(_finding(name, loss, *forgotten))
+            grid = grids.setdefault(loss.view, {})
+            forgotten = _declared(made, loss, steps, tasks, own)
+            forgotten = forgotten or _nearest(made, grid, steps, tasks, own)
+        if forgotten and float(loss.scale) < MADE_UP * forgotten.weight:
+            told.append(_finding(name, loss, forgotten))
     return told
 
 
@@ -68,60 +94,130 @@ def _custom(loss):
     )
 
 
-def _declared(made, loss, steps, own):
-    """`(temperature, weight)` if the loss has a temperature and not its weight."""
-    inner = loss.loss if isinstance(loss, Foreign) else loss
-    temperature = getattr(inner, "temperature", None)
+def _inner(loss):
+    return loss.loss if isinstance(loss, Foreign) else loss
+
+
+def _doubled(made, loss, steps, tasks, own):
+    """Whether the loss obeys its temperature, and what it lacks if that is doubled."""
+    holder = _inner(loss)
+    if isinstance(getattr(holder, "temperature", None), Constant):
+        holder = holder.temperature
+    before = getattr(holder, "temperature", None)
+    if not isinstance(before, numbers.Real) or float(before) ** 2 < LEAST:
+        return False, None
+    greatest = max(float(ops.max(ops.abs(step.student_logits))) for step in steps)
+    high = max(FLAT * greatest, 2 * float(before))
+    try:
+        pulls = [
+            _at(made, loss, holder, temperature, steps, tasks)
+            for temperature in (high, 2 * high)
+        ]
+    except (AttributeError, TypeError, ValueError):
+        # Not to be set, or not to any number.
+        return False, None
+    finally:
+        with contextlib.suppress(AttributeError):
+            holder.temperature = before
+    first, second = (gradients.size(pull) for pull in pulls)
+    same = np.allclose(np.ravel(own[0]), np.ravel(pulls[0][0]), rtol=1e-4, atol=0)
+    if same or not second or not np.isfinite([first, second]).all():
+        return False, None
+    weight = float(before) ** 2
+    return True, Forgotten(weight, None, ERROR) if first > FALLS * second else None
+
+
+def _at(made, loss, holder, temperature, steps, tasks):
+    holder.temperature = temperature
+    return gradients.rest(
+        [gradients.of_loss(made, loss, step) for step in steps], tasks
+    )
+
+
+def _declared(made, loss, steps, tasks, own):
+    """What a loss lacks that has a temperature."""
+    temperature = getattr(_inner(loss), "temperature", None)
     number = isinstance(temperature, numbers.Real) and float(temperature) > 0
     if not number and not isinstance(temperature, Temperature):
         return None
-    kd = KD(temperature)
-    rule = kd.temperature
-    with keras.StatelessScope():
-        weight = np.mean([_weight(rule, step) for step in steps])
-    reference = [gradients.of_loss(made, kd, step) for step in steps]
-    rule.take_latest()
-    if weight < LEAST or not _shrunk(own, reference, weight, SAME):
-        return None
-    return float(np.sqrt(weight)), float(weight)
+    for divergence in DIVERGENCES:
+        kd = KD(temperature, divergence)
+        with keras.StatelessScope():
+            weights = [_weights(kd.temperature, step) for step in steps]
+        pulls = [gradients.of_loss(made, kd, step) for step in steps]
+        kd.temperature.take_latest()
+        weight = float(np.mean([part.mean() for part in weights]))
+        # A rule may give each sample a weight of its own.
+        pulls = [p / part[..., None] for p, part in zip(pulls, weights, strict=True)]
+        cosine, share = gradients.match(own, gradients.rest(pulls, tasks))
+        if weight >= LEAST and cosine >= SAME:
+            return _judged(weight, share, WARNING)
+    return None
 
 
-def _weight(rule, step):
+def _weights(rule, step):
     t = rule(step.student_logits, step.teacher_logits)
-    return float(np.mean(ops.convert_to_numpy(ops.stop_gradient(t.weight))))
+    weight = ops.convert_to_numpy(ops.stop_gradient(t.weight))
+    return np.broadcast_to(weight, step.student_logits.shape[:-1])
 
 
-def _grid(made, steps):
+def _nearest(made, grid, steps, tasks, own):
+    """As `_declared`, of the temperature at which `KD` pulls most nearly likewise."""
+    for divergence in DIVERGENCES:
+        if divergence not in grid:
+            grid[divergence] = _grid(made, divergence, steps)
+        found = {
+            temperature: gradients.match(own, gradients.rest(pulls, tasks))
+            for temperature, pulls in grid[divergence].items()
+        }
+        best = max(found, key=lambda temperature: found[temperature][0])
+        cosine, share = found[best]
+        weight = float(best) ** 2
+        if cosine >= EXACTLY_SAME:
+            # A small factor may be meant.
+            doubtful = NOTE if best < GRID[-1] else None
+            return (
+                _judged(weight, weight * share, doubtful) if weight >= LEAST else None
+            )
+    return None
+
+
+def _grid(made, divergence, steps):
     """How `KD` pulls at each temperature of the grid."""
-    kd, found = KD(1.0), {}
+    kd, found = KD(1.0, divergence), {}
     for temperature in GRID:
         kd.temperature = temperature
         found[temperature] = [gradients.of_loss(made, kd, step) for step in steps]
     return found
 
 
-def _nearest(grid, own):
-    """As `_declared`, of the temperature at which `KD` pulls most nearly likewise."""
-    best = max(grid, key=lambda temperature: gradients.cosine(own, grid[temperature]))
-    weight = float(best) ** 2
-    if weight < LEAST or not _shrunk(own, grid[best], weight, EXACTLY_SAME):
-        return None
-    return float(best), weight
+def _judged(weight, share, doubtful):
+    if abs(share - 1) < CLOSE:
+        return Forgotten(weight, share, ERROR)
+    if 0 < share < 1 and doubtful:
+        return Forgotten(weight, share, doubtful)
+    return None
 
 
-def _shrunk(own, reference, weight, same):
-    whole = gradients.size(reference)
-    if not whole or gradients.cosine(own, reference) < same:
-        return False
-    return abs(weight * gradients.size(own) / whole - 1) < CLOSE
-
-
-def _finding(name, loss, temperature, weight):
+def _finding(name, loss, found):
+    weight, share, severity = found
+    temperature = f"a temperature of {np.sqrt(weight):.3g}"
+    what = (
+        f"`{name}`, with {temperature}, pulls a quarter as hard where that is doubled"
+        if share is None
+        else f"`{name}` pulls as `KD` does at {temperature}, but "
+        f"1/{weight / share:.3g} as hard"
+    )
+    meant = (
+        ""
+        if severity == ERROR
+        else " If it is an average over the classes, take their sum. If its factor is "
+        "meant to be so small, this is no fault."
+    )
     return Finding(
         "t_squared_forgotten",
-        ERROR,
-        f"`{name}` pulls as `KD` does at a temperature of {temperature:.3g}, but "
-        f"1/{weight:.3g} as hard: its gradient shrinks by 1/T², and nothing makes up "
-        f"for it (weight {float(loss.scale):.3g}). Multiply the loss by T², or by the "
-        "rule's `weight`.",
+        severity,
+        f"{what}: its gradient shrinks by 1/T², and nothing makes up for it (weight "
+        f"{float(loss.scale):.3g}). Multiply the loss by T², or by the rule's `weight`."
+        f"{meant}",
     )

@@ -56,8 +56,18 @@ def _ratio(one, other):
     return one / other if other else None
 
 
-def findings(made, found, batches):
-    """Losses that are not finite, that pull at nothing, or that drown another."""
+def findings(made, found, batches, labelled):
+    """Losses that are not finite, that pull at nothing, or that drown another.
+
+    Args:
+        made: The Distiller.
+        found: What `measure` gave.
+        batches: A list of `Batch`.
+        labelled: Whether any sample has a label.
+
+    Returns:
+        A list.
+    """
     told = []
     for name, loss in losses_of(made).items():
         own = found["losses"][name]
@@ -65,7 +75,8 @@ def findings(made, found, batches):
         if not np.isfinite([own["value"], norm]).all():
             told.append(_not_finite(name, own))
         elif norm <= NOTHING and _of_logits(loss) and _apart(made, name, batches):
-            told.append(_pulls_at_nothing(name))
+            unlabelled = loss.needs_labels and not labelled
+            told.append(_pulls_at_nothing(name, unlabelled))
         elif "gradient_to_task" in own:
             told += _unbalanced(name, own)
     return told
@@ -96,13 +107,19 @@ def _not_finite(name, own):
     )
 
 
-def _pulls_at_nothing(name):
+def _pulls_at_nothing(name, unlabelled):
+    remedy = (
+        "It needs labels, and none of the samples has one that names a class: give "
+        "labels, or use a loss that needs none."
+        if unlabelled
+        else "Look for an `argmax`, `argsort`, comparison or `stop_gradient` between "
+        "the logits and its value, or for a student that gives a constant."
+    )
     return Finding(
         "zero_gradient",
         WARNING,
-        f"`{name}` has no gradient in the student's logits: it teaches nothing. Look "
-        "for an `argmax`, `argsort`, comparison or `stop_gradient` between the logits "
-        "and its value, or for a student that gives a constant.",
+        f"`{name}` has no gradient in the student's logits: it teaches nothing. "
+        f"{remedy}",
     )
 
 

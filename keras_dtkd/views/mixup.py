@@ -35,7 +35,7 @@ class Mixup(Ready):
     arguments = ("alpha", "seed")
 
     def __init__(self, alpha=0.2, seed=None, name=None, **kwargs):
-        if not (isinstance(alpha, numbers.Real) and alpha > 0):
+        if not (isinstance(alpha, numbers.Real) and float(alpha) > 0):
             raise ValueError(
                 f"`Mixup`: `alpha` must be positive. Received: alpha={alpha!r}."
             )

@@ -99,6 +99,21 @@ def test_a_student_compiled_with_the_other_kind_of_loss(digits, head, loss, name
     assert f"from_logits={head is None}" in report.findings[0].message
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_loss_by_its_name_among_others(several):
+    x, y = models.data()
+    if several:
+        teacher, student = (models.two_outputs("dict", seed=s) for s in (0, 4))
+        loss = {"label": "sparse_categorical_crossentropy", "size": "mse"}
+        y, output = {"label": y, "size": x[:, :1]}, "label"
+    else:
+        teacher, student, output = models.teacher(), models.student(), None
+        loss = ["sparse_categorical_crossentropy"]
+    student.compile("adam", loss)
+    report = look(teacher, student, (x, y), KD(), output=output)
+    assert "logits_as_probabilities" in found(report)
+
+
 def test_permuted_classes(digits, student):
     order = np.random.default_rng(0).permutation(10)
     report = look(digits.teacher, student, (digits.x, order[digits.y]), KD())
@@ -198,6 +213,24 @@ def test_labels_that_a_loss_cannot_do_without(digits, student):
 def test_labels_that_name_no_class(digits, student):
     report = look(digits.teacher, student, (digits.x, digits.y + 1), KD())
     assert "labels" in found(report)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_labels_of_text(compiled):
+    x, y = models.data()
+    student = models.student()
+    if compiled:
+        student.compile("adam", keras.losses.SparseCategoricalCrossentropy(True))
+    report = look(models.teacher(), student, (x, np.array(list("abcd"))[y]), DKD())
+    assert found(report) == ["labels"]
+
+
+def test_labels_that_are_all_missing():
+    x, y = models.data()
+    report = look(models.teacher(), models.student(), (x, 0 * y - 1), DKD())
+    told = {f.name: f.message for f in report.findings}
+    assert "needs labels" in told["zero_gradient"]
+    assert "argmax" not in told["zero_gradient"]
 
 
 @pytest.mark.invariant(number=10)

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 from keras_dtkd.doctor.inputs import figures, findings
@@ -42,7 +43,7 @@ def test_scaling_layers_are_followed_at_any_depth():
     found = look(functional(nested, normal), model(rescaling(2 / 255, -1.0)))
     for role in ("teacher", "student"):
         assert np.isclose(found[role]["min"], -1) and np.isclose(found[role]["max"], 1)
-    assert found["given"]["max"] == 255 and found["teacher"]["scaling_layers"] == 2
+    assert found["given"]["max"] == 255
 
 
 def test_ranges_as_they_should_be_are_no_finding():
@@ -58,15 +59,55 @@ def test_a_student_without_the_teachers_scaling_is_warned_of():
     assert told(model(), model(rescaling())) == {"input_ranges": "note"}
 
 
+class Own(keras.Model):
+    """Scales in its own code."""
+
+    def __init__(self, norm=False):
+        super().__init__()
+        self.norm = layers.LayerNormalization() if norm else None
+        self.parts = {"flat": layers.Flatten(), "last": layers.Dense(3)}
+
+    def call(self, x):
+        x = self.norm(x) if self.norm else x / 255.0
+        return self.parts["last"](self.parts["flat"](x))
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        lambda: model(layers.BatchNormalization()),
+        lambda: model(layers.GaussianNoise(0.9), layers.Permute((2, 1)), rescaling()),
+        lambda: functional(lambda x: x / 255.0),
+        lambda: functional(functional(rescaling())),
+        Own,
+        lambda: Own(norm=True),
+    ],
+    ids=["batch norm", "augmented", "operation", "nested", "own code", "own norm"],
+)
+def test_however_a_student_scales_its_inputs_it_is_right(student):
+    made = student()
+    made(X[:1])
+    before = [dict(vars(layer)) for layer in made.layers]
+    assert told(model(rescaling()), made) == {}
+    assert [dict(vars(layer)) for layer in made.layers] == before
+
+
+def test_inputs_made_large_on_purpose_are_right():
+    student = model(rescaling(255.0))
+    assert told(model(), student, X / 255) == {"input_ranges": "note"}
+
+
 def test_inputs_scaled_twice_or_not_enough():
     pair = model(rescaling()), model(rescaling())
     assert told(*pair, X / 255) == {"inputs_scaled": "warning"}
     assert told(*pair, X * 255) == {"inputs_scaled": "warning"}
     assert told(*pair, X / 255, known=["teacher", "student"]) == {}
+    pair = model(rescaling(2 / 255, -1.0)), model(rescaling(2 / 255, -1.0))
+    assert told(*pair, X / 127.5 - 1) == {"inputs_scaled": "warning"}
 
 
 def test_tokens_have_no_range_to_speak_of():
     tokens = keras.Sequential([keras.Input((4,)), layers.Embedding(9, 3)])
     found = look(tokens, tokens.__class__.from_config(tokens.get_config()), X[:, 0] * 0)
-    assert found["teacher"] == {**found["given"], "scaling_layers": 0.0}
+    assert found["teacher"] == found["given"]
     assert findings(found, ()) == []

@@ -70,6 +70,34 @@ def test_chance():
     assert knowledge.chance(weak, labels)
 
 
+def imbalanced(size):
+    """Labels of which 8 % are 1, and a teacher that knows no more than that."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(512) < 0.08).astype(int)
+    logits = 0.01 * rng.normal(size=(512, 2)) + np.array([size, 0.0])
+    return logits.astype("float32"), labels
+
+
+def test_a_teacher_that_names_the_most_frequent_class_is_at_chance():
+    (finding,) = knowledge.chance(*imbalanced(2.4))
+    assert finding.name == "chance_teacher" and "most frequent" in finding.message
+    # And one that is right where it matters is not.
+    logits, labels = imbalanced(2.4)
+    logits[:, 1] += 2.4 * labels
+    assert knowledge.chance(logits, labels) == []
+    # Nor one that is too sure ever to name the rare class, and likelier does there.
+    logits, labels = imbalanced(9.0)
+    logits[:, 1] += 0.02 * labels
+    assert knowledge.chance(logits, labels) == []
+
+
+def test_no_order_of_classes_is_better_than_the_most_frequent_one():
+    assert knowledge.permutation(*imbalanced(-2.4)) is None
+    logits, labels = imbalanced(-2.4)
+    logits[:, 0] += 4.8 * labels
+    assert knowledge.permutation(logits, labels)[0] == {0: 1, 1: 0}
+
+
 def test_a_weak_teacher_is_not_at_chance():
     assert knowledge.chance(*teacher(right=0.4, size=3.0)) == []
 

@@ -21,6 +21,12 @@ class Batches(keras.utils.PyDataset):
         return X[index * 8 :][:8], Y[index * 8 :][:8]
 
 
+class Endless(Batches):
+    @property
+    def num_batches(self):
+        return None
+
+
 def tensors():
     tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_tensor_slices((X[:24], Y[:24])).batch(8)
@@ -43,6 +49,10 @@ def test_of_data_that_gives_batches_the_first(make):
     assert [len(sample.x) for sample in found] == [8, 8]
     assert np.array_equal(np.concatenate([sample.y for sample in found]), Y[:16])
     assert len(gather(make(), 9)) == 3
+
+
+def test_data_without_an_end_has_first_batches_too():
+    assert [len(sample.x) for sample in gather(Endless(), 4)] == [8] * 4
 
 
 def test_of_arrays_rows_from_everywhere_in_every_batch():
