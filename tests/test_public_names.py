@@ -12,6 +12,7 @@ NAMES = {
         temperatures views
     """,
     "keras_dtkd.callbacks": "Resume Schedule",
+    "keras_dtkd.cli": "main",
     "keras_dtkd.datasets": """
         arrays cifar10 cifar100 digits fashion_mnist folder from_arrays
     """,

@@ -25,6 +25,24 @@ def replicas():
     return _current().replicas()
 
 
+def deterministic():
+    """From now on, only operations that give the same bits each time.
+
+    To be called before anything is computed.
+    """
+    _current().deterministic()
+
+
+def device():
+    """What computes here.
+
+    Returns:
+        The accelerator's name, or `"cpu"`, and the most bytes of its memory that were
+        in use so far, `None` where that is not known.
+    """
+    return _current().device()
+
+
 def no_gradient():
     """A context outside of a step in which nothing is recorded for a gradient."""
     return _current().no_gradient()

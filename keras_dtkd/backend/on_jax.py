@@ -1,6 +1,7 @@
 """JAX."""
 
 import contextlib
+import os
 
 import keras
 import numpy as np
@@ -63,6 +64,23 @@ def counted(model, loss, rows):
 
 def clear_gradients(variables):
     """Nothing: gradients are results here."""
+
+
+def deterministic():
+    """See `keras_dtkd.backend.deterministic`."""
+    # Read when a device is used for the first time.
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+def device():
+    """See `keras_dtkd.backend.device`."""
+    import jax
+
+    first = jax.local_devices()[0]
+    # None on a CPU.
+    memory = first.memory_stats() or {}
+    return first.device_kind, memory.get("peak_bytes_in_use")
 
 
 def no_gradient():

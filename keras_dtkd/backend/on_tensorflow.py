@@ -43,6 +43,26 @@ def clear_gradients(variables):
     """Nothing: gradients are results here."""
 
 
+def deterministic():
+    """See `keras_dtkd.backend.deterministic`."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+def device():
+    """See `keras_dtkd.backend.device`."""
+    import tensorflow as tf
+
+    cards = tf.config.list_logical_devices("GPU")
+    if not cards:
+        return "cpu", None
+    physical = tf.config.list_physical_devices("GPU")[0]
+    details = tf.config.experimental.get_device_details(physical)
+    memory = tf.config.experimental.get_memory_info(cards[0].name)
+    return details.get("device_name", "gpu"), memory["peak"]
+
+
 def no_gradient():
     """Nothing: the teacher speaks before the tape opens."""
     return contextlib.nullcontext()

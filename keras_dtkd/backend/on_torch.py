@@ -1,6 +1,7 @@
 """PyTorch, on its own or as one of several processes under `torchrun`."""
 
 import contextlib
+import os
 
 import keras
 
@@ -25,6 +26,24 @@ def clear_gradients(variables):
     """See `keras_dtkd.backend.clear_gradients`."""
     for variable in variables:
         variable.value.grad = None
+
+
+def deterministic():
+    """See `keras_dtkd.backend.deterministic`."""
+    import torch
+
+    # Read when a GPU is used for the first time; without it cuBLAS refuses.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
+def device():
+    """See `keras_dtkd.backend.device`."""
+    import torch
+
+    if _device().type != "cuda":
+        return _device().type, None
+    return torch.cuda.get_device_name(), torch.cuda.max_memory_allocated()
 
 
 def no_gradient():

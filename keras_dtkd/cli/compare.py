@@ -1,0 +1,106 @@
+"""Trains what is missing of methods, backends and seeds; one table, one picture."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+
+from keras_dtkd import backend, recipes
+from keras_dtkd.cli import options, record, report, settings, terminal, train
+from keras_dtkd.cli.refusal import Refused, refusing
+
+OUTPUT = "output.txt"
+# Of what a failed run said at its end.
+LINES = 5
+
+
+def add_arguments(parser):
+    """The options of the command."""
+    parser.add_argument(
+        "--methods", nargs="+", choices=recipes.methods(), required=True,
+        metavar="NAME", help="see docs/recipes.md; give the controls too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", type=options.whole, default=3, metavar="N",
+        help="seeds 0 to N - 1 of each (default: 3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backends", nargs="+", choices=options.BACKENDS, default=[backend.name()],
+        help="default: what KERAS_BACKEND or keras.json says",
+    )  # fmt: skip
+    options.add(parser)
+
+
+def run(args):
+    """The command."""
+    screen = terminal.console()
+    for name in args.backends:
+        if importlib.util.find_spec(name) is None:
+            raise Refused(f"--backends {name}: it is not installed.")
+    with refusing():
+        # A seed for all before another: what breaks off is a comparison already.
+        plans = [
+            settings.plan(args, method, name, seed)
+            for seed in range(args.seeds)
+            for name in dict.fromkeys(args.backends)
+            for method in dict.fromkeys(args.methods)
+        ]
+    missing = [plan for plan in plans if not _finished(plan)]
+    for plan in missing:
+        if record.read(plan.folder) is None:
+            # So that the table knows of it, whatever happens.
+            record.write(plan.folder, {"status": "planned", **plan.to_dict()})
+    print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
+    failed = 0
+    for number, plan in enumerate(missing, 1):
+        failed += not _run(plan, args, f"{number}/{len(missing)}", screen)
+    # DIR/<data>/<pair>/<method>/<run>
+    folder = plans[0].folder.parents[1]
+    report.show(report.report(folder), folder)
+    return 1 if failed else 0
+
+
+def _finished(plan):
+    found = record.claim(plan)
+    return found is not None and found["status"] == "finished"
+
+
+def _run(plan, args, number, screen):
+    """One run in a process of its own. Gives whether it is finished now."""
+    chosen = plan.settings
+    who = f"{number} {chosen.method} {chosen.backend} seed {chosen.seed}"
+    command = [
+        *(sys.executable, "-m", "keras_dtkd.cli", "train", "--method", chosen.method),
+        *("--backend", chosen.backend, "--seed", str(chosen.seed), "--verbose", "2"),
+        *options.words(args),
+    ]
+    environment = {**os.environ, "KERAS_BACKEND": chosen.backend}
+    with (
+        (plan.folder / OUTPUT).open("a") as output,
+        subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT
+        ) as process,
+        screen.status(who) as status,
+    ):
+        try:
+            while process.poll() is None:
+                done = (record.read(plan.folder) or {}).get("epochs_done", 0)
+                status.update(f"{who}: epoch {done} of {chosen.epochs}")
+                time.sleep(0.5)
+        except BaseException:
+            process.kill()
+            raise
+    found = record.read(plan.folder)
+    if found["status"] == "finished":
+        print(f"{who}: {train.summary(found)}", flush=True)
+        return True
+    lines = (plan.folder / OUTPUT).read_text(errors="replace").splitlines()
+    error = f"exit code {process.returncode}"
+    record.write(
+        plan.folder,
+        {**found, "status": "failed", "error": [error, *lines[-LINES:]]},
+    )
+    print(f"{who}: failed, {error}; see {plan.folder / OUTPUT}", flush=True)
+    print("\n".join(f"    {line}" for line in lines[-LINES:]), flush=True)
+    return False

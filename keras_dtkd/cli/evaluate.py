@@ -1,0 +1,87 @@
+"""Measures a trained student: accuracy, cross-entropy, calibration."""
+
+import json
+from pathlib import Path
+
+from keras_dtkd.cli import images, measuring, record, terminal
+from keras_dtkd.cli.refusal import Refused, refusing
+
+
+def add_arguments(parser):
+    """The options of the command."""
+    add_model(parser)
+    parser.add_argument("--data", choices=images.NAMES, help="of a run: its own")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--on",
+        choices=("test", "validation", "train"),
+        default="test",
+        help="which images of a run (default: test)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, nothing else")
+
+
+def add_model(parser):
+    """The options that name a student."""
+    parser.add_argument("path", type=Path, help="the folder of a run, or a .keras file")
+    parser.add_argument(
+        "--epoch",
+        choices=("last", "best"),
+        default="last",
+        help="which student of a run; there is a best one with --validation",
+    )
+
+
+def run(args):
+    """The command."""
+    file, settings = find(args.path, args.epoch)
+    data = args.data or settings.get("data")
+    if data is None:
+        raise Refused(f"{args.path} is no run: name the data set with --data.")
+    if args.on != "test" and not settings:
+        raise Refused(f"--on {args.on} is for a run, and {args.path} is none.")
+    with refusing():
+        parts = {name: settings.get(name) for name in ("validation", "train_size")}
+        parts["validation"] = parts["validation"] or 0.0
+        found = images.read(data, args.data_dir, **parts)
+        model = measuring.load(file)
+    part = getattr(found, args.on)
+    if part is None:
+        raise Refused(f"{args.path} was trained without --validation images.")
+    shape, classes = model.input_shape[1:], model.output_shape[-1]
+    if (shape, classes) != (found.shape, found.classes):
+        raise Refused(
+            f"{file} takes images {shape} and gives {classes} classes; {data} has "
+            f"{found.shape} and {found.classes}."
+        )
+    measured = measuring.all_of(model, found, part)
+    if args.json:
+        print(json.dumps({"file": str(file), "on": args.on, **measured}, indent=1))
+        return 0
+    rows = [
+        [name.replace("_", " "), f"{value:.6g}"] for name, value in measured.items()
+    ]
+    terminal.show((f"{data}, {args.on}", "value"), rows, str(file))
+    return 0
+
+
+def find(path, epoch):
+    """The file of a student, and its run's settings: none of a file alone.
+
+    Raises:
+        Refused: There is no such student.
+    """
+    if path.is_file() and path.suffix == ".keras":
+        return path, {}
+    run = record.read(path) if path.is_dir() else None
+    if run is None:
+        raise Refused(f"{path} is neither the folder of a run nor a .keras file.")
+    if run["status"] != "finished":
+        raise Refused(f"{path}: this run is not finished ({run['status']}).")
+    file = path / (record.BEST if epoch == "best" else record.STUDENT)
+    if not file.exists():
+        raise Refused(
+            f"{path} keeps its last student only: it chose no epoch on --validation "
+            "images."
+        )
+    return file, run["settings"]

@@ -1,0 +1,91 @@
+"""The images of a run: which ones, and as what."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_dtkd import datasets
+
+# As in `keras_dtkd.datasets`: which does not hand them out.
+CONSTANTS: dict[str, dict[str, Any]] = {
+    "cifar100": {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
+    "cifar10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
+    "fashion_mnist": {"mean": 0.2860, "std": 0.3530},
+    "digits": {},
+}
+NAMES = tuple(CONSTANTS)
+CLASSES = {"cifar100": 100}
+# A flipped digit is none.
+NEVER_AUGMENTED = ("digits",)
+
+
+class Images(NamedTuple):
+    """`(images, labels)` of each part; `validation` is `None` without a share."""
+
+    data: str
+    train: Any
+    validation: Any
+    test: Any
+
+    @property
+    def shape(self):
+        """Of one image."""
+        return self.test[0].shape[1:]
+
+    @property
+    def classes(self):
+        """How many there are."""
+        return CLASSES.get(self.data, 10)
+
+    @property
+    def judge(self):
+        """What the epochs are judged on."""
+        return self.test if self.validation is None else self.validation
+
+
+def read(data, data_dir=None, validation=0.0, train_size=None):
+    """Reads a data set.
+
+    Args:
+        data: One of `NAMES`.
+        data_dir: See `datasets.arrays`.
+        validation: Share of the training images to set apart.
+        train_size: How many of those that are left to keep. `None` for all.
+
+    Returns:
+        `Images`, bytes as they are stored.
+
+    Raises:
+        ValueError: There are not so many training images.
+        ImportError: See `datasets.arrays`.
+        FileNotFoundError: See `datasets.arrays`.
+    """
+    sets = datasets.arrays(data, data_dir, validation=validation)
+    x, y = sets[0]
+    if train_size is not None:
+        if train_size > len(x):
+            raise ValueError(
+                f"--train-size {train_size}: {data} has {len(x)} training images with "
+                f"--validation {validation}."
+            )
+        # A small study is a part of each larger one, whatever the seed.
+        rows = np.sort(np.random.RandomState(0).permutation(len(x))[:train_size])
+        x, y = x[rows], y[rows]
+    return Images(data, (x, y), sets[1] if validation else None, sets[-1])
+
+
+def batches(images, part, batch_size, augment, seed, first_epoch):
+    """Training batches and those of a held-out part, for `fit`."""
+    options = {"seed": seed, "first_epoch": first_epoch, **CONSTANTS[images.data]}
+    return datasets.from_arrays(images.train, part, batch_size, augment, **options)
+
+
+def in_order(images, part, batch_size=64):
+    """Batches of a part in its own order, only normalised."""
+    constants = CONSTANTS[images.data]
+    return datasets.from_arrays(part, part, batch_size, **constants)[1]
+
+
+def normalised(images, part):
+    """A part's images as one float32 array."""
+    return np.concatenate([x for x, _ in in_order(images, part).as_numpy_iterator()])

@@ -1,0 +1,110 @@
+"""The folder of a run: run.json, and what must agree with it."""
+
+import contextlib
+import csv
+import json
+import os
+
+from keras_dtkd.cli.refusal import Refused
+
+RUN, LOG, STUDENT, BEST, STATE = (
+    "run.json",
+    "log.csv",
+    "student.keras",
+    "best.keras",
+    "state",
+)
+
+
+def read(folder):
+    """What run.json says, or `None` where there is none."""
+    try:
+        return json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def write(folder, run):
+    """Writes run.json: the whole of it, or nothing."""
+    text = json.dumps(run, indent=1, ensure_ascii=False) + "\n"
+    replace(folder / RUN, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def replace(path, writer):
+    """A file appears under its name when it is whole and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Keras goes by the suffix.
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    writer(unfinished)
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def claim(plan):
+    """What was done of a run so far, if it is this run.
+
+    Returns:
+        What run.json says, or `None`.
+
+    Raises:
+        Refused: The folder holds another run, with what differs.
+    """
+    run = read(plan.folder)
+    if run is not None and (found := plan.differences(run)):
+        listed = ", ".join(f"{name} {old!r}, now {new!r}" for name, old, new in found)
+        raise Refused(
+            f"{plan.folder} holds a run with other settings: {listed}. Give another "
+            "--output, or remove that folder."
+        )
+    return run
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """A context in which no other process trains in this folder.
+
+    Raises:
+        Refused: One does.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks.
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            # Whoever dies lets go of it.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Refused(f"{folder}: another process trains this run.") from None
+        yield
+
+
+def history(folder):
+    """log.csv as a dict of lists, an entry an epoch."""
+    with (folder / LOG).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return (
+        {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    )
+
+
+def trim(folder, epochs):
+    """Takes from log.csv what came after the epochs that the state holds.
+
+    Raises:
+        Refused: It lacks one of these epochs.
+    """
+    path = folder / LOG
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept = lines[: epochs + 1] if epochs else []
+    numbers = [line.split(b",")[0] for line in kept[1:]]
+    if numbers != [b"%d" % epoch for epoch in range(epochs)]:
+        raise Refused(
+            f"{path} does not hold the {epochs} epochs of the state beside it. Remove "
+            f"{folder} to begin anew."
+        )
+    if lines:
+        replace(path, lambda unfinished: unfinished.write_bytes(b"".join(kept)))

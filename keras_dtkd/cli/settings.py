@@ -1,0 +1,160 @@
+"""What makes a run the run it is."""
+
+import dataclasses
+import hashlib
+import json
+
+from keras_dtkd import models, recipes
+from keras_dtkd.cli import teacher
+from keras_dtkd.cli.images import NEVER_AUGMENTED
+from keras_dtkd.losses.pairs import plain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Two runs with equal settings are the same run.
+
+    Attributes:
+        teacher: `None` where the student trains alone.
+        teacher_sha256: Of the file with its weights.
+        others: See docs/cli.md.
+    """
+
+    data: str
+    teacher: str | None
+    teacher_sha256: str | None
+    student: str
+    method: str
+    backend: str
+    seed: int
+    precision: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    validation: float
+    train_size: int | None
+    augment: bool
+    deterministic: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One run, before it starts.
+
+    Attributes:
+        settings: What makes it this run.
+        recipe: What it trains with.
+        folder: Where it lies.
+        teacher_file: The teacher's weights, or `None`.
+        data_dir: Where the data is, or `None`.
+    """
+
+    settings: Settings
+    recipe: recipes.Recipe
+    folder: object
+    teacher_file: object
+    data_dir: object
+
+    def to_dict(self):
+        """For run.json."""
+        return {
+            "settings": dataclasses.asdict(self.settings),
+            "recipe": self.recipe.to_dict(),
+            "paths": {
+                "teacher_weights": self.teacher_file and str(self.teacher_file),
+                "data_dir": self.data_dir and str(self.data_dir),
+            },
+        }
+
+    def differences(self, saved):
+        """In what run.json tells of another run: name, there, here."""
+        own = json.loads(json.dumps(self.to_dict()))
+        found = []
+        for part in ("settings", "recipe"):
+            there, here = saved.get(part, {}), own[part]
+            for name in {**there, **here}:
+                # Words change, and a number of the recipe may stand in the settings.
+                if name == "source" or name in own["settings"] and part == "recipe":
+                    continue
+                if there.get(name) != here.get(name):
+                    found.append((name, there.get(name), here.get(name)))
+        return found
+
+
+def plan(args, method, backend, seed):
+    """The run that options ask for.
+
+    Args:
+        args: What `options.add` has parsed.
+        method: Name of the method.
+        backend: Name of the backend.
+        seed: The seed.
+
+    Returns:
+        A `Plan`. Nothing is read but the teacher's file.
+
+    Raises:
+        ValueError: No such method or network, or a teacher is needed.
+    """
+    student = network(args.student)
+    named = args.teacher and network(args.teacher)
+    recipe = _recipe(args, method, named, student)
+    file = None
+    if alone := not recipe.distillation_losses:
+        folder = f"{named}-{student}" if named else student
+    else:
+        teacher.check_given(method, args)
+        file = teacher.find(args.teacher_weights, named, args.data)
+        folder = f"{named}-{student}"
+    settings = Settings(
+        data=args.data,
+        teacher=None if alone else named,
+        teacher_sha256=file and hashlib.sha256(file.read_bytes()).hexdigest(),
+        student=student,
+        method=method,
+        backend=backend,
+        seed=seed,
+        precision=args.precision,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        validation=args.validation,
+        train_size=args.train_size,
+        augment=not args.no_augment and args.data not in NEVER_AUGMENTED,
+        deterministic=args.deterministic,
+    )
+    where = args.output / args.data / folder / method / f"{backend}-seed{seed}"
+    return Plan(settings, recipe, where, file, args.data_dir)
+
+
+def network(name):
+    """A network's name as `models.NAMES` has it.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    for known in models.NAMES:
+        if plain(known) == plain(name):
+            return known
+    raise ValueError(
+        f"there is no network {name!r}. Choose one of: {', '.join(models.NAMES)}."
+    )
+
+
+def _recipe(args, method, named, student):
+    pairs = [tuple(map(plain, pair)) for pair in recipes.pairs()]
+    if named and (plain(named), plain(student)) in pairs:
+        recipe = recipes.get(method, named, student, args.data)
+    else:
+        # The papers have constants for their pairs only.
+        recipe = recipes.get(method, student=student, data=args.data)
+        taught = named if recipe.distillation_losses else None
+        recipe = dataclasses.replace(recipe, teacher=taught)
+    if args.epochs:
+        recipe = recipe.scaled(args.epochs)
+    changed = {
+        name: value
+        for name in ("batch_size", "learning_rate")
+        if (value := getattr(args, name)) is not None
+    }
+    return dataclasses.replace(recipe, **changed)

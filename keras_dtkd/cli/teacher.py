@@ -1,0 +1,107 @@
+"""The trained teacher of a run."""
+
+import warnings
+
+import numpy as np
+
+from keras_dtkd import models
+from keras_dtkd.cli import record
+
+WAYS = (
+    "Train one with `keras-dtkd train --method ce --student {name} --data {data}` and "
+    "give its folder as --teacher-weights; or give a .keras or .weights.h5 file of "
+    "that network, or an .npz file of its PyTorch weights."
+)
+SUFFIXES = (".keras", ".weights.h5", ".npz")
+
+
+def check_given(method, args):
+    """Refuses a method that needs a teacher without one.
+
+    Raises:
+        ValueError: There is none, with the ways to one.
+    """
+    ways = WAYS.format(name=args.teacher or "resnet32x4", data=args.data)
+    if args.teacher is None:
+        raise ValueError(f"--method {method} needs a --teacher and its weights. {ways}")
+    if args.teacher_weights is None:
+        raise ValueError(
+            f"--method {method} needs the weights of the teacher {args.teacher}. {ways}"
+        )
+
+
+def find(path, name, data):
+    """The file with the weights.
+
+    Args:
+        path: That file, or the folder of a run.
+        name: Network of the teacher.
+        data: Name of the data set.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: A folder of another network or data set, or of a run that is not
+            finished; a file that nobody here reads.
+        FileNotFoundError: There is nothing.
+    """
+    if path.is_dir():
+        run = record.read(path)
+        if run is None:
+            raise ValueError(f"--teacher-weights {path}: no run.json lies there.")
+        settings, wanted = run["settings"], {"student": name, "data": data}
+        found = {key: settings[key] for key in wanted}
+        if found != wanted:
+            raise ValueError(
+                f"--teacher-weights {path}: it holds a {found['student']} for "
+                f"{found['data']}, and the teacher is to be a {name} for {data}."
+            )
+        if run["status"] != "finished":
+            raise ValueError(
+                f"--teacher-weights {path}: this run is not finished "
+                f"({run['status']}). The same `train` command goes on with it."
+            )
+        path = path / record.STUDENT
+    if not path.is_file():
+        ways = WAYS.format(name=name, data=data)
+        raise FileNotFoundError(f"--teacher-weights {path}: no such file. {ways}")
+    if not path.name.endswith(SUFFIXES):
+        raise ValueError(
+            f"--teacher-weights {path}: reads {', '.join(SUFFIXES)}, or the folder of "
+            "a run."
+        )
+    return path
+
+
+def load(path, name, images):
+    """The network with these weights.
+
+    Args:
+        path: From `find`.
+        name: Network of the teacher.
+        images: `Images` that it is for.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: The weights are those of another network.
+    """
+    model = models.get(name, images.classes, images.shape)
+    if path.suffix == ".npz":
+        with np.load(path) as file:
+            flat = any(key.startswith("f.") for key in file.files)
+        return (models.load_flat if flat else models.load_torch)(model, path)
+    try:
+        with warnings.catch_warnings():
+            # Keras warns of layers that it leaves as they were.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except Exception as error:  # noqa: BLE001 - whatever Keras and h5py say of it
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--teacher-weights {path}: these are not the weights of a {name} for "
+            f"{images.classes} classes and images {images.shape}: {reason}"
+        ) from error
+    return model

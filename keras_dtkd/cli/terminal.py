@@ -1,0 +1,37 @@
+"""What the terminal shows, by `rich`."""
+
+from typing import Any
+
+from keras_dtkd.cli.refusal import Refused
+
+
+def console():
+    """Where to print.
+
+    Raises:
+        Refused: `rich` is not installed.
+    """
+    try:
+        from rich.console import Console
+    except ImportError:
+        raise Refused(
+            "tables and progress are shown by `rich`, which is not installed: "
+            'pip install "keras-dtkd[cli]"'
+        ) from None
+    return Console()
+
+
+def show(header, rows, title=None):
+    """Prints a table; all columns but the first are numbers."""
+    screen = console()
+    from rich import box
+    from rich.table import Table
+
+    # Eighty columns are not many.
+    narrow: Any = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False}
+    table = Table(title=title, title_justify="left", **narrow)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    screen.print(table)

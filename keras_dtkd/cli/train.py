@@ -1,0 +1,171 @@
+"""Trains one student: the same command again goes on, also after a kill."""
+
+import importlib.util
+import math
+import statistics
+import sys
+from datetime import UTC, datetime
+
+import keras
+
+from keras_dtkd import backend, calibrate_output_bias, models, recipes
+from keras_dtkd.callbacks import Resume
+from keras_dtkd.cli import following, images, measuring, options, record, settings
+from keras_dtkd.cli import teacher as teachers
+from keras_dtkd.cli.circumstances import circumstances
+from keras_dtkd.cli.refusal import Refused, refusing
+
+
+def add_arguments(parser):
+    """The options of the command."""
+    parser.add_argument(
+        "--method", choices=recipes.methods(), default="dtkd", metavar="NAME",
+        help="see docs/recipes.md (default: dtkd); ce is the student alone",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="K")
+    parser.add_argument(
+        "--backend", choices=options.BACKENDS, default=backend.name(),
+        help="default: what KERAS_BACKEND or keras.json says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verbose", type=int, choices=(0, 1, 2),
+        default=1 if sys.stdout.isatty() else 2,
+        help="0 nothing, 1 a bar, 2 a line an epoch",
+    )  # fmt: skip
+    options.add(parser)
+
+
+def run(args):
+    """The command."""
+    with refusing():
+        plan = settings.plan(args, args.method, args.backend, args.seed)
+    # Keras would say so in the first epoch.
+    if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise Refused("--tensorboard: it is not installed: pip install tensorboard")
+    with record.alone(plan.folder):
+        before = record.claim(plan)
+        if before is not None and before["status"] == "finished":
+            print(f"{plan.folder} is finished: {summary(before)}")
+            return 0
+        if args.deterministic:
+            backend.deterministic()
+        mixed = "" if args.precision == "float32" else "mixed_"
+        keras.config.set_dtype_policy(mixed + args.precision)
+        with refusing():
+            found = images.read(
+                args.data, args.data_dir, args.validation, args.train_size
+            )
+            teacher = None
+            if plan.teacher_file:
+                name = plan.settings.teacher
+                teacher = teachers.load(plan.teacher_file, name, found)
+            record.trim(plan.folder, Resume(plan.folder / record.STATE).epoch)
+        print(summary(_train(plan, before, found, teacher, args)))
+    return 0
+
+
+def _train(plan, before, found, teacher, args):
+    """The run, from its state on to its end. Gives what run.json says then."""
+    folder, chosen, recipe = plan.folder, plan.settings, plan.recipe
+    resume = Resume(folder / record.STATE)
+    session = {
+        "began": _now(),
+        "first_epoch": resume.epoch,
+        **circumstances(args.words),
+    }
+    sessions = [*(before or {}).get("sessions", []), session]
+    run = {"status": "running", **plan.to_dict(), "sessions": sessions}
+    run["epochs_done"] = resume.epoch
+    run["judged_on"] = "validation" if chosen.validation else "test"
+    progress = following.Progress(folder, run)
+    progress.write()
+
+    keras.utils.set_random_seed(chosen.seed)
+    student = models.get(chosen.student, found.classes, found.shape)
+    run["parameters"] = student.count_params()
+    steps = math.ceil(len(found.train[0]) / chosen.batch_size)
+    model = recipe.distiller(teacher, student, steps_per_epoch=steps)
+    shuffle = (chosen.batch_size, chosen.augment, chosen.seed, resume.epoch)
+    train, judge = images.batches(found, found.judge, *shuffle)
+    callbacks = [following.Clock(steps)]
+    if chosen.validation:
+        done = record.history(folder).get("val_accuracy", []) if resume.epoch else []
+        callbacks.append(following.Best(folder, student, done))
+    # Before the state: so it has at least the epochs that the state has.
+    callbacks.append(keras.callbacks.CSVLogger(folder / record.LOG, append=True))
+    if args.tensorboard:
+        logs = str(folder / "tensorboard")
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+    model.fit(
+        train,
+        validation_data=judge,
+        epochs=chosen.epochs,
+        initial_epoch=resume.epoch,
+        callbacks=[*callbacks, progress, resume],
+        verbose=args.verbose,
+        # By itself it is: see docs/datasets.md.
+        shuffle=False,
+    )
+    best = measuring.load(folder / record.BEST) if chosen.validation else None
+    if recipe.calibrate:
+        _calibrate(model, teacher, [student, best], found)
+    following.save(student, folder / record.STUDENT)
+    if best is not None:
+        following.save(best, folder / record.BEST)
+    history = record.history(folder)
+    # As shares again, which float32 has rounded.
+    images_judged = len(found.judge[1])
+    run["val_accuracy"] = [
+        round(value * images_judged) / images_judged
+        for value in history["val_accuracy"]
+    ]
+    run["result"] = _result(run, found, student, best)
+    # The first epoch of each process is none.
+    steps = [s for s in history["step_seconds"] if not math.isnan(s)]
+    run["result"]["step_seconds"] = statistics.median(steps) if steps else None
+    run |= {"status": "finished", "ended": _now()}
+    progress.write()
+    return run
+
+
+def _calibrate(model, teacher, students, found):
+    x, y = images.normalised(found, found.train), found.train[1]
+    (loss,) = model.distillation_losses.values()
+    target = loss.target(measuring.outputs(teacher, found, found.train), y)
+    target = keras.ops.convert_to_numpy(target)
+    for student in students:
+        if student is not None:
+            calibrate_output_bias(student, x, target)
+
+
+def _result(run, found, student, best):
+    """Both epochs' accuracy on the test images."""
+    judged = run["val_accuracy"]
+    top, last, calibrated = max(judged), judged[-1], run["recipe"]["calibrate"]
+    epoch = judged.index(top) + 1
+    if best is not None or calibrated:
+        last = measuring.accuracy(student, found, found.test)
+    if best is not None:
+        top = measuring.accuracy(best, found, found.test)
+    elif last > top:
+        # The student of the last epoch after its calibration is a further one.
+        top, epoch = last, len(judged)
+    return {
+        "best": {"epoch": epoch, "accuracy": top},
+        "last": {"epoch": len(judged), "accuracy": last},
+    }
+
+
+def summary(run):
+    """One line about a finished run."""
+    best, last = run["result"]["best"], run["result"]["last"]
+    seconds = sum(s.get("wall_seconds", 0) for s in run["sessions"])
+    return (
+        f"test accuracy {100 * last['accuracy']:.2f} % after the last epoch, "
+        f"{100 * best['accuracy']:.2f} % after epoch {best['epoch']}, the best by the "
+        f"{run['judged_on']} images; {seconds:.0f} s"
+    )
+
+
+def _now():
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,69 @@
+"""What is missing is trained, in processes of their own; what fails stops nothing."""
+
+import json
+
+import pytest
+
+from keras_dtkd.cli import main
+from tests.cli.conftest import BACKEND, TINY, folder
+
+pytest.importorskip("rich")
+
+
+def compare(output, teacher, *methods, seeds=1):
+    options = ["--teacher", "resnet8", "--teacher-weights", str(teacher)]
+    options += ["--student", "resnet8", "--epochs", "1", "--output", str(output)]
+    return [
+        *("compare", *TINY, *options, "--backends", BACKEND),
+        *("--seeds", str(seeds), "--methods", *methods),
+    ]
+
+
+def test_what_is_missing_is_trained_and_what_fails_is_told(teacher, tmp_path, capsys):
+    """A run that is there, one that cannot be written, one that is trained."""
+    made = ["train", *TINY, "--student", "resnet8", "--teacher", "resnet8"]
+    made += ["--method", "ce", "--epochs", "1", "--output", str(tmp_path)]
+    assert main([*made, "--verbose", "0"]) == 0
+    before = (folder(tmp_path, "ce") / "run.json").read_bytes()
+    # Whatever is wrong with it.
+    broken = folder(tmp_path, "kd")
+    broken.mkdir(parents=True)
+    (broken / "log.csv").mkdir()
+    capsys.readouterr()
+
+    assert main(compare(tmp_path, teacher, "ce", "kd", "dtkd")) == 1
+    shown = capsys.readouterr().out
+    assert "1 of 3 runs are finished" in shown
+    assert f"1/2 kd {BACKEND} seed 0: failed" in shown
+    assert f"2/2 dtkd {BACKEND} seed 0: test accuracy" in shown
+    assert (folder(tmp_path, "ce") / "run.json").read_bytes() == before
+    failed = json.loads((broken / "run.json").read_text())
+    assert failed["status"] == "failed" and "log.csv" in " ".join(failed["error"])
+
+    study = tmp_path / "digits" / "resnet8-resnet8"
+    made = json.loads((study / "report.json").read_text())
+    rows = {row["method"]: row for row in made["rows"]}
+    assert list(rows) == ["ce", "kd", "dtkd"]
+    assert rows["kd"]["missing"] == [{"seed": 0, "status": "failed"}]
+    assert rows["ce"]["seeds"] == rows["dtkd"]["seeds"] == [0]
+
+    written = {n: (study / f"report.{n}").read_bytes() for n in ("json", "md", "png")}
+    assert main(["report", str(study)]) == 0
+    for name in ("json", "md"):
+        assert (study / f"report.{name}").read_bytes() == written[name]
+
+
+def test_nothing_starts_without_a_teacher(tmp_path, refused):
+    command = ["compare", *TINY, "--student", "resnet8", "--methods", "ce", "kd"]
+    assert "needs a --teacher" in refused([*command, "--output", tmp_path])
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_of_other_settings_are_in_the_way(teacher, tmp_path, refused):
+    planned = folder(tmp_path, "kd")
+    planned.mkdir(parents=True)
+    (planned / "run.json").write_text(
+        json.dumps({"status": "finished", "settings": {}, "recipe": {}})
+    )
+    error = refused(compare(tmp_path, teacher, "kd"))
+    assert "other settings" in error and "epochs None, now 1" in error

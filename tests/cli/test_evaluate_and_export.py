@@ -1,0 +1,123 @@
+"""A trained student is measured, and written for others."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import datasets
+from keras_dtkd.cli import export, main
+from tests.cli.conftest import BACKEND
+
+pytest.importorskip("rich")
+
+
+def evaluated(capsys, *words):
+    assert main(["evaluate", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_student_is_measured_on_the_test_images(distilled, capsys):
+    _, (x, y) = datasets.arrays("digits")
+    found = evaluated(capsys, distilled.folder)
+    model = keras.saving.load_model(distilled.folder / "student.keras", compile=False)
+    z = np.asarray(model.predict(x / np.float32(255), verbose=0), "float64")
+    log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
+    top = np.argsort(-z, -1)[:, :5]
+    rows = np.arange(len(y))
+    confidence, right = np.exp(log_p.max(-1)), z.argmax(-1) == y
+    bins = np.ceil(confidence * 15)
+    error = sum(
+        abs((right[bins == b] - confidence[bins == b]).sum()) for b in set(bins)
+    ) / len(y)
+    assert found["images"] == 500 and found["on"] == "test"
+    assert found["accuracy"] == pytest.approx(right.mean(), abs=0.003)
+    assert found["cross_entropy"] == pytest.approx(-log_p[rows, y].mean(), rel=1e-3)
+    expected = (top == y[:, None]).any(-1).mean()
+    assert found["top_5_accuracy"] == pytest.approx(expected, abs=0.005)
+    assert found["calibration_error"] == pytest.approx(error, abs=0.01)
+
+
+def test_a_run_knows_its_parts_and_its_best_student(distilled, capsys):
+    run = json.loads((distilled.folder / "run.json").read_text())
+    best = evaluated(capsys, distilled.folder, "--epoch", "best")
+    assert best["accuracy"] == run["result"]["best"]["accuracy"]
+    on = ("--epoch", "best", "--on", "validation")
+    validation = evaluated(capsys, distilled.folder, *on)
+    assert validation["images"] == 130
+    assert validation["accuracy"] == pytest.approx(max(run["val_accuracy"]))
+    assert evaluated(capsys, distilled.folder, "--on", "train")["images"] == 96
+
+
+def test_a_file_alone_needs_the_name_of_the_data(teacher, capsys, refused):
+    file = teacher / "student.keras"
+    assert "--data" in refused(["evaluate", file])
+    whole = evaluated(capsys, teacher)
+    assert evaluated(capsys, file, "--data", "digits") == whole
+
+
+def test_what_is_no_student_is_refused(teacher, tmp_path, refused):
+    assert "neither the folder of a run" in refused(["evaluate", tmp_path])
+    assert "last student only" in refused(["evaluate", teacher, "--epoch", "best"])
+    assert "without --validation" in refused(
+        ["evaluate", teacher, "--on", "validation"]
+    )
+
+
+def exported(distilled, path, format, capsys):
+    words = ["export", distilled.folder, "--format", format, "--to", path]
+    assert main(list(map(str, words))) == 0
+    return capsys.readouterr().out
+
+
+def test_a_keras_file_is_the_same_network(distilled, tmp_path, capsys):
+    """And needs nothing of this package."""
+    path = tmp_path / "student.keras"
+    assert "the same network" in exported(distilled, path, "keras", capsys)
+    config = keras.saving.load_model(path).to_json()
+    assert "keras_dtkd" not in config and "CoupledSGD" not in config
+
+
+@pytest.mark.skipif(
+    BACKEND == "torch", reason="Keras writes no SavedModel of a functional model there"
+)
+def test_a_saved_model_is_the_same_network(distilled, tmp_path, capsys):
+    path = tmp_path / "saved"
+    assert "the same network" in exported(distilled, path, "tf_saved_model", capsys)
+
+
+def test_an_artifact_of_other_numbers_is_told(distilled, tmp_path, capsys, monkeypatch):
+    student = keras.saving.load_model(distilled.folder / "student.keras")
+
+    def almost(path, format, x):
+        return 1.01 * np.asarray(student.predict(x, verbose=0))
+
+    monkeypatch.setattr(export, "_read", almost)
+    words = ["export", str(distilled.folder), "--to", str(tmp_path / "x.keras")]
+    assert main(words) == 1
+    assert "NOT the same network" in capsys.readouterr().out
+
+
+def test_a_format_that_keras_cannot_write_here_is_refused(
+    distilled, tmp_path, refused, monkeypatch
+):
+    def cannot(self, path, **kwargs):
+        open(path, "w").close()
+        raise RuntimeError("no such converter\nand more")
+
+    monkeypatch.setattr(keras.Model, "export", cannot)
+    path = tmp_path / "student.onnx"
+    error = refused(["export", distilled.folder, "--format", "onnx", "--to", path])
+    assert f"on {BACKEND} cannot write this network as onnx" in error
+    assert "RuntimeError: no such converter)" in error
+    assert not path.exists()
+
+
+def test_nothing_is_overwritten_and_names_fit(distilled, tmp_path, refused):
+    path = tmp_path / "student.keras"
+    path.write_text("mine")
+    assert "there already" in refused(["export", distilled.folder, "--to", path])
+    assert path.read_text() == "mine"
+    other = ["export", distilled.folder, "--to", tmp_path / "student.onnx"]
+    assert "ends with .keras" in refused(other)

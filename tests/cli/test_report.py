@@ -1,0 +1,180 @@
+"""The table from planted run.json files, against NumPy."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_dtkd import recipes
+from keras_dtkd.cli import main
+
+pytest.importorskip("rich")
+RNG = np.random.default_rng(0)
+EPOCHS = 4
+
+
+def plant(root, method="kd", backend="jax", seed=0, status="finished", **settings):
+    """A run.json as `train` leaves it; gives its accuracies."""
+    accuracies = RNG.uniform(0.5, 0.8, EPOCHS).round(4)
+    best = int(accuracies.argmax())
+    chosen = {
+        "data": "digits",
+        "teacher": None if method == "ce" else "resnet14",
+        "student": "resnet8",
+        "method": method,
+        "backend": backend,
+        "seed": seed,
+        "epochs": EPOCHS,
+        "validation": 0.0,
+        **settings,
+    }
+    run = {
+        "status": status,
+        "settings": chosen,
+        "recipe": recipes.get(method, student="resnet8").to_dict(),
+        "sessions": [{"wall_seconds": 3.0, "peak_memory_bytes": 10**9 * (1 + seed)}],
+        "judged_on": "validation" if chosen["validation"] else "test",
+    }
+    if status == "finished":
+        run |= {
+            "parameters": 78426,
+            "val_accuracy": accuracies.tolist(),
+            "result": {
+                "best": {"epoch": best + 1, "accuracy": accuracies[best]},
+                "last": {"epoch": EPOCHS, "accuracy": accuracies[-1]},
+                "step_seconds": 0.01 * (1 + seed),
+            },
+        }
+    text = json.dumps(run)
+    name = "-".join(map(str, (method, backend, seed, *settings.values())))
+    (root / name).mkdir(parents=True)
+    (root / name / "run.json").write_text(text)
+    return accuracies
+
+
+def report(root, capsys):
+    assert main(["report", str(root), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_mean_and_std_of_both_epochs(tmp_path, capsys):
+    runs = {
+        (method, backend): np.stack(
+            [plant(tmp_path, method, backend, seed) for seed in range(3)]
+        )
+        for method in ("dtkd", "ce")
+        for backend in ("torch", "jax")
+    }
+    made = report(tmp_path, capsys)
+    keys = [(row["method"], row["backend"]) for row in made["rows"]]
+    assert keys == [("ce", "jax"), ("ce", "torch"), ("dtkd", "jax"), ("dtkd", "torch")]
+    for row, key in zip(made["rows"], keys, strict=True):
+        for which, values in (("best", runs[key].max(1)), ("last", runs[key][:, -1])):
+            assert row[which]["mean"] == pytest.approx(values.mean())
+            assert row[which]["std"] == pytest.approx(values.std(ddof=1))
+        assert row["step_seconds"] == pytest.approx(0.02)
+        assert row["memory_bytes"] == 3 * 10**9
+        assert row["seeds"] == [0, 1, 2] and row["missing"] == []
+
+
+def test_the_same_files_give_the_same_table(tmp_path, capsys):
+    for seed in range(2):
+        plant(tmp_path, seed=seed)
+    first = report(tmp_path, capsys)
+    written = {n: (tmp_path / f"report.{n}").read_bytes() for n in ("json", "md")}
+    assert json.loads(written["json"]) == first
+    assert report(tmp_path, capsys) == first
+    assert {n: (tmp_path / f"report.{n}").read_bytes() for n in written} == written
+
+
+def test_the_markdown_has_the_figures(tmp_path, capsys):
+    values = np.stack([plant(tmp_path, seed=seed) for seed in range(2)])
+    report(tmp_path, capsys)
+    text = (tmp_path / "report.md").read_text()
+    best, last = 100 * values.max(1), 100 * values[:, -1]
+    cells = [f"{v.mean():.2f} ± {v.std(ddof=1):.2f}" for v in (best, last)]
+    row = f"| kd | jax | 2 | {cells[0]} | {cells[1]} | 15.0 | 2.00 | 78,426 |"
+    assert row in text.splitlines()
+
+
+def test_no_seed_is_dropped_in_silence(tmp_path, capsys):
+    finished = plant(tmp_path)
+    plant(tmp_path, seed=1, status="failed")
+    plant(tmp_path, seed=2, status="planned")
+    made = report(tmp_path, capsys)
+    (row,) = made["rows"]
+    missing = [(m["seed"], m["status"]) for m in row["missing"]]
+    assert missing == [(1, "failed"), (2, "planned")]
+    assert row["best"]["values"] == [finished.max()] and row["best"]["std"] is None
+    text = (tmp_path / "report.md").read_text()
+    assert "| 1 of 3 |" in text
+    assert "missing: kd on jax, seeds 1 (failed), 2 (planned)" in text
+
+
+def test_runs_of_other_settings_are_never_averaged(tmp_path, capsys):
+    plant(tmp_path)
+    plant(tmp_path, epochs=8)
+    made = report(tmp_path, capsys)
+    assert made["varying"] == ["epochs"]
+    assert [row["epochs"] for row in made["rows"]] == [4, 8]
+    assert "epochs" not in made["common"]
+
+
+def test_the_table_says_what_the_best_epoch_was_chosen_on(tmp_path, capsys):
+    plant(tmp_path / "a")
+    plant(tmp_path / "b", validation=0.1)
+    said = [" ".join(report(tmp_path / name, capsys)["notes"]) for name in "ab"]
+    assert "on the test images, chosen on them" in said[0]
+    assert "on the validation images (0.1" in said[1]
+
+
+def test_the_table_names_the_control_of_equal_weight(tmp_path, capsys):
+    plant(tmp_path, "dtkd")
+    notes = " ".join(report(tmp_path, capsys)["notes"])
+    assert "of dtkd: ce_4kd, which is not among these runs" in notes
+    plant(tmp_path, "ce_4kd")
+    notes = " ".join(report(tmp_path, capsys)["notes"])
+    assert "of dtkd: ce_4kd" in notes and "not among" not in notes
+
+
+def test_there_is_one_picture(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    for method in ("kd", "dtkd"):
+        plant(tmp_path, method)
+    plant(tmp_path, "kd", "torch", status="failed")
+    report(tmp_path, capsys)
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_has_a_point_for_each_row_and_epoch(tmp_path):
+    pytest.importorskip("matplotlib")
+    from keras_dtkd.cli import picture, record, table
+
+    values = [plant(tmp_path, m, seed=s) for m in ("kd", "dtkd") for s in (0, 1)]
+    runs = [record.read(path.parent) for path in sorted(tmp_path.rglob("run.json"))]
+    figure = picture.draw(table.make(runs), runs)
+    left, right = figure.axes
+    bars = [bar.get_children()[0].get_xdata()[0] for bar in left.containers]
+    pairs = [values[2:], values[:2]]
+    expected = [
+        100 * np.mean([v[-1] if which == "last" else v.max() for v in pair])
+        for pair in pairs
+        for which in ("last", "best")
+    ]
+    assert bars == pytest.approx(expected)
+    assert [text.get_text() for text in left.get_yticklabels()] == [
+        "dtkd jax",
+        "kd jax",
+    ]
+    assert right.get_title() == "Test accuracy by epoch: mean ± std of 2 seeds"
+
+
+def test_a_folder_without_runs_is_refused(tmp_path, refused):
+    assert "no run.json lies there" in refused(["report", tmp_path])
+
+
+def test_the_table_is_shown(tmp_path, capsys):
+    plant(tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "kd" in shown and "78,426" in shown and "report.md" in shown
