@@ -4,7 +4,7 @@ A student of 1,210 parameters learns from 300 labelled images and a teacher, by 
 method of keras_dtkd for one label an image, with the factors of its paper (DTKD: Wei
 and Bai, arXiv 2404.12711; the README names the others). You will see a table over eight
 seeds, and a picture of it. It takes 20 minutes on two processor cores with JAX, the
-fastest here; `--quick`, a smoke run, less than five minutes. Stopped, it goes on where
+fastest here; `--quick`, a smoke run, three minutes with JAX. Stopped, it goes on where
 it was, by the same command. Files go to the current folder, or to `--output`.
 """
 

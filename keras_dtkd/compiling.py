@@ -69,6 +69,7 @@ def look(distiller, sample, hears=True):
         for view in distiller.views.values():
             view.check(sample.x)
         held.heads = (student.head, teacher.head)
+        heads.comparable(distiller.distillation_losses, held.heads)
         checks.better_than_chance(teacher.values, sample.y)
         # Weights that a loss makes when it is first called.
         if not all(part.built for part in layers_in(distiller.distillation_losses)):

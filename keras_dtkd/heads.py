@@ -1,5 +1,7 @@
 """What kind of outputs two models give, and whether they fit together."""
 
+import warnings
+
 import numpy as np
 
 from keras_dtkd import logits, teachers
@@ -106,6 +108,26 @@ def _finite(values):
             "`Distiller`: the teacher's first outputs hold NaN or infinity. Look at "
             "its inputs and its precision (float16 overflows at 65504)."
         )
+
+
+def comparable(losses, heads):
+    """Warns of a loss on raw logits where one model's are not known.
+
+    Args:
+        losses: Distillation losses by name.
+        heads: Of student and teacher.
+    """
+    if (heads[0] == logits.SOFTMAX) == (heads[1] == logits.SOFTMAX):
+        return
+    who = "student" if heads[0] == logits.SOFTMAX else "teacher"
+    for name, loss in losses.items():
+        if getattr(loss, "centered", None) is False:
+            warnings.warn(
+                f"`{name}` compares raw logits, and those of the {who}, which ends in "
+                "a softmax, are known up to a constant of each sample only. Set "
+                "`centered=True`.",
+                stacklevel=2,
+            )
 
 
 def _agree(student, teacher):

@@ -1,12 +1,14 @@
 """What kind of outputs the models give, found out before the first step."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 
 from keras_dtkd import Distiller, heads, logits
 from keras_dtkd.data import peek
-from keras_dtkd.losses import KD, BinaryKD
+from keras_dtkd.losses import CKD, KD, BinaryKD, LogitMSE
 from tests.models import CLASSES, FEATURES, data, student, teacher, two_outputs
 
 X, Y = data(16)
@@ -170,3 +172,24 @@ def test_sequences_of_different_length_are_refused():
     )
     with pytest.raises(ValueError, match=r"different shapes, \(8, 5, 4\).*\(8, 3, 4\)"):
         Distiller(long, short, KD()).fit(np.ones((8, 3, 2)), verbose=0)
+
+
+@pytest.mark.parametrize("loss", [LogitMSE, CKD])
+@pytest.mark.parametrize("softmax", ["student", "teacher"])
+def test_raw_logits_beside_a_softmax_are_a_warning(loss, softmax):
+    """They are known up to a constant of each sample only."""
+
+    def pair():
+        for role in ("teacher", "student"):
+            last = "softmax" if role == softmax else None
+            dense = keras.layers.Dense(CLASSES, activation=last)
+            yield keras.Sequential([keras.Input((FEATURES,)), dense])
+
+    with pytest.warns(UserWarning, match=f"raw logits, and those of the {softmax}"):
+        Distiller(*pair(), loss()).fit(X, Y, verbose=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Distiller(*pair(), loss(centered=True)).fit(X, Y, verbose=0)
+        both = keras.models.clone_model(next(pair()))
+        Distiller(next(pair()), both, loss()).fit(X, Y, verbose=0)
+    assert not [w for w in told if "raw logits" in str(w.message)]

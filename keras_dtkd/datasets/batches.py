@@ -93,6 +93,13 @@ class Batches:
         sets = [*split(train, self.validation), test]
         for images, labels in sets:
             self._check(np.shape(images), np.shape(labels))
+            kind, greatest = np.asarray(images).dtype.kind, np.max(images)
+            if kind == "f" and greatest <= 1:
+                raise ValueError(
+                    f"`{self.who}` wants pixels of 0 to 255, and divides them by 255. "
+                    f"Received: floating-point images of at most {greatest:.3g}. "
+                    "Multiply them by 255."
+                )
         return self._training(*sets[0]), *(self._in_order(*held) for held in sets[1:])
 
     def _check(self, images, labels):

@@ -48,10 +48,11 @@ def collect(losses):
 def _loss(loss):
     if isinstance(loss, DistillationLoss):
         return loss
-    if callable(getattr(loss, "compute_loss", None)):
+    if callable(getattr(loss, "compute_loss", None)) and not isinstance(loss, type):
         return Foreign(loss)
     raise TypeError(
         "`Distiller`: `distillation_losses` must be a `keras_dtkd.losses."
         "DistillationLoss`, a `keras.distillation.DistillationLoss`, or a list or dict "
         f"of them. Received: {loss!r}."
+        + (" That is the class: call it." if isinstance(loss, type) else "")
     )

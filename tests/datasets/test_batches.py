@@ -295,3 +295,9 @@ def test_a_wrong_argument_is_refused_before_anything_is_read(options, message):
 def test_arrays_that_do_not_fit_are_refused(train, options, message):
     with pytest.raises(ValueError, match=message):
         from_arrays(train, TEST, **options)
+
+
+def test_pixels_from_0_to_1_are_refused():
+    bright = (IMAGES / np.float32(255), LABELS)
+    with pytest.raises(ValueError, match="of at most 0.784. Multiply them by 255"):
+        from_arrays(bright, TEST)

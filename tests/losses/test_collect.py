@@ -77,3 +77,8 @@ def test_a_name_that_the_logs_need_is_refused(name):
     for losses in (KD(name=name), {name: KD()}):
         with pytest.raises(ValueError, match=f"may not be called '{name}'"):
             collect(losses)
+
+
+def test_a_class_is_not_yet_a_loss():
+    with pytest.raises(TypeError, match="That is the class: call it"):
+        collect(KD)
