@@ -26,10 +26,13 @@ from resnets import resnet
 from step_time import BACKEND, Clock, compiled, now
 
 from keras_dtkd.datasets import arrays, cifar100
+from keras_dtkd.datasets.named import NORMALISATION
 
 BATCH = 64
-MEAN = np.array((0.5071, 0.4867, 0.4408), "float32") * 255
-STD = np.array((0.2675, 0.2565, 0.2761), "float32") * 255
+MEAN, STD = (
+    np.array(NORMALISATION["cifar100"][name], "float32") * 255
+    for name in ("mean", "std")
+)
 TITLES = {
     "augmented": "`cifar100()`",
     "plain": "`cifar100(augment=False)`",

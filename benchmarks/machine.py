@@ -10,6 +10,8 @@ from pathlib import Path
 
 import keras
 
+from keras_dtkd import backend
+
 BACKEND = keras.backend.backend()
 
 
@@ -22,7 +24,7 @@ def circumstances():
         "versions": {p: importlib.import_module(p).__version__ for p in packages},
         "python": platform.python_version(),
         "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
-        "device": device(),
+        "device": backend.device()[0],
         "cpu": cpu(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -38,23 +40,6 @@ def _environment():
     names = ("OMP_NUM_THREADS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
     found = {name: os.environ[name] for name in names if name in os.environ}
     return [f"{k}={v}" for k, v in {"KERAS_BACKEND": BACKEND, **found}.items()]
-
-
-def device():
-    """The accelerator's name, or `"cpu"`."""
-    if BACKEND == "jax":
-        import jax
-
-        return jax.devices()[0].device_kind
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        cards = tf.config.list_physical_devices("GPU")
-        details = tf.config.experimental.get_device_details(cards[0]) if cards else {}
-        return details.get("device_name", "gpu" if cards else "cpu")
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def cpu():

@@ -5,6 +5,23 @@ from typing import Any
 
 
 @contextlib.contextmanager
+def calling(functions):
+    """Gives layers another `call` for a while, each on its instance.
+
+    Args:
+        functions: Pairs of a layer and what to call instead.
+    """
+    functions = list(functions)
+    for layer, function in functions:
+        layer.call = function
+    try:
+        yield
+    finally:
+        for layer, _ in functions:
+            del layer.call
+
+
+@contextlib.contextmanager
 def recorded(model, names):
     """Records what named layers return while the model is called.
 
@@ -20,13 +37,11 @@ def recorded(model, names):
     """
     features: dict[str, Any] = {}
     layers = {name: find(model, name) for name in names}
-    for name, layer in layers.items():
-        layer.call = _recording(layer.call, features, name)
-    try:
+    with calling(
+        (layer, _recording(layer.call, features, name))
+        for name, layer in layers.items()
+    ):
         yield features
-    finally:
-        for layer in layers.values():
-            del layer.call
 
 
 def _recording(call, features, name):

@@ -30,9 +30,14 @@ def labels(distiller, y):
             _check(to_numpy(values), shape, loss, of)
 
 
+def is_text(values):
+    """Whether NumPy labels are words and no numbers."""
+    return values.dtype.kind in "OSTU"
+
+
 def _check(values, shape, loss, of):
     kind, classes = loss_name(loss), shape[-1]
-    if values.dtype.kind in "OSTU" and values.size:
+    if is_text(values) and values.size:
         raise ValueError(
             f"`Distiller`: labels{of} such as {values.flat[0]!r} are no numbers. "
             "Number the classes as the teacher does: `np.searchsorted(names, y)` for "

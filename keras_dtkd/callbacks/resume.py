@@ -1,10 +1,11 @@
 """A run that goes on after it was killed."""
 
-import os
 import re
 from pathlib import Path
 
 import keras
+
+from keras_dtkd.files import replace
 
 
 class Resume(keras.callbacks.Callback):
@@ -69,14 +70,9 @@ class Resume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the state, then removes that of the epoch before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         before = self._files()
         path = self.folder / f"{epoch + 1}.weights.h5"
-        unfinished = self.folder / "unfinished.weights.h5"
-        self.model.save_weights(unfinished, overwrite=True)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        replace(path, lambda path: self.model.save_weights(path, overwrite=True))
         for older in before.values():
             if older != path:
                 older.unlink()

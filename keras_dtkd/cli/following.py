@@ -7,6 +7,7 @@ import keras
 from keras_dtkd import backend
 from keras_dtkd.cli import record
 from keras_dtkd.cli.circumstances import peak_memory
+from keras_dtkd.files import replace
 
 
 class Clock(keras.callbacks.Callback):
@@ -95,4 +96,4 @@ class Progress(keras.callbacks.Callback):
 def save(student, path):
     """A file of the student that loads without this package: without its optimizer."""
     bare = keras.Model(student.input, student.output, name=student.name)
-    record.replace(path, bare.save)
+    replace(path, bare.save)

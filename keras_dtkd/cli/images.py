@@ -5,15 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_dtkd import datasets
+from keras_dtkd.datasets.named import NORMALISATION
 
-# As in `keras_dtkd.datasets`: which does not hand them out.
-CONSTANTS: dict[str, dict[str, Any]] = {
-    "cifar100": {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
-    "cifar10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
-    "fashion_mnist": {"mean": 0.2860, "std": 0.3530},
-    "digits": {},
-}
-NAMES = tuple(CONSTANTS)
+NAMES = tuple(NORMALISATION)
 CLASSES = {"cifar100": 100}
 # A flipped digit is none.
 NEVER_AUGMENTED = ("digits",)
@@ -76,13 +70,13 @@ def read(data, data_dir=None, validation=0.0, train_size=None):
 
 def batches(images, part, batch_size, augment, seed, first_epoch):
     """Training batches and those of a held-out part, for `fit`."""
-    options = {"seed": seed, "first_epoch": first_epoch, **CONSTANTS[images.data]}
+    options = {"seed": seed, "first_epoch": first_epoch, **NORMALISATION[images.data]}
     return datasets.from_arrays(images.train, part, batch_size, augment, **options)
 
 
 def in_order(images, part, batch_size=64):
     """Batches of a part in its own order, only normalised."""
-    constants = CONSTANTS[images.data]
+    constants = NORMALISATION[images.data]
     return datasets.from_arrays(part, part, batch_size, **constants)[1]
 
 

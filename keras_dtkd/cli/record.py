@@ -3,9 +3,9 @@
 import contextlib
 import csv
 import json
-import os
 
 from keras_dtkd.cli.refusal import Refused
+from keras_dtkd.files import replace
 
 RUN, LOG, STUDENT, BEST, STATE = (
     "run.json",
@@ -28,17 +28,6 @@ def write(folder, run):
     """Writes run.json: the whole of it, or nothing."""
     text = json.dumps(run, indent=1, ensure_ascii=False) + "\n"
     replace(folder / RUN, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def replace(path, writer):
-    """A file appears under its name when it is whole and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Keras goes by the suffix.
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    writer(unfinished)
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def claim(plan):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from keras_dtkd.cli import picture, record, table, terminal
 from keras_dtkd.cli.refusal import Refused
+from keras_dtkd.files import replace
 
 
 def add_arguments(parser):
@@ -51,9 +52,7 @@ def report(folder):
     except ImportError as error:
         return {**made, "notes": [*made["notes"], f"no picture: {error}"]}
     if figure is not None:
-        record.replace(
-            folder / "report.png", lambda path: figure.savefig(path, dpi=150)
-        )
+        replace(folder / "report.png", lambda path: figure.savefig(path, dpi=150))
     return made
 
 
@@ -67,4 +66,4 @@ def show(made, folder):
 
 
 def _write(path, text):
-    record.replace(path, lambda unfinished: unfinished.write_text(text, "utf-8"))
+    replace(path, lambda unfinished: unfinished.write_text(text, "utf-8"))

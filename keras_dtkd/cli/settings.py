@@ -4,10 +4,11 @@ import dataclasses
 import hashlib
 import json
 
-from keras_dtkd import models, recipes
+from keras_dtkd import recipes
 from keras_dtkd.cli import teacher
 from keras_dtkd.cli.images import NEVER_AUGMENTED
-from keras_dtkd.losses.pairs import plain
+from keras_dtkd.losses.pairs import known
+from keras_dtkd.models import registry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,17 +134,15 @@ def network(name):
     Raises:
         ValueError: There is none of that name.
     """
-    for known in models.NAMES:
-        if plain(known) == plain(name):
-            return known
-    raise ValueError(
-        f"there is no network {name!r}. Choose one of: {', '.join(models.NAMES)}."
-    )
+    found = registry.find(name)
+    if found is None:
+        names = ", ".join(registry.NAMES)
+        raise ValueError(f"there is no network {name!r}. Choose one of: {names}.")
+    return found
 
 
 def _recipe(args, method, named, student):
-    pairs = [tuple(map(plain, pair)) for pair in recipes.pairs()]
-    if named and (plain(named), plain(student)) in pairs:
+    if named and known(recipes.pairs(), named, student):
         recipe = recipes.get(method, named, student, args.data)
     else:
         # The papers have constants for their pairs only.

@@ -121,8 +121,8 @@ def _train(plan, before, found, teacher, args):
     ]
     run["result"] = _result(run, found, student, best)
     # The first epoch of each process is none.
-    steps = [s for s in history["step_seconds"] if not math.isnan(s)]
-    run["result"]["step_seconds"] = statistics.median(steps) if steps else None
+    warm = [s for s in history["step_seconds"] if not math.isnan(s)]
+    run["result"]["step_seconds"] = statistics.median(warm) if warm else None
     run |= {"status": "finished", "ended": _now()}
     progress.write()
     return run

@@ -93,13 +93,7 @@ class Batches:
         sets = [*split(train, self.validation), test]
         for images, labels in sets:
             self._check(np.shape(images), np.shape(labels))
-            kind, greatest = np.asarray(images).dtype.kind, np.max(images)
-            if kind == "f" and greatest <= 1:
-                raise ValueError(
-                    f"`{self.who}` wants pixels of 0 to 255, and divides them by 255. "
-                    f"Received: floating-point images of at most {greatest:.3g}. "
-                    "Multiply them by 255."
-                )
+            self._check_pixels(np.asarray(images))
         return self._training(*sets[0]), *(self._in_order(*held) for held in sets[1:])
 
     def _check(self, images, labels):
@@ -111,6 +105,14 @@ class Batches:
         for name in ("mean", "std"):
             if np.size(getattr(self, name)) not in (1, images[-1]):
                 self._refuse(f"`{name}` must fit {images[-1]} channels", name)
+
+    def _check_pixels(self, images):
+        if images.dtype.kind == "f" and images.max() <= 1:
+            raise ValueError(
+                f"`{self.who}` wants pixels of 0 to 255, and divides them by 255. "
+                f"Received: floating-point images of at most {images.max():.3g}. "
+                "Multiply them by 255."
+            )
 
     def _in_order(self, images, labels):
         tf = tensorflow(self.who)

@@ -1,7 +1,17 @@
 """The data sets that papers name, with their published normalisation."""
 
+from typing import Any
+
 from keras_dtkd.datasets.arrays import arrays
 from keras_dtkd.datasets.batches import Batches
+
+# Of pixels from 0 to 1. Digits stay as they are.
+NORMALISATION: dict[str, dict[str, Any]] = {
+    "cifar100": {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
+    "cifar10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
+    "fashion_mnist": {"mean": 0.2860, "std": 0.3530},
+    "digits": {},
+}
 
 
 def cifar100(
@@ -49,9 +59,8 @@ def cifar100(
     >>> train, validation, test = cifar100(seed=0, validation=0.1)
     >>> distiller.fit(train, validation_data=validation, epochs=240)
     """
-    published = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
     how, where = (batch_size, augment, seed), (data_dir, download)
-    return _read("cifar100", how, where, {**published, **options})
+    return _read("cifar100", how, where, options)
 
 
 def cifar10(
@@ -70,9 +79,8 @@ def cifar10(
 
     >>> train, test = cifar10(batch_size=128, seed=0)
     """
-    published = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
     how, where = (batch_size, augment, seed), (data_dir, download)
-    return _read("cifar10", how, where, {**published, **options})
+    return _read("cifar10", how, where, options)
 
 
 def fashion_mnist(
@@ -91,9 +99,8 @@ def fashion_mnist(
 
     >>> train, test = fashion_mnist(seed=0)
     """
-    published = {"mean": 0.2860, "std": 0.3530}
     how, where = (batch_size, augment, seed), (data_dir, download)
-    return _read("fashion_mnist", how, where, {**published, **options})
+    return _read("fashion_mnist", how, where, options)
 
 
 def digits(batch_size=64, seed=None, **options):
@@ -113,6 +120,6 @@ def digits(batch_size=64, seed=None, **options):
 
 
 def _read(name, how, where, options):
-    batches = Batches(name, *how, **options)
+    batches = Batches(name, *how, **{**NORMALISATION[name], **options})
     data_dir, download = where
     return batches.of(*arrays(name, data_dir, download=download))

@@ -1,13 +1,12 @@
 """Inputs as they arrive at the first layer that learns from their scale."""
 
-import contextlib
-
 import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_dtkd import backend
 from keras_dtkd.data import to_numpy
+from keras_dtkd.features import calling
 from keras_dtkd.parts import layers_in
 from keras_dtkd.teachers.base import models
 
@@ -38,17 +37,10 @@ def arrived(model, x):
     return to_numpy(ops.convert_to_numpy(ops.cast(first[0][1], "float32")))
 
 
-@contextlib.contextmanager
 def _watched(model, first):
     """Fills `first` with the first layer called that depends on a scale, or sets it."""
     watched = [layer for layer in layers_in(model) if _depends(layer)]
-    for layer in watched:
-        layer.call = _watching(layer, layer.call, first)
-    try:
-        yield
-    finally:
-        for layer in watched:
-            del layer.call
+    return calling((layer, _watching(layer, layer.call, first)) for layer in watched)
 
 
 def _watching(layer, call, first):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_dtkd import label_checks
 from keras_dtkd.doctor import (
     dynamic,
     inputs,
@@ -91,7 +92,9 @@ def _examine(made, samples):
         return figures, findings
     told, has_task = looking.compile_task(made, samples)
     findings += told
-    if told and not _numbers(samples[0].y):
+    # No loss can be given words.
+    labels = keras.tree.flatten(samples[0].y)
+    if told and any(label_checks.is_text(np.asarray(leaf)) for leaf in labels):
         return figures, findings
     batches, rows = hear(made, samples)
     losses = looking.losses_of(made)
@@ -125,13 +128,6 @@ def _examine(made, samples):
     findings += terms.findings(made, measured, batches, labelled)
     findings += squared.findings(made, batches, pulls)
     return figures, findings
-
-
-def _numbers(labels):
-    """Whether there is none of text, which no loss can be given."""
-    return not any(
-        np.asarray(leaf).dtype.kind in "OSTU" for leaf in keras.tree.flatten(labels)
-    )
 
 
 def _poor_teacher(made, samples, rows, found):

@@ -24,6 +24,21 @@ def plain(name):
     return letters
 
 
+def known(pairs, teacher, student):
+    """The pair as a table spells it.
+
+    Args:
+        pairs: `(teacher, student)`, several.
+        teacher: Name, see `plain`.
+        student: Likewise.
+
+    Returns:
+        One of `pairs`, or `None`.
+    """
+    wanted = (plain(teacher), plain(student))
+    return next((p for p in pairs if tuple(map(plain, p)) == wanted), None)
+
+
 def find(pairs, teacher, student, method, otherwise):
     """What a table holds for one pair.
 
@@ -40,12 +55,11 @@ def find(pairs, teacher, student, method, otherwise):
     Raises:
         ValueError: No such pair, with the list of those there are.
     """
-    wanted = (plain(teacher), plain(student))
-    for pair, constants in pairs.items():
-        if tuple(map(plain, pair)) == wanted:
-            return constants
-    known = ", ".join(f"{t} → {s}" for t, s in pairs)
+    pair = known(pairs, teacher, student)
+    if pair is not None:
+        return pairs[pair]
+    names = ", ".join(f"{t} → {s}" for t, s in pairs)
     raise ValueError(
         f"`{method}.for_pair`: the authors give no constants for {teacher} → "
-        f"{student}. Their pairs: {known}. For another pair use `{otherwise}`."
+        f"{student}. Their pairs: {names}. For another pair use `{otherwise}`."
     )

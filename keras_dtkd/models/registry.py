@@ -45,6 +45,11 @@ NAMES = tuple(NETWORKS)
 SMALLEST = 8
 
 
+def find(name):
+    """A network's name as `NAMES` has it, or `None`."""
+    return {plain(known): known for known in NAMES}.get(plain(name))
+
+
 def get(name, num_classes=100, input_shape=None, data_format=None):
     """A network of the CIFAR distillation literature, newly initialised.
 
@@ -74,7 +79,7 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
 
     >>> Distiller(models.get("resnet32x4"), models.get("ShuffleV1")).fit(x, y)
     """
-    found = {plain(known): known for known in NAMES}.get(plain(name))
+    found = find(name)
     if found is None:
         raise ValueError(
             f"`models.get`: there is no network {name!r}. Choose one of: "

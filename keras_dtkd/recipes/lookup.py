@@ -2,7 +2,7 @@
 
 import copy
 
-from keras_dtkd.losses.pairs import plain
+from keras_dtkd.losses.pairs import known
 from keras_dtkd.recipes import methods as tables
 from keras_dtkd.recipes.recipe import Recipe
 
@@ -76,12 +76,12 @@ def _pair(method, teacher, student):
     """The pair as the tables spell it, or `None` where one of the two is missing."""
     if teacher is None or student is None:
         return None
-    for pair in tables.PAIRS:
-        if tuple(map(plain, pair)) == (plain(teacher), plain(student)):
-            return pair
-    known = ", ".join(f"{t} → {s}" for t, s in tables.PAIRS)
+    pair = known(tables.PAIRS, teacher, student)
+    if pair is not None:
+        return pair
+    names = ", ".join(f"{t} → {s}" for t, s in tables.PAIRS)
     raise ValueError(
         f"`recipes.get`: the papers have no recipe for {teacher} → {student}. Their "
-        f"pairs: {known}. For another pair give `student=` alone: "
+        f"pairs: {names}. For another pair give `student=` alone: "
         f"`recipes.get({method!r}, student={student!r})`."
     )

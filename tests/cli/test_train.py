@@ -18,7 +18,8 @@ import pytest
 
 from keras_dtkd import datasets, recipes
 from keras_dtkd.cli import main
-from keras_dtkd.cli.images import CONSTANTS, NAMES, in_order, read
+from keras_dtkd.cli.images import NAMES, in_order, read
+from keras_dtkd.datasets.named import NORMALISATION
 from tests.cli.conftest import BACKEND, folder, words
 
 
@@ -277,7 +278,7 @@ def test_a_small_study_is_a_part_of_each_larger_one():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_normalised_as_the_data_sets_are(name, monkeypatch):
-    """The constants are written twice: here as there."""
+    """A run opens its own arrays, and normalises them as the named data sets."""
     from keras_dtkd.datasets import named
 
     channels = 3 if name.startswith("cifar") else 1
@@ -287,5 +288,5 @@ def test_images_are_normalised_as_the_data_sets_are(name, monkeypatch):
     expected = next(iter(getattr(datasets, name)(batch_size=4)[1]))[0]
     whole = read("digits")._replace(data=name)
     found = next(iter(in_order(whole, part)))[0]
-    assert set(CONSTANTS) == set(NAMES)
+    assert set(NORMALISATION) == set(NAMES)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
