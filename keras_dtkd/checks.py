@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dtkd import backend
+from keras_dtkd import backend, rows
 from keras_dtkd.teachers.base import models
 
 FINGERPRINT = "teacher_fingerprint"
@@ -114,14 +114,15 @@ def labels_are_used(distiller, sample):
 def build(distiller, sample):
     """Builds what is not built yet, from the data."""
     found = [("teacher", model) for model in models(distiller.held.teacher)]
+    x = rows.inputs(sample.x)
     for role, model in (("student", distiller.student), *found):
         if model.built:
             continue
         try:
             with backend.building_scope(distiller):
-                model(keras.tree.map_structure(lambda a: a[:1], sample.x))
+                model(keras.tree.map_structure(lambda a: a[:1], x))
         except Exception as error:
-            shapes = keras.tree.map_structure(lambda a: str(a.shape), sample.x)
+            shapes = keras.tree.map_structure(lambda a: str(a.shape), x)
             raise ValueError(
                 f"`Distiller`: the {role} is not built, and cannot be from the data, "
                 f"whose inputs have the shapes {shapes}. Call it on a batch first. "

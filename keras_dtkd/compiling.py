@@ -4,11 +4,20 @@ import sys
 
 import keras
 
-from keras_dtkd import backend, checks, data, heads, label_checks, logits, processes
+from keras_dtkd import (
+    backend,
+    checks,
+    data,
+    heads,
+    label_checks,
+    logits,
+    processes,
+    rows,
+)
 from keras_dtkd.parts import layers_in
 
 
-def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
+def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False):
     """Checks models and data, and compiles what was not compiled.
 
     Args:
@@ -18,13 +27,19 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
         kwargs: Other arguments of `fit`: `validation_data` tells of labels.
         batch_size: As `fit` got it.
         training: Whether a step will train.
+        batch: Whether `x` is one batch of data that nobody else knows.
 
     Returns:
         `x`, to be used from here on: the first batch of an iterator that was looked
         at is put back.
     """
+    hears = training or distiller.evaluate_teacher
+    if hears:
+        x = rows.numbered(distiller.held.teacher, x, batch)
     sample, x = data.peek(x, y, batch_size)
     given = kwargs.get("validation_data")
+    if distiller.evaluate_teacher and isinstance(given, list | tuple):
+        rows.numbered(distiller.held.teacher, given[0], batch=True)
     validation = None if given is None else data.peek_labels(given)
     if training and not distiller.evaluate_teacher:
         split = kwargs.get("validation_split")
@@ -36,7 +51,6 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True):
     else:
         held.test_labels = sample.y is not None
         checks.something_to_evaluate(distiller, sample)
-    hears = training or distiller.evaluate_teacher
     if hears:
         checks.has_teacher(distiller)
         checks.finite_weights(held.teacher)
@@ -63,11 +77,13 @@ def look(distiller, sample, hears=True):
     if held.looked == (known, hears) or held.looked == (known, True):
         return
     checks.build(distiller, sample)
+    if hears:
+        rows.check(distiller, sample)
     student, teacher = heads.find(distiller, sample, hears)
     held.student_shapes = student.shapes
     if teacher is not None:
         for view in distiller.views.values():
-            view.check(sample.x)
+            view.check(rows.inputs(sample.x))
         held.heads = (student.head, teacher.head)
         heads.comparable(distiller.distillation_losses, held.heads)
         checks.better_than_chance(teacher.values, sample.y)

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_dtkd import checks, features, teachers
+from keras_dtkd import checks, features, rows, teachers
 from keras_dtkd.held import Held
 from keras_dtkd.knobs import Knob, Knobs
 from keras_dtkd.losses.collect import collect
@@ -163,6 +163,7 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         """The student's outputs."""
         # JAX's step calls this method itself, outside of any context that would
         # tell the student whether it trains.
+        inputs = rows.inputs(inputs)
         names = self._layers_named("student")
         if not names:
             return self.student(inputs, training=training)

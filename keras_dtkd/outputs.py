@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_dtkd import backend, logits, teachers
+from keras_dtkd import backend, logits, rows, teachers
 from keras_dtkd.data import rows_of, to_numpy
 
 
@@ -70,7 +70,8 @@ class Outputs:
             outputs = self.look()
         else:
             specs = keras.tree.map_structure(
-                lambda a: keras.KerasTensor(a.shape, a.dtype.name), self.sample.x
+                lambda a: keras.KerasTensor(a.shape, a.dtype.name),
+                rows.inputs(self.sample.x),
             )
             outputs = self.model.compute_output_spec(specs)
         self.nested = isinstance(outputs, dict | list | tuple) and len(outputs) > 1
@@ -117,10 +118,10 @@ class Outputs:
         speak, parts = backend.speaker(self.teacher), []
         count = rows_of(self.sample.x)
         for start in range(0, count, self.sample.batch):
-            rows = slice(start, start + self.sample.batch)
+            some = slice(start, start + self.sample.batch)
             # Tensors, as in a step.
             x = keras.tree.map_structure(
-                lambda a: keras.ops.convert_to_tensor(a[rows]),  # noqa: B023
+                lambda a: keras.ops.convert_to_tensor(a[some]),  # noqa: B023
                 self.sample.x,
             )
             outputs = speak(x)

@@ -110,7 +110,7 @@ class Runs(keras.Model):
         # Looking at every batch would cost as much as the step.
         kind = data.kind_of(x, y)
         if self.held.stepped != kind:
-            compiling.prepare(self, x, y, {})
+            compiling.prepare(self, x, y, {}, batch=True)
             self.held.stepped = kind
         with backend.session(self):
             if not self.held.begun:
@@ -119,6 +119,6 @@ class Runs(keras.Model):
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """The student's loss and metrics on one batch."""
-        compiling.prepare(self, x, y, {}, training=False)
+        compiling.prepare(self, x, y, {}, training=False, batch=True)
         with flag(self.held, "evaluating"), backend.session(self, training=False):
             return super().test_on_batch(x, y, *args, **kwargs)

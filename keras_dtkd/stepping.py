@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_dtkd import backend, compiling, data, features, logits
+from keras_dtkd import backend, compiling, data, features, logits, rows
 from keras_dtkd.backend.told import Told
 from keras_dtkd.functional.statistics import agreement
 from keras_dtkd.held import Heard, flag
@@ -140,7 +140,7 @@ class Stepping(keras.Model):
 
     def _view(self, name, x, heard, sample_weight, training):
         """The step of both models on a view of the batch."""
-        seen = self.views[name](x)
+        seen = self.views[name](rows.inputs(x))
         outputs, recorded = self._ask(seen, heard.values)
         # Unlike on the batch itself, a gradient is being recorded here.
         outputs, recorded = keras.tree.map_structure(
@@ -167,7 +167,7 @@ class Stepping(keras.Model):
                 return None
 
         step = Step(
-            x=x,
+            x=rows.inputs(x),
             y=own(heard.y),
             sample_weight=own(sample_weight),
             student_outputs=y_pred,

@@ -45,7 +45,9 @@ NAMES = {
     "keras_dtkd.models": "get load_flat load_torch",
     "keras_dtkd.recipes": "CoupledSGD Recipe get methods pairs",
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
-    "keras_dtkd.teachers": "Ensemble Live Pruned Teacher fingerprint get",
+    "keras_dtkd.teachers": """
+        Ensemble Live Pruned Stored Teacher fingerprint get store with_rows
+    """,
     "keras_dtkd.temperatures": """
         Constant CosineSimilarity Curriculum Dynamic Schedule Standardized Temperature
         Temperatures get

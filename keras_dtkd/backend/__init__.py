@@ -10,6 +10,8 @@ import math
 
 import keras
 
+from keras_dtkd import rows
+
 
 def name():
     """The backend Keras runs on: `"tensorflow"`, `"jax"` or `"torch"`."""
@@ -76,7 +78,7 @@ def hear(teacher, x, values=None):
 
     Args:
         teacher: A `keras_dtkd.teachers.Teacher`.
-        x: The batch of inputs.
+        x: The batch of inputs, as the data gave it.
         values: Values to use for `teacher.variables`, in order. Optional.
 
     Returns:
@@ -86,7 +88,7 @@ def hear(teacher, x, values=None):
     # The scope keeps what the teacher might assign (a counter, statistics) from
     # its variables, on every backend.
     with _current().no_gradient(), keras.StatelessScope(list(mapping)):
-        return teacher.outputs(x)
+        return teacher.outputs(*rows.split(x))
 
 
 def speaker(teacher):

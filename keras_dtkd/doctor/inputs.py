@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_dtkd import rows
 from keras_dtkd.doctor.arriving import arrived
 from keras_dtkd.doctor.findings import NOTE, WARNING, Finding
 from keras_dtkd.teachers.base import models
@@ -29,14 +30,15 @@ def figures(made, samples):
         A dict of dicts: `given`, and `teacher` and `student` where they depend on it
         (see `arrived`). Empty for inputs that are no single array of numbers.
     """
-    arrays = [keras.tree.flatten(sample.x) for sample in samples]
+    inputs = [rows.inputs(sample.x) for sample in samples]
+    arrays = [keras.tree.flatten(x) for x in inputs]
     single = all(len(leaves) == 1 for leaves in arrays)
     if not single or not np.issubdtype(arrays[0][0].dtype, np.number):
         return {}
     given = [leaves[0] for leaves in arrays]
     found = {"given": _range(given)}
     for role, model in _both(made):
-        arrays = [arrived(model, sample.x) for sample in samples]
+        arrays = [arrived(model, x) for x in inputs]
         if all(array is not None for array in arrays):
             found[role] = _range(arrays)
     return found

@@ -1,6 +1,7 @@
 """What a teacher is."""
 
 import hashlib
+import os
 from typing import Any, Protocol, runtime_checkable
 
 import keras
@@ -18,7 +19,8 @@ class Teacher(Protocol):
             arguments of the compiled step. Empty for stored outputs.
 
     A teacher that knows what its outputs are says so in an attribute `head`, one of
-    the heads of `keras_dtkd.logits`; else its layers tell, or its values.
+    the heads of `keras_dtkd.logits`; else its layers tell, or its values. One that
+    cannot speak without `rows` has `needs_rows = True`.
     """
 
     variables: list
@@ -45,19 +47,22 @@ def get(teacher):
     """A `Teacher` from whatever a user may give.
 
     Args:
-        teacher: A `keras.Model` (or any layer), a `Teacher`, or a list of them, which
-            becomes an `Ensemble` of equal weights.
+        teacher: A `keras.Model` (or any layer), a `Teacher`, a folder of stored
+            outputs, or a list of them, which becomes an `Ensemble` of equal weights.
 
     Returns:
         A `Teacher`.
 
     Raises:
         TypeError: It is none of these.
-        ValueError: The list is empty.
+        ValueError: The list is empty; see `Stored` for a folder.
     """
     from keras_dtkd.teachers.ensemble import Ensemble
     from keras_dtkd.teachers.live import Live
+    from keras_dtkd.teachers.stored import Stored
 
+    if isinstance(teacher, str | os.PathLike) and os.path.isdir(teacher):
+        return Stored(teacher)
     if isinstance(teacher, list | tuple):
         return Ensemble(teacher)
     if isinstance(teacher, keras.layers.Layer):
@@ -66,7 +71,8 @@ def get(teacher):
         return teacher
     raise TypeError(
         "`teacher` must be a `keras.Model` or an object with `outputs(x, rows)`, "
-        "`variables` and `fingerprint()`, or a list of them. Received: "
+        "`variables` and `fingerprint()`, a folder of stored outputs, or a list of "
+        "them. Received: "
         f"{type(teacher).__name__}."
     )
 

@@ -81,6 +81,11 @@ class Ensemble:
         return list({id(v): v for v in variables}.values())
 
     @property
+    def needs_rows(self):
+        """Whether a member's outputs are stored."""
+        return any(getattr(member, "needs_rows", False) for member in self.members)
+
+    @property
     def output_names(self):
         """Names of the first member's outputs, or `None`."""
         member = self.members[0]

@@ -1,0 +1,115 @@
+"""Inputs that say which rows of the data they are."""
+
+import numpy as np
+
+from keras_dtkd.data import is_arrays, rows_of
+
+_KEYS = {"inputs", "rows"}
+
+
+def with_rows(x, rows=None):
+    """Inputs beside the numbers of their rows, as a stored teacher wants them.
+
+    Args:
+        x: Arrays, nested as the student takes them.
+        rows: Integers, one a sample: where in the stored outputs each is. Their own
+            order if `None`.
+
+    Returns:
+        `{"inputs": x, "rows": rows}`. A data set of your own gives batches of this form
+        in place of `x`. The student sees `x` alone.
+
+    Raises:
+        ValueError: Not one row a sample.
+
+    Example:
+
+    >>> distiller.fit(with_rows(x[chosen], chosen), y[chosen])
+    """
+    count = rows_of(x)
+    rows = np.arange(count) if rows is None else np.asarray(rows)
+    if rows.shape != (count,) or rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"`with_rows`: {count} samples need as many integers as rows. Received: "
+            f"shape {rows.shape}, {rows.dtype}."
+        )
+    return {"inputs": x, "rows": rows.astype("int32")}
+
+
+def has_rows(x):
+    """Whether these are inputs with the numbers of their rows."""
+    return isinstance(x, dict) and set(x) == _KEYS
+
+
+def split(x):
+    """`(x, rows)`; `rows` is `None` where the data brings none."""
+    return (x["inputs"], x["rows"]) if has_rows(x) else (x, None)
+
+
+def inputs(x):
+    """What a model sees of it."""
+    return split(x)[0]
+
+
+def numbered(teacher, x, batch=False):
+    """The data with the rows that the teacher asks for.
+
+    Args:
+        teacher: A `Teacher`.
+        x: As `fit` got it.
+        batch: Whether it is one batch, whose rows nobody knows.
+
+    Returns:
+        `x`, with rows if these are all arrays of the stored outputs in order.
+
+    Raises:
+        ValueError: The teacher asks for rows, and they cannot be known.
+    """
+    if not needed(teacher) or has_rows(x) or not is_arrays(x):
+        return x
+    count = getattr(teacher, "rows", None)
+    if batch or (count is not None and count != rows_of(x)):
+        raise ValueError(
+            f"`Distiller`: the teacher's outputs are stored, for {count} rows, and "
+            f"{rows_of(x)} inputs do not say which of them they are. Give "
+            "`keras_dtkd.teachers.with_rows(x, rows)` in place of `x`."
+        )
+    return with_rows(x)
+
+
+def needed(teacher):
+    """Whether a teacher cannot speak without the numbers of the rows."""
+    return bool(getattr(teacher, "needs_rows", False))
+
+
+def check(distiller, sample):
+    """The batches bring rows, if the teacher asks for them, and it has these.
+
+    Raises:
+        ValueError: They do not.
+    """
+    teacher = distiller.held.teacher
+    if not needed(teacher):
+        return
+    if not has_rows(sample.x):
+        raise ValueError(
+            "`Distiller`: the teacher's outputs are stored, and the data does not say "
+            "which rows its samples are. Let each batch be "
+            '`({"inputs": x, "rows": rows}, y)`, where `rows` are the places of its '
+            "samples in the data that the teacher was asked about."
+        )
+    rows, count = np.asarray(sample.x["rows"]), getattr(teacher, "rows", None)
+    wrong = rows.ndim != 1 or rows.dtype.kind not in "iu"
+    if wrong or rows.min() < 0 or (count is not None and rows.max() >= count):
+        raise ValueError(
+            f"`Distiller`: the teacher's outputs are stored, for {count} rows. The "
+            f"data asks for rows of shape {rows.shape}, {rows.dtype}, from "
+            f"{rows.min()} to {rows.max()}."
+        )
+    for name, loss in distiller.distillation_losses.items():
+        if loss.view is not None:
+            raise ValueError(
+                f"`Distiller`: `{name}` looks at the view {loss.view!r}, of which the "
+                "teacher's stored outputs know nothing. Give the teacher itself, or a "
+                "loss without a view."
+            )

@@ -1,0 +1,205 @@
+"""Asks a teacher once about every sample, and keeps the answers."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_dtkd import backend, logits
+from keras_dtkd import rows as numbers
+from keras_dtkd.data import is_arrays, peek, rows_of, take, to_numpy
+from keras_dtkd.files import replace
+from keras_dtkd.teachers import base
+from keras_dtkd.teachers.stored import ABOUT, OUTPUTS, Stored
+
+PARTS, BEGUN = "parts", "begun.json"
+# Samples of a file: so much is lost at most when the process dies.
+PART = 2048
+
+
+def store(
+    teacher, x, path, *, batch_size=64, output=None, dtype="float32", verbose="auto"
+):
+    """Asks a teacher about every sample, once, and keeps what it says in a folder.
+
+    May be interrupted at any moment: the same call goes on. The same call again, when
+    all is there, asks nothing.
+
+    Args:
+        teacher: As the Distiller's. It stays as it is.
+        x: All samples, in the order in which rows count: arrays, or a data set of
+            batches of `x`, `(x, y)` or the like. Rows that it brings are not looked at.
+        path: The folder. Made where there is none.
+        batch_size: Samples of arrays that are asked about at once.
+        output: Name or index of the output to keep, for a teacher with several.
+        dtype: What the answers are kept as, `"float32"` or `"float16"`. The latter
+            halves them, and rounds logits near 10 by up to 0.004.
+        verbose: 0 for silence, 1 for a bar; `"auto"` is 1.
+
+    Returns:
+        A `Stored`.
+
+    Raises:
+        ValueError: The folder holds the answers of another teacher, or to other
+            samples; the output cannot be found, or is no array of floats.
+
+    Example:
+
+    >>> stored = teachers.store(teacher, x_train, "answers", dtype="float16")
+    >>> Distiller(stored, student).fit(x_train, y_train)
+    """
+    teacher, folder = base.get(teacher), Path(path)
+    if dtype not in ("float32", "float16"):
+        raise ValueError(
+            "`store`: `dtype` must be 'float32' or 'float16'. Received: "
+            f"dtype={dtype!r}."
+        )
+    sample, x = peek(x, batch_size=batch_size)
+    about = {
+        "teacher": teacher.fingerprint(),
+        "samples": _digest(sample.x),
+        "output": output,
+        "dtype": dtype,
+    }
+    if not _claim(folder, about):
+        parts = _Parts(folder / PARTS)
+        batches, total = _batches(x, batch_size)
+        speak, shown = backend.speaker(teacher), None
+        if verbose:
+            shown = keras.utils.Progbar(total, unit_name="sample")
+        head, done = _head(teacher, output), 0
+        for batch in batches:
+            done += rows_of(batch)
+            if done > parts.rows:
+                said = _said(teacher, speak, batch, output)
+                if dtype == "float16":
+                    _fits(said, head)
+                # Another batch size than before the break may cut across.
+                parts.add(said[parts.rows - done :].astype(dtype))
+            if shown:
+                shown.update(done)
+        _finish(folder, parts, {**about, "head": head})
+    return Stored(folder)
+
+
+def _digest(x):
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in keras.tree.flatten(numbers.inputs(x)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _claim(folder, about):
+    """Whether all is there; an error if it is of something else."""
+    for name in (ABOUT, BEGUN):
+        if not (folder / name).is_file():
+            continue
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        if unlike := [key for key, value in about.items() if found[key] != value]:
+            raise ValueError(
+                f"`store`: {folder} holds what was stored with another "
+                f"{' and other '.join(unlike)}. Give another folder, or remove it."
+            )
+        return name == ABOUT
+    _write(folder / BEGUN, about)
+    return False
+
+
+def _batches(x, batch_size):
+    """Batches of inputs, and how many samples there are, `None` if nobody knows."""
+    if is_arrays(x):
+        count = rows_of(x)
+        starts = range(0, count, batch_size)
+        return (take(x, slice(s, min(s + batch_size, count))) for s in starts), count
+    return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x), None
+
+
+def _said(teacher, speak, batch, output):
+    batch = keras.tree.map_structure(
+        lambda a: keras.ops.convert_to_tensor(to_numpy(a)), numbers.inputs(batch)
+    )
+    names = getattr(getattr(teacher, "model", teacher), "output_names", None)
+    said = speak(batch)
+    try:
+        said = logits.pick(said, output, names)
+    except KeyError as error:
+        known = ", ".join(repr(name) for name in error.args[0])
+        raise ValueError(
+            f"`store`: which output to keep? `output=` may be: {known}. Received: "
+            f"output={output!r}."
+        ) from None
+    return to_numpy(keras.ops.convert_to_numpy(keras.ops.cast(said, "float32")))
+
+
+def _fits(said, head):
+    """float16 has room for the answers."""
+    unknown = head is None and logits.look_like_probabilities(said)
+    if unknown or head in (logits.SOFTMAX, logits.SIGMOID):
+        raise ValueError(
+            "`store`: the teacher gives probabilities, and float16 knows none below "
+            "6e-8. Use `dtype='float32'`."
+        )
+    if np.abs(said[np.isfinite(said)]).max(initial=0.0) > np.finfo("float16").max:
+        raise ValueError(
+            "`store`: the teacher gives logits beyond 65504, the greatest number of "
+            "float16. Use `dtype='float32'`."
+        )
+
+
+def _head(teacher, output):
+    """What the layers say the outputs are, if they do."""
+    stated = getattr(teacher, "head", None)
+    if isinstance(stated, str):
+        return stated
+    model = getattr(teacher, "model", None)
+    several = len(getattr(model, "outputs", None) or ()) > 1
+    return None if model is None or several else logits.head_by_layers(model)
+
+
+def _finish(folder, parts, about):
+    values = parts.all()
+    replace(folder / OUTPUTS, lambda path: _save(path, values))
+    _write(folder / ABOUT, {**about, "rows": len(values)})
+    (folder / BEGUN).unlink()
+    shutil.rmtree(folder / PARTS)
+
+
+def _write(path, about):
+    text = json.dumps(about, indent=1) + "\n"
+    replace(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def _save(path, values):
+    with path.open("wb") as file:
+        np.save(file, values)
+
+
+class _Parts:
+    """Answers so far, in files of about `PART` rows; the last rows in memory."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.rows = sum(len(np.load(path)) for path in self._files())
+        self._kept = []
+
+    def add(self, values):
+        self._kept.append(values)
+        self.rows += len(values)
+        if sum(map(len, self._kept)) >= PART:
+            self._write()
+
+    def all(self):
+        if self._kept:
+            self._write()
+        return np.concatenate([np.load(path) for path in self._files()])
+
+    def _files(self):
+        return sorted(self.folder.glob("[0-9]*.npy"))
+
+    def _write(self):
+        path = self.folder / f"{len(self._files()):06d}.npy"
+        replace(path, lambda unfinished: _save(unfinished, np.concatenate(self._kept)))
+        self._kept = []
