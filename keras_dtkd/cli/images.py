@@ -68,10 +68,29 @@ def read(data, data_dir=None, validation=0.0, train_size=None):
     return Images(data, (x, y), sets[1] if validation else None, sets[-1])
 
 
-def batches(images, part, batch_size, augment, seed, first_epoch):
-    """Training batches and those of a held-out part, for `fit`."""
-    options = {"seed": seed, "first_epoch": first_epoch, **NORMALISATION[images.data]}
-    return datasets.from_arrays(images.train, part, batch_size, augment, **options)
+def batches(images, chosen, first_epoch):
+    """Training batches and those that the epochs are judged on, for `fit`.
+
+    Args:
+        images: From `read`.
+        chosen: The run's `Settings`.
+        first_epoch: Of the `fit`.
+
+    Returns:
+        `(every, train, judge)`. `every` has all versions of the training images, in
+        the order of their rows; it is `None` where their number is not fixed. A student
+        with a teacher gets rows with them.
+    """
+    options = {"seed": chosen.seed, "first_epoch": first_epoch}
+    options |= {"versions": chosen.versions, **NORMALISATION[images.data]}
+    sizes = chosen.batch_size, chosen.augment
+    found = datasets.from_arrays(images.train, images.judge, *sizes, **options)
+    every, train, judge = found if chosen.versions else (None, *found)
+    if chosen.versions and chosen.teacher is None:
+        # Whatever is added at its end must not read ahead.
+        read = train.options()
+        train = train.map(lambda x, y: (x["inputs"], y)).with_options(read)
+    return every, train, judge
 
 
 def in_order(images, part, batch_size=64):

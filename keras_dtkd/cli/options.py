@@ -18,6 +18,14 @@ def whole(text):
     return number
 
 
+def count(text):
+    """A whole number of at least 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
 def positive(text):
     """A number above 0."""
     number = float(text)
@@ -71,6 +79,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "X",
         "help": "at the start, instead of the recipe's",
     },
+    "--warmup": {
+        "type": count,
+        "metavar": "N",
+        "help": "epochs until the distillation losses have their full weight, of the "
+        "methods that have a warm-up, instead of the recipe's",
+    },
     "--precision": {
         "choices": PRECISIONS,
         "default": "float32",
@@ -87,6 +101,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": whole,
         "metavar": "N",
         "help": "train on N images only, always the same ones",
+    },
+    "--versions": {
+        "type": whole,
+        "metavar": "N",
+        "help": "crop and flip each image in N ways only, ask the teacher about all of "
+        "them once and keep its answers: for a teacher too slow to run in every epoch",
     },
     "--no-augment": {"action": "store_true", "help": "no crops and flips"},
     "--deterministic": {

@@ -50,11 +50,15 @@ def claim(plan):
 
 
 @contextlib.contextmanager
-def alone(folder):
-    """A context in which no other process trains in this folder.
+def alone(folder, wait=False):
+    """A context in which no other process works in this folder.
+
+    Args:
+        folder: Made where there is none.
+        wait: Whether to wait until the other one is done.
 
     Raises:
-        Refused: One does.
+        Refused: One does, and `wait` is false.
     """
     try:
         import fcntl
@@ -65,7 +69,7 @@ def alone(folder):
     with (folder / "lock").open("w") as file:
         try:
             # Whoever dies lets go of it.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             raise Refused(f"{folder}: another process trains this run.") from None
         yield

@@ -32,8 +32,10 @@ class Settings:
     epochs: int
     batch_size: int
     learning_rate: float
+    warmup: int | None
     validation: float
     train_size: int | None
+    versions: int | None
     augment: bool
     deterministic: bool
 
@@ -47,6 +49,8 @@ class Plan:
         recipe: What it trains with.
         folder: Where it lies.
         teacher_file: The teacher's weights, or `None`.
+        answers: Where the teacher's answers are kept, or `None` if it is asked in each
+            step.
         data_dir: Where the data is, or `None`.
     """
 
@@ -54,6 +58,7 @@ class Plan:
     recipe: recipes.Recipe
     folder: object
     teacher_file: object
+    answers: object
     data_dir: object
 
     def to_dict(self):
@@ -119,13 +124,40 @@ def plan(args, method, backend, seed):
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
+        warmup=args.warmup if _warm(recipe) else None,
         validation=args.validation,
         train_size=args.train_size,
+        versions=args.versions,
         augment=not args.no_augment and args.data not in NEVER_AUGMENTED,
         deterministic=args.deterministic,
     )
     where = args.output / args.data / folder / method / f"{backend}-seed{seed}"
-    return Plan(settings, recipe, where, file, args.data_dir)
+    answers = None
+    if args.versions and file:
+        _answerable(recipe)
+        answers = args.output / args.data / "answers" / _name_of_answers(settings)
+    return Plan(settings, recipe, where, file, answers, args.data_dir)
+
+
+def _answerable(recipe):
+    if recipe.views or recipe.pruning:
+        raise ValueError(
+            f"--versions: {recipe.method} asks another teacher, or about other images, "
+            "in each step, and no answers to that are stored. Leave out --versions, or "
+            "that method."
+        )
+
+
+def _name_of_answers(settings):
+    """The same for all runs that see the same images and the same teacher."""
+    common = dataclasses.asdict(settings)
+    for name in (
+        *("student", "method", "backend", "seed", "epochs", "batch_size"),
+        *("learning_rate", "warmup", "deterministic"),
+    ):
+        del common[name]
+    digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
+    return f"{settings.teacher}-{digest.hexdigest()[:12]}"
 
 
 def network(name):
@@ -156,4 +188,14 @@ def _recipe(args, method, named, student):
         for name in ("batch_size", "learning_rate")
         if (value := getattr(args, name)) is not None
     }
+    if args.warmup is not None:
+        changed["distillation_losses"] = recipe.distillation_losses
+        for loss in _warm(recipe):
+            loss["warmup_epochs"] = args.warmup
     return dataclasses.replace(recipe, **changed)
+
+
+def _warm(recipe):
+    """Arguments of the losses that have a warm-up."""
+    found = [loss["arguments"] for loss in recipe.distillation_losses.values()]
+    return [arguments for arguments in found if "warmup_epochs" in arguments]

@@ -2,10 +2,12 @@
 
 import warnings
 
+import keras
 import numpy as np
 
 from keras_dtkd import models
 from keras_dtkd.cli import record
+from keras_dtkd.teachers import store
 
 WAYS = (
     "Train one with `keras-dtkd train --method ce --student {name} --data {data}` and "
@@ -105,3 +107,31 @@ def load(path, name, images):
             f"{images.classes} classes and images {images.shape}: {reason}"
         ) from error
     return model
+
+
+def answers(model, every, folder, verbose):
+    """A stored teacher: asked by the first run that needs it, one at a time.
+
+    Args:
+        model: From `load`.
+        every: Batches of all that it is to be asked about.
+        folder: Where the answers are, or will be.
+        verbose: 1 for a bar.
+
+    Returns:
+        A `keras_dtkd.teachers.Stored`.
+    """
+    with record.alone(folder, wait=True):
+        return store(model, every, folder, verbose=verbose == 1)
+
+
+def first_version(stored, every, count):
+    """The first version of each training image, and what the teacher said of it."""
+    batches, rows = [], 0
+    for x, _ in every.as_numpy_iterator():
+        batches.append(x)
+        rows += len(x)
+        if rows >= count:
+            break
+    said = stored.outputs(None, np.arange(count))
+    return np.concatenate(batches)[:count], keras.ops.convert_to_numpy(said)

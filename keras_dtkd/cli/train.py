@@ -84,9 +84,10 @@ def _train(plan, before, found, teacher, args):
     student = models.get(chosen.student, found.classes, found.shape)
     run["parameters"] = student.count_params()
     steps = math.ceil(len(found.train[0]) / chosen.batch_size)
+    every, train, judge = images.batches(found, chosen, resume.epoch)
+    if plan.answers:
+        teacher = teachers.answers(teacher, every, plan.answers, args.verbose)
     model = recipe.distiller(teacher, student, steps_per_epoch=steps)
-    shuffle = (chosen.batch_size, chosen.augment, chosen.seed, resume.epoch)
-    train, judge = images.batches(found, found.judge, *shuffle)
     callbacks = [following.Clock(steps)]
     if chosen.validation:
         done = record.history(folder).get("val_accuracy", []) if resume.epoch else []
@@ -108,7 +109,12 @@ def _train(plan, before, found, teacher, args):
     )
     best = measuring.load(folder / record.BEST) if chosen.validation else None
     if recipe.calibrate:
-        _calibrate(model, teacher, [student, best], found)
+        if every is None:
+            x = images.normalised(found, found.train)
+            said = measuring.outputs(teacher, found, found.train)
+        else:
+            x, said = teachers.first_version(teacher, every, len(found.train[1]))
+        _calibrate(model, [student, best], x, said, found.train[1])
     following.save(student, folder / record.STUDENT)
     if best is not None:
         following.save(best, folder / record.BEST)
@@ -128,10 +134,9 @@ def _train(plan, before, found, teacher, args):
     return run
 
 
-def _calibrate(model, teacher, students, found):
-    x, y = images.normalised(found, found.train), found.train[1]
+def _calibrate(model, students, x, said, y):
     (loss,) = model.distillation_losses.values()
-    target = loss.target(measuring.outputs(teacher, found, found.train), y)
+    target = loss.target(said, y)
     target = keras.ops.convert_to_numpy(target)
     for student in students:
         if student is not None:

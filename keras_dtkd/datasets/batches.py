@@ -27,8 +27,9 @@ def from_arrays(train, test, batch_size=64, augment=False, seed=None, **options)
         **options: As of `cifar100`; `mean` is 0 and `std` 1 if not given.
 
     Returns:
-        `train, test`, with a validation share `train, validation, test`: each a
-        `tf.data.Dataset` of `(images, labels)`, as of `cifar100`.
+        `train, test`, with a validation share `train, validation, test`, with
+        `versions` one more before them: each a `tf.data.Dataset` of
+        `(images, labels)`, as of `cifar100`.
 
     Raises:
         ValueError: An argument out of range, or one that does not fit the images.
@@ -52,6 +53,8 @@ class Batches:
         seed: As above.
         validation: Share of the training images to set apart.
         first_epoch: Number of the epoch that is the first pass over the training set.
+        versions: How many fixed versions each training image has. `None` for as many
+            as there are epochs.
         mean: Of pixels from 0 to 1, one for each channel or one for all.
         std: The same.
         data_format: Where the channels are.
@@ -64,6 +67,7 @@ class Batches:
     _: KW_ONLY
     validation: float = 0.0
     first_epoch: int = 0
+    versions: int | None = None
     mean: tuple[float, ...] | float = 0.0
     std: tuple[float, ...] | float = 1.0
     data_format: str = "channels_last"
@@ -72,6 +76,8 @@ class Batches:
         check_share(self.who, self.validation)
         if self.batch_size < 1:
             self._refuse("`batch_size` must be at least 1", "batch_size")
+        if self.versions is not None and self.versions < 1:
+            self._refuse("`versions` must be at least 1", "versions")
         if self.first_epoch < 0:
             self._refuse("`first_epoch` counts from 0", "first_epoch")
         if self.first_epoch and self.seed is None:
@@ -89,12 +95,19 @@ class Batches:
         raise ValueError(f"`{self.who}`: {rule}. Received: {received}")
 
     def of(self, train, test):
-        """The datasets of these images and labels: training first, test last."""
+        """The datasets of these images and labels: training first, test last.
+
+        Before them all versions of the training images, where their number is fixed.
+        """
         sets = [*split(train, self.validation), test]
         for images, labels in sets:
             self._check(np.shape(images), np.shape(labels))
             self._check_pixels(np.asarray(images))
-        return self._training(*sets[0]), *(self._in_order(*held) for held in sets[1:])
+        found = [
+            self._training(*sets[0]),
+            *(self._in_order(*held) for held in sets[1:]),
+        ]
+        return [self._every_version(*sets[0])] * (self.versions is not None) + found
 
     def _check(self, images, labels):
         if len(images) != 4 or images[:1] != labels[:1] or not images[0]:
@@ -125,6 +138,26 @@ class Batches:
 
         return rows.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
+    def _every_version(self, images, labels):
+        """Row `version · images + image` of what a stored teacher is asked about."""
+        tf, versions = tensorflow(self.who), self.versions or 0
+        count = len(images)
+        images, labels = _constants(tf, images, labels)
+
+        def rows(version):
+            drawn = (tf.range(count), *_crops(tf, count, version))
+            return tf.data.Dataset.from_tensor_slices(drawn).batch(self.batch_size)
+
+        def batch(rows, offsets, flips):
+            return self._cropped(tf, images, rows, offsets, flips), tf.gather(
+                labels, rows
+            )
+
+        dataset = tf.data.Dataset.range(versions).flat_map(rows)
+        dataset = dataset.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        batches = versions * -(-count // self.batch_size)
+        return dataset.apply(tf.data.experimental.assert_cardinality(batches))
+
     def _training(self, images, labels):
         """Passes over the training set, each in an order and with crops of its own.
 
@@ -141,21 +174,23 @@ class Batches:
 
         def draws(_):
             epoch = tf.numpy_function(passes.current, [], tf.int64)
+            epoch = tf.ensure_shape(epoch, ())
             order, offset, flip = tf.unstack(tf.random.split([seed, epoch], 3))
-            drawn = (
-                tf.random.experimental.stateless_shuffle(tf.range(count), order),
-                tf.random.stateless_uniform(
-                    (count, 2), offset, 0, 2 * PADDING + 1, tf.int32
-                ),
-                tf.random.stateless_uniform((count,), flip) < 0.5,
-            )
+            rows = tf.random.experimental.stateless_shuffle(tf.range(count), order)
+            drawn = (rows, *_draw(tf, count, offset, flip))
+            if self.versions is not None:
+                # Versions are the same whatever the seed, so that a teacher is asked
+                # once; and row numbers begin anew with each.
+                version = epoch % self.versions
+                fixed = _crops(tf, count, version)
+                place = rows + count * tf.cast(version, tf.int32)
+                drawn = (rows, *(tf.gather(part, rows) for part in fixed), place)
             return tf.data.Dataset.from_tensor_slices(drawn).batch(self.batch_size)
 
-        def batch(rows, offsets, flips):
-            chosen = tf.gather(images, rows)
-            if self.augment:
-                chosen = crop_and_flip(chosen, offsets, flips)
-            return self._normalised(tf, chosen), tf.gather(labels, rows)
+        def batch(rows, offsets, flips, *place):
+            chosen = self._cropped(tf, images, rows, offsets, flips)
+            x = {"inputs": chosen, "rows": place[0]} if place else chosen
+            return x, tf.gather(labels, rows)
 
         def counted(number, batch):
             def count():
@@ -175,6 +210,12 @@ class Batches:
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
         return dataset.with_options(options)
+
+    def _cropped(self, tf, images, rows, offsets, flips):
+        chosen = tf.gather(images, rows)
+        if self.augment:
+            chosen = crop_and_flip(chosen, offsets, flips)
+        return self._normalised(tf, chosen)
 
     def _normalised(self, tf, images):
         # As one product and one sum.
@@ -199,6 +240,20 @@ class Passes:
         """Goes on to the next one."""
         self.number += 1
         return self.current()
+
+
+def _draw(tf, count, offset, flip):
+    """Where each image is cropped, and whether it is flipped."""
+    offsets = tf.random.stateless_uniform(
+        (count, 2), offset, 0, 2 * PADDING + 1, tf.int32
+    )
+    return offsets, tf.random.stateless_uniform((count,), flip) < 0.5
+
+
+def _crops(tf, count, version):
+    """The same for a fixed version. -1 is no user's seed."""
+    offset, flip = tf.unstack(tf.random.split([-1, version], 2))
+    return _draw(tf, count, offset, flip)
 
 
 def _constants(tf, images, labels):

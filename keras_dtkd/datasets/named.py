@@ -33,6 +33,10 @@ def cifar100(
             hyper-parameters on. Always the same ones, whatever the seed. Default 0.
         first_epoch: Number of the epoch that the first pass over `train` is, from 0.
             To continue a run, give what `fit` gets as `initial_epoch`. Default 0.
+        versions: How many crops and flips each image has, always the same ones: in
+            epoch e it is seen in version `e % versions`. For a teacher whose answers
+            are stored, see `keras_dtkd.teachers.store`. By default a new one in every
+            epoch.
         mean: Of pixels from 0 to 1, for each channel; the published one by default.
         std: The same.
         data_format: `"channels_last"`, the default, or `"channels_first"`.
@@ -44,6 +48,10 @@ def cifar100(
         order with other crops in each epoch; the others are in the data's own order
         and only normalised. An epoch of `train` ends when its last batch is handed
         out; to begin one and leave it changes nothing.
+
+        With `versions`, one more comes first: all versions of the training images, in
+        the order of a stored teacher's rows; and `train` is of
+        `({"inputs": images, "rows": rows}, labels)`.
 
     Raises:
         ValueError: An argument out of range.
@@ -58,6 +66,12 @@ def cifar100(
 
     >>> train, validation, test = cifar100(seed=0, validation=0.1)
     >>> distiller.fit(train, validation_data=validation, epochs=240)
+
+    A teacher too large to run in every epoch:
+
+    >>> every, train, test = cifar100(seed=0, versions=8)
+    >>> stored = keras_dtkd.teachers.store(teacher, every, "answers", dtype="float16")
+    >>> Distiller(stored, student).fit(train, validation_data=test, epochs=240)
     """
     how, where = (batch_size, augment, seed), (data_dir, download)
     return _read("cifar100", how, where, options)

@@ -17,6 +17,7 @@ from keras_dtkd.doctor import (
 from keras_dtkd.doctor.evidence import hear
 from keras_dtkd.doctor.report import Report
 from keras_dtkd.doctor.samples import gather
+from keras_dtkd.rows import numbered
 
 
 def diagnose(
@@ -75,10 +76,12 @@ def diagnose(
     >>> report = keras_dtkd.diagnose(teacher, student, (x_train, y_train), KD())
     >>> report.healthy, report["teacher"]["accuracy"]
     """
-    samples = gather(data, batches)
     made = looking.distiller(
         teacher, student, distillation_losses, from_logits, output, views
     )
+    if isinstance(data, tuple) and data:
+        data = (numbered(made.held.teacher, data[0]), *data[1:])
+    samples = gather(data, batches)
     report = Report(*_examine(made, samples))
     if verbose:
         print(report)

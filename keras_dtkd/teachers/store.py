@@ -31,7 +31,7 @@ def store(
     Args:
         teacher: As the Distiller's. It stays as it is.
         x: All samples, in the order in which rows count: arrays, or a data set of
-            batches of `x`, `(x, y)` or the like. Rows that it brings are not looked at.
+            batches of `x`, `(x, y)` or the like. It must not be shuffled.
         path: The folder. Made where there is none.
         batch_size: Samples of arrays that are asked about at once.
         output: Name or index of the output to keep, for a teacher with several.
@@ -44,7 +44,8 @@ def store(
 
     Raises:
         ValueError: The folder holds the answers of another teacher, or to other
-            samples; the output cannot be found, or is no array of floats.
+            samples; data that brings rows, in another order; the output cannot be
+            found; float16 has no room for it.
 
     Example:
 
@@ -57,10 +58,12 @@ def store(
             "`store`: `dtype` must be 'float32' or 'float16'. Received: "
             f"dtype={dtype!r}."
         )
+    count = rows_of(x) if is_arrays(x) else None
     sample, x = peek(x, batch_size=batch_size)
+    _build(teacher, sample)
     about = {
         "teacher": teacher.fingerprint(),
-        "samples": _digest(sample.x),
+        "samples": [count, _digest(sample.x)],
         "output": output,
         "dtype": dtype,
     }
@@ -69,9 +72,10 @@ def store(
         batches, total = _batches(x, batch_size)
         speak, shown = backend.speaker(teacher), None
         if verbose:
-            shown = keras.utils.Progbar(total, unit_name="sample")
+            shown = keras.utils.Progbar(total, unit_name="batch")
         head, done = _head(teacher, output), 0
         for batch in batches:
+            _in_order(batch, done)
             done += rows_of(batch)
             if done > parts.rows:
                 said = _said(teacher, speak, batch, output)
@@ -80,15 +84,37 @@ def store(
                 # Another batch size than before the break may cut across.
                 parts.add(said[parts.rows - done :].astype(dtype))
             if shown:
-                shown.update(done)
+                shown.add(1)
         _finish(folder, parts, {**about, "head": head})
     return Stored(folder)
 
 
+def _build(teacher, sample):
+    for model in base.models(teacher):
+        if not model.built:
+            x = numbers.inputs(sample.x)
+            model(keras.tree.map_structure(lambda a: a[:1], x))
+
+
+def _in_order(batch, first):
+    """Rows that the data brings are those under which the answers will be found."""
+    rows = numbers.split(batch)[1]
+    if rows is None:
+        return
+    expected = np.arange(first, first + rows_of(rows))
+    if not np.array_equal(to_numpy(rows), expected):
+        raise ValueError(
+            "`store`: the data brings rows, and not from 0 on in their order. Give the "
+            "samples unshuffled: of `keras_dtkd.datasets` the data set of all versions."
+        )
+
+
 def _digest(x):
+    """Of the first sample."""
     digest = hashlib.blake2b(digest_size=16)
     for leaf in keras.tree.flatten(numbers.inputs(x)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+        # Batches of another size begin alike.
+        digest.update(np.ascontiguousarray(leaf[:1]).tobytes())
     return digest.hexdigest()
 
 
@@ -109,12 +135,17 @@ def _claim(folder, about):
 
 
 def _batches(x, batch_size):
-    """Batches of inputs, and how many samples there are, `None` if nobody knows."""
+    """Batches of inputs, and how many there are, `None` if nobody knows."""
     if is_arrays(x):
         count = rows_of(x)
         starts = range(0, count, batch_size)
-        return (take(x, slice(s, min(s + batch_size, count))) for s in starts), count
-    return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x), None
+        batches = (take(x, slice(s, min(s + batch_size, count))) for s in starts)
+        return batches, len(starts)
+    try:
+        total = len(x)
+    except TypeError:
+        total = None
+    return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x), total
 
 
 def _said(teacher, speak, batch, output):

@@ -21,7 +21,7 @@ class Stored:
 
     They belong to samples as the teacher saw them. Where the data is augmented, store
     the answers to as many fixed versions of each sample as you want
-    (`keras_dtkd.datasets.fixed_views`), and let the batches say which they are.
+    (`versions=` of `keras_dtkd.datasets`), and let the batches say which they are.
 
     `fit(x, y)` with all the samples the teacher was asked about needs nothing further.
     Other data gives `with_rows(x, rows)`, or batches of that form.
@@ -79,7 +79,9 @@ class Stored:
                 "`Stored`: the data does not say which rows its samples are. Let it "
                 "give `keras_dtkd.teachers.with_rows(x, rows)` in place of `x`."
             )
-        return ops.take(self._values.value, ops.cast(rows, "int32"), axis=0)
+        # A pipeline may have lost their shape.
+        rows = ops.reshape(ops.cast(rows, "int32"), (-1,))
+        return ops.take(self._values.value, rows, axis=0)
 
     def fingerprint(self):
         """A digest of the answers."""

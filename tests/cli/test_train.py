@@ -181,6 +181,46 @@ def test_ckd_is_calibrated_on_the_images_it_used(teacher, output):
         np.testing.assert_allclose(student.mean(0), target.mean(0), atol=1e-4)
 
 
+def test_with_versions_the_teacher_is_asked_once_for_all_runs(teacher, tmp_path):
+    options = ("--epochs", 2, "--versions", 2)
+    for method in ("ce", "kd", "ckd"):
+        told_to = words(*options, method=method, teacher=teacher, output=tmp_path)
+        assert main(told_to) == 0
+        run = told(folder(tmp_path, method))
+        assert run["status"] == "finished" and run["settings"]["versions"] == 2
+    (answers,) = (tmp_path / "digits" / "answers").iterdir()
+    assert np.load(answers / "outputs.npy").shape == (2 * 96, 10)
+    # Digits are not augmented: both versions are the images themselves, and what is
+    # learned is what a teacher that is asked in each step teaches.
+    live = words("--epochs", 2, teacher=teacher, output=tmp_path / "live")
+    assert main(live) == 0
+    paths = [folder(where, "kd") for where in (tmp_path, tmp_path / "live")]
+    for one, other in zip(*(weights(p / "student.keras") for p in paths), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4)
+    assert main(words(*options, "--seed", 1, teacher=teacher, output=tmp_path)) == 0
+    assert len(list((tmp_path / "digits" / "answers").iterdir())) == 1
+
+
+def test_a_method_that_asks_in_each_step_has_no_versions(teacher, tmp_path, refused):
+    error = refused(
+        words("--versions", 2, method="r2kd", teacher=teacher, output=tmp_path)
+    )
+    assert re.search("r2kd asks another teacher.*Leave out --versions", error)
+
+
+def test_warmup_is_the_recipes_unless_said_otherwise(teacher, tmp_path):
+    options = ("--epochs", 1, "--warmup", 0)
+    for method in ("dtkd_published", "kd"):
+        told_to = words(*options, method=method, teacher=teacher, output=tmp_path)
+        assert main(told_to) == 0
+    run = told(folder(tmp_path, "dtkd_published"))
+    assert run["settings"]["warmup"] == 0
+    loss = run["recipe"]["distillation_losses"]["dtkd"]
+    assert loss["arguments"]["warmup_epochs"] == 0
+    # It has none, and so is no other run.
+    assert told(folder(tmp_path, "kd"))["settings"]["warmup"] is None
+
+
 REFUSALS = {
     "no teacher": (["--method", "dtkd"], "needs a --teacher.*--method ce.*resnet32x4"),
     "no weights": (
@@ -195,6 +235,7 @@ REFUSALS = {
         ["--method", "ce", "--student", "resnet9"],
         "network 'resnet9'",
     ),
+    "warm-up below 0": (["--method", "dtkd", "--warmup", -1], "-1 is below 0"),
     "too many images": (
         ["--method", "ce", "--train-size", 5000],
         "1297 training images",

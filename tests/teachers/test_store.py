@@ -1,0 +1,188 @@
+"""Asked once about every sample, whatever happens meanwhile."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import backend, logits
+from keras_dtkd.teachers import Live, Stored, fingerprint, store, with_rows
+from tests.models import data, teacher
+
+X, Y = data(70)
+
+
+def answers(stored, rows=None):
+    rows = np.arange(stored.rows) if rows is None else rows
+    return keras.ops.convert_to_numpy(stored.outputs(None, rows))
+
+
+class Counting:
+    """A teacher who doubles, and counts in how many batches it is asked."""
+
+    head = logits.LOGITS
+    variables = ()
+
+    def __init__(self, dies_after=None, word="one"):
+        self.asked, self.dies_after, self.word = 0, dies_after, word
+
+    def outputs(self, x, rows=None):
+        return keras.ops.convert_to_tensor(x)[:, :4] * 2.0
+
+    def fingerprint(self):
+        return self.word
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch):
+    """Counts, and kills, outside of what a backend may compile. Files are small."""
+    speaker = backend.speaker
+
+    def counting(teacher):
+        speak = speaker(teacher)
+
+        def speaks(x):
+            if isinstance(teacher, Counting):
+                if teacher.asked == teacher.dies_after:
+                    raise KeyboardInterrupt
+                teacher.asked += 1
+            return speak(x)
+
+        return speaks
+
+    monkeypatch.setattr(backend, "speaker", counting)
+    monkeypatch.setattr(sys.modules[store.__module__], "PART", 20)
+
+
+@pytest.fixture(params=["arrays", "batches"])
+def given(request):
+    """Makes the same samples anew, as arrays or as batches."""
+    if request.param == "arrays":
+        return lambda: X
+    return lambda: ((X[s : s + 8], Y[s : s + 8]) for s in range(0, 70, 8))
+
+
+def test_the_answers_are_the_teachers(tmp_path, given):
+    model = teacher()
+    before = fingerprint(model)
+    stored = store(model, given(), tmp_path, batch_size=8, verbose=0)
+    expected = model.predict(X, verbose=0)
+    np.testing.assert_allclose(answers(stored), expected, atol=1e-5)
+    assert stored.rows == 70 and stored.head == logits.LOGITS
+    assert fingerprint(model) == before
+    np.testing.assert_array_equal(answers(Stored(tmp_path)), answers(stored))
+    assert Stored(tmp_path).fingerprint() == stored.fingerprint()
+
+
+def test_nested_inputs_are_asked_about_together(tmp_path):
+    a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
+    model = keras.Model({"a": a, "b": b}, keras.layers.Dense(4)(a + b))
+    x = {"a": X, "b": X[::-1].copy()}
+    stored = store(model, x, tmp_path, verbose=0)
+    np.testing.assert_allclose(answers(stored), model.predict(x, verbose=0), atol=1e-5)
+
+
+def test_all_there_nobody_is_asked(tmp_path, given):
+    store(Counting(), given(), tmp_path, verbose=0)
+    again = Counting()
+    stored = store(again, given(), tmp_path, verbose=0)
+    assert again.asked == 0
+    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
+
+
+def test_interrupted_it_goes_on_where_it_was(tmp_path, given):
+    dying = Counting(dies_after=7)
+    with pytest.raises(KeyboardInterrupt):
+        store(dying, given(), tmp_path, batch_size=8, verbose=0)
+    with pytest.raises(ValueError, match="no whole set"):
+        Stored(tmp_path)
+    second = Counting()
+    stored = store(second, given(), tmp_path, batch_size=8, verbose=0)
+    # Of 9 batches, files of 3 are whole.
+    assert second.asked == 3
+    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["outputs.npy", "stored.json"]
+
+
+def test_another_batch_size_may_go_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        store(Counting(dies_after=5), X, tmp_path, batch_size=7, verbose=0)
+    stored = store(Counting(), X, tmp_path, batch_size=16, verbose=0)
+    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "broken off"])
+def test_another_teacher_or_other_samples_are_refused(tmp_path, whole):
+    if whole:
+        store(Counting(), X, tmp_path, verbose=0)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            store(Counting(dies_after=5), X, tmp_path, batch_size=7, verbose=0)
+    with pytest.raises(ValueError, match="another teacher. Give another folder"):
+        store(Counting(word="two"), X, tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="another samples"):
+        store(Counting(), X + 1, tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="another samples"):
+        store(Counting(), X[:60], tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="another dtype"):
+        store(Counting(), X, tmp_path, dtype="float16", verbose=0)
+
+
+def test_float16_halves_the_file_and_rounds(tmp_path):
+    whole = store(teacher(), X, tmp_path / "32", verbose=0)
+    half = store(teacher(), X, tmp_path / "16", dtype="float16", verbose=0)
+    assert np.load(tmp_path / "16" / "outputs.npy").dtype == "float16"
+    assert 0 < np.abs(answers(half) - answers(whole)).max() < 0.01
+
+
+def test_float16_without_room_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="probabilities"):
+        store(teacher(head="softmax"), X, tmp_path / "p", dtype="float16", verbose=0)
+    with pytest.raises(ValueError, match="65504"):
+        store(teacher(scale=1e6), X, tmp_path / "l", dtype="float16", verbose=0)
+    with pytest.raises(ValueError, match="'float32' or 'float16'"):
+        store(teacher(), X, tmp_path, dtype="int8", verbose=0)
+
+
+def test_the_head_is_kept(tmp_path):
+    for name in ("softmax", "sigmoid", None):
+        stored = store(teacher(head=name), X, tmp_path / str(name), verbose=0)
+        assert stored.head == (name or "logits") == Stored(tmp_path / str(name)).head
+
+
+def test_one_of_several_outputs(tmp_path):
+    inputs = keras.Input((6,))
+    dense = [
+        keras.layers.Dense(n, name=name)(inputs) for n, name in ((4, "a"), (2, "b"))
+    ]
+    model = keras.Model(inputs, dict(zip("ab", dense, strict=True)))
+    with pytest.raises(ValueError, match="may be: 'a', 'b'"):
+        store(model, X, tmp_path / "none", verbose=0)
+    stored = store(model, X, tmp_path / "b", output="b", verbose=0)
+    expected = model.predict(X, verbose=0)["b"]
+    np.testing.assert_allclose(answers(stored), expected, atol=1e-5)
+
+
+def test_shuffled_rows_are_refused(tmp_path):
+    order = np.random.default_rng(0).permutation(70)
+    shuffled = ((with_rows(X[o], o),) for o in np.array_split(order, 5))
+    with pytest.raises(ValueError, match="unshuffled"):
+        store(Counting(), shuffled, tmp_path / "a", verbose=0)
+    in_order = ((with_rows(X[o], o),) for o in np.array_split(np.arange(70), 5))
+    stored = store(Counting(), in_order, tmp_path / "b", verbose=0)
+    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
+
+
+def test_a_model_that_is_not_built_is(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(4)])
+    stored = store(model, X, tmp_path, verbose=0)
+    about = json.loads((tmp_path / "stored.json").read_text())
+    assert about["teacher"] == Live(model).fingerprint()
+    assert stored.rows == 70
+
+
+def test_progress_is_shown(tmp_path, capsys):
+    store(Counting(), X, tmp_path, batch_size=8)
+    assert "9/9" in capsys.readouterr().out

@@ -1,0 +1,205 @@
+"""Training from answers on the disk is training from the teacher."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller, diagnose, views
+from keras_dtkd.losses import CKD, DTKD, KD
+from keras_dtkd.rows import has_rows, split
+from keras_dtkd.teachers import Ensemble, Live, Stored, Teacher, get, store, with_rows
+from tests.models import close, data, same, student, teacher
+
+X, Y = data(64)
+OPTIONS = {"batch_size": 16, "epochs": 2, "shuffle": False, "verbose": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("answers")
+    store(teacher(), X, path, verbose=0)
+    return path
+
+
+def trained(given, x=X, y=Y, loss=KD, **options):
+    small = student()
+    distiller = Distiller(given, small, loss())
+    distiller.fit(x, y, **{**OPTIONS, **options})
+    return small
+
+
+def test_it_is_a_teacher(folder):
+    assert isinstance(Stored(folder), Teacher)
+    assert isinstance(get(folder), Stored) and isinstance(get(str(folder)), Stored)
+
+
+@pytest.mark.parametrize("loss", [KD, DTKD])
+def test_it_teaches_as_the_teacher_does(folder, loss):
+    assert close(trained(folder, loss=loss), trained(teacher(), loss=loss))
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_probabilities_are_known_for_what_they_are(tmp_path, head):
+    large = teacher(head=head)
+    stored = store(large, X, tmp_path, verbose=0)
+    smalls = []
+    for given in (large, stored):
+        smalls.append(student(head=head))
+        y = Y if head == "softmax" else np.eye(4)[Y]
+        Distiller(given, smalls[-1], KD()).fit(X, y, **OPTIONS)
+    assert close(*smalls)
+
+
+def test_rows_decide_and_not_the_place_in_the_data(folder):
+    order = np.random.default_rng(0).permutation(64)[:48]
+    x, y = X[order], Y[order]
+    assert close(trained(folder, with_rows(x, order), y), trained(teacher(), x, y))
+
+
+def test_shuffled_by_fit_the_rows_go_along(folder):
+    keras.utils.set_random_seed(0)
+    first = trained(folder, shuffle=True)
+    keras.utils.set_random_seed(0)
+    assert close(first, trained(teacher(), shuffle=True))
+
+
+def test_weights_of_samples_and_validation_are_as_ever(folder):
+    options = {
+        "sample_weight": np.linspace(0, 2, 64),
+        "validation_split": 0.25,
+    }
+    assert close(trained(folder, **options), trained(teacher(), **options))
+
+
+def test_batches_that_bring_rows(folder):
+    def batches(rows):
+        for s in range(0, 64, 16):
+            x = (
+                with_rows(X[s : s + 16], np.arange(s, s + 16))
+                if rows
+                else X[s : s + 16]
+            )
+            yield x, Y[s : s + 16]
+
+    one = trained(folder, batches(True), None, batch_size=None, epochs=1, shuffle=True)
+    other = trained(
+        teacher(), batches(False), None, batch_size=None, epochs=1, shuffle=True
+    )
+    assert close(one, other)
+
+
+def test_the_student_is_called_with_its_inputs_alone(folder):
+    small = student()
+    distiller = Distiller(folder, small, KD())
+    distiller.fit(X, Y, **OPTIONS)
+    expected = small.predict(X, verbose=0)
+    np.testing.assert_allclose(distiller.predict(X, verbose=0), expected, atol=1e-6)
+    assert distiller.evaluate(X, Y, verbose=0, return_dict=True)["accuracy"] >= 0
+    seen = keras.ops.convert_to_numpy(distiller(with_rows(X)))
+    np.testing.assert_allclose(seen, expected, atol=1e-5)
+
+
+def test_one_batch_says_which_rows_it_is(folder):
+    small, other = student(), student()
+    rows = np.arange(5, 21)
+    Distiller(folder, small, KD()).train_on_batch(with_rows(X[rows], rows), Y[rows])
+    Distiller(teacher(), other, KD()).train_on_batch(X[rows], Y[rows])
+    assert close(small, other)
+    with pytest.raises(ValueError, match="do not say which"):
+        Distiller(folder, student(), KD()).train_on_batch(X[rows], Y[rows])
+
+
+def test_beside_a_live_teacher_in_an_ensemble(folder):
+    large = teacher(scale=1.0)
+    both = Ensemble([Stored(folder), large], [0.5, 0.5])
+    assert close(trained(both), trained([teacher(), large]))
+
+
+def test_evaluate_teacher_wants_rows(folder):
+    distiller = Distiller(folder, student(), KD(), evaluate_teacher=True)
+    with pytest.raises(ValueError, match="do not say which"):
+        distiller.fit(X, Y, validation_data=(X[:16], Y[:16]), **OPTIONS)
+    data = (with_rows(X[16:32], np.arange(16, 32)), Y[16:32])
+    history = distiller.fit(X, Y, validation_data=data, **OPTIONS).history
+    assert history["val_agreement"][0] >= 0
+
+
+def test_saved_and_continued_it_is_known_again(folder, tmp_path):
+    small = student()
+    distiller = Distiller(folder, small, KD())
+    distiller.fit(X, Y, **OPTIONS)
+    distiller.save(tmp_path / "state.keras")
+    loaded = keras.saving.load_model(tmp_path / "state.keras")
+    with pytest.raises(ValueError, match="another teacher"):
+        loaded.teacher = Stored(np.zeros((64, 4), "float32"))
+    loaded.teacher = Stored(folder)
+    loaded.fit(X, Y, **OPTIONS)
+    distiller.fit(X, Y, **OPTIONS)
+    assert same(small, loaded.student)
+
+
+def test_diagnose_looks_at_it_as_at_any_teacher(folder):
+    report = diagnose(folder, student(), (X, Y), verbose=0)
+    live = diagnose(teacher(), student(), (X, Y), verbose=0)
+    assert report["teacher"]["accuracy"] == live["teacher"]["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X[:10], Y[:10], "64 rows, and 10 inputs do not say which"),
+        (with_rows(X, np.arange(64) + 1), Y, "from 1 to 64"),
+        (with_rows(X, np.arange(64) - 1), Y, "from -1 to 62"),
+        ([(X[:8], Y[:8])], None, "Let each batch be"),
+    ],
+)
+def test_rows_that_cannot_be_right_are_refused(folder, x, y, message):
+    if isinstance(x, list):
+        x = iter(x)
+    with pytest.raises(ValueError, match=message):
+        Distiller(folder, student(), KD()).fit(x, y, verbose=0)
+
+
+def test_a_view_is_refused(folder):
+    loss = KD(view="mixup")
+    distiller = Distiller(folder, student(), loss, views={"mixup": views.Mixup()})
+    with pytest.raises(ValueError, match="'mixup', of which the teacher's stored"):
+        distiller.fit(X, Y, verbose=0)
+
+
+def test_misplaced_answers_are_noticed(folder):
+    wrong = Stored(np.roll(np.load(folder / "outputs.npy"), 1, axis=0))
+    with pytest.warns(UserWarning, match="chance"):
+        Distiller(wrong, student(), KD()).fit(X, Y, verbose=0)
+
+
+def test_what_is_no_folder_of_answers_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        Stored(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no whole set"):
+        Stored(tmp_path)
+    for wrong in (np.zeros(4), np.zeros((4, 2), "int32"), np.zeros((0, 2))):
+        with pytest.raises(ValueError, match="floats"):
+            Stored(wrong)
+    with pytest.raises(ValueError, match="does not say which rows"):
+        Stored(np.zeros((4, 2), "float32")).outputs(X)
+
+
+def test_with_rows_counts_them():
+    x = with_rows({"a": X, "b": X})
+    assert has_rows(x) and not has_rows(X) and not has_rows({"inputs": X})
+    np.testing.assert_array_equal(split(x)[1], np.arange(64))
+    for wrong in (np.arange(3), np.arange(64.0), np.zeros((64, 1), int)):
+        with pytest.raises(ValueError, match="as many integers"):
+            with_rows(X, wrong)
+
+
+def test_calibration_is_possible_from_answers(folder):
+    stored = Stored(folder)
+    target = CKD().target(stored.outputs(None, np.arange(64)), Y)
+    expected = CKD().target(keras.ops.convert_to_tensor(Live(teacher()).outputs(X)), Y)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(target),
+        keras.ops.convert_to_numpy(expected),
+        atol=1e-4,
+    )
