@@ -43,7 +43,7 @@ NAMES = {
         TemperatureStatistics
     """,
     "keras_dtkd.models": "get load_flat load_torch",
-    "keras_dtkd.recipes": "CoupledSGD Recipe get methods pairs",
+    "keras_dtkd.recipes": "CoupledSGD Recipe control get methods pairs",
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
     "keras_dtkd.teachers": """
         Ensemble Live Pruned Stored Teacher fingerprint get store with_rows

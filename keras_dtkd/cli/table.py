@@ -7,15 +7,6 @@ from keras_dtkd import recipes
 # What a row stands for. Runs that differ in anything but the seed are never averaged.
 FIRST = ("method", "backend")
 HEADER = ("seeds", "best (%)", "last (%)", "ms/step", "GB", "params")
-# See docs/recipes.md.
-CONTROLS = {
-    **{name: "ce_4kd" for name in recipes.methods() if name.startswith("dtkd")},
-    "cskd": "ce_4kd",
-    "dist": "ce_4kd",
-    "dkd": "ce_9kd",
-    "ls": "kd_9",
-    "ckd": "logit_mse",
-}
 JUDGED = {
     "validation": "best: the epoch of the best accuracy on the validation images "
     "({:g} of the training images); its accuracy on the test images",
@@ -127,7 +118,7 @@ def _notes(runs, rows):
             )
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for method in methods:
-        if control := CONTROLS.get(method):
+        if control := recipes.control(method):
             there = "" if control in methods else ", which is not among these runs"
             notes.append(f"control of equal weight of {method}: {control}{there}")
     if _dtkd_weights(runs) - {4.0}:

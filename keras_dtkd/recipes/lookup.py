@@ -25,6 +25,21 @@ def pairs():
     return list(tables.PAIRS)
 
 
+def control(method):
+    """The method of equal weight that must stand beside a method in a table.
+
+    A method that weighs its loss four times as much as KD proves nothing beside KD.
+
+    Args:
+        method: A name.
+
+    Returns:
+        The control's name; `None` for controls themselves, for methods of KD's own
+        weight, and for names that are not known.
+    """
+    return tables.CONTROLS.get(method)
+
+
 def get(method, teacher=None, student=None, data="cifar100"):
     """A method's recipe for a pair of networks.
 

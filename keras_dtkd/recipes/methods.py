@@ -188,6 +188,15 @@ METHODS |= {
     )
 }
 
+CONTROLS = {
+    **{name: "ce_4kd" for name in METHODS if name.startswith("dtkd")},
+    "cskd": "ce_4kd",
+    "dist": "ce_4kd",
+    "dkd": "ce_9kd",
+    "ls": "kd_9",
+    "ckd": "logit_mse",
+}
+
 
 def of_pair(name, pair):
     """What a method's paper tunes to a pair of models.

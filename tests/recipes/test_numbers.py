@@ -191,3 +191,38 @@ def test_r2kd_prunes_a_tenth_and_mixes_by_a_fifth():
     assert recipe.pruning == {"rate": 0.1, "weight": 0.7}
     assert recipe.views == {"mixup": {"class": "Mixup", "arguments": {"alpha": 0.2}}}
     assert [loss.view for loss in recipe.losses().values()] == [None, "mixup"]
+
+
+def weight_of(recipe):
+    """What all distillation losses of a recipe weigh, without their warm-up."""
+
+    def one(spec):
+        known = spec["arguments"]
+        if spec["class"] in ("DTKD", "DKD"):
+            return known["alpha"] + known["beta"]
+        if spec["class"] == "CSKD":
+            # A term for each of its two temperatures.
+            return 2 * known["alpha"]
+        if spec["class"] == "DIST":
+            return known["weight"] * (known["beta"] + known["gamma"])
+        return known["weight"]
+
+    return sum(one(spec) for spec in recipe.distillation_losses.values())
+
+
+@pytest.mark.parametrize("method", recipes.methods())
+def test_a_control_has_the_weight_of_what_it_controls(method):
+    control = recipes.control(method)
+    if control is None or method == "ckd":
+        return
+    assert recipes.control(control) is None
+    found, beside = recipes.get(method), recipes.get(control)
+    assert weight_of(found) == weight_of(beside)
+    assert found.task_weight == beside.task_weight
+
+
+def test_every_method_of_more_weight_than_kd_has_a_control():
+    controls = {"ce_4kd", "ce_9kd", "kd_9", "logit_mse"}
+    without = {m for m in recipes.methods() if recipes.control(m) is None}
+    assert without == {"ce", "kd", "r2kd", "cswt", "ctkd", "gjsd", "tv"} | controls
+    assert recipes.control("no such method") is None

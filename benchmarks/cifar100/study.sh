@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The study on CIFAR-100 that two CPU cores can finish. The same command goes on.
+#
+#   benchmarks/cifar100/study.sh TEACHER.npz DATA_DIR RUNS
+#
+# TEACHER.npz: a trained resnet32x4 (docs/models.md). DATA_DIR: TensorFlow Datasets'.
+# RUNS: where students, states and the teacher's answers go; run.json files are copied
+# from there to this folder, and the tables are made of these.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+teacher=$1 data=$2 runs=$3
+
+forms="dtkd dtkd_published dtkd_max dtkd_max_weight dtkd_max_all
+  dtkd_centered dtkd_centered_weight dtkd_centered_all
+  dtkd_std dtkd_std_weight dtkd_std_all"
+others="dkd ce_9kd dist cskd cswt ctkd ls kd_9 ckd logit_mse gjsd tv"
+cold="dtkd dtkd_published dtkd_max dtkd_max_weight dtkd_max_all"
+
+compare() { # folder, options
+  local out=$1
+  shift
+  keras-dtkd compare --data cifar100 --data-dir "$data" --teacher resnet32x4 \
+    --student resnet8 --teacher-weights "$teacher" --train-size 10000 \
+    --validation 0.04 --versions 4 --output "$runs/$out" "$@"
+}
+
+collect() { # from, to
+  local from="$runs/$1/cifar100/resnet32x4-resnet8"
+  (cd "$from" && find . -name run.json) | while read -r file; do
+    mkdir -p "$here/$2/$(dirname "$file")"
+    cp "$from/$file" "$here/$2/$file"
+  done
+}
+
+export KERAS_BACKEND=tensorflow
+# One folder of answers for all.
+for part in cold backends; do
+  mkdir -p "$runs/warm/cifar100/answers" "$runs/$part/cifar100"
+  ln -sfn ../../warm/cifar100/answers "$runs/$part/cifar100/answers"
+done
+# shellcheck disable=SC2086
+{
+  compare warm --epochs 15 --seeds 3 --methods ce kd ce_4kd $forms
+  compare warm --epochs 15 --seeds 3 --methods ce kd ce_4kd $others
+  compare cold --epochs 15 --seeds 3 --methods $cold --warmup 0
+  compare backends --epochs 4 --seeds 3 --methods ce kd dtkd \
+    --backends tensorflow jax torch
+}
+collect warm study/warm
+collect cold study/cold
+collect backends backends
+keras-dtkd report "$here/study"
+keras-dtkd report "$here/backends"
