@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from cifar100 import images
+from cifar100_shards import images
 from machine import BACKEND, circumstances
 
 from keras_dtkd import models
