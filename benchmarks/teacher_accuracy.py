@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/teacher_accuracy.py ../shared/data/cifar100
 
-The folder holds `test.npz`, see cifar100.py, and `teacher-resnet32x4-fp16.npz`.
+The folder holds `test.npz`, see cifar100_shards.py, and `teacher-resnet32x4-fp16.npz`.
 The teacher's authors say 78.72 % top-1, computed in bfloat16; this is float32.
 """
 

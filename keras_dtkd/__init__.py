@@ -1,5 +1,6 @@
 """Knowledge distillation for Keras 3, with a temperature for each sample."""
 
+from keras_dtkd import attacks as attacks
 from keras_dtkd import backend as backend
 from keras_dtkd import callbacks as callbacks
 from keras_dtkd import datasets as datasets

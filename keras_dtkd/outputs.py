@@ -20,6 +20,7 @@ class Outputs:
         from_logits: The Distiller's.
         loss: The loss that the model was compiled with, or `None`.
         look: Whether the values themselves are wanted.
+        who: Who speaks in messages.
 
     Attributes:
         shape: Of the output for the sample.
@@ -32,8 +33,11 @@ class Outputs:
         ValueError: The output cannot be found, or is no logits.
     """
 
-    def __init__(self, teacher, role, sample, key, from_logits, loss, look):
-        self.role, self.key, self.from_logits = role, key, from_logits
+    def __init__(
+        self, teacher, role, sample, key, from_logits, loss, look, who="Distiller"
+    ):
+        self.who, self.role = who, role
+        self.key, self.from_logits = key, from_logits
         self.teacher, self.sample = teacher, sample
         self.model = getattr(teacher, "model", None)
         speaker = teacher if self.model is None else self.model
@@ -93,7 +97,7 @@ class Outputs:
         dtype, shape = keras.backend.standardize_dtype(output.dtype), output.shape
         if len(shape) < 2 or not keras.backend.is_float_dtype(dtype):
             raise ValueError(
-                f"`Distiller`: the {self.role}'s output is no logits: shape "
+                f"`{self.who}`: the {self.role}'s output is no logits: shape "
                 f"{tuple(shape)}, dtype {dtype}. Needed is `(batch, ..., classes)` of "
                 "floats. Choose another output with `output=`, or another model."
             )
@@ -105,11 +109,11 @@ class Outputs:
             known = ", ".join(repr(name) for name in error.args[0])
         if self.key is None:
             raise ValueError(
-                f"`Distiller`: the {self.role} has several outputs. Say which one to "
-                f"distil with `output=`. There are: {known}."
+                f"`{self.who}`: the {self.role} has several outputs. Say which one "
+                f"with `output=`. There are: {known}."
             )
         raise ValueError(
-            f"`Distiller`: the {self.role} has no output {self.key!r}. `output=` may "
+            f"`{self.who}`: the {self.role} has no output {self.key!r}. `output=` may "
             f"be: {known}."
         )
 
@@ -149,7 +153,7 @@ class Outputs:
         if self.from_logits:
             if probabilities or (told is None and self._likely()):
                 raise ValueError(
-                    f"`Distiller`: `from_logits=True`, but the {self.role} gives "
+                    f"`{self.who}`: `from_logits=True`, but the {self.role} gives "
                     "probabilities: its last layer is a softmax or sigmoid, or its "
                     "outputs lie in [0, 1] and sum to 1. Use `from_logits='auto'`."
                 )
@@ -159,7 +163,7 @@ class Outputs:
         likely = self._likely()
         if self.values.min() < 0 or self.values.max() > 1:
             raise ValueError(
-                f"`Distiller`: `from_logits=False`, but the {self.role} gives values "
+                f"`{self.who}`: `from_logits=False`, but the {self.role} gives values "
                 f"from {self.values.min():.3g} to {self.values.max():.3g}, no "
                 "probabilities. Use `from_logits='auto'`."
             )

@@ -7,11 +7,12 @@ import pytest
 
 NAMES = {
     "keras_dtkd": """
-        Distiller Step backend calibrate_output_bias callbacks datasets diagnose
+        Distiller Step attacks backend calibrate_output_bias callbacks datasets diagnose
         distribution functional logits losses metrics models plots recipes teachers
         temperatures views
     """,
-    "keras_dtkd.callbacks": "Resume Schedule",
+    "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
+    "keras_dtkd.callbacks": "Resume RobustAccuracy Schedule",
     "keras_dtkd.cli": "main",
     "keras_dtkd.datasets": """
         arrays cifar10 cifar100 digits fashion_mnist folder from_arrays

@@ -11,6 +11,7 @@ import math
 import keras
 
 from keras_dtkd import rows
+from keras_dtkd.backend.compiled_function import compiled as compiled
 
 
 def name():

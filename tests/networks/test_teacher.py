@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_it_is_right_in_about_79_of_100():
-    from benchmarks.cifar100 import images
+    from benchmarks.cifar100_shards import images
 
     teacher = models.get("resnet32x4", data_format="channels_last")
     models.load_flat(teacher, DATA / "teacher-resnet32x4-fp16.npz")

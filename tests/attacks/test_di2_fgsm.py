@@ -1,0 +1,120 @@
+"""Momentum and input diversity, beside the papers' formulas."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd.attacks import di2_fgsm, diversity, pgd
+from tests.attacks import oracle
+from tests.attacks.oracle import inputs, network
+
+X, Y = inputs()
+IMAGES = np.random.default_rng(0).uniform(0.2, 0.8, (5, 12, 10, 2)).astype("float32")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_without_diversity_it_is_mi_fgsm(steps):
+    found = di2_fgsm(network(), X, Y, 0.3, steps=steps, diversity=0)
+    expected = oracle.ascend(X, Y, 0.3, steps, 0.3 / steps, momentum=1.0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    if steps == 6:
+        plain = oracle.ascend(X, Y, 0.3, steps, 0.3 / steps)
+        assert np.abs(plain - expected).max() > 0.01
+
+
+def linear(w):
+    """Two classes; `w` takes an image from the first to the second."""
+    model = keras.Sequential(
+        [keras.Input(w.shape), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    flat = w.ravel()
+    model.set_weights([np.stack([0 * flat, flat], -1), np.zeros(2)])
+    return model
+
+
+def test_one_step_follows_the_gradient_of_the_changed_image():
+    w = np.random.default_rng(1).normal(size=IMAGES.shape[1:]).astype("float32")
+    y = np.zeros(5, int)
+    found = di2_fgsm(linear(w), IMAGES, y, 0.05, steps=1, diversity=1.0, seed=4)
+    rng = np.random.default_rng(np.random.SeedSequence(4).spawn(1)[0])
+    rows, columns = diversity.draw(rng, IMAGES.shape, 1.0)
+    # d/dx of w · (R x Cᵀ) is Rᵀ w C.
+    slope = np.einsum("brh,rsc,bsw->bhwc", rows, w, columns)
+    np.testing.assert_allclose(found, IMAGES + 0.05 * np.sign(slope), atol=1e-6)
+    assert (np.sign(slope) != np.sign(w)).mean() > 0.1
+
+
+def test_an_image_becomes_smaller_and_stands_somewhere_on_black():
+    rng = np.random.default_rng(0)
+    rows, columns = diversity.draw(rng, (200, *IMAGES.shape[1:]), 1.0)
+    heights, offsets = set(), set()
+    for r, c in zip(rows[:40], columns[:40], strict=True):
+        used = np.flatnonzero(r.sum(-1))
+        height, top = len(used), used[0]
+        width, left = (c.sum(-1) > 0).sum(), np.flatnonzero(c.sum(-1))[0]
+        heights.add(height)
+        offsets.add((height, top))
+        small = keras.ops.convert_to_numpy(
+            keras.ops.image.resize(IMAGES, (height, width), antialias=False)
+        )
+        expected = np.zeros_like(IMAGES)
+        expected[:, top : top + height, left : left + width] = small
+        found = diversity.change(
+            *map(keras.ops.convert_to_tensor, (IMAGES,)),
+            *(keras.ops.convert_to_tensor(np.tile(m, (5, 1, 1))) for m in (r, c)),
+        )
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(found), expected, atol=1e-5
+        )
+    assert heights == {10, 11} and len(offsets) == 5
+
+
+def test_the_probability_says_how_many_are_changed():
+    rows, _ = diversity.draw(np.random.default_rng(0), (500, 8, 8, 1), 0.3)
+    changed = (rows != np.eye(8)).any((1, 2)).mean()
+    assert abs(changed - 0.3) < 0.06
+    rows, columns = diversity.draw(np.random.default_rng(0), (9, 8, 8, 1), 0.0)
+    assert (rows == np.eye(8)).all() and (columns == np.eye(8)).all()
+
+
+def test_images_with_channels_first_are_changed_alike():
+    rng = np.random.default_rng(0)
+    matrices = diversity.draw(rng, IMAGES.shape, 1.0)
+    last = diversity.change(*map(keras.ops.convert_to_tensor, (IMAGES, *matrices)))
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        moved = np.ascontiguousarray(IMAGES.transpose(0, 3, 1, 2))
+        rng = np.random.default_rng(0)
+        again = diversity.draw(rng, moved.shape, 1.0)
+        first = diversity.change(*map(keras.ops.convert_to_tensor, (moved, *again)))
+    finally:
+        keras.config.set_image_data_format(before)
+    first = keras.ops.convert_to_numpy(first).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(first, keras.ops.convert_to_numpy(last), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_smallest_images_pass(size):
+    w = np.random.default_rng(1).normal(size=(size, size, 1)).astype("float32")
+    found = di2_fgsm(linear(w), IMAGES[:, :size, :size, :1], np.zeros(5, int), 0.1)
+    assert np.isfinite(found).all()
+
+
+def test_pgd_takes_both_too_and_stays_in_the_ball():
+    w = np.random.default_rng(1).normal(size=IMAGES.shape[1:]).astype("float32")
+    for options in ({"random_start": False}, {"norm": "l2", "restarts": 2}):
+        found = pgd(
+            linear(w),
+            IMAGES,
+            np.zeros(5, int),
+            0.1,
+            steps=3,
+            momentum=0.5,
+            diversity=0.5,
+            seed=0,
+            **options,
+        )
+        order = 2 if "norm" in options else np.inf
+        lengths = np.linalg.norm((found - IMAGES).reshape(5, -1), order, axis=-1)
+        assert (lengths <= 0.1 + 1e-6).all() and lengths.min() > 0.05

@@ -1,0 +1,46 @@
+"""A compiled function that reads variables and assigns none."""
+
+import keras
+import numpy as np
+
+from keras_dtkd import backend
+
+X = np.array([[1.0, -2.0, 3.0]], "float32")
+
+
+def test_it_reads_variables_as_they_are_now():
+    scale = keras.Variable(2.0)
+    f = backend.compiled([scale], lambda x: scale * x)
+    x = keras.ops.convert_to_tensor(X)
+    assert np.allclose(keras.ops.convert_to_numpy(f(x)), 2 * X)
+    scale.assign(5.0)
+    assert np.allclose(keras.ops.convert_to_numpy(f(x)), 5 * X)
+
+
+def test_it_assigns_none():
+    count = keras.Variable(0.0)
+
+    def f(x):
+        count.assign(count + 1)
+        return x + count
+
+    found = backend.compiled([count], f)(keras.ops.convert_to_tensor(X))
+    assert np.allclose(keras.ops.convert_to_numpy(found), X + 1)
+    assert keras.ops.convert_to_numpy(count.value) == 0
+
+
+def test_a_gradient_may_stand_inside_and_arguments_may_be_missing():
+    scale = keras.Variable(2.0)
+
+    def f(x, y, offset):
+        offset = 0.0 if offset is None else offset
+        return backend.value_and_gradient(
+            lambda x: keras.ops.sum(scale * x**2 * y + offset), x
+        )
+
+    f = backend.compiled([scale], f)
+    x = keras.ops.convert_to_tensor(X)
+    for offset, more in ((None, 0), (x, 2)):
+        value, gradient = map(keras.ops.convert_to_numpy, f(x, 3 * x, offset))
+        assert np.allclose(value, (6 * X**3).sum() + more)
+        assert np.allclose(gradient, 12 * X**2)
