@@ -38,8 +38,8 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
         x = rows.numbered(distiller.held.teacher, x, batch)
     sample, x = data.peek(x, y, batch_size)
     given = kwargs.get("validation_data")
-    if distiller.evaluate_teacher and isinstance(given, list | tuple):
-        rows.numbered(distiller.held.teacher, given[0], batch=True)
+    if given is not None and distiller.evaluate_teacher:
+        rows.check_validation(distiller.held.teacher, given)
     validation = None if given is None else data.peek_labels(given)
     if training and not distiller.evaluate_teacher:
         split = kwargs.get("validation_split")

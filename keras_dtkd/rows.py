@@ -2,9 +2,14 @@
 
 import numpy as np
 
-from keras_dtkd.data import is_arrays, rows_of
+from keras_dtkd.data import is_arrays, peek, rows_of
 
 _KEYS = {"inputs", "rows"}
+_WITHOUT = (
+    "`Distiller`: the teacher's outputs are stored, and the data does not say which "
+    'rows its samples are. Let each batch be `({"inputs": x, "rows": rows}, y)`, where '
+    "`rows` are the places of its samples in the data that the teacher was asked about."
+)
 
 
 def with_rows(x, rows=None):
@@ -82,6 +87,20 @@ def needed(teacher):
     return bool(getattr(teacher, "needs_rows", False))
 
 
+def check_validation(teacher, given):
+    """Validation data brings rows, if the teacher is asked about it and wants them.
+
+    Raises:
+        ValueError: It does not. An iterator is not looked at.
+    """
+    if not needed(teacher) or hasattr(given, "__next__"):
+        return
+    arrays = isinstance(given, list | tuple)
+    x = given[0] if arrays else peek(given)[0].x
+    if not has_rows(x):
+        raise ValueError(_WITHOUT)
+
+
 def check(distiller, sample):
     """The batches bring rows, if the teacher asks for them, and it has these.
 
@@ -92,12 +111,7 @@ def check(distiller, sample):
     if not needed(teacher):
         return
     if not has_rows(sample.x):
-        raise ValueError(
-            "`Distiller`: the teacher's outputs are stored, and the data does not say "
-            "which rows its samples are. Let each batch be "
-            '`({"inputs": x, "rows": rows}, y)`, where `rows` are the places of its '
-            "samples in the data that the teacher was asked about."
-        )
+        raise ValueError(_WITHOUT)
     rows, count = np.asarray(sample.x["rows"]), getattr(teacher, "rows", None)
     wrong = rows.ndim != 1 or rows.dtype.kind not in "iu"
     if wrong or rows.min() < 0 or (count is not None and rows.max() >= count):

@@ -152,7 +152,7 @@ def _name_of_answers(settings):
     """The same for all runs that see the same images and the same teacher."""
     common = dataclasses.asdict(settings)
     for name in (
-        *("student", "method", "backend", "seed", "epochs", "batch_size"),
+        *("student", "method", "backend", "seed", "epochs"),
         *("learning_rate", "warmup", "deterministic"),
     ):
         del common[name]

@@ -31,7 +31,8 @@ def store(
     Args:
         teacher: As the Distiller's. It stays as it is.
         x: All samples, in the order in which rows count: arrays, or a data set of
-            batches of `x`, `(x, y)` or the like. It must not be shuffled.
+            batches of `x`, `(x, y)` or the like. It must not be shuffled. Another time
+            it must have batches of the same size.
         path: The folder. Made where there is none.
         batch_size: Samples of arrays that are asked about at once.
         output: Name or index of the output to keep, for a teacher with several.
@@ -58,18 +59,16 @@ def store(
             "`store`: `dtype` must be 'float32' or 'float16'. Received: "
             f"dtype={dtype!r}."
         )
-    count = rows_of(x) if is_arrays(x) else None
-    sample, x = peek(x, batch_size=batch_size)
-    _build(teacher, sample)
+    batches, total, first = _batches(x, batch_size)
+    _build(teacher, first)
     about = {
         "teacher": teacher.fingerprint(),
-        "samples": [count, _digest(sample.x)],
+        "samples": _digest(x) if is_arrays(x) else _digest(first, total),
         "output": output,
         "dtype": dtype,
     }
     if not _claim(folder, about):
         parts = _Parts(folder / PARTS)
-        batches, total = _batches(x, batch_size)
         speak, shown = backend.speaker(teacher), None
         if verbose:
             shown = keras.utils.Progbar(total, unit_name="batch")
@@ -89,11 +88,10 @@ def store(
     return Stored(folder)
 
 
-def _build(teacher, sample):
+def _build(teacher, batch):
     for model in base.models(teacher):
         if not model.built:
-            x = numbers.inputs(sample.x)
-            model(keras.tree.map_structure(lambda a: a[:1], x))
+            model(keras.tree.map_structure(lambda a: a[:1], numbers.inputs(batch)))
 
 
 def _in_order(batch, first):
@@ -109,12 +107,18 @@ def _in_order(batch, first):
         )
 
 
-def _digest(x):
-    """Of the first sample."""
-    digest = hashlib.blake2b(digest_size=16)
-    for leaf in keras.tree.flatten(numbers.inputs(x)):
-        # Batches of another size begin alike.
-        digest.update(np.ascontiguousarray(leaf[:1]).tobytes())
+def _digest(x, batches=None):
+    """Tells samples apart: how many there are, and up to 64 of them all over `x`.
+
+    Args:
+        x: Arrays, or the first batch of a data set.
+        batches: How many batches the data set has, `None` if nobody knows.
+    """
+    x, count = numbers.inputs(x), rows_of(x)
+    digest = hashlib.blake2b(f"{count} {batches}".encode(), digest_size=16)
+    some = np.linspace(0, count - 1, min(count, 64)).astype(int)
+    for leaf in keras.tree.flatten(take(x, some)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 
 
@@ -135,17 +139,19 @@ def _claim(folder, about):
 
 
 def _batches(x, batch_size):
-    """Batches of inputs, and how many there are, `None` if nobody knows."""
+    """Batches of inputs, how many there are, `None` if nobody knows, and the first."""
     if is_arrays(x):
         count = rows_of(x)
         starts = range(0, count, batch_size)
         batches = (take(x, slice(s, min(s + batch_size, count))) for s in starts)
-        return batches, len(starts)
+        return batches, len(starts), take(x, slice(0, 1))
     try:
         total = len(x)
     except TypeError:
         total = None
-    return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x), total
+    sample, x = peek(x)
+    batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x)
+    return batches, total, sample.x
 
 
 def _said(teacher, speak, batch, output):

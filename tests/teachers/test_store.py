@@ -106,6 +106,31 @@ def test_interrupted_it_goes_on_where_it_was(tmp_path, given):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["outputs.npy", "stored.json"]
 
 
+class Batches(keras.utils.PyDataset):
+    """So many batches of 8."""
+
+    def __init__(self, x, count):
+        super().__init__()
+        self.x, self.count = x, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        return (self.x[8 * i : 8 * i + 8],)
+
+
+def test_samples_are_told_apart_by_more_than_the_first(tmp_path):
+    permuted = np.concatenate([X[:1], X[:0:-1]])
+    store(Counting(), X, tmp_path / "arrays", verbose=0)
+    with pytest.raises(ValueError, match="another samples"):
+        store(Counting(), permuted, tmp_path / "arrays", verbose=0)
+    store(Counting(), Batches(X, 4), tmp_path / "batches", verbose=0)
+    for other in (Batches(X, 8), Batches(permuted, 4)):
+        with pytest.raises(ValueError, match="another samples"):
+            store(Counting(), other, tmp_path / "batches", verbose=0)
+
+
 def test_another_batch_size_may_go_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         store(Counting(dies_after=5), X, tmp_path, batch_size=7, verbose=0)

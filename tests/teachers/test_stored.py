@@ -8,7 +8,7 @@ from keras_dtkd import Distiller, diagnose, views
 from keras_dtkd.losses import CKD, DTKD, KD
 from keras_dtkd.rows import has_rows, split
 from keras_dtkd.teachers import Ensemble, Live, Stored, Teacher, get, store, with_rows
-from tests.models import close, data, same, student, teacher
+from tests.models import close, data, numbers, same, student, teacher
 
 X, Y = data(64)
 OPTIONS = {"batch_size": 16, "epochs": 2, "shuffle": False, "verbose": 0}
@@ -19,6 +19,20 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("answers")
     store(teacher(), X, path, verbose=0)
     return path
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of 16, without rows."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x) // 16
+
+    def __getitem__(self, i):
+        return self.x[16 * i : 16 * i + 16], self.y[16 * i : 16 * i + 16]
 
 
 def trained(given, x=X, y=Y, loss=KD, **options):
@@ -117,8 +131,11 @@ def test_beside_a_live_teacher_in_an_ensemble(folder):
 
 def test_evaluate_teacher_wants_rows(folder):
     distiller = Distiller(folder, student(), KD(), evaluate_teacher=True)
-    with pytest.raises(ValueError, match="do not say which"):
-        distiller.fit(X, Y, validation_data=(X[:16], Y[:16]), **OPTIONS)
+    before = numbers(distiller.student)
+    for wrong in ((X[:16], Y[:16]), Batches(X, Y)):
+        with pytest.raises(ValueError, match="does not say which"):
+            distiller.fit(X, Y, validation_data=wrong, **OPTIONS)
+    assert same(distiller.student, before)
     data = (with_rows(X[16:32], np.arange(16, 32)), Y[16:32])
     history = distiller.fit(X, Y, validation_data=data, **OPTIONS).history
     assert history["val_agreement"][0] >= 0
