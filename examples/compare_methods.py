@@ -385,7 +385,7 @@ for row, (name, values) in enumerate(accuracy.items()):
 if "KD" in accuracy:
     axes.axvline(accuracy["KD"].mean(), color=GREY, lw=0.8, ls=":")
 axes.set(
-    title=f"Test accuracy, %: {len(SEEDS)} seeds, mean ± std",
+    title=f"{'A SMOKE RUN. ' * QUICK}Test accuracy, %: {len(SEEDS)} seeds, mean ± std",
     yticks=range(len(accuracy)),
     yticklabels=accuracy,
     ylim=(len(accuracy) - 0.5, -0.5),

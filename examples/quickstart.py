@@ -299,6 +299,8 @@ def draw_soft_labels(axes, index):
 
 
 figure = plt.figure(figsize=(13, 8.5), layout="constrained")
+if QUICK:
+    figure.suptitle("A SMOKE RUN: its figures mean nothing", color=RED)
 grid = figure.add_gridspec(2, 12, height_ratios=(1.3, 1))
 draw_accuracies(figure.add_subplot(grid[0, :5]))
 draw_temperatures(figure.add_subplot(grid[0, 5:]))

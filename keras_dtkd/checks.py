@@ -131,6 +131,28 @@ def build(distiller, sample):
     distiller.built = distiller.student.built
 
 
+def metrics_of_labels(metrics):
+    """No metric that compares two models: a compiled one is given the labels."""
+    for metric in metrics:
+        if getattr(metric, "compares_models", False):
+            name = metric.name
+            raise ValueError(
+                f"`Distiller`: the metric {name!r} compares two models, and one that "
+                "is compiled is given labels in the teacher's place. Leave it out of "
+                "`compile` and feed it: `metric.update_state(...)`, as its docstring "
+                "shows. (`fit` logs `agreement`, temperatures and each loss by itself.)"
+            )
+
+
+def something_to_train(student):
+    """The student has weights that a step would change."""
+    if not student.trainable_variables:
+        raise ValueError(
+            "`Distiller`: the student has no trainable weights, so nothing would be "
+            "trained. Set `student.trainable = True`, or unfreeze some of its layers."
+        )
+
+
 def finite_weights(teacher):
     """No NaN and no infinity in the teacher."""
     for variable in teacher.variables:

@@ -13,6 +13,7 @@ from keras_dtkd import (
     logits,
     processes,
     rows,
+    task_checks,
 )
 from keras_dtkd.parts import layers_in
 
@@ -57,6 +58,8 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
         checks.layers_to_record(distiller)
         checks.labels_where_needed(distiller, sample)
     look(distiller, sample, hears)
+    if training:
+        checks.something_to_train(distiller.student)
     if hears:
         # What they share may not have had variables before, or have been frozen.
         checks.different_models(held.teacher, distiller.student)
@@ -67,6 +70,8 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
         checks.labels_are_used(distiller, sample)
     label_checks.labels(distiller, sample.y if y is None else y)
     label_checks.labels(distiller, validation)
+    if training:
+        task_checks.fits_the_head(distiller, sample)
     return x
 
 
@@ -74,6 +79,7 @@ def look(distiller, sample, hears=True):
     """Looks at the models' outputs, once for data of one shape."""
     held = distiller.held
     known = [str((a.shape[1:], a.dtype)) for a in keras.tree.flatten(sample.x)]
+    known.append(data.nan_in(rows.inputs(sample.x)))
     if held.looked == (known, hears) or held.looked == (known, True):
         return
     checks.build(distiller, sample)

@@ -37,11 +37,19 @@ def peek(x, y=None, batch_size=None):
         first batch; that of an iterator is put back before the rest.
     """
     if is_arrays(x):
+        no_lists(x, y)
         length = rows_of(x)
         if y is not None and rows_of(y) != length:
+            lists = any(isinstance(part, list | tuple) for part in (x, y))
             raise ValueError(
                 f"`Distiller`: {length} inputs and {rows_of(y)} labels. Give each "
                 "sample its label."
+                + (
+                    " A list stands for several inputs or outputs: if its parts are "
+                    "samples, make one array of it with `np.stack`."
+                    if lists
+                    else ""
+                )
             )
         batch = min(batch_size or 32, length, SAMPLES)
         # Whole batches: each new shape would be compiled again.
@@ -68,11 +76,48 @@ def peek_labels(validation_data):
     """
     if isinstance(validation_data, list | tuple):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(validation_data)
+        no_lists(x, y)
         y = y if is_arrays(x) else None
         return None if y is None else keras.tree.map_structure(to_numpy, y)
     if hasattr(validation_data, "__next__"):
         return None
     return peek(validation_data)[0].y
+
+
+def no_lists(x, y):
+    """Refuses lists of numbers: in a list, Keras looks for several inputs or outputs.
+
+    Raises:
+        ValueError: `x` or `y` is a list of numbers, or of words.
+    """
+    for what, given in (("inputs", x), ("labels", y)):
+        leaves = [] if given is None else keras.tree.flatten(given)
+        if any(np.ndim(leaf) == 0 for leaf in leaves if _is_value(leaf)):
+            raise ValueError(
+                f"`Distiller`: the {what} are a list of single values, in which Keras "
+                "would look for several arrays. Give one array: "
+                f"`np.asarray({'x' if what == 'inputs' else 'y'})`."
+            )
+
+
+def _is_value(leaf):
+    return hasattr(leaf, "shape") or np.isscalar(leaf)
+
+
+def nan_in(x):
+    """Which inputs hold NaN, in words; empty where none does.
+
+    Args:
+        x: Inputs, NumPy, nested as the data has them.
+    """
+    found = []
+    for path, leaf in keras.tree.flatten_with_path(x):
+        if leaf.dtype.kind == "f" and leaf.ndim:
+            broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum()
+            name = f"input {'/'.join(map(str, path))!r}" if path else "its inputs"
+            if broken:
+                found.append(f"{name} ({broken} of {len(leaf)} samples looked at)")
+    return " and ".join(found)
 
 
 def rows_of(arrays):
@@ -107,9 +152,7 @@ def _chained(batch, rest):
 
 def is_arrays(x):
     """Whether this is an array or a nested structure of arrays."""
-    return all(
-        hasattr(leaf, "shape") or np.isscalar(leaf) for leaf in keras.tree.flatten(x)
-    )
+    return all(_is_value(leaf) for leaf in keras.tree.flatten(x))
 
 
 def take(arrays, rows):

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from keras_dtkd import logits, teachers
+from keras_dtkd import data, logits, rows, teachers
 from keras_dtkd.outputs import Outputs, compiled_loss
 
 EACH_LABEL = (logits.SIGMOID, logits.BINARY)
@@ -49,7 +49,7 @@ def find(distiller, sample, with_teacher=True):
         True,
     )
     _known(key, student, teacher)
-    _finite(teacher.values)
+    _finite(student, teacher, data.nan_in(rows.inputs(sample.x)))
     if student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
             f"`Distiller`: the teacher gives {teacher.shape[-1]} classes and the "
@@ -94,20 +94,43 @@ def _known(key, *models):
         return
     known = [name for outputs in models for name in outputs.names or ()]
     if key not in known:
+        names = ", ".join(map(repr, dict.fromkeys(known)))
+        or_name = f", or name it: {names}" if known else ""
         raise ValueError(
             f"`Distiller`: there is no output {key!r}. Each model has one; leave "
-            f"`output=` out, or name it: {', '.join(map(repr, known))}."
+            f"`output=` out{or_name}."
         )
 
 
-def _finite(values):
-    """No NaN, and something to choose. A class may be excluded by `-inf`."""
+def _finite(student, teacher, nan):
+    """No NaN, and something to choose. A class may be excluded by `-inf`.
+
+    `nan` says which inputs hold NaN. The student is only looked at where some do.
+    """
+    values = teacher.values
     broken = np.isnan(values) | (values == np.inf)
     if broken.any() or (values == -np.inf).all(-1).any():
-        raise ValueError(
-            "`Distiller`: the teacher's first outputs hold NaN or infinity. Look at "
-            "its inputs and its precision (float16 overflows at 65504)."
+        cause = (
+            f"The data holds NaN in {nan}: replace them, or leave those samples out."
+            if nan
+            else "Look at its inputs and its precision (float16 overflows at 65504)."
         )
+        raise ValueError(
+            f"`Distiller`: the teacher's first outputs hold NaN or infinity. {cause}"
+        )
+    if not nan:
+        return
+    student.look()
+    if np.isnan(student.values).any():
+        raise ValueError(
+            f"`Distiller`: the data holds NaN in {nan}, and the student's first "
+            "outputs do too. Replace them, or leave those samples out."
+        )
+    warnings.warn(
+        f"`Distiller`: the data holds NaN in {nan}. Both models give finite outputs "
+        "all the same; if they are not made for that, replace the NaN.",
+        stacklevel=5,
+    )
 
 
 def comparable(losses, heads):

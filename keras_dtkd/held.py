@@ -30,6 +30,7 @@ class Held:
         only_task_loss: Whether regularizers are hidden for now.
         compiled_by_us: Whether `compile` was left to us.
         kind: Kind of labels that we compiled for.
+        metrics: Those that were compiled.
         borrowed: Whether optimizer, loss and metrics are the student's.
         evaluating: Whether metrics are those of `evaluate`.
         train_labels: Whether the training data has labels.
@@ -52,6 +53,7 @@ class Held:
         self.borrowed = False
         self.compiled_by_us = False
         self.kind = None
+        self.metrics = []
         self.looked = None
         self.stepped = None
         self.student_shapes = None

@@ -35,6 +35,20 @@ def is_text(values):
     return values.dtype.kind in "OSTU"
 
 
+def name_classes(values, shape, one_hot=False):
+    """Whether labels have a shape in which they can name classes of outputs.
+
+    Args:
+        values: The labels, NumPy.
+        shape: Of the outputs, `(batch, ..., classes)`.
+        one_hot: Whether they may be one-hot.
+    """
+    if values.ndim == len(shape) - 1:
+        return True
+    widths = (1, shape[-1]) if one_hot else (1,)
+    return values.ndim == len(shape) and values.shape[-1] in widths
+
+
 def _check(values, shape, loss, of):
     kind, classes = loss_name(loss), shape[-1]
     if is_text(values) and values.size:
@@ -45,6 +59,12 @@ def _check(values, shape, loss, of):
         )
     if "crossentropy" not in kind or not values.size or values.dtype.kind not in "iufb":
         return
+    if kind == "sparse_categorical_crossentropy" and not name_classes(values, shape):
+        raise ValueError(
+            f"`Distiller`: labels{of} of shape {values.shape} do not fit outputs of "
+            f"{classes} classes. Give one integer for each choice, or one-hot labels "
+            "with as many columns as there are classes."
+        )
     if "sparse" in kind:
         ignored = getattr(loss, "ignore_class", None)
         values = values if ignored is None else values[values != ignored]

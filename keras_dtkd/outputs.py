@@ -184,11 +184,7 @@ class Outputs:
             return None
         if not self.nested:
             return logits.head_by_layers(self.model)
-        symbolic = getattr(self.model, "outputs", None)
-        structure = getattr(self.model, "output", None)
-        if not symbolic or structure is None:
-            return None
-        return logits.head_by_layers(self.model, self._pick(structure))
+        return head_of_output(self.model, self.key, self.names)
 
     def _each_label(self, head):
         """One logit is a choice of two; several are, where the loss says so."""
@@ -196,6 +192,21 @@ class Outputs:
             return head
         single = self.shape[-1] == 1
         return logits.BINARY if single or "binary" in loss_name(self.loss) else head
+
+
+def head_of_output(model, key, names=None):
+    """As `logits.head_by_layers`, of one of a model's several outputs.
+
+    Args:
+        model: A `keras.Model`.
+        key: Its name or index, see `logits.pick`.
+        names: The model's `output_names`.
+    """
+    symbolic = getattr(model, "outputs", None)
+    structure = getattr(model, "output", None)
+    if not symbolic or structure is None:
+        return None
+    return logits.head_by_layers(model, logits.pick(structure, key, names))
 
 
 def compiled_loss(model):

@@ -1,5 +1,6 @@
 """`fit`, `evaluate` and their like: Keras's own, with a look at the data first."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -18,9 +19,18 @@ class Runs(keras.Model):
     predict_function: Any
 
     def compile(self, *args, **kwargs):
-        """As `keras.Model.compile`. From now on it is the user's."""
+        """As `keras.Model.compile`. From now on it is the user's.
+
+        Raises:
+            ValueError: A metric that compares two models: it would be given labels.
+        """
+        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
+        metrics = [given.get("metrics"), given.get("weighted_metrics")]
+        metrics = keras.tree.flatten(metrics)
+        checks.metrics_of_labels(metrics)
         super().compile(*args, **kwargs)
         held = self.held
+        held.metrics = metrics
         held.compiled_by_us, held.kind, held.borrowed = False, None, False
 
     def make_train_function(self, force=False):

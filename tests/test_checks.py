@@ -10,6 +10,12 @@ import pytest
 from keras_dtkd import Distiller, checks
 from keras_dtkd.data import peek
 from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.metrics import (
+    Agreement,
+    TargetNonTargetSplit,
+    TeacherStudentKL,
+    TemperatureStatistics,
+)
 from keras_dtkd.temperatures import Constant, Dynamic
 from tests.models import (
     CLASSES,
@@ -317,3 +323,44 @@ def test_several_outputs_without_losses_are_refused():
     d = Distiller(teacher(), two_outputs("dict"), KD(), output="label")
     with pytest.raises(ValueError, match="several outputs.*student.compile"):
         d.fit(X, {"label": Y, "size": X[:, :1]}, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        Agreement(),
+        TeacherStudentKL(),
+        TemperatureStatistics(4.0),
+        TargetNonTargetSplit(),
+    ],
+)
+@pytest.mark.parametrize("by", ["metrics", "weighted_metrics"])
+def test_a_metric_of_two_models_is_not_compiled(metric, by):
+    message = f"'{metric.name}' compares two models.*update_state"
+    d = Distiller(teacher(), student())
+    with pytest.raises(ValueError, match=message):
+        d.compile("sgd", "mse", **{by: [metric]})
+    small = student()
+    small.compile("sgd", "mse", **{by: {"dense": [metric]}})
+    with pytest.raises(ValueError, match=message):
+        Distiller(teacher(), small).fit(X, one_hot(Y), verbose=0)
+
+
+def test_a_student_without_trainable_weights_is_refused():
+    small = student()
+    small.trainable = False
+    with pytest.raises(ValueError, match="no trainable weights.*trainable = True"):
+        Distiller(teacher(), small, KD()).fit(X, Y, verbose=0)
+    # It may well be judged.
+    Distiller(teacher(), small, KD()).evaluate(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("width", [CLASSES - 1, CLASSES + 3])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_hot_labels_of_another_width_are_refused(width, compiled):
+    small = student()
+    if compiled:
+        small.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    y = np.zeros((32, width), "float32")
+    with pytest.raises(ValueError, match=rf"shape \(32, {width}\).*{CLASSES} classes"):
+        Distiller(teacher(), small, KD()).fit(X, y, verbose=0)

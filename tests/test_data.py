@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.data import is_arrays, peek, peek_labels
+from keras_dtkd.data import is_arrays, nan_in, peek, peek_labels
 from keras_dtkd.losses import KD
 from tests.models import close, data, distiller, numbers, student, teacher
 
@@ -155,3 +155,33 @@ def test_labels_of_validation_data():
 def test_what_counts_as_arrays():
     assert is_arrays(X) and is_arrays({"a": X}) and is_arrays([X, X])
     assert not is_arrays(generator()) and not is_arrays(Batches())
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("y", [list(Y), Y.tolist(), list("abcd") * 8])
+def test_labels_in_a_list_are_refused(y):
+    d = Distiller(teacher(), student(), KD())
+    for look in (d.fit, d.evaluate, d.train_on_batch):
+        with pytest.raises(ValueError, match=r"the labels are a list.*np.asarray\(y\)"):
+            look(X, y)
+    with pytest.raises(ValueError, match="the labels are a list"):
+        d.fit(X, Y, validation_data=(X, y), verbose=0)
+
+
+@pytest.mark.invariant(number=10)
+def test_inputs_in_a_list_are_refused():
+    d = Distiller(teacher(), student(), KD())
+    with pytest.raises(ValueError, match=r"the inputs are a list.*np.asarray\(x\)"):
+        d.fit(X.tolist(), Y, verbose=0)
+    with pytest.raises(ValueError, match="6 inputs and 32 labels.*np.stack"):
+        d.fit(list(X), Y, verbose=0)
+
+
+def test_where_the_inputs_hold_nan_is_said():
+    holed = X.copy()
+    holed[3, 1] = holed[5] = np.nan
+    assert nan_in(X) == "" and nan_in({"a": X, "b": Y, "c": Y.astype(str)}) == ""
+    assert nan_in(holed) == "its inputs (2 of 32 samples looked at)"
+    assert nan_in({"a": X, "b": [Y, holed]}) == (
+        "input 'b/1' (2 of 32 samples looked at)"
+    )

@@ -193,3 +193,47 @@ def test_raw_logits_beside_a_softmax_are_a_warning(loss, softmax):
         both = keras.models.clone_model(next(pair()))
         Distiller(next(pair()), both, loss()).fit(X, Y, verbose=0)
     assert not [w for w in told if "raw logits" in str(w.message)]
+
+
+def cleaned(model):
+    """The same model, which makes zeros of NaN first."""
+    inputs = keras.Input((FEATURES,))
+    return keras.Model(inputs, model(keras.ops.nan_to_num(inputs)))
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("who", ["teacher", "student"])
+def test_nan_in_the_data_that_reach_a_model_are_named(who):
+    x = X.copy()
+    x[::2, 1] = np.nan
+    large, small = teacher(), student()
+    large = cleaned(large) if who == "student" else large
+    small = cleaned(small) if who == "teacher" else small
+    d = Distiller(large, small, KD())
+    # Also after a look at sound data of the same shape.
+    d.fit(X, Y, verbose=0)
+    before = [w.numpy() for w in small.trainable_variables]
+    with pytest.raises(ValueError, match=rf"{who}'s first outputs|NaN in its inputs"):
+        d.fit(x, Y, verbose=0)
+    with pytest.raises(ValueError, match="8 of 16 samples"):
+        d.fit(x, Y, verbose=0)
+    for variable, value in zip(small.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_nan_in_the_data_that_both_models_bear_are_a_warning():
+    x = X.copy()
+    x[::2, 1] = np.nan
+    d = Distiller(cleaned(teacher()), cleaned(student()), KD())
+    with pytest.warns(UserWarning, match="NaN in its inputs.*finite outputs all the"):
+        d.fit(x, Y, verbose=0)
+
+
+@pytest.mark.invariant(number=10)
+def test_a_name_of_an_output_that_is_not_there_shows_the_names_if_there_are_any():
+    with pytest.raises(ValueError, match=r"no output 'size'.*leave `output=` out\.$"):
+        found(teacher(), student(), output="size")
+    inputs = keras.Input((FEATURES,))
+    small = keras.Model(inputs, keras.layers.Dense(CLASSES, name="label")(inputs))
+    with pytest.raises(ValueError, match="or name it: 'label'"):
+        found(teacher(), small, output="size")

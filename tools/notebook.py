@@ -22,7 +22,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 COLAB = "https://colab.research.google.com"
-INSTALL = '%pip install -q "keras-dtkd[examples]"'
 BACKENDS = ["tensorflow", "jax", "torch"]
 
 
@@ -32,7 +31,7 @@ def notebook(source):
     title, text = take_docstring(lesson)
     cells = [
         new_markdown_cell(f"# {title}\n\n{badge(source)}\n\n{text}".strip()),
-        new_code_cell(INSTALL),
+        new_code_cell(install()),
         new_code_cell(choose_backend(source)),
         *[cell for cell in lesson if cell.source.strip()],
     ]
@@ -79,9 +78,18 @@ def choose_backend(source):
     )
 
 
-def badge(source):
+def repository():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    slug = project["project"]["urls"]["Repository"].removeprefix("https://")
+    return project["project"]["urls"]["Repository"]
+
+
+def install():
+    """From the repository: there is no release on PyPI yet."""
+    return f'%pip install -q "keras-dtkd[examples] @ git+{repository()}"'
+
+
+def badge(source):
+    slug = repository().removeprefix("https://")
     slug = slug.replace("github.com", "github", 1)
     link = f"{COLAB}/{slug}/blob/main/examples/{source.stem}.ipynb"
     return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({link})"
@@ -92,7 +100,7 @@ def execute(book):
     from nbclient import NotebookClient
 
     os.environ.setdefault("KERAS_DTKD_QUICK", "1")
-    book.cells = [cell for cell in book.cells if cell.source != INSTALL]
+    book.cells = [cell for cell in book.cells if cell.source != install()]
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
         NotebookClient(book, timeout=1200, resources=resources).execute()

@@ -28,7 +28,8 @@ class Resume(keras.callbacks.Callback):
             `fit`.
 
     Raises:
-        ValueError: At the beginning of `fit`: another `initial_epoch`.
+        ValueError: At the beginning of `fit`: another `initial_epoch`, or the state
+            of other models or losses.
 
     Example:
 
@@ -56,7 +57,15 @@ class Resume(keras.callbacks.Callback):
             if not optimizer.built:
                 # Else there is nothing to read its state into.
                 optimizer.build(self.model.trainable_variables)
-            self.model.load_weights(path)
+            try:
+                self.model.load_weights(path)
+            except (ValueError, KeyError, OSError) as error:
+                raise ValueError(
+                    f"`Resume`: the state in {self.folder} is not to be read into this "
+                    "run: it is of another student, other losses or another teacher. "
+                    "Make them as they were, or give a new folder. What was found: "
+                    f"{error}"
+                ) from error
 
     def on_epoch_begin(self, epoch, logs=None):
         """Refuses to begin elsewhere."""

@@ -43,11 +43,13 @@ def diagnose(
     - `probabilities_as_logits`, `logits_as_probabilities`: of a model, or of the loss
       that the student was compiled with.
     - `permuted_classes`, `inputs_scaled`, `chance_teacher`: why a teacher is poor on
-      the labels. Only the likeliest of them is told.
+      the labels. Only the likeliest of them is told, and none where the labels do not
+      fit.
+    - `nan_inputs`: NaN in the data; `refused` where the first outputs are NaN too.
     - `input_ranges`: one model rescales its inputs and the other does not.
     - `t_squared_forgotten`, `zero_gradient`, `not_finite`, `unbalanced`: of a loss.
-    - `dtkd_invalid`, `dtkd_degenerate`: DTKD's published rule on these logits; no more
-      than a note unless a loss in use depends on it.
+    - `dtkd_invalid`, `dtkd_degenerate`: DTKD's published rule on these logits, where
+      a loss in use depends on it. (The report's figures have it in any case.)
     - `uncentred_logits`, `logit_overflow`, `calibration`.
     - `labels`: they do not fit; `refused`: whatever else a Distiller refuses.
 
@@ -95,11 +97,11 @@ def _examine(made, samples):
         return figures, findings
     told, has_task = looking.compile_task(made, samples)
     findings += told
-    # No loss can be given words.
-    labels = keras.tree.flatten(samples[0].y)
-    if told and any(label_checks.is_text(np.asarray(leaf)) for leaf in labels):
+    unfit = any(finding.name == "labels" for finding in told)
+    if unfit and not _can_be_given(made, samples[0].y):
         return figures, findings
     batches, rows = hear(made, samples)
+    findings += inputs.nan(samples, rows)
     losses = looking.losses_of(made)
     count, classes = rows.student.shape
     agree = (rows.student.argmax(-1) == rows.teacher.argmax(-1)).mean()
@@ -119,11 +121,12 @@ def _examine(made, samples):
     figures.update(measured)
 
     findings += looking.stated_wrongly(made, rows)
-    told = _poor_teacher(made, samples, rows, figures["teacher"])
+    # Labels that do not fit explain whatever else is wrong with them.
+    told = [] if unfit else _poor_teacher(made, samples, rows, figures["teacher"])
     findings += told
     if not any(finding.name == "inputs_scaled" for finding in told):
         findings += inputs.findings(figures["inputs"], _doing_well(figures))
-    if not told:
+    if not told and not unfit:
         findings += knowledge.calibration(figures["teacher"])
     findings += ranges.findings(made, figures, dynamic.depends_on_shift(losses))
     findings += dynamic.findings(figures["dtkd"], losses)
@@ -131,6 +134,16 @@ def _examine(made, samples):
     findings += terms.findings(made, measured, batches, labelled)
     findings += squared.findings(made, batches, pulls)
     return figures, findings
+
+
+def _can_be_given(made, labels):
+    """Whether any loss can make something of labels that do not fit."""
+    shapes, labels = made.held.student_shapes.values(), keras.tree.flatten(labels)
+    return len(shapes) == len(labels) and all(
+        not label_checks.is_text(np.asarray(leaf))
+        and label_checks.name_classes(np.asarray(leaf), shape, one_hot=True)
+        for leaf, shape in zip(labels, shapes, strict=True)
+    )
 
 
 def _poor_teacher(made, samples, rows, found):

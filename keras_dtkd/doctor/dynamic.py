@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_dtkd.doctor.findings import NOTE, WARNING, Finding
+from keras_dtkd.doctor.findings import WARNING, Finding
 from keras_dtkd.metrics import TemperatureStatistics
 from keras_dtkd.temperatures.dynamic import Dynamic
 
@@ -67,39 +67,30 @@ def figures(rows, losses):
 
 
 def findings(found, losses):
-    """An undefined rule and a near minimum: a matter only of the losses in use."""
-    told, risky = [], at_risk(losses)
-    if found["invalid_share"] > MANY:
-        in_use = depends_on_shift(losses)
+    """An undefined rule and a near minimum, where a loss in use depends on them."""
+    told = []
+    if found["invalid_share"] > MANY and depends_on_shift(losses):
         told.append(
             Finding(
                 "dtkd_invalid",
-                WARNING if in_use else NOTE,
+                WARNING,
                 f"On {found['invalid_share']:.1%} of the samples a model's greatest "
                 "logit is not above 0, where DTKD's published rule is not defined "
-                "(the centred maxima take its place). "
-                + _remedy(in_use, "Use `rule='exact'` or 'centered'."),
+                "(the centred maxima take its place). Use `rule='exact'` or "
+                "'centered'.",
             )
         )
     mean = found["student_temperature_mean"]
-    if mean < found["floor"]:
+    if mean < found["floor"] and at_risk(losses):
         told.append(
             Finding(
                 "dtkd_degenerate",
-                WARNING if risky else NOTE,
+                WARNING,
                 f"The student's mean temperature is {mean:.3g}, below "
                 f"{found['floor']:.3g}: its logits are next to nothing beside the "
                 "teacher's. The published DTKD loss is smallest there, whatever the "
-                "student has learned. "
-                + _remedy(
-                    risky,
-                    "Use `rule='exact'`, or `stop_gradient='weight'`, or a longer "
-                    "warm-up (`warmup_epochs`).",
-                ),
+                "student has learned. Use `rule='exact'`, or "
+                "`stop_gradient='weight'`, or a longer warm-up (`warmup_epochs`).",
             )
         )
     return told
-
-
-def _remedy(in_use, remedy):
-    return remedy if in_use else "No loss in use depends on it: nothing to do."

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from keras_dtkd import rows
+from keras_dtkd import data, rows
 from keras_dtkd.doctor.arriving import arrived
-from keras_dtkd.doctor.findings import NOTE, WARNING, Finding
+from keras_dtkd.doctor.findings import ERROR, NOTE, WARNING, Finding
 from keras_dtkd.teachers.base import models
 
 # Ranges of [0, 1], [-1, 1] and of unit variance lie within a factor of 5 of each
@@ -54,12 +54,44 @@ def _both(made):
 
 def _range(arrays):
     values = np.concatenate([np.ravel(array) for array in arrays]).astype("float64")
+    known = values[~np.isnan(values)]
+    values = known if known.size else values
     return {
         "min": float(values.min()),
         "max": float(values.max()),
         "mean": float(values.mean()),
         "std": float(values.std()),
     }
+
+
+def nan(samples, heard):
+    """What NaN in the data do.
+
+    Args:
+        samples: Of `keras_dtkd.data.Sample`.
+        heard: The `Rows`.
+
+    Returns:
+        A list.
+    """
+    told = [data.nan_in(rows.inputs(sample.x)) for sample in samples]
+    where = next(filter(None, told), None)
+    if where is None:
+        return []
+    broken = any(np.isnan(values).any() for values in heard[:2])
+    does = (
+        "outputs hold NaN too. Replace them, or leave those samples out."
+        if broken
+        else "both models give finite outputs all the same. If they are not made for "
+        "that, replace the NaN."
+    )
+    return [
+        Finding(
+            "nan_inputs",
+            ERROR if broken else WARNING,
+            f"The data holds NaN in {where}, and {does}",
+        )
+    ]
 
 
 def findings(found, known):

@@ -52,7 +52,7 @@ def figures(logits, labels):
     found = {"confidence": float(_softmax(logits).max(-1).mean())}
     right = accuracy(logits, labels)
     if right is not None:
-        metric = ExpectedCalibrationError()
+        metric = ExpectedCalibrationError(from_logits=True)
         metric.update_state(labels, logits)
         error = float(ops.convert_to_numpy(metric.result()))
         found = {"accuracy": right, "calibration_error": error, **found}

@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from keras_dtkd import backend, checks, compiling, label_checks, logits
+from keras_dtkd import backend, checks, compiling, label_checks, logits, task_checks
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.doctor.findings import ERROR, Finding
 from keras_dtkd.doctor.witness import Silent, Witness
@@ -75,6 +75,8 @@ def _look(made, sample):
     with warnings.catch_warnings(), keras.StatelessScope():
         # That of a teacher at chance, on too few samples: ours are more.
         warnings.filterwarnings("ignore", message="`Distiller`: on ")
+        # `nan_inputs` says it of all samples.
+        warnings.filterwarnings("ignore", message="`Distiller`: the data holds NaN")
         compiling.look(made, sample)
 
 
@@ -105,18 +107,21 @@ def compile_task(made, samples):
             label_checks.labels(made, sample.y)
     except ValueError as error:
         return [Finding("labels", ERROR, str(error))], False
-    return _takes_for_what_it_is(made), loss is not None
+    return _takes_for_what_it_is(made, samples[0]), loss is not None
 
 
-def _takes_for_what_it_is(made):
+def _takes_for_what_it_is(made, sample):
     """A compiled cross-entropy and the head before it agree in what they are."""
     names, key = list(made.held.student_shapes), made.output_key
     index = key if isinstance(key, int) else 0
     place = names.index(key) if key in names else index
-    loss = of_output(made.loss, names[place], place)
-    head, says = made.held.heads[0], says_logits(loss)
+    name = names[place]
+    loss, y = (of_output(part, name, place) for part in (made.loss, sample.y))
+    head = made.held.heads[0]
+    if not task_checks.contradicts(head, says_logits(loss)):
+        return []
     gives_logits = head in (logits.LOGITS, logits.BINARY)
-    if not isinstance(says, bool) or says == gives_logits:
+    if not gives_logits and task_checks.undone(made.student, loss, sample, y, name):
         return []
     gives, taken = ("logits", "probabilities")[:: 1 if gives_logits else -1]
     return [

@@ -25,6 +25,9 @@ def figures(values):
         A dict: `min`, `max`, `mean`; `std`, the deviation over the classes, and
         `shift`, the absolute mean of the classes, both means over the rows.
     """
+    # Of NaN in the data something is said elsewhere.
+    broken = np.isnan(values).any(-1)
+    values = values if broken.all() else values[~broken]
     z = np.where(values > MASKED_LOGIT, values, np.nan).astype("float64")
     return {
         "min": float(np.nanmin(z)),

@@ -35,6 +35,7 @@ def gather(data, batches):
         )
     if datasets.is_arrays(data):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        datasets.no_lists(x, y)
         samples = _of_arrays(x, y, int(batches))
     else:
         found = itertools.islice(_batches(data), int(batches))

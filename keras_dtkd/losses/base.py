@@ -54,6 +54,7 @@ class DistillationLoss(Knobs):
         each_label: Whether a linear output is a choice of yes or no for each label.
 
     Raises:
+        TypeError: `view` is no name.
         ValueError: A negative `weight` or `warmup_epochs`.
 
     Example:
@@ -77,6 +78,13 @@ class DistillationLoss(Knobs):
         self.supports_masking = True
         self.weight = weight
         self.warmup_epochs = warmup_epochs
+        if view is not None and not isinstance(view, str):
+            raise TypeError(
+                f"`{type(self).__name__}`: `view` is the name of one of the "
+                f"Distiller's views. Received: view={view!r}. Give the view itself to "
+                "the Distiller: `Distiller(teacher, student, "
+                f"{type(self).__name__}(view='strong'), views={{'strong': view}})`."
+            )
         self.view = view
         self._ramp = self.add_weight(
             shape=(), initializer="ones", trainable=False, dtype="float32", name="ramp"

@@ -22,6 +22,10 @@ class Foreign(DistillationLoss):
         loss: The loss to wrap.
         weight: Factor in the total.
         warmup_epochs: See `DistillationLoss`.
+
+    Raises:
+        ValueError: Before the first step, where the loss cannot compare what it is
+            given, such as features of unlike shapes.
     """
 
     def __init__(self, loss, weight=1.0, warmup_epochs=0, name=None, **kwargs):
@@ -30,15 +34,35 @@ class Foreign(DistillationLoss):
         self.loss = loss
         self.student_layers = _layers(loss, "student_layer_name")
         self.teacher_layers = _layers(loss, "teacher_layer_name")
+        # What it is given shows where it is called: before the first step.
+        self.built = False
 
     def compute(self, step):
         """The loss's own mean, once for each sample."""
         teacher = self._side(step, "teacher")
         student = self._side(step, "student")
-        if hasattr(self.loss, "validate_outputs"):
-            self.loss.validate_outputs(teacher, student)
-        value = ops.cast(self.loss.compute_loss(teacher, student), "float32")
+        try:
+            if hasattr(self.loss, "validate_outputs"):
+                self.loss.validate_outputs(teacher, student)
+            value = ops.cast(self.loss.compute_loss(teacher, student), "float32")
+        except Exception as error:
+            # Each backend has its own for shapes that do not fit.
+            raise ValueError(self._unfit(teacher, student, error)) from error
+        self.built = True
         return value * ops.ones_like(step.student_logits[..., 0])
+
+    def _unfit(self, teacher, student, error):
+        told = []
+        for side, given in (("teacher", teacher), ("student", student)):
+            layers = getattr(self, f"{side}_layers")
+            what = f"layer {layers[0]!r}" if layers else "outputs"
+            shapes = keras.tree.map_structure(lambda a: tuple(a.shape), given)
+            told.append(f"the {side}'s {what} ({shapes})")
+        return (
+            f"`Distiller`: the loss {self.name!r} cannot compare {' and '.join(told)}. "
+            "Choose layers of one shape, or give the student a layer that brings its "
+            f"features to the teacher's shape. Its own message: {error}"
+        )
 
     def _side(self, step, side):
         layers = getattr(self, f"{side}_layers")

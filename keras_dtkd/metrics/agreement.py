@@ -38,6 +38,9 @@ class Agreement(keras.metrics.MeanMetricWrapper):
     >>> float(agreement.result())
     """
 
+    # Not to be compiled: it would be given labels in the teacher's place.
+    compares_models = True
+
     def __init__(self, name="agreement", dtype=None):
         super().__init__(fn=_fn, name=name, dtype=dtype)
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.metrics.rows import counts, recovered
+from keras_dtkd.metrics.rows import check_from_logits, counts, recovered
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -23,7 +23,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     Args:
         bins: How many bins. At least 1.
-        from_logits: Whether the outputs are logits, or probabilities.
+        from_logits: Whether the outputs are logits, or probabilities. `"auto"` sees
+            it in each batch: probabilities lie in [0, 1] and sum to 1. A single output
+            does not tell, and is taken for a logit: pass False after a sigmoid. (A
+            `Distiller` warns of what its student's layers contradict.)
         name: Its name in the logs.
         dtype: Of the result.
 
@@ -33,7 +36,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         confidence: Of weights times confidences, likewise.
 
     Raises:
-        ValueError: `bins` is no integer of at least 1.
+        ValueError: `bins` is no integer of at least 1, or another `from_logits`.
 
     Reference:
         Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599,
@@ -47,7 +50,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     def __init__(
         self,
         bins=15,
-        from_logits=True,
+        from_logits="auto",
         name="expected_calibration_error",
         dtype=None,
     ):
@@ -58,7 +61,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
                 f"Received: bins={bins!r}."
             )
         self.bins = int(bins)
-        self.from_logits = from_logits
+        self.from_logits = check_from_logits(self, from_logits)
         self.count, self.correct, self.confidence = (
             self.add_variable((self.bins,), "zeros", dtype="float32", name=name)
             for name in ("count", "correct", "confidence")
@@ -93,6 +96,12 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         """The error over all samples seen; 0 before any."""
         gap = ops.sum(ops.abs(self.correct - self.confidence))
         return ops.cast(ops.divide_no_nan(gap, ops.sum(self.count)), self.dtype)
+
+    def takes_for_logits(self, shape):
+        """Whether it would take outputs of that shape for logits; `None`: it looks."""
+        if self.from_logits == "auto":
+            return True if shape[-1] == 1 else None
+        return bool(self.from_logits)
 
     def get_config(self):
         """The arguments that make this metric again."""

@@ -6,12 +6,14 @@ from keras_dtkd import logits
 from keras_dtkd.masses import mask_of, masses
 
 
-def recovered(outputs, from_logits=True):
+def recovered(outputs, from_logits="auto"):
     """Logits of classes, whatever the outputs are.
 
     Args:
         outputs: `(batch, ..., classes)`; or `(batch, ..., 1)`, a choice of two.
-        from_logits: Whether they are logits, or probabilities.
+        from_logits: Whether they are logits, or probabilities. `"auto"`: probabilities
+            where all lie in [0, 1] and every row sums to 1; a single output does not
+            tell, and is taken for a logit.
 
     Returns:
         float32, `(batch, ..., classes)`; of a single output `(batch, ..., 2)`, the
@@ -20,7 +22,27 @@ def recovered(outputs, from_logits=True):
     outputs = ops.convert_to_tensor(outputs)
     if outputs.shape[-1] == 1:
         return logits.recover(outputs, logits.BINARY if from_logits else logits.SIGMOID)
-    return logits.recover(outputs, logits.LOGITS if from_logits else logits.SOFTMAX)
+    if from_logits != "auto":
+        return logits.recover(outputs, logits.LOGITS if from_logits else logits.SOFTMAX)
+    z, log_p = (logits.recover(outputs, h) for h in (logits.LOGITS, logits.SOFTMAX))
+    return ops.where(_look_like_probabilities(outputs), log_p, z)
+
+
+def _look_like_probabilities(outputs):
+    """As `keras_dtkd.logits.look_like_probabilities`, inside a compiled step."""
+    p = ops.cast(outputs, "float32")
+    inside = ops.logical_and(ops.all(p >= 0), ops.all(p <= 1))
+    return ops.logical_and(inside, ops.all(ops.abs(ops.sum(p, axis=-1) - 1) < 0.01))
+
+
+def check_from_logits(owner, value):
+    """Raises a ValueError where it is neither a truth value nor `"auto"`."""
+    if value not in (True, False, "auto"):
+        raise ValueError(
+            f"`{type(owner).__name__}`: `from_logits` must be True, False or 'auto'. "
+            f"Received: from_logits={value!r}."
+        )
+    return value
 
 
 def counts(outputs, sample_weight=None):

@@ -48,6 +48,9 @@ class TargetNonTargetSplit(keras.metrics.Metric):
     >>> split.result()["non_target"]
     """
 
+    # Not to be compiled: it would be given labels in the teacher's place.
+    compares_models = True
+
     def __init__(self, temperature=1.0, name="target_non_target_split", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.temperature = check_temperature(self, temperature)

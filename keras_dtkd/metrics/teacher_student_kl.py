@@ -4,7 +4,12 @@ import keras
 
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import soften
-from keras_dtkd.metrics.rows import check_temperature, counts, recovered
+from keras_dtkd.metrics.rows import (
+    check_from_logits,
+    check_temperature,
+    counts,
+    recovered,
+)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -17,11 +22,14 @@ class TeacherStudentKL(keras.metrics.Mean):
     Args:
         temperature: T, a positive number for both models.
         from_logits: Whether both models' outputs are logits, or probabilities.
+            `"auto"` sees it for each: probabilities lie in [0, 1] and sum to 1. A
+            single output does not tell, and is taken for a logit.
         name: Its name in the logs.
         dtype: Of the computation.
 
     Raises:
-        ValueError: `temperature` is no finite number above 0.
+        ValueError: `temperature` is no finite number above 0, or another
+            `from_logits`.
 
     Example:
 
@@ -30,12 +38,15 @@ class TeacherStudentKL(keras.metrics.Mean):
     >>> float(divergence.result())
     """
 
+    # Not to be compiled: it would be given labels in the teacher's place.
+    compares_models = True
+
     def __init__(
-        self, temperature=1.0, from_logits=True, name="teacher_student_kl", dtype=None
+        self, temperature=1.0, from_logits="auto", name="teacher_student_kl", dtype=None
     ):
         super().__init__(name=name, dtype=dtype)
         self.temperature = check_temperature(self, temperature)
-        self.from_logits = from_logits
+        self.from_logits = check_from_logits(self, from_logits)
 
     def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
         """Adds a batch.

@@ -32,6 +32,9 @@ class TemperatureStatistics(keras.metrics.Metric):
     >>> statistics.result()["student_temperature_min"]
     """
 
+    # Not to be compiled: it would be given labels in the teacher's place.
+    compares_models = True
+
     def __init__(self, rule, name="temperature_statistics", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.rule = temperatures.get(rule)

@@ -1,6 +1,6 @@
 """Pictures of a distillation, each a matplotlib figure.
 
-They need matplotlib: `pip install "keras-dtkd[plots]"`. Nothing is shown and no global
+They need matplotlib: `pip install matplotlib`. Nothing is shown and no global
 state is touched: save a figure with `figure.savefig("picture.png")`, or let a notebook
 show it as the last value of a cell.
 """

@@ -21,7 +21,7 @@ def new_figure(width, height):
     except ImportError as error:
         raise ImportError(
             "`keras_dtkd.plots` draws with matplotlib, which cannot be imported. "
-            'Install it: `pip install "keras-dtkd[plots]"`.'
+            "Install it: `pip install matplotlib`."
         ) from error
     return ShownFigure(figsize=(width, height), layout="constrained")
 

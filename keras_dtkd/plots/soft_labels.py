@@ -4,6 +4,7 @@ import numbers
 
 import numpy as np
 
+from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.plots import arrays, canvas
 from keras_dtkd.temperatures import base
 
@@ -17,6 +18,7 @@ def soft_labels(
     temperature=4.0,
     class_names=None,
     images=None,
+    labels=None,
     samples=3,
     top=10,
     figure=None,
@@ -32,6 +34,9 @@ def soft_labels(
         images: An image for each row, `(rows, height, width)` or `(rows, height,
             width, channels)` with 1, 3 or 4 channels, drawn above its bars. Values
             outside [0, 1] are brought into it, those drawn all alike. Optional.
+        labels: Integers `(...)`, or one-hot. Optional: a mark then stands above the
+            true class of each sample, which is named beside it too, for it may not be
+            among the `top`. None for one without a label (-1).
         samples: Which rows; or how many, spread evenly from the one the teacher is
             most sure of to the one it wavers on most.
         top: Of more classes than this, the `top` most probable are drawn (those of
@@ -63,6 +68,7 @@ def soft_labels(
     teacher_p, entropy = arrays.softened(teacher, chosen[1][:, None])
     rows, spread = _rows(samples, entropy)
     pictures = None if images is None else _pictures(images, rows, len(teacher))
+    true = _true(labels, teacher_logits, teacher)
     constant = np.ptp(chosen) < 1e-6 * np.mean(chosen)
 
     lines, columns = -(-len(rows) // COLUMNS), min(len(rows), COLUMNS)
@@ -79,11 +85,14 @@ def soft_labels(
     others = (figure.add_subplot(place, sharey=first) for place in bars[1:])
     for row, (_, column), ax in zip(rows, places, (first, *others), strict=True):
         both = {"teacher": teacher_p[row], "student": student_p[row]}
-        _draw_bars(ax, both, names, top)
+        _draw_bars(ax, both, names, top, true[row])
+        label = "" if true[row] is None else f", labelled {names[true[row]]}"
         told = f" (T: teacher {chosen[1][row]:.2g}, student {chosen[0][row]:.2g})"
-        ax.set_title(f"Sample {row}{'' if constant else told}", fontsize=10)
+        told = f"Sample {row}{label}{'' if constant else told}"
+        ax.set_title(told, fontsize=10)
         ax.set_ylabel("" if column else "Probability (%)")
-    _make_room_for_legend(first)
+    marked = any(true[row] is not None for row in rows)
+    _make_room_for_legend(first, marked)
     if pictures is not None:
         for picture, (line, column) in zip(pictures, places, strict=True):
             _draw_image(figure.add_subplot(grid[2 * line, column]), picture)
@@ -103,6 +112,15 @@ def _names(names, classes):
             "Give one for each."
         )
     return names
+
+
+def _true(labels, given, teacher):
+    """The number of each row's true class, or `None`."""
+    if labels is None:
+        return [None] * len(teacher)
+    shape = arrays.numbers(given).shape
+    label = arrays.numbers(one_hot(arrays.labels(WHO, labels, shape), teacher))
+    return [int(row.argmax()) if row.any() else None for row in label]
 
 
 def _pictures(images, rows, count):
@@ -144,7 +162,7 @@ def _rows(samples, entropy):
     return (rows % count).tolist(), False
 
 
-def _draw_bars(ax, both, names, top):
+def _draw_bars(ax, both, names, top, true):
     mean = sum(both.values())
     shown = np.arange(len(names))
     if len(names) > top:
@@ -157,6 +175,10 @@ def _draw_bars(ax, both, names, top):
     place = np.arange(len(names))
     for (who, p), shift in zip(both.items(), (-0.2, 0.2), strict=True):
         ax.bar(place + shift, 100 * p, 0.38, color=canvas.FIXED[who], label=who)
+    for column in np.flatnonzero(shown == true):
+        top = 100 * max(p[column] for p in both.values())
+        text = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+        ax.annotate("▼", (column, top), (0, 2), **text)
     turned = max(map(len, names)) * len(names) > 40
     ax.set_xticks(
         place,
@@ -171,11 +193,13 @@ def _draw_bars(ax, both, names, top):
     canvas.clear(ax)
 
 
-def _make_room_for_legend(ax):
+def _make_room_for_legend(ax, marked):
     """Above the bars of all samples, whose axes share their height."""
+    if marked:
+        ax.plot([], [], "v", color="black", ms=5, label="true class")
     height = ax.get_ylim()[1]
     ax.set_yticks([tick for tick in ax.get_yticks() if tick <= min(height, 100)])
-    ax.set_ylim(0, 1.3 * height)
+    ax.set_ylim(0, (1.45 if marked else 1.3) * height)
     ax.legend(frameon=False, loc="upper left", fontsize=9)
 
 

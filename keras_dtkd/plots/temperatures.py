@@ -22,7 +22,8 @@ def temperatures(
     """Draws the temperatures of teacher and student by the samples' difficulty.
 
     Every sample is a point for each model; over bins of equally many samples a line
-    gives the median and a band the quartiles. A dotted line is the mean of all.
+    gives the median and a band the quartiles. A dotted line is the mean of all. Where a
+    rule gives both models the same, they are drawn as one.
 
     Args:
         rule: Any `keras_dtkd.temperatures` rule, or a positive number. That of a loss
@@ -83,12 +84,13 @@ def temperatures(
     if ax is None:
         ax = canvas.new_figure(7.5, 4.5).subplots()
     parts = np.array_split(order, min(bins, len(order)))
-    sides = zip(
-        ("student's", "teacher's"),
-        chosen,
-        (canvas.STUDENT, canvas.TEACHER),
-        strict=True,
-    )
+    sides = [
+        ("student's", chosen[0], canvas.STUDENT),
+        ("teacher's", chosen[1], canvas.TEACHER),
+    ]
+    if np.array_equal(*chosen):
+        # One over the other, only the upper would be seen.
+        sides = [("both models'", chosen[0], "black")]
     ends = [_draw(ax, place, parts, wrong, *side) for side in sides]
     ax.axhline(mean, color=canvas.GREY, ls=":", lw=1, zorder=1)
     crosses = " (crosses: the teacher is wrong)" if wrong.any() else ""
@@ -112,7 +114,7 @@ def temperatures(
 
 def _draw(ax, place, parts, wrong, name, chosen, colour):
     """Points, medians and quartiles of one model; where the median ends."""
-    for marker, these, size, alpha in (("o", ~wrong, 9, 0.3), ("x", wrong, 28, 0.9)):
+    for marker, these, size, alpha in (("o", ~wrong, 7, 0.25), ("x", wrong, 14, 0.5)):
         ax.scatter(
             place[these],
             chosen[these],
@@ -120,7 +122,8 @@ def _draw(ax, place, parts, wrong, name, chosen, colour):
             marker=marker,
             color=colour,
             alpha=alpha,
-            lw=0 if marker == "o" else 1.2,
+            lw=0 if marker == "o" else 0.9,
+            zorder=1,
             # Thousands of points would make a vector file heavy.
             rasterized=True,
         )
@@ -128,10 +131,14 @@ def _draw(ax, place, parts, wrong, name, chosen, colour):
     low, middle, high = np.array(
         [np.quantile(chosen[part], (0.25, 0.5, 0.75)) for part in parts]
     ).T
-    ax.fill_between(x, low, high, color=colour, alpha=0.25, lw=0)
-    # Where both are the same, both must be seen.
-    style = "--" if name == "student's" else "-"
-    ax.plot(x, middle, style, color=colour, lw=2, marker="o", ms=4, label=name)
+    ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+    # The two may lie over each other: each band has an edge, the dashed line is on top.
+    for edge in (low, high):
+        ax.plot(x, edge, color=colour, lw=0.8, alpha=0.7)
+    dashed = name == "student's"
+    style, order = ("--", 4) if dashed else ("-", 3)
+    line = {"lw": 2.5, "marker": "o", "ms": 5, "zorder": order}
+    ax.plot(x, middle, style, color=colour, label=name, **line)
     return x[-1], middle[-1], name, colour
 
 

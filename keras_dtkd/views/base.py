@@ -36,6 +36,7 @@ class View(keras.layers.Layer):
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(
                 f"`{type(self).__name__}` wraps a Keras layer. Received: {layer!r}."
+                + (" That is the class: call it." if isinstance(layer, type) else "")
             )
         kwargs.setdefault("dtype", "float32")
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)

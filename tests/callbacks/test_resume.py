@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from keras_dtkd.callbacks import Resume
-from keras_dtkd.losses import DTKD
-from tests.models import data, distiller, numbers, same
+from keras_dtkd.losses import DTKD, KD
+from tests.models import data, distiller, numbers, same, student
 
 pytestmark = pytest.mark.invariant(number=8)
 
@@ -129,3 +129,15 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     d, _ = run(tmp_path / "unbroken", epochs=epochs)
     with np.load(f"{folder}.npz") as file:
         assert same(state(d), [file[name] for name in file.files])
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    "changed", [{"student": student(width=9)}, {"losses": [DTKD(), KD()]}]
+)
+def test_the_state_of_another_run_is_refused_by_its_folder(tmp_path, changed):
+    run(tmp_path, epochs=1)
+    options = {"losses": DTKD(rule="std"), **changed}
+    d = distiller(options.pop("losses"), keras.optimizers.Adam(0.01), **options)
+    with pytest.raises(ValueError, match=f"`Resume`.*{tmp_path.name}.*new folder"):
+        d.fit(X, Y, epochs=2, initial_epoch=1, callbacks=[Resume(tmp_path)], verbose=0)

@@ -311,3 +311,43 @@ def test_it_prints_its_numbers_unless_told_otherwise(digits, student, capsys):
 def test_the_report_can_be_written_as_json(digits, student):
     report = look(digits.teacher, student, (digits.x, digits.y), KD())
     assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_hot_labels_of_another_width(compiled):
+    x, y = models.data()
+    student = models.student()
+    if compiled:
+        student.compile("adam", keras.losses.CategoricalCrossentropy(True))
+    report = look(models.teacher(), student, (x, models.one_hot(y, 7)), DKD())
+    assert found(report) == ["labels"]
+
+
+def test_beside_labels_that_do_not_fit_no_other_reason_is_told(digits, student):
+    report = look(digits.teacher, student, (digits.x, digits.y + 1), KD())
+    assert "labels" in found(report)
+    causes = {"permuted_classes", "chance_teacher", "inputs_scaled", "calibration"}
+    assert not causes & {f.name for f in report.findings}
+
+
+def test_nan_in_the_inputs_are_named():
+    x, y = models.data()
+    x[::3, 2] = np.nan
+    report = look(models.teacher(), models.student(), (x, y), KD())
+    assert found(report) == ["refused"] and "NaN in its inputs" in str(report)
+
+    def cleaned(model):
+        inputs = keras.Input((models.FEATURES,))
+        return keras.Model(inputs, model(ops.nan_to_num(inputs)))
+
+    pair = cleaned(models.teacher()), cleaned(models.student())
+    report = look(*pair, (x, y), KD())
+    assert found(report) == ["nan_inputs"]
+    assert np.isfinite(list(report["inputs"]["given"].values())).all()
+
+
+def test_nan_in_a_later_batch_are_named_too():
+    x, y = models.data(128)
+    batches = [(x[:64], y[:64]), (x[64:] * np.nan, y[64:])]
+    report = look(models.teacher(), models.student(), iter(batches), KD())
+    assert "nan_inputs" in found(report, "error")

@@ -8,10 +8,10 @@ import pytest
 from keras import ops
 from keras.distillation import FeatureDistillation, LogitsDistillation
 
-from keras_dtkd import Step
+from keras_dtkd import Distiller, Step
 from keras_dtkd.losses import KD
 from keras_dtkd.losses.foreign import Foreign
-from tests import oracles
+from tests import models, oracles
 from tests.cases import assert_close, draw
 
 CASE = draw((8, 100))
@@ -134,3 +134,20 @@ def test_ours_need_no_wrapping():
     loss = KD(2.0)
     inside = float(loss.compute_loss(*map(tensor, (CASE.teacher, CASE.student))))
     assert inside == pytest.approx(oracles.kd(*CASE[:2], 2.0).mean(), rel=1e-5)
+
+
+@pytest.mark.invariant(number=10)
+def test_features_of_unlike_shapes_are_refused_before_the_first_step():
+    large, small = models.teacher(), models.student()
+    loss = FeatureDistillation(
+        loss="mse",
+        teacher_layer_name=large.layers[1].name,
+        student_layer_name=small.layers[0].name,
+    )
+    before = [numpy(w) for w in small.weights]
+    with pytest.raises(
+        ValueError, match=r"'feature_distillation'.*12\).*8\).*one shape"
+    ):
+        Distiller(large, small, loss).fit(*models.data(), verbose=0)
+    for weight, value in zip(small.weights, before, strict=True):
+        assert np.array_equal(numpy(weight), value)

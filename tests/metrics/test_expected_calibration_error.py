@@ -156,3 +156,32 @@ def test_serializes():
     )
     assert type(made) is ExpectedCalibrationError
     assert (made.bins, made.from_logits, made.name) == (7, False, "ece")
+
+
+def test_probabilities_and_logits_give_the_same_unless_told_what_they_are():
+    p = oracles.softmax(LOGITS)
+    assert measured((Y, p)) == pytest.approx(EXPECTED, abs=1e-5)
+    taken = oracles_metrics.calibration_error(p, Y)
+    assert measured((Y, p), from_logits=True) == pytest.approx(taken, abs=1e-5)
+    assert abs(taken - EXPECTED) > 0.02
+
+
+def test_in_a_compiled_student_with_a_softmax_it_is_right():
+    x, y = data(32)
+    small = student("softmax")
+    expected = oracles_metrics.calibration_error(
+        np.log(ops.convert_to_numpy(small(x)).astype("float64")), y
+    )
+    small.compile(
+        "sgd", "sparse_categorical_crossentropy", metrics=[ExpectedCalibrationError()]
+    )
+    for model in (small, Distiller(teacher(), small, KD())):
+        logs = model.evaluate(x, y, verbose=0, return_dict=True)
+        found = logs["expected_calibration_error"]
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.invariant(number=10)
+def test_anything_else_for_from_logits_is_refused():
+    with pytest.raises(ValueError, match="`from_logits` must be.*'maybe'"):
+        ExpectedCalibrationError(from_logits="maybe")

@@ -47,3 +47,19 @@ def test_weights_of_samples_are_those_of_their_steps():
     for weights in ([2, 0], [[2], [0]], expected):
         found = numpy(counts(sequences, np.array(weights)))
         assert (found + np.zeros((2, 4))).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_probabilities_are_known_by_their_values(dtype):
+    def given(values):
+        return ops.convert_to_tensor(values, dtype)
+
+    p = oracles.softmax(Z)
+    found = numpy(recovered(given(p)))
+    assert np.allclose(found, numpy(recovered(given(p), False)))
+    # A row that does not sum to 1, and a number below 0, are no probabilities.
+    for z in (Z, p * [[1.0]] * 7 + [[0.5]], p - [[0.1, 0, 0, 0]]):
+        assert np.allclose(numpy(recovered(given(z))), numpy(recovered(given(z), True)))
+    # One output does not tell.
+    one = given(p[:, :1])
+    assert np.allclose(numpy(recovered(one)), numpy(recovered(one, True)))

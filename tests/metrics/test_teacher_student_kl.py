@@ -114,3 +114,16 @@ def test_serializes():
     )
     assert type(made) is TeacherStudentKL
     assert (made.temperature, made.from_logits, made.name) == (2.0, False, "kl")
+
+
+def test_each_models_outputs_are_taken_for_what_they_look_like():
+    z = draw((16, 5))
+    p = oracles.softmax(z.teacher.astype("float64"))
+    found = []
+    for outputs in (z.teacher, p):
+        metric = TeacherStudentKL()
+        metric.update_state(outputs, z.student)
+        found.append(float(metric.result()))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    with pytest.raises(ValueError, match="`from_logits` must be"):
+        TeacherStudentKL(from_logits=None)

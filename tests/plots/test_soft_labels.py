@@ -153,3 +153,29 @@ def test_different_shapes_and_probabilities_are_refused():
         plots.soft_labels(TEACHER, STUDENT[:, :4])
     with pytest.raises(ValueError, match="student_logits look like probabilities"):
         plots.soft_labels(TEACHER, oracles.softmax(STUDENT))
+
+
+@pytest.mark.parametrize("form", ["integers", "column", "one-hot"])
+def test_the_true_class_is_marked_and_named(form):
+    y = np.arange(20) % 5
+    y[4] = -1
+    one_hot = (y[:, None] == np.arange(5)).astype("float32")
+    labels = {"integers": y, "column": y[:, None], "one-hot": one_hot}[form]
+    called = list("abcde")
+    figure = plots.soft_labels(
+        TEACHER, STUDENT, class_names=called, labels=labels, samples=[3, 4]
+    )
+    marked, plain = figure.axes
+    assert marked.get_title() == "Sample 3, labelled d"
+    (mark,) = marked.texts
+    x, height = mark.xy
+    assert x == 3 and height == max(bars[3] for bars in heights(marked))
+    assert plain.get_title() == "Sample 4" and not plain.texts
+    legend = [text.get_text() for text in marked.get_legend().get_texts()]
+    assert "true class" in legend
+
+
+def test_a_true_class_among_the_others_is_named():
+    labels = TEACHER.argmin(-1)
+    (ax,) = plots.soft_labels(TEACHER, TEACHER, labels=labels, samples=[9], top=2).axes
+    assert ax.get_title() == f"Sample 9, labelled {labels[9]}" and not ax.texts

@@ -89,11 +89,10 @@ def test_samples_the_teacher_gets_wrong_are_crosses(form):
 
 def test_a_number_is_one_line_for_both_on_a_scale_from_zero():
     figure = plots.temperatures(3.0, STUDENT, TEACHER)
-    for name in ("student's", "teacher's"):
-        assert (line(figure, name)[:, 1] == 3).all()
+    assert (line(figure, "both models'")[:, 1] == 3).all()
     assert figure.axes[0].get_ylim() == (0, 6)
     texts = {text.get_text() for text in figure.axes[0].texts}
-    assert texts == {"student's", "teacher's", "mean 3"}
+    assert texts == {"both models'", "mean 3"}
 
 
 def test_the_rule_of_a_loss_is_left_as_it_was():
@@ -114,12 +113,12 @@ def test_takes_tensors_and_sequences(dtype):
 
 def test_a_learned_rule_is_drawn_though_it_has_a_gradient():
     figure = plots.temperatures(Curriculum(), STUDENT, TEACHER)
-    assert np.isfinite(line(figure, "student's")).all()
+    assert np.isfinite(line(figure, "both models'")).all()
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_few_samples_are_drawn_too(rows):
-    figure = plots.temperatures(4.0, STUDENT[:rows], TEACHER[:rows])
+    figure = plots.temperatures(Dynamic(), STUDENT[:rows], TEACHER[:rows])
     assert len(line(figure, "teacher's")) == rows
 
 
@@ -153,3 +152,10 @@ def test_wrong_arguments_are_refused(options, message):
 def test_what_cannot_be_logits_is_refused(student, teacher, message):
     with pytest.raises(ValueError, match=message):
         plots.temperatures(4.0, student, teacher)
+
+
+def test_where_both_meet_the_students_dashed_line_is_on_top():
+    lines = {x.get_label(): x for x in draw().axes[0].lines}
+    student, teacher = lines["student's"], lines["teacher's"]
+    assert student.get_linestyle() == "--" and teacher.get_linestyle() == "-"
+    assert student.get_zorder() > teacher.get_zorder()

@@ -253,3 +253,16 @@ def test_serializes(view):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(view)))
     made = keras.saving.deserialize_keras_object(config)
     assert type(made) is type(view) and made.get_config() == view.get_config()
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("view", [Mixup(), Mixup])
+def test_a_loss_takes_the_name_of_a_view_and_no_view(view):
+    with pytest.raises(TypeError, match=r"`KD`: `view` is the name.*views=\{'strong'"):
+        KD(view=view)
+
+
+@pytest.mark.invariant(number=10)
+def test_a_class_is_no_view():
+    with pytest.raises(TypeError, match="That is the class: call it"):
+        distiller(KD(view="mixup"), Mixup)
