@@ -247,7 +247,7 @@ def _made_again(config):
             ) from error
 
 
-def attended(callbacks, verbose, attendant):
+def attended(callbacks, verbose, *attendants):
     """The user's callbacks with ours before them, for this process."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         # Keras makes another of them, with the number of epochs that ours needs.
@@ -255,4 +255,4 @@ def attended(callbacks, verbose, attendant):
     callbacks = callbacks or []
     callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     callbacks, verbose = processes.of_this_rank(callbacks, verbose)
-    return [attendant, *callbacks], verbose
+    return [*attendants, *callbacks], verbose

@@ -7,6 +7,7 @@ import keras
 
 from keras_dtkd import backend, checks, compiling, data, knobs, processes
 from keras_dtkd.callbacks.attendant import Attendant
+from keras_dtkd.callbacks.rewards import bring
 from keras_dtkd.held import flag
 
 
@@ -78,7 +79,10 @@ class Runs(keras.Model):
         x = compiling.prepare(self, x, y, kwargs, batch_size)
         if y is None and kwargs.get("sample_weight") is not None:
             y = data.no_labels(x)
-        callbacks, verbose = compiling.attended(callbacks, verbose, Attendant())
+        rewards, x, y = bring(self, x, y, batch_size, kwargs)
+        callbacks, verbose = compiling.attended(
+            callbacks, verbose, Attendant(), *rewards
+        )
         self.held.evaluating = False
         try:
             with backend.session(self), flag(self.held, "fitting"):
@@ -86,6 +90,8 @@ class Runs(keras.Model):
                     x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
                 )
         finally:
+            for one in rewards:
+                one.stop()
             self.held.cached_fingerprint = None
             # A callback may have restored the variables of an earlier epoch.
             for part in knobs.holders(self):

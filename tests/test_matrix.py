@@ -22,6 +22,7 @@ from keras_dtkd.temperatures import (
     CosineSimilarity,
     Curriculum,
     Dynamic,
+    Policy,
     Schedule,
     Standardized,
 )
@@ -48,6 +49,8 @@ RULES = {
     "standardized": lambda: Standardized(1.0),
     "curriculum": lambda: Curriculum(),
     "instance": lambda: Curriculum(instance=True),
+    # One that learns has its own tests: it would compile three networks here.
+    "policy": lambda: Policy(mode="random"),
     "schedule": lambda: Schedule(keras.optimizers.schedules.CosineDecay(4.0, 10, 0.5)),
 }
 

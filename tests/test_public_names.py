@@ -50,8 +50,8 @@ NAMES = {
         Ensemble Live Pruned Stored Teacher fingerprint get store with_rows
     """,
     "keras_dtkd.temperatures": """
-        Constant CosineSimilarity Curriculum Dynamic Schedule Standardized Temperature
-        Temperatures get
+        Constant CosineSimilarity Curriculum Dynamic Policy Schedule Standardized
+        Temperature Temperatures get
     """,
     "keras_dtkd.views": "CutMix Cutout Mixup View",
 }

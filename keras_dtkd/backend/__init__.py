@@ -194,6 +194,14 @@ def counted(model, loss, rows):
     return _current().counted(model, loss, rows)
 
 
+def settle(model):
+    """Fills the model's variables between two steps of a `fit`, for a callback.
+
+    Under JAX they are empty there.
+    """
+    _current().settle(model)
+
+
 def alone():
     """A context in which this process does what the others do not."""
     return _current().alone()

@@ -176,6 +176,11 @@ def tell(model, function, teacher):
     return step
 
 
+def settle(model):
+    """See `keras_dtkd.backend.settle`."""
+    model.jax_state_sync()
+
+
 def _give_back(model, state):
     """Fills the variables that Keras emptied with the state of before the step."""
     groups = [model.trainable_variables, model.non_trainable_variables]

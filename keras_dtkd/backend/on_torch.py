@@ -81,6 +81,10 @@ def tell(model, function, teacher):
     return model.held.interrupts.whole(function)
 
 
+def settle(model):
+    """Nothing: they are never empty."""
+
+
 def alone():
     """Nothing."""
     return contextlib.nullcontext()

@@ -9,5 +9,6 @@ from keras_dtkd.temperatures.cosine_similarity import (
 )
 from keras_dtkd.temperatures.curriculum import Curriculum as Curriculum
 from keras_dtkd.temperatures.dynamic import Dynamic as Dynamic
+from keras_dtkd.temperatures.policy import Policy as Policy
 from keras_dtkd.temperatures.schedule import Schedule as Schedule
 from keras_dtkd.temperatures.standardized import Standardized as Standardized

@@ -1,0 +1,223 @@
+"""What an update was worth: the callback that a `temperatures.Policy` brings along."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd import backend, data, logits, rows
+from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.parts import layers_in
+from keras_dtkd.temperatures.policy import Policy
+
+
+class Rewards(keras.callbacks.Callback):
+    """Measures the rewards of a policy, tells it of them, and logs their mean.
+
+    Args:
+        policy: A `Policy`.
+        x: Inputs that the student is not trained on.
+        y: Their labels.
+        name: Of the logged mean.
+    """
+
+    def __init__(self, policy, x, y, name):
+        super().__init__()
+        self.policy = policy
+        self.name = name
+        self._held = x, y
+        self._options = policy.get_config()
+        self._batch = x, y
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Begins a rollout."""
+        steps = self.params["steps"]
+        every, length = self._options["reward_every"], self._options["rollout"]
+        if steps is not None:
+            length = -(-steps // max(1, round(steps / length)))
+        # Of rewards. The last rollout of an epoch may be shorter.
+        self._length = -(-length // every)
+        self._every = every
+        self._rewards = []
+        self.policy.transitions.begin(self.policy.explores)
+        self._begin()
+
+    def _begin(self):
+        """Chooses samples, and measures where the student stands."""
+        x, y = self._held
+        count = data.rows_of(y)
+        # By the number of lessons: a run that was interrupted goes on with the same.
+        seed = [self._options["seed"], self.policy.lessons]
+        few = min(self._options["reward_samples"], count)
+        chosen = np.random.default_rng(seed).choice(count, few, replace=False)
+        self._batch = data.take(x, chosen), data.take(y, chosen)
+        self._groups, self._measured, self._steps = [], [], 0
+        self._before = self._loss()
+
+    def _loss(self):
+        """The student's cross-entropy on the chosen samples."""
+        x, y = self._batch
+        model = self.model
+        outputs = model.predict_on_batch(x)
+        names = getattr(model.student, "output_names", None)
+        output = logits.pick(outputs, model.output_key, names)
+        z = logits.recover(ops.convert_to_tensor(output), model.held.heads[0])
+        label = ops.convert_to_numpy(one_hot(y, z)).astype("float64")
+        log_p = ops.convert_to_numpy(ops.log_softmax(z)).astype("float64")
+        return -(label * log_p).sum() / label.sum()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Measures what the last updates were worth; gives a lesson when it is time."""
+        self._steps += 1
+        if self._steps == self._every:
+            backend.settle(self.model)
+            self._measure()
+            if len(self._measured) == self._length:
+                self._teach()
+                self._begin()
+
+    def _measure(self):
+        after = self._loss()
+        explores = self.policy.explores
+        group = self.policy.transitions.take(self._steps) if explores else None
+        reward, self._before, self._steps = self._before - after, after, 0
+        # A student that has left the numbers teaches nothing.
+        if np.isfinite(reward):
+            self._groups.append(group)
+            self._measured.append(reward)
+            self._rewards.append(reward)
+
+    def _teach(self):
+        if self.policy.mode == "learn" and len(self._measured) > 1:
+            self.policy.learn(self._groups, self._measured)
+
+    def on_test_begin(self, logs=None):
+        """In validation the policy acts by its mean."""
+        self.stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Ends the rollout."""
+        if self._steps:
+            self._measure()
+        self._teach()
+        self.stop()
+        if logs is not None and self._rewards:
+            logs[self.name] = float(np.mean(self._rewards))
+
+    def stop(self):
+        """From now on the policy acts by its mean."""
+        self.policy.transitions.begin(False)
+
+
+def held_rows(count, share):
+    """Which of so many samples are held out: the same in every run.
+
+    Args:
+        count: Of samples.
+        share: Of them that is held out, at least one.
+
+    Returns:
+        Integers, ascending. Drawn, for data may have its classes in turns.
+    """
+    few = max(1, round(share * count))
+    return np.sort(np.random.default_rng(0).choice(count, few, replace=False))
+
+
+def bring(distiller, x, y, batch_size, kwargs):
+    """Takes out of the data what policies need to measure their rewards.
+
+    Args:
+        distiller: The Distiller.
+        x: As `fit` got it.
+        y: As `fit` got it.
+        batch_size: As `fit` got it.
+        kwargs: Other arguments of `fit`: `sample_weight` is cut too.
+
+    Returns:
+        `(callbacks, x, y)`: a `Rewards` for each policy, and what is left to train on.
+
+    Raises:
+        ValueError: They cannot be measured.
+    """
+    losses = distiller.distillation_losses
+    found = [
+        (name, part)
+        for name, loss in losses.items()
+        for part in layers_in(loss)
+        if isinstance(part, Policy)
+    ]
+    if not found:
+        return [], x, y
+    _check(distiller, [policy for _, policy in found], x, y, batch_size)
+    shares = [p.held_out for _, p in found if not isinstance(p.held_out, list | tuple)]
+    own: tuple = ()
+    if shares:
+        count = data.rows_of(x)
+        held = held_rows(count, max(shares))
+        left = np.delete(np.arange(count), held)
+        if not len(left):
+            raise ValueError(
+                f"`Policy`: of {count} samples none is left to train on. Give "
+                "`held_out=(x, y)`."
+            )
+        own = rows.inputs(data.take(x, held)), data.take(y, held)
+        x, y = data.take(x, left), data.take(y, left)
+        if kwargs.get("sample_weight") is not None:
+            kwargs["sample_weight"] = data.take(kwargs["sample_weight"], left)
+    callbacks = []
+    for name, policy in found:
+        given = policy.held_out
+        its_x, its_y = given if isinstance(given, list | tuple) else own
+        log = "reward" if policy is found[0][1] else f"{name}_reward"
+        callbacks.append(Rewards(policy, its_x, _own(distiller, its_y), log))
+    return callbacks, x, y
+
+
+def _own(distiller, y):
+    """The labels of the distilled output."""
+    if not isinstance(y, dict | list | tuple):
+        return y
+    names = getattr(distiller.student, "output_names", None)
+    return logits.pick(y, distiller.output_key, names)
+
+
+def _check(distiller, policies, x, y, batch_size):
+    if len({id(policy) for policy in policies}) < len(policies):
+        raise ValueError(
+            "`Policy`: two losses have the same policy. Give each its own."
+        )
+    with backend.building_scope(distiller):
+        several = backend.replicas() > 1 or backend.processes()[1] > 1
+    if several or keras.distribution.distribution() is not None:
+        raise ValueError(
+            "`Policy`: it learns on one device, and this `fit` runs on several. Use "
+            "another temperature."
+        )
+    if distiller.steps_per_execution != 1:
+        raise ValueError(
+            "`Policy`: it measures the reward of each update. Received: "
+            f"steps_per_execution={distiller.steps_per_execution}. Compile with 1; "
+            "`Policy(reward_every=...)` measures less often."
+        )
+    arrays = data.is_arrays(x)
+    for policy in policies:
+        capacity = policy.get_config()["capacity"]
+        if arrays and min(batch_size or 32, data.rows_of(x)) > capacity:
+            raise ValueError(
+                f"`Policy`: batch_size={batch_size} is above capacity={capacity}. "
+                "Raise `capacity`."
+            )
+        held = policy.held_out
+        if isinstance(held, list | tuple):
+            continue
+        if held is None:
+            raise ValueError(
+                "`Policy`: its held-out data is in no file. Set it again: "
+                "`policy.held_out = (x, y)`."
+            )
+        if not arrays or y is None:
+            what = "no labels" if arrays else f"data of type {type(x).__name__}"
+            raise ValueError(
+                "`Policy`: it measures rewards on samples with labels that the student "
+                "is not trained on, and takes them from the arrays `fit(x, y)`. "
+                f"Received: {what}. Give `Policy(held_out=(x, y))`."
+            )

@@ -1,0 +1,180 @@
+"""What the callback measures that a policy over temperatures brings along."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import backend
+from keras_dtkd.callbacks.rewards import bring
+from keras_dtkd.losses import DKD, KD
+from keras_dtkd.temperatures import Policy, Temperature, Temperatures
+from tests import oracles
+from tests.cases import assert_close
+from tests.models import data, distiller, numbers, same, student, teacher
+from tests.temperatures.test_policy import state
+
+X, Y = data(44)
+HELD = data(12, seed=5)
+
+
+class Given(Temperature):
+    """The temperatures that it was given last."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.values = self.add_weight(shape=(rows, 1), trainable=False)
+
+    def call(self, student_logits, teacher_logits):
+        t = keras.ops.convert_to_tensor(self.values)
+        return Temperatures(t, t, t[..., 0] ** 2)
+
+
+def logits(model, x=X):
+    return np.array(keras.ops.convert_to_numpy(model(x)), "float64")
+
+
+def cross_entropy(model):
+    log_p = np.log(oracles.softmax(logits(model, HELD[0])))
+    return -log_p[np.arange(12), HELD[1]].mean()
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_reward_is_of_the_updates_that_used_the_temperatures(every):
+    policy = Policy(held_out=HELD, rollout=6, reward_every=every)
+    taken = []
+    policy.learn = lambda groups, rewards: taken.extend(
+        zip(groups, rewards, strict=True)
+    )
+    x, y = X[:24], Y[:24]
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    d = distiller(KD(policy), optimizer, teacher=teacher("softmax"))
+    logs = d.fit(x, y, batch_size=4, shuffle=False, verbose=0).history
+    assert len(taken) == 6 // every
+    assert_close(logs["reward"], np.mean([reward for _, reward in taken]))
+
+    rule = Given(4)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    again = distiller(KD(rule), optimizer, teacher=teacher("softmax"))
+    for i, (group, reward) in enumerate(taken):
+        before = cross_entropy(again.student)
+        for j in range(every):
+            rows = slice(4 * (every * i + j), 4 * (every * i + j + 1))
+            own = group[4 * j : 4 * j + 4].astype("float64")
+            assert_close(own[:, 2:4], state(logits(again.student, x[rows])), 1e-4)
+            rule.values.assign(1 + 9 / (1 + np.exp(-own[:, 4:])))
+            again.train_on_batch(x[rows], y[rows])
+        assert_close(reward, before - cross_entropy(again.student), 1e-5)
+    assert max(abs(reward) for _, reward in taken) > 1e-3
+    # The student was only looked at.
+    assert_close(logits(d.student), logits(again.student))
+
+
+@pytest.mark.invariant(number=8)
+def test_it_learns_in_plain_fit_and_a_loaded_run_goes_on_bit_for_bit(tmp_path):
+    def run(d, start, stop):
+        options = {"shuffle": False, "verbose": 0, "batch_size": 8}
+        options["validation_data"] = HELD
+        return d.fit(X, Y, initial_epoch=start, epochs=stop, **options).history
+
+    policies = [Policy(rollout=2, epochs=2, seed=seed) for seed in range(2)]
+    losses = [KD(policies[0]), DKD(policies[1])]
+    d = distiller(losses, "adam", evaluate_teacher=True)
+    before = numbers(d)
+    first = run(d, 0, 2)
+    for name in ("reward", "dkd_reward"):
+        assert np.isfinite(first[name]).all()
+    # 40 samples in 5 batches: two rollouts an epoch, of three and of two updates.
+    assert [policy.lessons for policy in policies] == [4, 4]
+    for name in ("student_temperature", "dkd_teacher_temperature"):
+        assert 1.0 < min(first[name]) and max(first[name]) < 10.0
+        # Both have moved, and validation does not draw.
+        assert first[f"val_{name}"][0] not in (5.5, first[name][0])
+    assert not same(before, d)
+    d.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    loaded.teacher = teacher()
+    assert same(d, loaded)
+    assert run(d, 2, 3) == run(loaded, 2, 3)
+    assert same(d, loaded)
+
+
+def test_validation_has_the_mean_and_controls_learn_nothing():
+    d = distiller(
+        {mode: KD(Policy(mode=mode)) for mode in ("frozen", "random", "constant")},
+        evaluate_teacher=True,
+    )
+    logs = d.fit(X, Y, verbose=0, validation_data=HELD, epochs=2).history
+    assert_close(logs["student_temperature"], 5.5)
+    assert_close(logs["constant_student_temperature"], 5.5)
+    assert abs(logs["random_student_temperature"][0] - 5.5) > 1e-3
+    assert_close(logs["val_random_student_temperature"], 5.5)
+    # One measure of the same updates.
+    assert logs["reward"] == logs["random_reward"] == logs["constant_reward"]
+    for loss in d.distillation_losses.values():
+        assert loss.temperature.lessons == 0
+
+
+def test_what_is_held_out_is_not_trained_on():
+    d = distiller(KD(Policy(held_out=0.25)))
+    kwargs = {"sample_weight": np.arange(44.0)}
+    (rewards,), x, y = bring(d, X, Y, None, kwargs)
+    held_x, held_y = rewards._held
+    assert len(held_x) == 11 and len(x) == 33
+    left = kwargs["sample_weight"].astype(int)
+    assert np.array_equal(x, X[left]) and np.array_equal(y, Y[left])
+    held = np.setdiff1d(np.arange(44), left)
+    assert np.array_equal(held_x, X[held]) and np.array_equal(held_y, Y[held])
+    # Without a policy all is as it was.
+    assert bring(distiller(), X, Y, None, {}) == ([], X, Y)
+
+
+def test_batches_of_data_need_samples_to_measure_on():
+    def batches():
+        while True:
+            yield X[:8], Y[:8]
+
+    policy = Policy(rollout=2, epochs=1)
+    d = distiller(KD(policy))
+    with pytest.raises(ValueError, match=r"Policy\(held_out=\(x, y\)\)"):
+        d.fit(batches(), steps_per_epoch=2, verbose=0)
+    policy.held_out = HELD
+    d.fit(batches(), steps_per_epoch=2, verbose=0)
+    assert policy.lessons == 1
+
+
+def test_wrong_uses_are_refused_before_the_first_step():
+    def refused(words, loss=None, x=X, y=Y, steps=1, **fit):
+        small = student()
+        before = numbers(small)
+        d = distiller(KD(Policy()) if loss is None else loss, student=small)
+        d.compile("sgd", d.loss, steps_per_execution=steps)
+        with pytest.raises(ValueError, match=words):
+            d.fit(x, y, verbose=0, **fit)
+        assert same(before, small)
+
+    shared = Policy()
+    refused("the same policy", {"a": KD(shared), "b": KD(shared)})
+    refused("no labels", y=None)
+    refused("steps_per_execution=4", steps=4)
+    refused("above capacity=8", KD(Policy(capacity=8)), batch_size=16)
+    refused("none is left", x=X[:1], y=Y[:1])
+    lost = Policy.from_config(Policy(held_out=HELD).get_config())
+    refused("in no file", KD(lost))
+
+
+def test_several_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(backend, "replicas", lambda: 2)
+    with pytest.raises(ValueError, match="one device"):
+        bring(distiller(KD(Policy())), X, Y, None, {})
+
+
+def test_a_fit_that_breaks_off_leaves_a_policy_that_acts_by_its_mean():
+    class Broken(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    policy = Policy(mode="random")
+    with pytest.raises(KeyboardInterrupt):
+        distiller(KD(policy)).fit(X, Y, verbose=0, callbacks=[Broken()])
+    logits = keras.ops.zeros((4, 3))
+    assert_close(keras.ops.convert_to_numpy(policy(logits, logits).student), 5.5)
