@@ -8,6 +8,7 @@ from keras_dtkd import (
     backend,
     checks,
     data,
+    gradient_checks,
     heads,
     label_checks,
     logits,
@@ -85,11 +86,13 @@ def look(distiller, sample, hears=True):
     checks.build(distiller, sample)
     if hears:
         rows.check(distiller, sample)
+        gradient_checks.input_gradients(distiller, sample)
     student, teacher = heads.find(distiller, sample, hears)
     held.student_shapes = student.shapes
     if teacher is not None:
         for view in distiller.views.values():
             view.check(rows.inputs(sample.x))
+        gradient_checks.one_gradient_a_sample(distiller, student.shape)
         held.heads = (student.head, teacher.head)
         heads.comparable(distiller.distillation_losses, held.heads)
         checks.better_than_chance(teacher.values, sample.y)

@@ -4,6 +4,7 @@ import keras
 
 from keras_dtkd import checks, features, rows, teachers
 from keras_dtkd.held import Held
+from keras_dtkd.input_gradients import wanting
 from keras_dtkd.knobs import Knob, Knobs
 from keras_dtkd.losses.collect import collect
 from keras_dtkd.measuring import Measured
@@ -87,6 +88,9 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         self.trackers = {
             key: keras.metrics.Mean(name=key) for key in self._tracker_names()
         }
+        asked = wanting(self.distillation_losses).values()
+        if any(loss.input_gradient != "exact" for loss in asked):
+            self.directions = keras.random.SeedGenerator()
         if teacher is not None:
             self._set_teacher(teacher)
         self.built = student.built
@@ -164,6 +168,8 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         # JAX's step calls this method itself, outside of any context that would
         # tell the student whether it trains.
         inputs = rows.inputs(inputs)
+        if self.held.asked is not None:
+            return self.answer_gradient(inputs, training)
         names = self._layers_named("student")
         if not names:
             return self.student(inputs, training=training)

@@ -12,6 +12,9 @@ class Heard(NamedTuple):
     outputs: Any
     features: Any
     values: Any = None
+    gradient: Any = None
+    targets: Any = None
+    direction: Any = None
 
 
 class Held:
@@ -26,6 +29,8 @@ class Held:
         looked: For which data models and outputs were checked.
         stepped: The kind of batch that `train_on_batch` was last given.
         student_features: Recorded in the forward pass of the current step.
+        student_gradient: With respect to the inputs, taken in that pass.
+        asked: The `Heard` for which the student's next pass is to take it.
         interrupts: Holds Ctrl-C back while a step runs.
         only_task_loss: Whether regularizers are hidden for now.
         compiled_by_us: Whether `compile` was left to us.
@@ -48,6 +53,8 @@ class Held:
         self.cached_fingerprint = None
         self.heads = None
         self.student_features = {}
+        self.student_gradient = None
+        self.asked = None
         self.interrupts = Interrupts()
         self.only_task_loss = False
         self.borrowed = False

@@ -44,6 +44,29 @@ class _Listener(_Transparent):
 _LISTENER = _Listener("mask")
 
 
+class _Masked(_Transparent):
+    """Gives a tensor its mask back, which no function of a backend hands on."""
+
+    def call(self, pair):
+        return pair[0]
+
+    def compute_mask(self, pair, previous_mask):
+        return pair[1]
+
+
+_MASKED = _Masked("masked")
+
+
+def masked(outputs, mask):
+    """The tensor, carrying the mask.
+
+    Args:
+        outputs: A tensor.
+        mask: Booleans, as `mask_of` gave them.
+    """
+    return _MASKED([outputs, mask])
+
+
 def mask_of(outputs):
     """The mask that a model's output carries.
 

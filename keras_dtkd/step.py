@@ -19,6 +19,10 @@ class Step:
         student_features: Outputs of the layers that a loss names in
             `student_layers`, by name.
         teacher_features: Likewise of the teacher.
+        student_input_gradient: For losses that ask by `input_gradient`: that of each
+            sample's cross-entropy, float32, nested and shaped as the inputs; or its
+            derivative along a direction, `(batch,)`.
+        teacher_input_gradient: Likewise of the teacher, without gradient.
         student: The student model.
         teacher: The `keras_dtkd.teachers.Teacher`.
         training: Whether this is a training step.
@@ -33,6 +37,8 @@ class Step:
     teacher_logits: Any = None
     student_features: Any = None
     teacher_features: Any = None
+    student_input_gradient: Any = None
+    teacher_input_gradient: Any = None
     student: Any = None
     teacher: Any = None
     training: bool = True

@@ -9,6 +9,7 @@ from keras_dtkd import backend, compiling, data, features, logits, rows
 from keras_dtkd.backend.told import Told
 from keras_dtkd.functional.statistics import agreement
 from keras_dtkd.held import Heard, flag
+from keras_dtkd.input_gradients import InputGradients, wanting
 from keras_dtkd.losses.base import reduce, unscaled
 from keras_dtkd.masses import Keeping
 from keras_dtkd.step import Step
@@ -16,7 +17,7 @@ from keras_dtkd.step import Step
 _RECOVER = Keeping(logits.recover)
 
 
-class Stepping(keras.Model):
+class Stepping(InputGradients):
     """The part of the Distiller that takes a step."""
 
     held: Any
@@ -25,7 +26,9 @@ class Stepping(keras.Model):
         """Keras's own step, on a batch that the teacher has heard."""
         *state, batch = args
         backend.clear_gradients(self.trainable_variables)
-        return super().train_step(*state, self._hear(batch))
+        x, heard, sample_weight = self._hear(batch, state)
+        with self.asking(heard):
+            return super().train_step(*state, (x, heard, sample_weight))
 
     def test_step(self, *args):
         """Keras's own step; the teacher is silent unless `evaluate_teacher`."""
@@ -33,15 +36,21 @@ class Stepping(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         labels = data.labels_or_none(y.y if isinstance(y, Told) else y)
         self.held.test_labels = labels is not None
-        if self.evaluate_teacher:
-            x, y, sample_weight = self._hear(batch)
-        return super().test_step(*state, (x, y, sample_weight))
+        if not self.evaluate_teacher:
+            return super().test_step(*state, (x, y, sample_weight))
+        x, heard, sample_weight = self._hear(batch, state)
+        with self.asking(heard):
+            return super().test_step(*state, (x, heard, sample_weight))
 
-    def _hear(self, batch):
+    def _hear(self, batch, state=()):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y, values = y if isinstance(y, Told) else (y, None)
-        outputs, recorded = self._ask(x, values)
-        heard = Heard(data.labels_or_none(y), outputs, recorded, values)
+        labels = data.labels_or_none(y)
+        if wanting(self.distillation_losses):
+            heard = self.hear_gradient(x, labels, values, state)
+        else:
+            outputs, recorded = self._ask(x, values)
+            heard = Heard(labels, outputs, recorded, values)
         return x, heard, sample_weight
 
     def _ask(self, x, values):
@@ -130,7 +139,9 @@ class Stepping(keras.Model):
         if self.held.heads is None:
             compiling.look(self, data.peek(x, y)[0])
         x, heard, _ = self._hear((x, y, None))
-        on = {None: self._step(x, heard, self(x, training=False), None, False)}
+        with self.asking(heard):
+            outputs = self(x, training=False)
+        on = {None: self._step(x, heard, outputs, None, False)}
         means = dict(self._values(on, x, heard, None, False))
         for loss in self.distillation_losses.values():
             for rule in loss.temperature_rules():
@@ -152,10 +163,8 @@ class Stepping(keras.Model):
 
     def _step(self, x, heard, y_pred, sample_weight, training):
         student_output = logits.pick(y_pred, self.output_key, self._names())
-        teacher_output = logits.pick(
-            heard.outputs, self.output_key, self._names(self.teacher)
-        )
-        student_head, teacher_head = self._heads()
+        # The batch itself comes before any view of it, for which there is none.
+        gradient, self.held.student_gradient = self.held.student_gradient, None
         nested = isinstance(y_pred, dict | list | tuple)
 
         def own(value):
@@ -172,15 +181,21 @@ class Stepping(keras.Model):
             sample_weight=own(sample_weight),
             student_outputs=y_pred,
             teacher_outputs=heard.outputs,
-            student_logits=_RECOVER(student_output, head=student_head),
-            teacher_logits=logits.recover(teacher_output, teacher_head),
+            student_logits=_RECOVER(student_output, head=self._heads()[0]),
+            teacher_logits=self._teacher_logits(heard.outputs),
             student_features=self.held.student_features,
             teacher_features=heard.features,
+            student_input_gradient=gradient,
+            teacher_input_gradient=heard.gradient,
             student=self.student,
             teacher=self.held.teacher,
             training=training,
         )
         return step, student_output
+
+    def _teacher_logits(self, outputs):
+        output = logits.pick(outputs, self.output_key, self._names(self.teacher))
+        return logits.recover(output, self._heads()[1])
 
     def _names(self, model=None):
         return getattr(self.student if model is None else model, "output_names", None)

@@ -12,6 +12,9 @@ NAMES = {
         temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
+    "keras_dtkd.backend.autodiff": """
+        finite_difference jvp value_and_input_gradient
+    """,
     "keras_dtkd.callbacks": "Resume RobustAccuracy Schedule",
     "keras_dtkd.cli": "main",
     "keras_dtkd.datasets": """
@@ -20,7 +23,7 @@ NAMES = {
     "keras_dtkd.distribution": "processes rank shard",
     "keras_dtkd.doctor": "Finding Report diagnose",
     "keras_dtkd.functional": """
-        correlation decoupled divergences labels ranking statistics
+        correlation decoupled divergences labels norms ranking statistics
     """,
     "keras_dtkd.functional.decoupled": "label_or_not others",
     "keras_dtkd.functional.correlation": """
@@ -30,14 +33,16 @@ NAMES = {
         generalized_jsd get jsd kl reverse_kl total_variation
     """,
     "keras_dtkd.functional.labels": "one_hot",
+    "keras_dtkd.functional.norms": "root squares",
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
         agreement centered possible sharpness soften spread
     """,
     "keras_dtkd.logits": "head_by_layers look_like_probabilities pick recover",
     "keras_dtkd.losses": """
-        BinaryKD CKD CSKD DIST DKD DTKD DistillationLoss GeneralizedJSD KD LogitMSE R2KD
-        TotalVariation calibrate_output_bias
+        BinaryKD CKD CSKD DIST DKD DTKD DistillationLoss GeneralizedJSD
+        InputGradientAlignment InputGradientPenalty KD LogitMSE R2KD TotalVariation
+        calibrate_output_bias
     """,
     "keras_dtkd.metrics": """
         Agreement ExpectedCalibrationError TargetNonTargetSplit TeacherStudentKL

@@ -46,6 +46,8 @@ def test_a_loss_may_be_given_what_it_needs_and_no_more():
         "teacher_logits",
         "student_features",
         "teacher_features",
+        "student_input_gradient",
+        "teacher_input_gradient",
         "student",
         "teacher",
         "training",

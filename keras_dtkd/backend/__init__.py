@@ -62,7 +62,11 @@ def value_and_gradient(function, x):
         `(value, gradient)`, without a record of how they came about. The gradient has
         the shape of `x`, and is 0 where the function does not depend on it.
     """
-    return _current().value_and_gradient(function, x)
+    # Imported here: it needs what is in this file.
+    from keras_dtkd.backend import autodiff
+
+    with no_gradient():
+        return autodiff.value_and_input_gradient(function, x)
 
 
 def clear_gradients(variables):

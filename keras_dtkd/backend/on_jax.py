@@ -88,13 +88,6 @@ def no_gradient():
     return contextlib.nullcontext()
 
 
-def value_and_gradient(function, x):
-    """See `keras_dtkd.backend.value_and_gradient`."""
-    import jax
-
-    return jax.value_and_grad(function)(x)
-
-
 def building_scope(model):
     """Nothing: the distribution is global."""
     return contextlib.nullcontext()

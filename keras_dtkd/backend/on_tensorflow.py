@@ -72,16 +72,6 @@ def no_gradient():
     return contextlib.nullcontext()
 
 
-def value_and_gradient(function, x):
-    """See `keras_dtkd.backend.value_and_gradient`."""
-    import tensorflow as tf
-
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        value = function(x)
-    return value, tape.gradient(value, x, unconnected_gradients="zero")
-
-
 def building_scope(model):
     """The strategy the Distiller was made under."""
     return model.distribute_strategy.scope()

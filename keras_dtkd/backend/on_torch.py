@@ -53,19 +53,6 @@ def no_gradient():
     return torch.no_grad()
 
 
-def value_and_gradient(function, x):
-    """See `keras_dtkd.backend.value_and_gradient`."""
-    import torch
-
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        value = function(x)
-    found = None
-    if value.requires_grad:
-        (found,) = torch.autograd.grad(value, x, allow_unused=True)
-    return value.detach(), torch.zeros_like(x) if found is None else found
-
-
 def building_scope(model):
     """Nothing."""
     return contextlib.nullcontext()

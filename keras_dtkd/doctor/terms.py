@@ -77,7 +77,7 @@ def findings(made, found, batches, labelled):
         elif norm <= NOTHING and _of_logits(loss) and _apart(made, name, batches):
             unlabelled = loss.needs_labels and not labelled
             told.append(_pulls_at_nothing(name, unlabelled))
-        elif "gradient_to_task" in own:
+        elif "gradient_to_task" in own and (norm > NOTHING or _of_logits(loss)):
             told += _unbalanced(name, own)
     return told
 

@@ -36,6 +36,9 @@ class Witness(DistillationLoss):
         self.teacher_layers = loss.teacher_layers
         self.needs_labels = loss.needs_labels
         self.each_label = loss.each_label
+        self.input_gradient = loss.input_gradient
+        self.input_gradient_labels = loss.input_gradient_labels
+        self.teacher_input_gradient = loss.teacher_input_gradient
         self._seen = _Seen()
 
     def compute(self, step):

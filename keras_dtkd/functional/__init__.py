@@ -4,5 +4,6 @@ from keras_dtkd.functional import correlation as correlation
 from keras_dtkd.functional import decoupled as decoupled
 from keras_dtkd.functional import divergences as divergences
 from keras_dtkd.functional import labels as labels
+from keras_dtkd.functional import norms as norms
 from keras_dtkd.functional import ranking as ranking
 from keras_dtkd.functional import statistics as statistics

@@ -3,6 +3,7 @@
 import inspect
 import numbers
 import re
+from typing import Any
 
 import keras
 from keras import ops
@@ -51,6 +52,12 @@ class DistillationLoss(Knobs):
             must hold.
         teacher_layers: Likewise of the teacher.
         needs_labels: Whether it cannot do without labels.
+        input_gradient: How `step.student_input_gradient` and its teacher's are to be
+            taken: `"exact"`, or as a derivative along a random direction by `"jvp"` or
+            `"finite_difference"`; `None` where they are not needed.
+        input_gradient_labels: Whose labels the cross-entropy is of: `"data"`, or
+            `"teacher"` for its first choices.
+        teacher_input_gradient: Whether the teacher's is needed too.
         each_label: Whether a linear output is a choice of yes or no for each label.
 
     Raises:
@@ -70,6 +77,9 @@ class DistillationLoss(Knobs):
     teacher_layers = ()
     needs_labels = False
     each_label = False
+    input_gradient: Any = None
+    input_gradient_labels: Any = "data"
+    teacher_input_gradient = True
 
     def __init__(self, weight=1.0, warmup_epochs=0, name=None, view=None, **kwargs):
         kwargs.setdefault("dtype", "float32")

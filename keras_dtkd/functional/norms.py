@@ -1,0 +1,33 @@
+"""Euclidean lengths that can be differentiated at 0."""
+
+import keras
+from keras import ops
+
+# The root has no slope at 0.
+EPSILON = 1e-12
+
+
+def squares(values):
+    """The sum of squares of each sample, over all other axes.
+
+    Args:
+        values: `(batch, ...)`, or a nested structure of such tensors.
+
+    Returns:
+        `(batch,)`.
+    """
+    leaves = [ops.reshape(a, (ops.shape(a)[0], -1)) for a in keras.tree.flatten(values)]
+    parts = [ops.sum(a * a, axis=-1) for a in leaves]
+    return sum(parts[1:], start=parts[0])
+
+
+def root(squares):
+    """`sqrt(s + 1e-12) − 1e-6`: 0 at 0, and so is the gradient of what was squared.
+
+    Args:
+        squares: Not negative, any shape.
+
+    Returns:
+        The same shape. Written without the difference, which would cost digits.
+    """
+    return squares / (ops.sqrt(squares + EPSILON) + EPSILON**0.5)

@@ -1,0 +1,36 @@
+"""Lengths, and their gradients at 0."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd.functional.norms import root, squares
+from tests.cases import assert_close
+from tests.gradients import value_and_grad
+
+X = np.random.default_rng(0).normal(size=(4, 2, 3))
+
+
+def length(x):
+    return root(squares(x))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_length_of_each_sample_and_its_gradient(scale, compiled):
+    values, gradient = value_and_grad(length, scale * X, compiled)
+    expected = np.linalg.norm(scale * X.reshape(4, -1), axis=-1)
+    assert_close(values, expected, 2e-6, expected)
+    assert_close(gradient, scale * X / expected[:, None, None], 2e-3)
+
+
+def test_at_zero_there_is_neither_length_nor_gradient():
+    for found in value_and_grad(length, 0 * X):
+        assert (found == 0).all()
+
+
+def test_squares_add_up_over_nested_tensors():
+    x = ops.convert_to_tensor(X.astype("float32"))
+    found = squares({"a": x, "b": [x[:, 0, 0]]})
+    expected = (X**2).sum((1, 2)) + X[:, 0, 0] ** 2
+    assert_close(ops.convert_to_numpy(found), expected)

@@ -1,0 +1,606 @@
+"""InputGradientAlignment equals its formula, and trains as it should."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dtkd import Distiller, Step, diagnose, teachers
+from keras_dtkd.losses import KD, InputGradientAlignment, InputGradientPenalty
+from tests import models
+from tests import oracles_networks as networks
+from tests.cases import assert_close
+from tests.models import Counting, numbers
+
+IGA = InputGradientAlignment
+BATCH = 6
+CE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def array(a):
+    return np.asarray(ops.convert_to_numpy(a), "float64")
+
+
+def tensor(a):
+    return ops.convert_to_tensor(a, "float32")
+
+
+def weights_of(model):
+    return [np.array(w, "float64") for w in model.get_weights()]
+
+
+def oracle(difference, norm="per_sample", squared=False):
+    """From the gradients of the sum of losses: one value for the batch."""
+    if norm == "per_sample":
+        lengths = np.sqrt((difference**2).reshape(len(difference), -1).sum(-1))
+        return (lengths**2 if squared else lengths).mean()
+    # As the authors: gradients of the mean loss, one norm over all, divided by B.
+    length = np.linalg.norm((difference / len(difference)).ravel())
+    return (length**2 if squared else length) / len(difference)
+
+
+def pair(name="dense"):
+    return networks.made(name, seed=1), networks.made(name, seed=2)
+
+
+def difference(teacher, student, x, y, name="dense", target=None):
+    target = y if target is None else target
+    return networks.gradient(name, weights_of(student), x, target) - networks.gradient(
+        name, weights_of(teacher), x, target
+    )
+
+
+def value(teacher, student, loss, x, y=None, **options):
+    d = Distiller(teacher, student, {"iga": loss}, **options)
+    y = None if y is None else ops.convert_to_tensor(y)
+    return float(ops.convert_to_numpy(d.compute_losses(tensor(x), y)["iga"]))
+
+
+def fitted(d, x, y=None, sample_weight=None, optimizer=None, **options):
+    """The Distiller, after one compiled step, and its logs."""
+    compiled = {"jit_compile": options.pop("jit_compile", "auto")}
+    loss = None if y is None else CE
+    d.compile(optimizer or keras.optimizers.SGD(1.0), loss, **compiled)
+    logs = d.fit(
+        x.astype("float32"),
+        y,
+        sample_weight=sample_weight,
+        batch_size=len(x),
+        shuffle=False,
+        verbose=0,
+        **options,
+    )
+    return {name: values[-1] for name, values in logs.history.items()}
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("norm", ["per_sample", "batch"])
+@pytest.mark.parametrize("form", ["sparse", "column", "one-hot"])
+def test_equals_the_formula(norm, squared, form):
+    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    given = {"sparse": y, "column": y[:, None], "one-hot": models.one_hot(y, 3)}[form]
+    found = value(teacher, student, IGA(norm=norm, squared=squared), x, given)
+    expected = oracle(difference(teacher, student, x, y), norm, squared)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("labels", [None, "some"])
+def test_the_labels_may_be_the_teachers_first_choices(labels):
+    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    choice = np.asarray(teacher.predict(x, verbose=0)).argmax(-1)
+    assert (choice != y).any()
+    given = None if labels is None else y
+    found = value(teacher, student, IGA(labels="teacher"), x, given)
+    expected = oracle(difference(teacher, student, x, y, target=choice))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["per_sample", "batch"])
+def test_samples_that_the_teacher_has_wrong_may_count_nothing(norm):
+    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    right = np.asarray(teacher.predict(x, verbose=0)).argmax(-1) == y
+    assert 0 < right.sum() < BATCH
+    loss = IGA(norm=norm, only_where_teacher_is_right=True)
+    kept = difference(teacher, student, x, y) * right[:, None]
+    found = value(teacher, student, loss, x, y)
+    assert found == pytest.approx(oracle(kept, norm), rel=1e-4)
+
+
+@pytest.mark.parametrize("heads", [("softmax", None), (None, "softmax")])
+def test_a_softmax_changes_nothing(heads):
+    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    plain = value(teacher, student, IGA(), x, y)
+    with_heads = [
+        keras.Sequential([m, keras.layers.Softmax()]) if head else m
+        for m, head in zip((teacher, student), heads, strict=True)
+    ]
+    assert value(*with_heads, IGA(), x, y) == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_sigmoid_sums_over_labels():
+    x, _ = models.data(8)
+    y = models.one_hot(np.arange(8) % models.CLASSES)
+    large, small = models.teacher("sigmoid", scale=0.5), models.student("sigmoid")
+    kernel, bias = (np.float64(w) for w in small.get_weights()[:2])
+    out, last = (np.float64(w) for w in small.get_weights()[2:])
+    hidden = np.tanh(x @ kernel + bias)
+    slope = 1 / (1 + np.exp(-(hidden @ out + last))) - y
+    g = (slope @ out.T * (1 - hidden**2)) @ kernel.T
+    found = value(large, small, InputGradientPenalty(), x, y)
+    assert found == pytest.approx(np.linalg.norm(g, axis=-1).mean(), rel=1e-4)
+
+
+def test_inputs_may_be_nested():
+    def model(seed):
+        start = keras.initializers.GlorotUniform(seed)
+        parts = {"a": keras.Input((3,), name="a"), "b": keras.Input((2,), name="b")}
+        joined = keras.layers.Concatenate()([parts["a"], parts["b"]])
+        out = keras.layers.Dense(3, kernel_initializer=start)(joined)
+        return keras.Model(parts, out)
+
+    x, y = networks.drawn("dense", BATCH)
+    x = x.astype("float32")
+    nested = {"a": x[:, :3], "b": x[:, 3:]}
+    large, small = model(1), model(2)
+
+    def gradient(m):
+        w = np.float64(m.get_weights()[0])
+        z = np.exp(x @ w)
+        return (z / z.sum(-1, keepdims=True) - models.one_hot(y, 3)) @ w.T
+
+    d = Distiller(large, small, IGA(weight=0.5), task_weight=0.0)
+    d.compile(keras.optimizers.SGD(0.1), CE)
+    logs = d.fit(nested, y, batch_size=BATCH, verbose=0, shuffle=False).history
+    assert logs["input_gradient_alignment"][0] > 0
+    fresh = Distiller(large, model(2), {"iga": IGA()})
+    found = fresh.compute_losses(keras.tree.map_structure(tensor, nested), tensor(y))
+    expected = oracle(gradient(model(2)) - gradient(large))
+    assert float(array(found["iga"])) == pytest.approx(expected, rel=1e-4)
+
+
+# In training.
+
+
+@pytest.mark.invariant(number=5)
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_a_compiled_step_follows_its_gradient(name):
+    teacher, student = networks.made("dense", 1), networks.made(name, 2)
+    (x, y) = networks.drawn(name, BATCH)
+    if name != "dense":
+        shape = networks.NETWORKS[name].shape
+        teacher = keras.Sequential(
+            [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(3)]
+        )
+    kernel = [np.float64(w) for w in teacher.get_weights()]
+
+    def pull(x):
+        if name == "dense":
+            return networks.gradient(name, kernel, x, y)
+        z = np.exp(x.reshape(BATCH, -1) @ kernel[0] + kernel[1])
+        slope = z / z.sum(-1, keepdims=True) - models.one_hot(y, 3)
+        return (slope @ kernel[0].T).reshape(x.shape)
+
+    before, target = weights_of(student), pull(x)
+    trained = {id(v) for v in student.trainable_variables}
+    d = Distiller(teacher, student, IGA(), task_weight=0.0)
+    logs = fitted(d, x, y)
+
+    def loss(weights):
+        return oracle(networks.gradient(name, weights, x, y) - target)
+
+    assert logs["input_gradient_alignment"] == pytest.approx(loss(before), rel=1e-4)
+    step = [b - a for a, b in zip(weights_of(student), before, strict=True)]
+    rng = np.random.default_rng(3)
+    for _ in range(3):
+        moves = [rng.normal(size=v.shape) * (id(v) in trained) for v in student.weights]
+        sides = [
+            loss([w + h * m for w, m in zip(before, moves, strict=True)])
+            for h in (1e-5, -1e-5)
+        ]
+        expected = (sides[0] - sides[1]) / 2e-5
+        found = sum((s * m).sum() for s, m in zip(step, moves, strict=True))
+        assert abs(expected) > 1e-3
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+class Adding(keras.layers.Layer):
+    """Adds a loss of its own."""
+
+    def call(self, x):
+        self.add_loss(0.01 * ops.mean(x**2))
+        return x
+
+
+def rich(policy=None):
+    """All that a student might do besides computing outputs."""
+    l2 = keras.regularizers.L2(0.01)
+
+    def start(seed):
+        return {"kernel_initializer": keras.initializers.GlorotUniform(seed)}
+
+    layers = keras.layers
+    parts = [
+        Counting(dtype=policy),
+        layers.Dense(
+            8, kernel_regularizer=l2, activity_regularizer=l2, dtype=policy, **start(1)
+        ),
+        layers.BatchNormalization(dtype=policy),
+        layers.Activation("tanh", dtype=policy),
+        Adding(dtype=policy),
+        layers.Dropout(0.3, seed=5, dtype=policy),
+        layers.Dense(models.CLASSES, dtype=policy, **start(2)),
+    ]
+    made = keras.Sequential([keras.Input((models.FEATURES,)), *parts])
+    if policy:
+        made.dtype_policy = keras.DTypePolicy(policy)
+    return made
+
+
+def trained(losses, policy=None, **fit):
+    x, y = models.data(24)
+    small = rich(policy)
+    d = Distiller(models.teacher(), small, losses)
+    d.compile(keras.optimizers.SGD(0.1), CE)
+    options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0, **fit}
+    logs = d.fit(x, y, **options).history
+    states = [array(v.value) for v in small.variables]
+    return d, logs, states
+
+
+@pytest.mark.invariant(number=1)
+@pytest.mark.parametrize(
+    "estimator, policy, tolerance",
+    [
+        ("exact", None, 1e-5),
+        ("finite_difference", None, 1e-5),
+        ("exact", "mixed_bfloat16", 5e-3),
+    ],
+)
+def test_a_weight_of_zero_leaves_all_as_it_is_without(estimator, policy, tolerance):
+    # BatchNorm's statistics, dropout's states, regularizers, losses of layers.
+    weights = np.random.default_rng(0).uniform(size=24)
+    _, logs, states = trained(KD(), policy, sample_weight=weights)
+    loss = IGA(weight=0.0, estimator=estimator, squared=True)
+    _, with_it, others = trained([KD(), loss], policy, sample_weight=weights)
+    for one, other in zip(states, others, strict=True):
+        assert_close(one, other, tolerance)
+    assert with_it.pop("input_gradient_alignment")[0] > 0
+    for name, values in logs.items():
+        assert with_it[name] == pytest.approx(values, rel=10 * tolerance), name
+
+
+@pytest.mark.invariant(number=6)
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_in_mixed_precision_too(policy):
+    _, logs, states = trained([KD(), IGA(weight=0.1)], policy, epochs=1)
+    _, expected, _ = trained([KD(), IGA(weight=0.1)], epochs=1)
+    name = "input_gradient_alignment"
+    assert logs[name] == pytest.approx(expected[name], rel=0.1)
+    assert all(np.isfinite(state).all() for state in states)
+
+
+@pytest.mark.invariant(number=1)
+def test_a_step_is_one_pass_of_each_model():
+    x, y = models.data(8)
+    large, small = models.teacher(), rich()
+    d = Distiller(large, small, [KD(), IGA()])
+    options = {"batch_size": 8, "verbose": 0}
+    d.fit(x, y, **options)
+    counts = [m.layers[0].counts for m in (large, small)]
+    before = [c["calls"] for c in counts]
+    # Compiled again: what Python runs is what a step consists of.
+    d.make_train_function(force=True)
+    d.fit(x, y, **options)
+    assert [c["calls"] for c in counts] == [n + 1 for n in before]
+    d.evaluate(x, y, **options)
+    assert counts[0]["calls"] == before[0] + 1
+
+
+@pytest.mark.invariant(number=9)
+def test_the_teacher_stays_as_it_is():
+    x, y = models.data(16)
+    large = models.teacher(compiled=True)
+    before = models.everything(large)
+    Distiller(large, models.student(), [KD(), IGA()]).fit(x, y, verbose=0)
+    assert models.everything(large) == before
+
+
+@pytest.mark.invariant(number=2)
+@pytest.mark.parametrize("options", [{}, {"norm": "batch"}, {"squared": True}])
+def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(options):
+    teacher, student = networks.made("dense", 1), networks.made("dense", 1)
+    before = numbers(student)
+    d = Distiller(teacher, student, IGA(**options), task_weight=0.0)
+    logs = fitted(d, *networks.drawn("dense", BATCH))
+    assert logs["input_gradient_alignment"] == 0.0
+    assert models.same(numbers(student), before)
+
+
+@pytest.mark.invariant(number=3)
+@pytest.mark.parametrize("norm", ["per_sample", "batch"])
+def test_weights_of_zero_teach_nothing(norm):
+    teacher, student = pair()
+    before = numbers(student)
+    x, y = networks.drawn("dense", BATCH)
+    fitted(Distiller(teacher, student, IGA(norm=norm)), x, y, np.zeros(BATCH))
+    assert models.same(numbers(student), before)
+
+
+@pytest.mark.invariant(number=3)
+@pytest.mark.parametrize("shape", [(BATCH,), (BATCH, 1)])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("norm", ["per_sample", "batch"])
+def test_a_sample_of_weight_two_is_that_sample_twice(norm, squared, shape):
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(size=(2, BATCH, 2, 3))
+    counts = np.array([2, 1, 0, 1, 3, 1])
+    step = Step(
+        student_input_gradient=tensor(student),
+        teacher_input_gradient=tensor(teacher),
+        sample_weight=tensor(counts.reshape(shape)),
+        student_logits=tensor(np.zeros((BATCH, 3))),
+    )
+    loss = IGA(norm=norm, squared=squared)
+    found = loss.reduce(loss.compute(step), step.student_logits, step.sample_weight)
+    twice = oracle(np.repeat(student - teacher, counts, axis=0), norm, squared)
+    assert BATCH * float(array(found)) == pytest.approx(counts.sum() * twice, rel=1e-5)
+
+
+def test_without_labels_a_student_learns_from_the_teachers_own():
+    teacher, student = pair()
+    before = numbers(student)
+    d = Distiller(teacher, student, [KD(), IGA(labels="teacher")])
+    logs = fitted(d, networks.drawn("dense", BATCH)[0])
+    assert logs["input_gradient_alignment"] > 0
+    assert not models.same(numbers(student), before)
+
+
+def test_it_is_evaluated_with_the_teacher_only():
+    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    d = Distiller(teacher, student, {"iga": IGA()})
+    fitted(d, x, y)
+    silent = d.evaluate(x, y, verbose=0, return_dict=True)
+    assert "iga" not in silent
+    d.evaluate_teacher = True
+    told = d.evaluate(x, y, verbose=0, return_dict=True)
+    expected = oracle(difference(teacher, student, x, y))
+    assert told["iga"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_several_losses_share_one_gradient():
+    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    losses = {"a": IGA(), "b": IGA(norm="batch"), "c": InputGradientPenalty()}
+    d = Distiller(teacher, student, losses)
+    found = d.compute_losses(tensor(x), tensor(y))
+    gap = difference(teacher, student, x, y)
+    own = networks.gradient("dense", weights_of(student), x, y)
+    expected = [oracle(gap), oracle(gap, "batch"), oracle(own)]
+    assert [float(array(v)) for v in found.values()] == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_an_ensemble_has_an_input_gradient_too():
+    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    alone = value(teacher, student, IGA(), x, y)
+    both = value([teacher, teacher], student, IGA(), x, y)
+    assert both == pytest.approx(alone, rel=1e-4)
+
+
+def tagger(seed):
+    """A series to a label, `(batch, 3)`, and masked tags of its steps."""
+
+    def dense(units, number, **options):
+        start = keras.initializers.GlorotUniform(seed + number)
+        return keras.layers.Dense(units, kernel_initializer=start, **options)
+
+    inputs = keras.Input((4, 2))
+    hidden = keras.layers.Masking()(inputs)
+    tags = dense(2, 0, name="tags")(hidden)
+    label = dense(3, 1, name="label")(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, {"label": label, "tags": tags})
+
+
+@pytest.mark.invariant(number=3)
+def test_the_masks_of_other_outputs_stay_with_them():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 4, 2)).astype("float32")
+    x[:, 2:] = 0.0
+    y = {"label": np.arange(8) % 3, "tags": rng.integers(0, 2, (8, 4))}
+    runs = []
+    for losses in ([KD()], [KD(), IGA(weight=0.0)]):
+        small = tagger(5)
+        d = Distiller(tagger(1), small, losses, output="label")
+        d.compile(keras.optimizers.SGD(0.1), {"label": CE, "tags": CE})
+        logs = d.fit(x, y, batch_size=8, verbose=0, shuffle=False).history
+        runs.append((numbers(small), logs["task_loss"]))
+    assert models.close(runs[0][0], runs[1][0], 1e-5)
+    assert runs[0][1] == pytest.approx(runs[1][1], rel=1e-5)
+
+
+class Features(KD):
+    """Looks at an inner layer of each model as well."""
+
+    def compute(self, step):
+        (one,), (other,) = (
+            step.student_features.values(),
+            step.teacher_features.values(),
+        )
+        return ops.mean((one[:, :1] - other[:, :1]) ** 2, axis=-1)
+
+
+def test_it_works_beside_losses_on_inner_layers_and_on_views():
+    x, y = models.data(16)
+    large, small = models.teacher(), rich()
+    hint = Features()
+    hint.student_layers = (small.layers[1].name,)
+    hint.teacher_layers = (large.layers[1].name,)
+    losses = {"hint": hint, "iga": IGA(), "noisy": KD(view="noise")}
+    noise = keras.layers.GaussianNoise(0.1, seed=1)
+    d = Distiller(large, small, losses, views={"noise": noise})
+    logs = d.fit(x, y, epochs=2, verbose=0).history
+    assert all(np.isfinite(logs[name]).all() and logs[name][0] > 0 for name in losses)
+
+
+# Estimates.
+
+
+@pytest.mark.parametrize("norm", ["per_sample", "batch"])
+@pytest.mark.parametrize(
+    "estimator, tolerance", [("jvp", 1e-4), ("finite_difference", 1e-2)]
+)
+def test_an_estimate_is_the_square_along_a_direction(estimator, tolerance, norm):
+    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    v = np.random.default_rng(0).normal(size=x.shape)
+    loss = IGA(norm=norm, squared=True, estimator=estimator)
+    d = Distiller(teacher, student, {"iga": loss})
+    d._direction = lambda x, state: tensor(v)
+    found = float(array(d.compute_losses(tensor(x), tensor(y))["iga"]))
+    along = [
+        networks.along("dense", weights_of(m), x, y, v) for m in (student, teacher)
+    ]
+    expected = oracle(along[0] - along[1], norm, squared=True)
+    assert found == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
+def test_directions_differ_from_step_to_step_and_come_from_the_seed(estimator):
+    x, y = networks.drawn("dense", BATCH)
+
+    def run(epochs):
+        keras.utils.set_random_seed(3)
+        teacher, student = pair()
+        loss = IGA(squared=True, estimator=estimator)
+        d = Distiller(teacher, student, {"iga": loss})
+        # XLA takes minutes for TensorFlow's forward mode.
+        d.compile(keras.optimizers.SGD(0.0), CE, jit_compile=False)
+        options = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
+        return d.fit(x, y, epochs=epochs, **options).history["iga"]
+
+    first = run(3)
+    assert len(set(first)) == 3 and min(first) > 0
+    assert run(3) == first
+
+
+@pytest.mark.invariant(number=8)
+def test_directions_go_on_after_loading(tmp_path):
+    x, y = models.data(16)
+    large = models.teacher()
+    loss = IGA(squared=True, estimator="finite_difference")
+    d = Distiller(large, models.student(), loss)
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    d.fit(x, y, **options)
+    d.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    loaded.teacher = large
+    for one in (d, loaded):
+        one.fit(x, y, **options)
+    assert models.same(d.student, loaded.student)
+
+
+# What is refused.
+
+
+def refused(
+    message, teacher=None, student=None, losses=None, x=None, y=None, **options
+):
+    data = models.data(8)
+    d = Distiller(
+        teacher or models.teacher(),
+        student or models.student(),
+        IGA() if losses is None else losses,
+        **options,
+    )
+    with pytest.raises(ValueError, match=message):
+        d.fit(data[0] if x is None else x, data[1] if y is None else y, verbose=0)
+
+
+@pytest.mark.invariant(number=10)
+def test_inputs_that_are_no_floats_are_refused():
+    pixels = np.zeros((8, models.FEATURES), "uint8")
+    refused("some of them are uint8. Cast pixels", x=pixels)
+
+
+@pytest.mark.invariant(number=10)
+def test_outputs_with_several_positions_are_refused():
+    def model():
+        return keras.Sequential([keras.Input((5, 3)), keras.layers.Dense(4)])
+
+    x, y = np.zeros((8, 5, 3), "float32"), np.zeros((8, 5), int)
+    refused("have several positions", model(), model(), x=x, y=y)
+
+
+@pytest.mark.invariant(number=10)
+def test_a_view_is_refused():
+    noise = {"noise": keras.layers.GaussianNoise(0.1)}
+    refused("not on the view 'noise'", losses=IGA(view="noise"), views=noise)
+
+
+@pytest.mark.invariant(number=10)
+def test_stored_outputs_are_refused():
+    stored = teachers.Stored(np.zeros((8, models.CLASSES), "float32"))
+    refused("its outputs are stored", stored)
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    "other", [IGA(labels="teacher"), IGA(estimator="jvp", squared=True)]
+)
+def test_losses_that_ask_for_different_gradients_are_refused(other):
+    refused("ask for different input gradients", losses=[IGA(), other])
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    "loss", [IGA(), IGA(labels="teacher", only_where_teacher_is_right=True)]
+)
+def test_missing_labels_are_refused(loss):
+    d = Distiller(models.teacher(), models.student(), loss)
+    with pytest.raises(ValueError, match="needs labels, and the data has none"):
+        d.fit(models.data(8)[0], verbose=0)
+    d = Distiller(models.teacher(), models.student(), loss)
+    with pytest.raises(ValueError, match="needs labels, and there are none"):
+        d.compute_losses(tensor(models.data(8)[0]))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"norm": "frobenius"}, "norm='frobenius'"),
+        ({"labels": "student"}, "labels='student'"),
+        ({"estimator": "vjp"}, "estimator='vjp'"),
+        ({"estimator": "jvp"}, "squared=True"),
+        ({"weight": -1.0}, "weight=-1.0"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_their_values(options, message):
+    with pytest.raises(ValueError, match=message):
+        IGA(**options)
+
+
+def test_the_doctor_looks_at_it():
+    report = diagnose(
+        models.teacher(), models.student(), models.data(), [KD(), IGA()], verbose=0
+    )
+    assert report["losses"]["input_gradient_alignment"]["value"] > 0
+    # It pulls, though not at the logits.
+    told = [f for f in report.findings if "input_gradient_alignment" in f.message]
+    assert not told
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        IGA(),
+        IGA(0.5, "batch", True, "teacher", True, "jvp", 3, name="slopes"),
+    ],
+)
+def test_serializes(loss):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    made = keras.saving.deserialize_keras_object(config)
+    assert type(made) is IGA
+    assert made.get_config() == loss.get_config()
+    assert made.input_gradient == loss.estimator
