@@ -19,4 +19,5 @@ from keras_dtkd._version import __version__ as __version__
 from keras_dtkd.calibration import calibrate_output_bias as calibrate_output_bias
 from keras_dtkd.distiller import Distiller as Distiller
 from keras_dtkd.doctor import diagnose as diagnose
+from keras_dtkd.interactive import InteractiveDistiller as InteractiveDistiller
 from keras_dtkd.step import Step as Step

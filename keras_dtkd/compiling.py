@@ -73,6 +73,7 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
     label_checks.labels(distiller, validation)
     if training:
         task_checks.fits_the_head(distiller, sample)
+        distiller.before_training()
     return x
 
 

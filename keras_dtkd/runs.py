@@ -16,8 +16,13 @@ class Runs(keras.Model):
 
     held: Any
     train_function: Any
+    # Whether the teacher is no part of what is trained.
+    teacher_stays = True
     test_function: Any
     predict_function: Any
+
+    def before_training(self):
+        """Nothing. Called by what trains, after its checks, before the first step."""
 
     def compile(self, *args, **kwargs):
         """As `keras.Model.compile`. From now on it is the user's.
@@ -38,7 +43,9 @@ class Runs(keras.Model):
         """Keras's own, with the teacher's variables beside the data where needed."""
         if self.train_function is None or force:
             super().make_train_function(force)
-            self.train_function = backend.tell(self, self.train_function)
+            self.train_function = backend.tell(
+                self, self.train_function, teacher=self.teacher_stays
+            )
 
     def make_test_function(self, force=False):
         """Likewise."""

@@ -7,9 +7,9 @@ import pytest
 
 NAMES = {
     "keras_dtkd": """
-        Distiller Step attacks backend calibrate_output_bias callbacks datasets diagnose
-        distribution functional logits losses metrics models plots recipes teachers
-        temperatures views
+        Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
+        callbacks datasets diagnose distribution functional logits losses metrics models
+        plots recipes teachers temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
     "keras_dtkd.backend.autodiff": """
@@ -38,6 +38,7 @@ NAMES = {
     "keras_dtkd.functional.statistics": """
         agreement centered possible sharpness soften spread
     """,
+    "keras_dtkd.interactive": "InteractiveDistiller TwoOptimizers",
     "keras_dtkd.logits": "head_by_layers look_like_probabilities pick recover",
     "keras_dtkd.losses": """
         BinaryKD CKD CSKD DIST DKD DTKD DistillationLoss GeneralizedJSD

@@ -1,0 +1,90 @@
+"""What the student would be after one more step, and what the exam says of it."""
+
+from keras import ops
+
+from keras_dtkd import backend
+from keras_dtkd.backend import autodiff
+from keras_dtkd.functional import divergences
+from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.functional.statistics import soften
+
+ESTIMATORS = ("exact", "jvp", "finite_difference")
+
+
+def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean):
+    """The exam's cross-entropy after a look-ahead step of plain SGD.
+
+    Args:
+        speak: From weights, inputs and `training` to the student's logits. Has no
+            lasting effect, and gives the same for the same arguments.
+        weights: The student's trainable weights, constants.
+        course: `(x, labels or None, teacher_logits)`. The gradient of what is returned
+            reaches the teacher through these logits, and nothing else.
+        exam: `(x, labels)`.
+        estimator: One of `ESTIMATORS`.
+        rate: η of the look-ahead step.
+        tau: Temperature of the course.
+        alpha: Weight of the soft targets in the course; the labels have the rest.
+        mean: From one value a sample of the course to their weighted mean.
+
+    Returns:
+        A scalar. Its value is the exam's cross-entropy whatever the estimator, and its
+        gradient with respect to the teacher's weights that of the cross-entropy:
+        exactly, or but for the error of the estimator.
+    """
+    x, labels, teacher = course
+
+    def lesson(weights, teacher):
+        return course_loss(speak(weights, x, True), teacher, labels, tau, alpha, mean)
+
+    def examined(weights):
+        return exam_loss(speak(weights, exam[0], False), exam[1])
+
+    def ahead(teacher):
+        _, slope = autodiff.value_and_input_gradient(
+            lambda w: lesson(w, teacher), weights
+        )
+        return [w - rate * g for w, g in zip(weights, slope, strict=True)]
+
+    if estimator == "exact":
+        return examined(ahead(teacher))
+    with backend.no_gradient():
+        moved = [ops.stop_gradient(w) for w in ahead(ops.stop_gradient(teacher))]
+        value, direction = autodiff.value_and_input_gradient(examined, moved)
+        direction = [ops.stop_gradient(v) for v in direction]
+        estimate = getattr(autodiff, estimator)
+        _, rising = estimate(lambda w: speak(w, x, True), weights, direction)
+    # Of the course only -<p, log q> couples teacher and student, and of that only
+    # -<p, z> / tau: so the derivative of the exam is that of an ordinary loss.
+    rising = ops.stop_gradient(ops.cast(rising, "float32"))
+    values = ops.sum(ops.exp(soften(teacher, tau)) * rising, axis=-1)
+    surrogate = rate * alpha * tau * mean(values)
+    return surrogate + ops.stop_gradient(value - surrogate)
+
+
+def course_loss(student, teacher, labels, tau, alpha, mean):
+    """`α τ² KL(p ‖ q) + (1 − α) CE`, the mean over samples.
+
+    Args:
+        student: Logits, `(batch, ..., classes)`.
+        teacher: The same.
+        labels: Integers or one-hot; `None` for none.
+        tau: The temperature τ of p and q.
+        alpha: The α.
+        mean: From one value a sample to their weighted mean.
+    """
+    apart = divergences.kl(soften(teacher, tau), soften(student, tau))
+    total = alpha * tau**2 * mean(apart)
+    if labels is None:
+        return total
+    return total + (1 - alpha) * mean(cross_entropy(student, labels))
+
+
+def cross_entropy(z, labels):
+    """Of each sample."""
+    return -ops.sum(one_hot(labels, z) * soften(z), axis=-1)
+
+
+def exam_loss(z, labels):
+    """The mean cross-entropy."""
+    return ops.mean(cross_entropy(z, labels))

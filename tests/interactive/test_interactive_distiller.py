@@ -1,0 +1,306 @@
+"""The teacher learns what helps its student, and nothing else changes."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import InteractiveDistiller
+from tests.models import close, data, everything, numbers, same, student, teacher
+
+X, Y = data(24)
+EXAM = data(10, seed=1)
+TAU, ALPHA, RATE = 2.0, 0.7, 0.5
+CE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def net(width, seed, norm=False):
+    init = keras.initializers.RandomNormal
+    layers = [
+        keras.Input((6,)),
+        keras.layers.Dense(width, "tanh", kernel_initializer=init(0.0, 0.7, seed)),
+    ]
+    if norm:
+        layers.append(keras.layers.BatchNormalization())
+    layers.append(keras.layers.Dense(4, kernel_initializer=init(0.0, 0.7, seed + 1)))
+    return keras.Sequential(layers)
+
+
+def made(large, small, rate=0.0, **options):
+    options = {
+        "temperature": TAU,
+        "alpha": ALPHA,
+        "look_ahead": RATE,
+        "teacher_optimizer": keras.optimizers.SGD(1.0),
+        **options,
+    }
+    distiller = InteractiveDistiller(large, small, **options)
+    # XLA takes minutes for forward mode under TensorFlow.
+    distiller.compile(keras.optimizers.SGD(rate), CE, jit_compile=False)
+    distiller.set_exam(*EXAM)
+    return distiller
+
+
+def step(large, small, **options):
+    """How much one step of plain SGD changes the teacher: less its gradient."""
+    before = numbers(large)
+    logs = made(large, small, **options).train_on_batch(X, Y, return_dict=True)
+    return [b - a for b, a in zip(before, numbers(large), strict=True)], logs
+
+
+# The same in float64 NumPy, from the formula.
+
+
+def forward(weights, x):
+    a, b, c, d = weights
+    hidden = np.tanh(x @ a + b)
+    return hidden, hidden @ c + d
+
+
+def softmax(z):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def looked_ahead(teacher_weights, student_weights):
+    """The exam's cross-entropy after the student's step."""
+    x, y = X.astype("float64"), np.eye(4)[Y]
+    p = softmax(forward(teacher_weights, x)[1] / TAU)
+    hidden, z = forward(student_weights, x)
+    slope = ALPHA * TAU * (softmax(z / TAU) - p) + (1 - ALPHA) * (softmax(z) - y)
+    slope /= len(x)
+    a, b, c, d = student_weights
+    inner = (slope @ c.T) * (1 - hidden**2)
+    gradient = [x.T @ inner, inner.sum(0), hidden.T @ slope, slope.sum(0)]
+    ahead = [w - RATE * g for w, g in zip(student_weights, gradient, strict=True)]
+    x, y = EXAM
+    q = softmax(forward(ahead, x.astype("float64"))[1])
+    return -np.log(q[np.arange(len(y)), y]).mean()
+
+
+def doubles(model):
+    return [w.astype("float64") for w in numbers(model)]
+
+
+@pytest.mark.parametrize("estimator", ["exact", "jvp", "finite_difference"])
+def test_the_teachers_gradient_is_that_of_the_exam(estimator):
+    large, small = net(7, 1), net(5, 3)
+    taught, learned = doubles(large), doubles(small)
+    gradient, logs = step(large, small, estimator=estimator)
+    expected = looked_ahead(taught, learned)
+    assert float(logs["exam_loss"]) == pytest.approx(expected, rel=1e-5)
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        direction = [random.normal(size=w.shape) for w in taught]
+        ahead, behind = (
+            looked_ahead(
+                [w + h * v for w, v in zip(taught, direction, strict=True)], learned
+            )
+            for h in (1e-5, -1e-5)
+        )
+        found = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True))
+        assert found == pytest.approx((ahead - behind) / 2e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
+def test_the_estimators_agree_with_batch_norm_and_dropout(estimator):
+    def gradient(estimator):
+        small = student(norm=True, dropout=0.3)
+        return step(net(7, 1), small, estimator=estimator)[0]
+
+    for exact, found in zip(gradient("exact"), gradient(estimator), strict=True):
+        assert np.abs(exact - found).max() < 1e-3 * np.abs(exact).max()
+
+
+def test_an_exam_step_lowers_the_exam_after_the_look_ahead():
+    distiller = made(net(7, 1), net(5, 3), teacher_optimizer=keras.optimizers.SGD(0.3))
+    losses = [
+        float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
+        for _ in range(6)
+    ]
+    assert all(
+        after < before for before, after in zip(losses, losses[1:], strict=False)
+    )
+
+
+def test_the_student_takes_the_course_of_a_distiller():
+    """On the teacher as it was before the step."""
+    from keras_dtkd import Distiller
+    from keras_dtkd.losses import KD
+
+    ours, theirs = student(norm=True), student(norm=True)
+    made(net(7, 1), ours, rate=0.1).train_on_batch(X, Y)
+    plain = Distiller(net(7, 1), theirs, KD(TAU, weight=ALPHA), task_weight=1 - ALPHA)
+    plain.compile(keras.optimizers.SGD(0.1), CE)
+    plain.train_on_batch(X, Y)
+    # Statistics too: they move once a step, whatever is looked ahead.
+    assert close(ours, theirs, 1e-5)
+
+
+def test_fit_changes_the_teacher_and_restore_undoes_it_to_the_byte():
+    large = teacher()
+    before = [w.tobytes() for w in large.get_weights()]
+    distiller = InteractiveDistiller(large, student())
+    history = distiller.fit(
+        X, Y, epochs=2, batch_size=8, exam=EXAM, validation_data=(X, Y), verbose=0
+    ).history
+    assert {"exam_loss", "course", "task_loss", "val_accuracy"} <= set(history)
+    changed = [w.tobytes() for w in large.get_weights()]
+    assert changed != before
+    # Its statistics are no part of what it learns.
+    kinds = [w.trainable for w in large.weights]
+    pairs = zip(before, changed, kinds, strict=True)
+    assert all((a != b) == trainable for a, b, trainable in pairs)
+    distiller.fit(X, Y, verbose=0)
+    distiller.restore_teacher()
+    assert [w.tobytes() for w in large.get_weights()] == before
+
+
+def test_frozen_layers_of_the_teacher_stay():
+    large = net(7, 1)
+    large.layers[0].trainable = False
+    gradient, _ = step(large, net(5, 3))
+    moved = [np.abs(g).max() > 0 for g in gradient]
+    assert moved == [False, False, True, True]
+
+
+def test_an_exam_that_is_drawn_is_another_one_each_time():
+    distiller = made(
+        net(7, 1),
+        net(5, 3),
+        exam_batch_size=4,
+        teacher_optimizer=keras.optimizers.SGD(0.0),
+    )
+    losses = {
+        float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
+        for _ in range(4)
+    }
+    assert len(losses) == 4
+
+
+def test_control_without_feedback_the_teacher_learns_the_exam():
+    large, other, small = net(7, 1), net(7, 1), net(5, 3)
+    gradient, logs = step(large, small, exam_for="teacher")
+    assert float(logs["exam_loss"]) == pytest.approx(
+        float(CE(EXAM[1], other(EXAM[0]))), rel=1e-5
+    )
+    before = numbers(other)
+    other.compile(keras.optimizers.SGD(1.0), CE)
+    other.train_on_batch(*EXAM)
+    expected = [b - a for b, a in zip(before, numbers(other), strict=True)]
+    assert close(gradient, expected, 1e-5)
+
+
+def test_control_with_the_exam_for_the_student_the_teacher_stays():
+    large, small = teacher(), student(norm=True)
+    before = everything(large)
+    distiller = InteractiveDistiller(large, small, exam_for="student")
+    distiller.fit(X, Y, epochs=2, exam=EXAM, verbose=0)
+    after = everything(large)
+    assert after == before
+    without = student(norm=True)
+    plain = InteractiveDistiller(teacher(), without)
+    plain.fit(X, Y, epochs=2, exam=EXAM, verbose=0)
+    assert not close(small, without, 1e-4)
+
+
+def test_saved_and_loaded_it_goes_on_bit_for_bit(tmp_path):
+    large, small = net(7, 1), student(norm=True)
+    distiller = InteractiveDistiller(large, small, exam_batch_size=5)
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0, "exam": EXAM}
+    distiller.fit(X, Y, epochs=2, **options)
+    distiller.save(tmp_path / "both.keras")
+    loaded = keras.saving.load_model(tmp_path / "both.keras")
+    assert same(loaded.student, small) and same(loaded.taught, large)
+    for one in (distiller, loaded):
+        one.fit(X, Y, epochs=2, **options)
+    assert same(loaded.student, small) and same(loaded.taught, large)
+
+
+def test_a_schedule_changes_the_students_rate_alone():
+    distiller = made(net(7, 1), net(5, 3), rate=0.1)
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
+    distiller.fit(X, Y, verbose=0, callbacks=[schedule])
+    optimizer = distiller.optimizer
+    assert float(optimizer.student_optimizer.learning_rate) == pytest.approx(0.01)
+    assert float(optimizer.teacher_optimizer.learning_rate) == 1.0
+    assert float(optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_evaluate_is_the_students():
+    small = student()
+    distiller = InteractiveDistiller(teacher(), small)
+    distiller.fit(X, Y, exam=EXAM, verbose=0)
+    logs = distiller.evaluate(X, Y, verbose=0, return_dict=True)
+    right = (small.predict(X, verbose=0).argmax(-1) == Y).mean()
+    assert logs["accuracy"] == pytest.approx(right)
+    assert "exam_loss" not in logs
+
+
+def test_probabilities_of_both_are_known_for_what_they_are():
+    gradients = []
+    for head in (None, "softmax"):
+        large, small = teacher(head=head, scale=1.0), student(head=head)
+        before = numbers(large)
+        distiller = InteractiveDistiller(
+            large, small, teacher_optimizer=keras.optimizers.SGD(1.0)
+        )
+        distiller.set_exam(*EXAM)
+        distiller.train_on_batch(X, Y)
+        gradients.append([b - a for b, a in zip(before, numbers(large), strict=True)])
+    assert close(*gradients, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0}, "temperature=0"),
+        ({"look_ahead": -1.0}, "`look_ahead` must be a number above 0"),
+        ({"alpha": 0.0}, r"`alpha`.*\(0, 1\]"),
+        ({"estimator": "guess"}, "estimator='guess'"),
+        ({"exam_for": "nobody"}, "exam_for='nobody'"),
+    ],
+)
+def test_a_wrong_argument_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        InteractiveDistiller(teacher(), student(), **options)
+
+
+def test_what_cannot_be_examined_is_refused_before_the_first_step():
+    large, small = teacher(), student()
+    before = numbers(small)
+    distiller = InteractiveDistiller(large, small, exam_batch_size=11)
+    with pytest.raises(ValueError, match="there is no exam"):
+        distiller.fit(X, Y, verbose=0)
+    with pytest.raises(ValueError, match="from 1 to the exam's 10"):
+        distiller.fit(X, Y, exam=EXAM, verbose=0)
+    distiller = InteractiveDistiller(large, small)
+    with pytest.raises(ValueError, match="needs labels"):
+        distiller.fit(X, Y, exam=(X, None), verbose=0)
+    with pytest.raises(ValueError, match="24 inputs and 10 labels"):
+        distiller.fit(X, Y, exam=(X, EXAM[1]), verbose=0)
+    with pytest.raises(ValueError, match="label"):
+        distiller.fit(X, Y, exam=(EXAM[0], EXAM[1] + 7), verbose=0)
+    with pytest.raises(ValueError, match="has not trained"):
+        distiller.restore_teacher()
+    assert same(numbers(small), before)
+
+
+def test_float16_is_refused():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = net(5, 3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for models in ((teacher(), half), (half, student())):
+        with pytest.raises(ValueError, match="computes in float16"):
+            InteractiveDistiller(*models).fit(X, Y, exam=EXAM, verbose=0)
+
+
+def test_a_teacher_that_cannot_learn_is_refused():
+    large = teacher()
+    large.trainable = False
+    distiller = InteractiveDistiller(large, student())
+    with pytest.raises(ValueError, match="no trainable weights, and is to learn"):
+        distiller.fit(X, Y, exam=EXAM, verbose=0)
+    with pytest.raises(TypeError, match="must be a `keras.Model`, since it is trained"):
+        InteractiveDistiller([teacher(), teacher()], student())
