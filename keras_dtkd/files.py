@@ -1,6 +1,7 @@
 """Files that are whole, or not there."""
 
 import os
+import secrets
 
 
 def replace(path, writer):
@@ -11,9 +12,24 @@ def replace(path, writer):
         writer: A function that writes the file, given another path beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Keras goes by the suffix.
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    writer(unfinished)
-    with unfinished.open("rb") as file:
+    # Another writer of the same file has another one. Keras goes by the suffix.
+    unfinished = path.with_name(f"unfinished-{secrets.token_hex(8)}-{path.name}")
+    try:
+        writer(unfinished)
+        sync(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def sync(path):
+    """What was written to a file is on the disk, also after a power cut."""
+    # Windows wants it open for writing.
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
-    os.replace(unfinished, path)
+
+
+def clear(folder):
+    """Removes what killed writers left. For whoever is alone in the folder."""
+    for path in folder.glob("unfinished-*"):
+        path.unlink(missing_ok=True)

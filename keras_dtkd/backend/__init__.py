@@ -36,6 +36,24 @@ def deterministic():
     _current().deterministic()
 
 
+def generator():
+    """The state of the backend's own random numbers, if Keras's layers draw from them.
+
+    Returns:
+        A dict of NumPy arrays; empty but under torch.
+    """
+    return _current().generator()
+
+
+def set_generator(states):
+    """Sets it.
+
+    Args:
+        states: What `generator` gave, here or on another backend.
+    """
+    _current().set_generator(states)
+
+
 def device():
     """What computes here.
 

@@ -73,6 +73,15 @@ def deterministic():
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
 
 
+def generator():
+    """None: Keras keeps a seed for each layer."""
+    return {}
+
+
+def set_generator(states):
+    """Nothing."""
+
+
 def device():
     """See `keras_dtkd.backend.device`."""
     import jax

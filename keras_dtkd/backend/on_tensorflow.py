@@ -54,6 +54,15 @@ def deterministic():
     tf.config.experimental.enable_op_determinism()
 
 
+def generator():
+    """None: Keras keeps a seed for each layer."""
+    return {}
+
+
+def set_generator(states):
+    """Nothing."""
+
+
 def device():
     """See `keras_dtkd.backend.device`."""
     import tensorflow as tf

@@ -37,6 +37,26 @@ def deterministic():
     torch.use_deterministic_algorithms(True)
 
 
+def generator():
+    """Of the CPU, and of the current GPU where Keras uses one."""
+    import torch
+
+    found = {"torch_cpu": torch.get_rng_state().numpy()}
+    if _device().type == "cuda":
+        found["torch_cuda"] = torch.cuda.get_rng_state().numpy()
+    return found
+
+
+def set_generator(states):
+    """See `keras_dtkd.backend.set_generator`."""
+    import torch
+
+    if "torch_cpu" in states:
+        torch.set_rng_state(torch.from_numpy(states["torch_cpu"]))
+    if "torch_cuda" in states and _device().type == "cuda":
+        torch.cuda.set_rng_state(torch.from_numpy(states["torch_cuda"]))
+
+
 def device():
     """See `keras_dtkd.backend.device`."""
     import torch

@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+import h5py  # Keras brings it: its own files are of that kind.
 import keras
 
-from keras_dtkd.files import replace
+from keras_dtkd import backend
+from keras_dtkd.files import clear, replace
+
+GENERATOR = "generator"
 
 
 class Resume(keras.callbacks.Callback):
@@ -14,8 +18,14 @@ class Resume(keras.callbacks.Callback):
     The file appears under its name when it is whole and on the disk, and the name says
     how many epochs it holds: there is no moment at which a weight and a count of two
     epochs could be taken for one state. (`keras.callbacks.BackupAndRestore` writes them
-    one after the other.) Holds everything that `save_weights` does: the student, the
-    optimizer, the losses' state, the teacher's fingerprint.
+    one after the other.) Holds everything that `save_weights` does: of a Distiller the
+    student, the optimizer, the losses' state, the random state of its layers, the
+    teacher's fingerprint. (A plain Keras model's file lacks the random state.) Under
+    torch the state of its random numbers too, from which Keras's `Dropout` without a
+    seed draws there.
+
+    Where several processes train together, rank 0 writes and all read: the folder must
+    be one that all of them see.
 
     Whatever else the run depends on must be the same again: the same data, in an order
     that depends on the epoch alone, or not shuffled.
@@ -66,6 +76,11 @@ class Resume(keras.callbacks.Callback):
                     "Make them as they were, or give a new folder. What was found: "
                     f"{error}"
                 ) from error
+            with h5py.File(path) as file:
+                states = {n: s[()] for n, s in file.get(GENERATOR, {}).items()}
+            backend.set_generator(states)
+        if backend.processes()[0] == 0:
+            clear(self.folder)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Refuses to begin elsewhere."""
@@ -79,12 +94,22 @@ class Resume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the state, then removes that of the epoch before."""
+        if backend.processes()[0] != 0:
+            return
         before = self._files()
         path = self.folder / f"{epoch + 1}.weights.h5"
-        replace(path, lambda path: self.model.save_weights(path, overwrite=True))
+        replace(path, self._write)
+        # Nobody reads them now: what all read at the beginning, they had read before
+        # the first step, which all take together.
         for older in before.values():
             if older != path:
                 older.unlink()
+
+    def _write(self, path):
+        self.model.save_weights(path, overwrite=True)
+        with h5py.File(path, "a") as file:
+            for name, state in backend.generator().items():
+                file[f"{GENERATOR}/{name}"] = state
 
     def _files(self):
         """By the number of epochs that they hold."""

@@ -1,5 +1,6 @@
 """Trains what is missing of methods, backends and seeds; one table, one picture."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import time
 
 from keras_dtkd import backend, recipes
-from keras_dtkd.cli import options, record, report, settings, terminal, train
+from keras_dtkd.cli import leash, options, record, report, settings, terminal, train
 from keras_dtkd.cli.refusal import Refused, refusing
 
 OUTPUT = "output.txt"
@@ -48,9 +49,11 @@ def run(args):
         ]
     missing = [plan for plan in plans if not _finished(plan)]
     for plan in missing:
-        if record.read(plan.folder) is None:
-            # So that the table knows of it, whatever happens.
-            record.write(plan.folder, {"status": "planned", **plan.to_dict()})
+        # One that another process trains is known to the table.
+        with contextlib.suppress(Refused), record.alone(plan.folder):
+            if record.read(plan.folder) is None:
+                # So that the table knows of it, whatever happens.
+                record.write(plan.folder, _planned(plan))
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
     failed = 0
     for number, plan in enumerate(missing, 1):
@@ -59,6 +62,10 @@ def run(args):
     folder = plans[0].folder.parents[1]
     report.show(report.report(folder), folder)
     return 1 if failed else 0
+
+
+def _planned(plan):
+    return {"status": "planned", **plan.to_dict()}
 
 
 def _finished(plan):
@@ -70,16 +77,23 @@ def _run(plan, args, number, screen):
     """One run in a process of its own. Gives whether it is finished now."""
     chosen = plan.settings
     who = f"{number} {chosen.method} {chosen.backend} seed {chosen.seed}"
+    if _waited(plan, who, screen) and _finished(plan):
+        return _told(record.read(plan.folder), who)
     command = [
         *(sys.executable, "-m", "keras_dtkd.cli", "train", "--method", chosen.method),
         *("--backend", chosen.backend, "--seed", str(chosen.seed), "--verbose", "2"),
         *options.words(args),
     ]
-    environment = {**os.environ, "KERAS_BACKEND": chosen.backend}
+    environment = {**os.environ, **leash.ON, "KERAS_BACKEND": chosen.backend}
     with (
         (plan.folder / OUTPUT).open("a") as output,
         subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command,
+            env=environment,
+            # Its leash: whatever ends this process closes it.
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         ) as process,
         screen.status(who) as status,
     ):
@@ -91,16 +105,36 @@ def _run(plan, args, number, screen):
         except BaseException:
             process.kill()
             raise
-    found = record.read(plan.folder)
-    if found["status"] == "finished":
-        print(f"{who}: {train.summary(found)}", flush=True)
-        return True
-    lines = (plan.folder / OUTPUT).read_text(errors="replace").splitlines()
     error = f"exit code {process.returncode}"
-    record.write(
-        plan.folder,
-        {**found, "status": "failed", "error": [error, *lines[-LINES:]]},
-    )
+    lines = (plan.folder / OUTPUT).read_text(errors="replace").splitlines()[-LINES:]
+    try:
+        with record.alone(plan.folder):
+            found = record.read(plan.folder) or _planned(plan)
+            if found["status"] != "finished":
+                failed = {"status": "failed", "error": [error, *lines]}
+                record.write(plan.folder, {**found, **failed})
+    except Refused as another:
+        # It was quicker; what it does is not ours to judge.
+        print(f"{who}: {another}", flush=True)
+        return False
+    if found["status"] == "finished":
+        return _told(found, who)
     print(f"{who}: failed, {error}; see {plan.folder / OUTPUT}", flush=True)
-    print("\n".join(f"    {line}" for line in lines[-LINES:]), flush=True)
+    print("\n".join(f"    {line}" for line in lines), flush=True)
     return False
+
+
+def _told(found, who):
+    print(f"{who}: {train.summary(found)}", flush=True)
+    return True
+
+
+def _waited(plan, who, screen):
+    """Waits until no other process trains this run. Gives whether one did."""
+    try:
+        with record.alone(plan.folder):
+            return False
+    except Refused:
+        print(f"{who}: another process trains it, waiting", flush=True)
+    with screen.status(f"{who}: waiting"), record.alone(plan.folder, wait=True):
+        return True

@@ -11,7 +11,10 @@ def add_arguments(parser):
     """The options of the command."""
     add_model(parser)
     parser.add_argument("--data", choices=images.NAMES, help="of a run: its own")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR",
+        help="folder of TensorFlow Datasets (default: the run's, if it is there)",
+    )  # fmt: skip
     parser.add_argument(
         "--on",
         choices=("test", "validation", "train"),
@@ -34,7 +37,8 @@ def add_model(parser):
 
 def run(args):
     """The command."""
-    file, settings = find(args.path, args.epoch)
+    file, run = find(args.path, args.epoch)
+    settings = run.get("settings", {})
     data = args.data or settings.get("data")
     if data is None:
         raise Refused(f"{args.path} is no run: name the data set with --data.")
@@ -43,7 +47,7 @@ def run(args):
     with refusing():
         parts = {name: settings.get(name) for name in ("validation", "train_size")}
         parts["validation"] = parts["validation"] or 0.0
-        found = images.read(data, args.data_dir, **parts)
+        found = images.read(data, args.data_dir or _data_dir(run), **parts)
         model = measuring.load(file)
     part = getattr(found, args.on)
     if part is None:
@@ -65,8 +69,14 @@ def run(args):
     return 0
 
 
+def _data_dir(run):
+    """The run's own, if it is on this machine."""
+    named = run.get("paths", {}).get("data_dir")
+    return Path(named) if named and Path(named).is_dir() else None
+
+
 def find(path, epoch):
-    """The file of a student, and its run's settings: none of a file alone.
+    """The file of a student, and what run.json says: nothing of a file alone.
 
     Raises:
         Refused: There is no such student.
@@ -84,4 +94,4 @@ def find(path, epoch):
             f"{path} keeps its last student only: it chose no epoch on --validation "
             "images."
         )
-    return file, run["settings"]
+    return file, run

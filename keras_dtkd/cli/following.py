@@ -1,13 +1,15 @@
 """Callbacks that time a run, keep its best student and tell of its progress."""
 
 import time
+from pathlib import Path
 
 import keras
 
 from keras_dtkd import backend
 from keras_dtkd.cli import record
 from keras_dtkd.cli.circumstances import peak_memory
-from keras_dtkd.files import replace
+from keras_dtkd.cli.refusal import Refused
+from keras_dtkd.files import replace, sync
 
 
 class Clock(keras.callbacks.Callback):
@@ -44,25 +46,68 @@ class Clock(keras.callbacks.Callback):
 class Best(keras.callbacks.Callback):
     """Keeps the student of the epoch with the best validation accuracy.
 
-    Comes before `Resume`: what is lost when the process dies is written again, by the
-    epoch that is done again.
+    Comes before `Resume`. Each has its epoch in its name, and the one before is kept
+    until the state holds that epoch: one that is done again, perhaps to other bits,
+    takes no other's place.
 
     Args:
         folder: Of the run.
         student: Whose weights are kept.
         history: Validation accuracies of the epochs before.
+
+    Raises:
+        Refused: The best student of these epochs is not there.
     """
 
     def __init__(self, folder, student, history):
         super().__init__()
         self.folder = folder
         self.student = student
-        self._best = max(history, default=-1.0)
+        self._history = list(history)
+        self._keep()
+        if history:
+            path = best_file(folder, best_epoch(history))
+            if not path.exists():
+                raise Refused(
+                    f"{path}, the best student so far, is not there. Remove {folder} "
+                    "to begin anew."
+                )
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs["val_accuracy"] > self._best:
-            self._best = logs["val_accuracy"]
-            save(self.student, self.folder / record.BEST)
+        self._keep()
+        self._history.append(logs["val_accuracy"])
+        if best_epoch(self._history) == epoch + 1:
+            save(self.student, best_file(self.folder, epoch + 1))
+
+    def _keep(self):
+        """Only the best of the epochs that the state holds."""
+        done = self._history
+        forget(self.folder, best_epoch(done) if done else None)
+
+
+def best_epoch(accuracies):
+    """The first of the best ones, counted from 1."""
+    return accuracies.index(max(accuracies)) + 1
+
+
+def best_file(folder, epoch):
+    """Where the student of an epoch is kept until the run is finished."""
+    return folder / f"best-{epoch}.keras"
+
+
+def forget(folder, epoch=None):
+    """Removes such students, but that of one epoch."""
+    for path in folder.glob("best-*.keras"):
+        if path != best_file(folder, epoch):
+            path.unlink()
+
+
+class Log(keras.callbacks.CSVLogger):
+    """log.csv, each row of it on the disk before the state that counts its epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        sync(Path(self.filename))
 
 
 class Progress(keras.callbacks.Callback):

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_dtkd import datasets
+from keras_dtkd import datasets, models
 from keras_dtkd.datasets.named import NORMALISATION
 
 NAMES = tuple(NORMALISATION)
@@ -66,6 +66,11 @@ def read(data, data_dir=None, validation=0.0, train_size=None):
         rows = np.sort(np.random.RandomState(0).permutation(len(x))[:train_size])
         x, y = x[rows], y[rows]
     return Images(data, (x, y), sets[1] if validation else None, sets[-1])
+
+
+def network(name, images):
+    """A network, untrained, for `Images`, which are `channels_last` everywhere."""
+    return models.get(name, images.classes, images.shape, "channels_last")
 
 
 def batches(images, chosen, first_epoch):

@@ -1,9 +1,10 @@
 """What a trained network is worth on a part of the images."""
 
 import keras
-import numpy as np
 
+from keras_dtkd import logits
 from keras_dtkd.cli import images
+from keras_dtkd.cli.refusal import Refused
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 
@@ -13,9 +14,23 @@ def load(path):
 
 
 def outputs(model, found, part):
-    """Its logits for a part of `Images`, NumPy, float32, in the part's order."""
-    logits = model.predict(images.in_order(found, part), verbose=0)
-    return np.asarray(logits, "float32")
+    """Its logits for a part of `Images`, NumPy, float32, in the part's order.
+
+    Raises:
+        Refused: It gives no logits of one label each, and no softmax of them.
+    """
+    said = model.predict(images.in_order(found, part), verbose=0)
+    head = logits.head_by_layers(model)
+    if head is None and logits.look_like_probabilities(said):
+        head = logits.SOFTMAX
+    if head == logits.SIGMOID:
+        raise Refused(
+            "this network ends with a sigmoid, which judges each class by itself: what "
+            "is measured here is a choice of one class. Give one that ends with logits "
+            "or a softmax."
+        )
+    recovered = logits.recover(said, head or logits.LOGITS)
+    return keras.ops.convert_to_numpy(recovered)
 
 
 def accuracy(model, found, part):
@@ -25,16 +40,14 @@ def accuracy(model, found, part):
 
 def all_of(model, found, part):
     """The measures that `evaluate` tells."""
-    logits, labels = outputs(model, found, part), part[1]
-    entropy = keras.losses.sparse_categorical_crossentropy(
-        labels, logits, from_logits=True
-    )
-    top = keras.metrics.sparse_top_k_categorical_accuracy(labels, logits, k=5)
+    z, labels = outputs(model, found, part), part[1]
+    entropy = keras.losses.sparse_categorical_crossentropy(labels, z, from_logits=True)
+    top = keras.metrics.sparse_top_k_categorical_accuracy(labels, z, k=5)
     error = ExpectedCalibrationError()
-    error.update_state(labels, logits)
+    error.update_state(labels, z)
     return {
         "images": len(labels),
-        "accuracy": float((logits.argmax(-1) == labels).mean()),
+        "accuracy": float((z.argmax(-1) == labels).mean()),
         "top_5_accuracy": float(keras.ops.mean(keras.ops.cast(top, "float32"))),
         "cross_entropy": float(keras.ops.mean(entropy)),
         "calibration_error": float(error.result()),

@@ -26,6 +26,14 @@ def count(text):
     return number
 
 
+def seed(text):
+    """A whole number that NumPy takes as a seed."""
+    number = count(text)
+    if number >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not below 2**32")
+    return number
+
+
 def positive(text):
     """A number above 0."""
     number = float(text)

@@ -1,7 +1,7 @@
 """The picture beside the table."""
 
 from keras_dtkd import plots
-from keras_dtkd.cli.table import FIRST
+from keras_dtkd.cli.table import FIRST, called, each_seed_once, grouped
 from keras_dtkd.plots import canvas
 
 
@@ -49,22 +49,18 @@ def draw(table, runs):
     canvas.clear(left)
     judged = {run["judged_on"] for run in runs if run["status"] == "finished"}
     what = judged.pop() if len(judged) == 1 else "validation or test"
-    epochs = {
-        label: _epochs(row, names, runs)
-        for label, row in zip(labels, rows, strict=True)
-    }
+    # In the order of the rows, of which some have no finished run.
+    curves = [found for _, group in grouped(runs) if (found := _epochs(group))]
+    epochs = dict(zip(labels, curves, strict=True))
     plots.training_curves(epochs, f"{what} accuracy", ax=right)
     return figure
 
 
 def _name(row, names):
-    return " ".join(str(row[name]) for name in names if row[name] is not None)
+    others = [str(row[name]) for name in names[1:] if row[name] is not None]
+    return " ".join([called(row), *others])
 
 
-def _epochs(row, names, runs):
-    return [
-        run["val_accuracy"]
-        for run in runs
-        if run["status"] == "finished"
-        and all(run["settings"].get(name) == row[name] for name in names)
-    ]
+def _epochs(runs):
+    runs = each_seed_once(runs)
+    return [run["val_accuracy"] for run in runs if run["status"] == "finished"]

@@ -57,15 +57,17 @@ def alone(folder, wait=False):
         folder: Made where there is none.
         wait: Whether to wait until the other one is done.
 
+    On Windows nothing is locked: docs/cli.md says so.
+
     Raises:
         Refused: One does, and `wait` is false.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
     except ImportError:  # Windows has no such locks.
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
             # Whoever dies lets go of it.

@@ -3,6 +3,7 @@
 import statistics
 
 from keras_dtkd import recipes
+from keras_dtkd.cli import made, weights
 
 # What a row stands for. Runs that differ in anything but the seed are never averaged.
 FIRST = ("method", "backend")
@@ -23,26 +24,84 @@ def make(runs):
 
     Returns:
         Plain data. `common` are the settings that all runs share, `varying` the names
-        of the others, `rows` a dict for each, `notes` what must be said with it.
+        of the others, `rows` a dict for each, `notes` what must be said with it. The
+        `part` of a row is a number where runs of its settings were made with different
+        things, else `None`.
     """
     settings = [run["settings"] for run in runs]
+    names, varying = _names(settings)
+    groups = grouped(runs)
+    rows = [{**named, **_row(each_seed_once(group))} for named, group in groups]
+    common = {name: _value(name, settings) for name in names if name not in varying}
+    notes = [*_notes(runs, rows), *_notes_on_groups(groups), *weights.unequal(runs)]
+    return {"common": common, "varying": varying, "rows": rows, "notes": notes}
+
+
+def _names(settings):
     names = [name for name in settings[0] if name not in (*FIRST, "seed")]
-    varying = [name for name in names if _varies(name, settings)]
+    return names, [name for name in names if _varies(name, settings)]
+
+
+def grouped(runs):
+    """The runs behind each row.
+
+    Args:
+        runs: As for `make`.
+
+    Returns:
+        A list of `(named, runs)`, in the rows' order; `named` is what names a row.
+    """
+    names = (*FIRST, *_names([run["settings"] for run in runs])[1])
     groups: dict[tuple, list] = {}
     for run in runs:
-        key = tuple(run["settings"].get(name) for name in (*FIRST, *varying))
+        key = tuple(run["settings"].get(name) for name in names)
         groups.setdefault(key, []).append(run)
-    rows = [
-        {**dict(zip((*FIRST, *varying), key, strict=True)), **_row(group)}
-        for key, group in sorted(groups.items(), key=_order)
-    ]
-    common = {name: _value(name, settings) for name in names if name not in varying}
-    return {
-        "common": common,
-        "varying": varying,
-        "rows": rows,
-        "notes": _notes(runs, rows),
-    }
+    found = []
+    for key, group in sorted(groups.items(), key=_order):
+        parts = made.parts(group)
+        for number, part in enumerate(parts, 1):
+            named = dict(zip(names, key, strict=True))
+            named["part"] = number if len(parts) > 1 else None
+            found.append((named, part))
+    return found
+
+
+def called(row):
+    """A row's method, with its part."""
+    return row["method"] + (f" ({row['part']})" if row["part"] else "")
+
+
+def each_seed_once(runs):
+    """The first finished run of each seed, or the first."""
+    found: dict[int, dict] = {}
+    for run in sorted(runs, key=lambda run: run["status"] != "finished"):
+        found.setdefault(run["settings"]["seed"], run)
+    return list(found.values())
+
+
+def _notes_on_groups(groups):
+    notes: list[str] = []
+    parts: dict[str, list] = {}
+    for named, runs in groups:
+        who = f"{called(named)} on {named['backend']}"
+        seeds = [run["settings"]["seed"] for run in runs]
+        for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            notes.append(
+                f"{who}, seed {seed}: {seeds.count(seed)} runs lie here, and one of "
+                "them counts; remove the others"
+            )
+        if named["part"]:
+            parts.setdefault(str({**named, "part": None}), []).append((named, runs[0]))
+    for rows in parts.values():
+        first = rows[0][0]
+        numbers = ", ".join(f"({named['part']})" for named, _ in rows)
+        differ = made.differences([run for _, run in rows])
+        told = "; ".join(f"{n}: {', '.join(map(str, v))}" for n, v in differ.items())
+        notes.append(
+            f"{first['method']} on {first['backend']}: {numbers} are not averaged, "
+            f"they differ in {told}"
+        )
+    return notes
 
 
 def _value(name, settings):
@@ -113,7 +172,7 @@ def _notes(runs, rows):
         if row["missing"]:
             told = ", ".join(f"{m['seed']} ({m['status']})" for m in row["missing"])
             notes.append(
-                f"missing: {row['method']} on {row['backend']}, seeds {told}: not in "
+                f"missing: {called(row)} on {row['backend']}, seeds {told}: not in "
                 "the figures"
             )
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -121,14 +180,7 @@ def _notes(runs, rows):
         if control := recipes.control(method):
             there = "" if control in methods else ", which is not among these runs"
             notes.append(f"control of equal weight of {method}: {control}{there}")
-    if _dtkd_weights(runs) - {4.0}:
-        notes.append("the factors of dtkd do not sum to 4 here, those of ce_4kd do")
     return notes
-
-
-def _dtkd_weights(runs):
-    specs = [run["recipe"]["distillation_losses"].get("dtkd") for run in runs]
-    return {s["arguments"]["alpha"] + s["arguments"]["beta"] for s in specs if s}
 
 
 def cells(table):
@@ -143,7 +195,8 @@ def _cells(row, names):
     if row["missing"]:
         seeds += f" of {len(row['seeds']) + len(row['missing'])}"
     return [
-        *("–" if row[name] is None else str(row[name])[:16] for name in names),
+        called(row),
+        *("–" if row[name] is None else str(row[name])[:16] for name in names[1:]),
         seeds,
         *(_percent(row[which]) for which in ("best", "last")),
         "–" if row["step_seconds"] is None else f"{1e3 * row['step_seconds']:.1f}",

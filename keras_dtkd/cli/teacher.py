@@ -5,8 +5,9 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dtkd import models
+from keras_dtkd import files, models
 from keras_dtkd.cli import record
+from keras_dtkd.cli.images import network
 from keras_dtkd.teachers import store
 
 WAYS = (
@@ -90,7 +91,7 @@ def load(path, name, images):
     Raises:
         ValueError: The weights are those of another network.
     """
-    model = models.get(name, images.classes, images.shape)
+    model = network(name, images)
     if path.suffix == ".npz":
         with np.load(path) as file:
             flat = any(key.startswith("f.") for key in file.files)
@@ -122,6 +123,7 @@ def answers(model, every, folder, verbose):
         A `keras_dtkd.teachers.Stored`.
     """
     with record.alone(folder, wait=True):
+        files.clear(folder)
         return store(model, every, folder, verbose=verbose == 1)
 
 

@@ -8,9 +8,17 @@ from datetime import UTC, datetime
 
 import keras
 
-from keras_dtkd import backend, calibrate_output_bias, models, recipes
+from keras_dtkd import backend, calibrate_output_bias, files, recipes
 from keras_dtkd.callbacks import Resume
-from keras_dtkd.cli import following, images, measuring, options, record, settings
+from keras_dtkd.cli import (
+    following,
+    images,
+    leash,
+    measuring,
+    options,
+    record,
+    settings,
+)
 from keras_dtkd.cli import teacher as teachers
 from keras_dtkd.cli.circumstances import circumstances
 from keras_dtkd.cli.refusal import Refused, refusing
@@ -22,7 +30,7 @@ def add_arguments(parser):
         "--method", choices=recipes.methods(), default="dtkd", metavar="NAME",
         help="see docs/recipes.md (default: dtkd); ce is the student alone",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="K")
+    parser.add_argument("--seed", type=options.seed, default=0, metavar="K")
     parser.add_argument(
         "--backend", choices=options.BACKENDS, default=backend.name(),
         help="default: what KERAS_BACKEND or keras.json says",
@@ -37,6 +45,7 @@ def add_arguments(parser):
 
 def run(args):
     """The command."""
+    leash.follow()
     with refusing():
         plan = settings.plan(args, args.method, args.backend, args.seed)
     # Keras would say so in the first epoch.
@@ -47,6 +56,7 @@ def run(args):
         if before is not None and before["status"] == "finished":
             print(f"{plan.folder} is finished: {summary(before)}")
             return 0
+        files.clear(plan.folder)
         if args.deterministic:
             backend.deterministic()
         mixed = "" if args.precision == "float32" else "mixed_"
@@ -81,7 +91,7 @@ def _train(plan, before, found, teacher, args):
     progress.write()
 
     keras.utils.set_random_seed(chosen.seed)
-    student = models.get(chosen.student, found.classes, found.shape)
+    student = images.network(chosen.student, found)
     run["parameters"] = student.count_params()
     steps = math.ceil(len(found.train[0]) / chosen.batch_size)
     every, train, judge = images.batches(found, chosen, resume.epoch)
@@ -93,7 +103,7 @@ def _train(plan, before, found, teacher, args):
         done = record.history(folder).get("val_accuracy", []) if resume.epoch else []
         callbacks.append(following.Best(folder, student, done))
     # Before the state: so it has at least the epochs that the state has.
-    callbacks.append(keras.callbacks.CSVLogger(folder / record.LOG, append=True))
+    callbacks.append(following.Log(folder / record.LOG, append=True))
     if args.tensorboard:
         logs = str(folder / "tensorboard")
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
@@ -107,7 +117,10 @@ def _train(plan, before, found, teacher, args):
         # By itself it is: see docs/datasets.md.
         shuffle=False,
     )
-    best = measuring.load(folder / record.BEST) if chosen.validation else None
+    history, best = record.history(folder), None
+    if chosen.validation:
+        epoch = following.best_epoch(history["val_accuracy"])
+        best = measuring.load(following.best_file(folder, epoch))
     if recipe.calibrate:
         if every is None:
             x = images.normalised(found, found.train)
@@ -118,7 +131,6 @@ def _train(plan, before, found, teacher, args):
     following.save(student, folder / record.STUDENT)
     if best is not None:
         following.save(best, folder / record.BEST)
-    history = record.history(folder)
     # As shares again, which float32 has rounded.
     images_judged = len(found.judge[1])
     run["val_accuracy"] = [
@@ -131,6 +143,7 @@ def _train(plan, before, found, teacher, args):
     run["result"]["step_seconds"] = statistics.median(warm) if warm else None
     run |= {"status": "finished", "ended": _now()}
     progress.write()
+    following.forget(folder)
     return run
 
 
@@ -147,7 +160,7 @@ def _result(run, found, student, best):
     """Both epochs' accuracy on the test images."""
     judged = run["val_accuracy"]
     top, last, calibrated = max(judged), judged[-1], run["recipe"]["calibrate"]
-    epoch = judged.index(top) + 1
+    epoch = following.best_epoch(judged)
     if best is not None or calibrated:
         last = measuring.accuracy(student, found, found.test)
     if best is not None:

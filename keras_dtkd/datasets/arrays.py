@@ -26,7 +26,7 @@ def arrays(name, data_dir=None, *, validation=0.0, download=True):
         are `uint8` from 0 to 255, `(images, height, width, channels)`; labels `int32`.
 
     Raises:
-        ValueError: No such name; a share out of range.
+        ValueError: No such name; a share out of range, or one that leaves a part empty.
         ImportError: A package is not installed that reads this data set.
         FileNotFoundError: The data set is not there, with the ways to get it.
 
@@ -65,6 +65,12 @@ def split(train, validation):
     # and this generator, unlike NumPy's newer ones, is frozen for good.
     rows = np.random.RandomState(0).permutation(len(x))
     count = round(validation * len(x))
+    if not 0 < count < len(x):
+        raise ValueError(
+            f"`validation`: a share of {validation} of {len(x)} training images is "
+            f"{count} of them. Both parts need one: give another share, or 0 for no "
+            "validation images."
+        )
     return [(x[r], y[r]) for r in (np.sort(rows[count:]), np.sort(rows[:count]))]
 
 

@@ -26,9 +26,10 @@ TRAINING_SAMPLES = {"cifar100": 50_000}
 PAIRS = tuple(dtkd_pairs.PAIRS)
 DEFAULT_PAIR = ("resnet32x4", "resnet8x4")
 
-# Logit standardization: (temperature, weight), where they are not those of its code's
-# defaults. Source: the names of the log files in sunshangquan/
+# Logit standardization: (temperature, weight) of its code's defaults, and of the pairs
+# that have others. Source: the names of the log files in sunshangquan/
 # logit-standardization-KD.
+LS = (2.0, 9.0)
 LS_PAIRS = {
     ("vgg13", "vgg8"): (3.0, 9.0),
     ("resnet50", "mobilenetv2"): (3.0, 1.0),
@@ -77,6 +78,7 @@ R2KD = {
     "rank_weight": 2.0,
     "softness": 1.0,
 }
+DKD_ALPHA = 1.0
 WITHOUT = "No recipe for images is published: temperature and factors are ours. "
 
 METHODS = {
@@ -86,24 +88,24 @@ METHODS = {
         temperature=4.0,
     ),
     "kd_9": hinton(
-        "Ours: the control of ls, 9 T² KL and 0.1 of the labels",
-        weight=9.0,
-        temperature=2.0,
+        "Ours: the control of ls, with the temperature and the weight that it has for "
+        "the pair, and 0.1 of the labels",
     ),
     "ce_4kd": method(
-        "Ours: the control of equal weight of dtkd (3 + 1), cskd and dist",
-        kd=part("KD", temperature=4.0, weight=4.0),
+        "Ours: the control of equal weight of dtkd, α + β of the pair; and of cskd and "
+        "dist where that is 4",
+        kd=part("KD", temperature=4.0),
     ),
     "ce_9kd": method(
-        "Ours: the control of equal weight of dkd (1 + 8)",
-        kd=part("KD", temperature=4.0, weight=9.0),
+        "Ours: the control of equal weight of dkd, α + β of the pair",
+        kd=part("KD", temperature=4.0),
     ),
     "dtkd": dtkd(f"{DTKD}; the rule is ours and solves equation 3", "exact", None),
     "dtkd_published": dtkd(f"{DTKD}, to the letter", "max", False, None),
     "dkd": method(
         "Zhao et al., arXiv 2203.08679; factors, temperature and warm-up of the code, "
         "megvii-research/mdistiller",
-        dkd=part("DKD", temperature=4.0, alpha=1.0, warmup_epochs=20),
+        dkd=part("DKD", temperature=4.0, alpha=DKD_ALPHA, warmup_epochs=20),
     ),
     "dist": method(
         "Huang et al., arXiv 2205.10536; temperature, factors and T² of the code, "
@@ -133,8 +135,6 @@ METHODS = {
     "ls": hinton(
         "Sun et al., arXiv 2403.01427; temperature and factor of the code and of its "
         "log files, sunshangquan/logit-standardization-KD",
-        weight=9.0,
-        temperature=part("Standardized", temperature=2.0),
     ),
     "r2kd": method(
         "Kim et al., arXiv 2311.13934; factors of the code, Seonghak35/R2KD, whose "
@@ -199,7 +199,7 @@ CONTROLS = {
 
 
 def of_pair(name, pair):
-    """What a method's paper tunes to a pair of models.
+    """What a method's paper tunes to a pair of models, and its control alike.
 
     Args:
         name: The method.
@@ -209,15 +209,20 @@ def of_pair(name, pair):
         Arguments of the method's one loss.
     """
     family = name.split("_")[0]
+    if name == "ce_4kd":
+        return {"weight": sum(dtkd_pairs.constants(*pair))}
+    if name == "ce_9kd":
+        return {"weight": DKD_ALPHA + dkd_pairs.constants(*pair)}
     if family == "dtkd":
         alpha, beta = dtkd_pairs.constants(*pair)
         return {"alpha": alpha, "beta": beta}
     if family == "dkd":
         return {"beta": dkd_pairs.constants(*pair)}
-    if family == "ls" and pair in LS_PAIRS:
-        temperature, weight = LS_PAIRS[pair]
-        rule = part("Standardized", temperature=temperature)
-        return {"temperature": rule, "weight": weight}
+    if name in ("ls", "kd_9"):
+        temperature, weight = LS_PAIRS.get(pair, LS)
+        if name == "ls":
+            temperature = part("Standardized", temperature=temperature)
+        return {"temperature": temperature, "weight": weight}
     return {}
 
 

@@ -10,9 +10,19 @@ import keras
 import numpy as np
 import pytest
 
+from keras_dtkd import Distiller, callbacks
 from keras_dtkd.callbacks import Resume
 from keras_dtkd.losses import DTKD, KD
-from tests.models import data, distiller, numbers, same, student
+from tests.models import (
+    CLASSES,
+    FEATURES,
+    data,
+    distiller,
+    numbers,
+    same,
+    student,
+    teacher,
+)
 
 pytestmark = pytest.mark.invariant(number=8)
 
@@ -75,7 +85,46 @@ def test_what_ended_goes_on_to_more_epochs(tmp_path):
     assert same(state(d), state(expected))
 
 
+def test_chance_goes_on_too(tmp_path):
+    """Of layers without a seed of their own."""
+
+    def run(folder, epochs):
+        keras.utils.set_random_seed(1)
+        student = keras.Sequential(
+            [
+                keras.Input((FEATURES,)),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(CLASSES),
+            ]
+        )
+        d = Distiller(teacher(), student, KD())
+        d.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        resume = Resume(folder)
+        options = {"initial_epoch": resume.epoch, "shuffle": False, "verbose": 0}
+        d.fit(X, Y, 8, epochs, callbacks=[resume], **options)
+        return state(d)
+
+    expected = run(tmp_path / "unbroken", 4)
+    run(tmp_path / "broken", 2)
+    assert same(run(tmp_path / "broken", 4), expected)
+
+
+def test_other_ranks_only_read(tmp_path, monkeypatch):
+    expected, _ = run(tmp_path, epochs=2)
+    (tmp_path / "unfinished-01-3.weights.h5").write_text("of rank 0")
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(callbacks.resume.backend, "processes", lambda: (1, 2))
+    resume = Resume(tmp_path)
+    d = distiller(DTKD(rule="std", warmup_epochs=3), keras.optimizers.Adam(0.01))
+    resume.set_model(d)
+    resume.on_train_begin()
+    assert same(state(d), state(expected))
+    resume.on_epoch_end(2)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_one_whole_file_is_left(tmp_path):
+    tmp_path.joinpath("unfinished-01-3.weights.h5").write_text("killed")
     run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["4.weights.h5"]
 

@@ -1,10 +1,20 @@
 """What is missing is trained, in processes of their own; what fails stops nothing."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
+from keras_dtkd.cli import compare as command
 from keras_dtkd.cli import main
+from keras_dtkd.cli.record import alone
+from keras_dtkd.cli.refusal import Refused
 from tests.cli.conftest import BACKEND, TINY, folder
 
 pytest.importorskip("rich")
@@ -67,3 +77,93 @@ def test_runs_of_other_settings_are_in_the_way(teacher, tmp_path, refused):
     )
     error = refused(compare(tmp_path, teacher, "kd"))
     assert "other settings" in error and "epochs None, now 1" in error
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX's")
+
+
+def is_free(path):
+    try:
+        with alone(path):
+            return True
+    except Refused:
+        return False
+
+
+@posix
+def test_a_run_dies_with_the_comparison(tmp_path):
+    """Killed, so that it can do nothing about it."""
+    words = ["compare", *TINY, "--student", "resnet8", "--methods", "ce"]
+    words += ["--seeds", "1", "--epochs", "2000", "--output", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_dtkd.cli", *words], stdout=subprocess.DEVNULL
+    )
+    path = folder(tmp_path, "ce", pair="resnet8")
+
+    def status():
+        return json.loads((path / "run.json").read_text())["status"]
+
+    try:
+        while not (path / "run.json").exists() or status() != "running":
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert not is_free(path)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    until = time.monotonic() + 30
+    while not is_free(path) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert is_free(path) and status() == "running"
+
+
+@pytest.fixture
+def trained_elsewhere(teacher, tmp_path):
+    """The folder of a run that is nearly done; told so by `end`."""
+    path = folder(tmp_path, "ce", pair="resnet8")
+    shutil.copytree(teacher, path)
+    finished = json.loads((path / "run.json").read_text())
+
+    def write(status):
+        (path / "run.json").write_text(json.dumps({**finished, "status": status}))
+
+    write("running")
+    words = ["compare", *TINY, "--student", "resnet8", "--methods", "ce"]
+    words += ["--seeds", "1", "--epochs", "1", "--output", str(tmp_path)]
+    return path, write, words
+
+
+@posix
+def test_a_run_that_another_process_trains_is_waited_for(trained_elsewhere, capsys):
+    path, write, words = trained_elsewhere
+    began = threading.Event()
+
+    def train():
+        with alone(path):
+            began.set()
+            time.sleep(0.5)
+            write("finished")
+
+    other = threading.Thread(target=train)
+    other.start()
+    began.wait()
+    assert main(words) == 0
+    other.join()
+    shown = capsys.readouterr().out
+    assert f"1/1 ce {BACKEND} seed 0: another process trains it, waiting" in shown
+    assert f"1/1 ce {BACKEND} seed 0: test accuracy" in shown
+
+
+@posix
+def test_a_run_that_another_process_trains_is_never_called_failed(
+    trained_elsewhere, capsys, monkeypatch
+):
+    """It began between our look and our start."""
+    path, _, words = trained_elsewhere
+    monkeypatch.setattr(command, "_waited", lambda *args: False)
+    monkeypatch.setattr(command.sys, "executable", shutil.which("false"))
+    before = (path / "run.json").read_bytes()
+    with alone(path):
+        assert main(words) == 1
+    assert "another process trains this run" in capsys.readouterr().out
+    assert (path / "run.json").read_bytes() == before

@@ -1,13 +1,14 @@
 """A trained student is measured, and written for others."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
 from keras_dtkd import datasets
-from keras_dtkd.cli import export, main
+from keras_dtkd.cli import export, images, main
 from tests.cli.conftest import BACKEND
 
 pytest.importorskip("rich")
@@ -55,6 +56,51 @@ def test_a_file_alone_needs_the_name_of_the_data(teacher, capsys, refused):
     assert "--data" in refused(["evaluate", file])
     whole = evaluated(capsys, teacher)
     assert evaluated(capsys, file, "--data", "digits") == whole
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_softmax_is_measured_as_the_logits_before_it(
+    known, teacher, tmp_path, capsys
+):
+    """Whether its layers tell or its outputs alone."""
+    student = keras.saving.load_model(teacher / "student.keras", compile=False)
+    outputs = keras.layers.Softmax()(student.output)
+    if not known:
+        outputs = keras.layers.Reshape((10,))(outputs)
+    keras.Model(student.input, outputs).save(tmp_path / "student.keras")
+    found = evaluated(capsys, tmp_path / "student.keras", "--data", "digits")
+    expected = evaluated(capsys, teacher)
+    del found["file"], expected["file"]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_sigmoid_is_refused(teacher, tmp_path, refused):
+    student = keras.saving.load_model(teacher / "student.keras", compile=False)
+    outputs = keras.layers.Activation("sigmoid")(student.output)
+    keras.Model(student.input, outputs).save(tmp_path / "student.keras")
+    error = refused(["evaluate", tmp_path / "student.keras", "--data", "digits"])
+    assert "ends with a sigmoid" in error
+
+
+def test_a_runs_data_is_where_it_was(teacher, tmp_path, capsys, monkeypatch):
+    """If it is there still, and unless told otherwise."""
+    run = json.loads((teacher / "run.json").read_text())
+    path, there = tmp_path / "run", tmp_path / "there"
+    shutil.copytree(teacher, path)
+    run["paths"]["data_dir"] = str(there)
+    (path / "run.json").write_text(json.dumps(run))
+    asked, read = [], images.read
+
+    def reading(data, data_dir, **parts):
+        asked.append(data_dir)
+        return read(data, **parts)
+
+    monkeypatch.setattr(images, "read", reading)
+    evaluated(capsys, path)
+    there.mkdir()
+    evaluated(capsys, path)
+    evaluated(capsys, path, "--data-dir", tmp_path)
+    assert asked == [None, there, tmp_path]
 
 
 def test_what_is_no_student_is_refused(teacher, tmp_path, refused):

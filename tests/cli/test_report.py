@@ -13,7 +13,16 @@ RNG = np.random.default_rng(0)
 EPOCHS = 4
 
 
-def plant(root, method="kd", backend="jax", seed=0, status="finished", **settings):
+def plant(
+    root,
+    method="kd",
+    backend="jax",
+    seed=0,
+    status="finished",
+    recipe=None,
+    session=None,
+    **settings,
+):
     """A run.json as `train` leaves it; gives its accuracies."""
     accuracies = RNG.uniform(0.5, 0.8, EPOCHS).round(4)
     best = int(accuracies.argmax())
@@ -31,10 +40,20 @@ def plant(root, method="kd", backend="jax", seed=0, status="finished", **setting
     run = {
         "status": status,
         "settings": chosen,
-        "recipe": recipes.get(method, student="resnet8").to_dict(),
-        "sessions": [{"wall_seconds": 3.0, "peak_memory_bytes": 10**9 * (1 + seed)}],
+        "recipe": recipe or recipes.get(method, student="resnet8").to_dict(),
+        "sessions": [
+            {
+                "wall_seconds": 3.0,
+                "peak_memory_bytes": 10**9 * (1 + seed),
+                "versions": {"keras": "3.14", "jax": "0.7"},
+                "device": "cpu",
+                **(session or {}),
+            }
+        ],
         "judged_on": "validation" if chosen["validation"] else "test",
     }
+    if status == "planned":
+        del run["sessions"]
     if status == "finished":
         run |= {
             "parameters": 78426,
@@ -120,6 +139,72 @@ def test_runs_of_other_settings_are_never_averaged(tmp_path, capsys):
     assert "epochs" not in made["common"]
 
 
+def test_runs_with_other_recipes_are_never_averaged(tmp_path, capsys):
+    recipe = recipes.get("dkd", student="resnet8").to_dict()
+    recipe["source"] = "Words do not matter."
+    first = plant(tmp_path, "dkd", recipe=recipe)
+    plant(tmp_path / "planned", "dkd", seed=2, status="planned", recipe=recipe)
+    recipe["distillation_losses"]["dkd"]["arguments"]["beta"] = 2.0
+    second = plant(tmp_path, "dkd", seed=1, recipe=recipe)
+    plant(tmp_path, "kd")
+    made = report(tmp_path, capsys)
+    rows = [row for row in made["rows"] if row["method"] == "dkd"]
+    assert [row["part"] for row in rows] == [1, 2]
+    assert [row["best"]["values"] for row in rows] == [[first.max()], [second.max()]]
+    assert [m["seed"] for m in rows[0]["missing"]] == [2] and not rows[1]["missing"]
+    told = "dkd on jax: (1), (2) are not averaged, they differ in "
+    assert f"{told}distillation_losses.dkd.beta: 8.0, 2.0" in made["notes"]
+    text = (tmp_path / "report.md").read_text()
+    assert "| dkd (1) | jax |" in text and "| kd | jax |" in text
+
+
+@pytest.mark.parametrize(
+    "session, told",
+    [
+        ({"device": "NVIDIA H100"}, "device: cpu, NVIDIA H100"),
+        ({"versions": {"keras": "3.15", "jax": "0.7"}}, "keras: 3.14, 3.15"),
+        ({"versions": {"keras": "3.14", "jax": "0.8"}}, "jax: 0.7, 0.8"),
+    ],
+)
+def test_runs_made_with_other_things_are_never_averaged(
+    session, told, tmp_path, capsys
+):
+    plant(tmp_path)
+    plant(tmp_path, seed=1, session=session)
+    made = report(tmp_path, capsys)
+    assert [row["seeds"] for row in made["rows"]] == [[0], [1]]
+    assert any(note.endswith(f"they differ in {told}") for note in made["notes"])
+
+
+def test_versions_of_what_did_not_compute_make_no_difference(tmp_path, capsys):
+    plant(tmp_path)
+    plant(tmp_path, seed=1, session={"versions": {"torch": "2", "numpy": "2"}})
+    (row,) = report(tmp_path, capsys)["rows"]
+    assert row["seeds"] == [0, 1] and row["part"] is None
+
+
+def test_a_seed_that_lies_there_twice_counts_once(tmp_path, capsys):
+    plant(tmp_path / "a", status="failed")
+    first = plant(tmp_path / "b")
+    plant(tmp_path / "c")
+    made = report(tmp_path, capsys)
+    (row,) = made["rows"]
+    assert row["best"]["values"] == [first.max()] and not row["missing"]
+    assert any("kd on jax, seed 0: 3 runs lie here" in note for note in made["notes"])
+
+
+def test_a_control_of_another_weight_is_told(tmp_path, capsys):
+    pair = ("resnet56", "resnet20")
+    names = dict(zip(("teacher", "student"), pair, strict=True))
+    for method in ("dtkd", "cskd", "dist", "ce_4kd", "dkd", "ce_9kd", "ckd"):
+        recipe = recipes.get(method, *pair).to_dict()
+        plant(tmp_path, method, recipe=recipe, **names)
+    notes = report(tmp_path, capsys)["notes"]
+    found = [note for note in notes if note.startswith("weights differ")]
+    expected = [f"weights differ: {m} 4, ce_4kd 1.5" for m in ("cskd", "dist")]
+    assert sorted(found) == expected
+
+
 def test_the_table_says_what_the_best_epoch_was_chosen_on(tmp_path, capsys):
     plant(tmp_path / "a")
     plant(tmp_path / "b", validation=0.1)
@@ -139,6 +224,8 @@ def test_the_table_names_the_control_of_equal_weight(tmp_path, capsys):
 
 def test_there_is_one_picture(tmp_path, capsys):
     pytest.importorskip("matplotlib")
+    plant(tmp_path / "again", "kd")
+    plant(tmp_path, "kd", seed=1, session={"device": "NVIDIA H100"})
     for method in ("kd", "dtkd"):
         plant(tmp_path, method)
     plant(tmp_path, "kd", "torch", status="failed")

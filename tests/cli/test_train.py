@@ -16,9 +16,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import datasets, recipes
-from keras_dtkd.cli import main
+from keras_dtkd import datasets, files, recipes
+from keras_dtkd.cli import following, main
 from keras_dtkd.cli.images import NAMES, in_order, read
+from keras_dtkd.cli.refusal import Refused
 from keras_dtkd.datasets.named import NORMALISATION
 from tests.cli.conftest import BACKEND, folder, words
 
@@ -102,6 +103,10 @@ def test_a_run_that_died_before_its_end_is_ended_alike(distilled, tmp_path):
     shutil.copytree(distilled.folder, copy)
     (copy / "student.keras").unlink()
     run = told(copy)
+    epoch = run["result"]["best"]["epoch"]
+    (copy / "unfinished-01-run.json").write_text("{")
+    (copy / "best-4.keras").write_text("of an epoch that the state does not hold")
+    (copy / "best.keras").rename(copy / f"best-{epoch}.keras")
     result, sessions = run.pop("result"), run["sessions"]
     (copy / "run.json").write_text(json.dumps({**run, "status": "running"}))
     whole = (copy / "log.csv").read_bytes()
@@ -111,9 +116,60 @@ def test_a_run_that_died_before_its_end_is_ended_alike(distilled, tmp_path):
     assert told(copy)["result"] == result
     first, second = told(copy)["sessions"]
     assert first == sessions[0] and second["first_epoch"] == 3
-    files = [path / "student.keras" for path in (copy, distilled.folder)]
-    for ours, theirs in zip(*map(weights, files), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for name in ("student.keras", "best.keras"):
+        files = [path / name for path in (copy, distilled.folder)]
+        for ours, theirs in zip(*map(weights, files), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert not list(copy.glob("best-*")) and not list(copy.glob("unfinished-*"))
+
+
+def test_the_best_student_is_of_an_epoch_that_the_log_has(tmp_path):
+    """Killed after the student of an epoch was written, and before its state."""
+    inputs = keras.Input((2,))
+    student = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+
+    def kept():
+        return sorted(path.name for path in tmp_path.glob("*.keras"))
+
+    for epoch in (2, 4):
+        following.save(student, tmp_path / f"best-{epoch}.keras")
+    best = following.Best(tmp_path, student, [0.5, 0.7, 0.6])
+    assert kept() == ["best-2.keras"]
+    for epoch, accuracy, expected in (
+        (3, 0.7, ["best-2.keras"]),
+        (4, 0.8, ["best-2.keras", "best-5.keras"]),
+        (5, 0.1, ["best-5.keras"]),
+    ):
+        best.on_epoch_end(epoch, {"val_accuracy": accuracy})
+        assert kept() == expected
+    with pytest.raises(Refused, match="best-1.keras, the best student so far"):
+        following.Best(tmp_path, student, [0.9])
+
+
+def test_a_row_of_the_log_is_on_the_disk_before_the_state(tmp_path, monkeypatch):
+    path, synced = tmp_path / "log.csv", []
+    monkeypatch.setattr(files.os, "fsync", lambda _: synced.append(path.read_text()))
+    log = following.Log(path, append=True)
+    log.set_model(None)
+    log.on_train_begin()
+    log.on_epoch_end(0, {"val_loss": 0.5})
+    assert [line.split() for line in synced] == [["epoch,val_loss", "0,0.5"]]
+    log.on_train_end()
+
+
+@pytest.fixture
+def channels_first():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
+def test_images_are_channels_last_whatever_keras_prefers(
+    channels_first, teacher, tmp_path
+):
+    assert main(words("--epochs", 1, teacher=teacher, output=tmp_path)) == 0
+    assert told(folder(tmp_path, "kd"))["status"] == "finished"
 
 
 def test_a_log_that_lacks_an_epoch_of_the_state_is_refused(
@@ -235,7 +291,14 @@ REFUSALS = {
         ["--method", "ce", "--student", "resnet9"],
         "network 'resnet9'",
     ),
-    "warm-up below 0": (["--method", "dtkd", "--warmup", -1], "-1 is below 0"),
+    "share of no image": (
+        ["--method", "ce", "--validation", 0.0001],
+        "0.0001 of 1297 training images is 0 of them",
+    ),
+    "share of all images": (
+        ["--method", "ce", "--validation", 0.9999],
+        "0.9999 of 1297 training images is 1297 of them",
+    ),
     "too many images": (
         ["--method", "ce", "--train-size", 5000],
         "1297 training images",
@@ -251,6 +314,20 @@ def test_what_cannot_be_done_is_said_before_anything_starts(case, tmp_path, refu
     assert error.startswith("keras-dtkd train: ") and error.count("\n") == 1
     assert re.search(message, error), error
     assert not list(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.parametrize(
+    "option, value, message",
+    [
+        ("--warmup", -1, "-1 is below 0"),
+        ("--seed", -1, "-1 is below 0"),
+        ("--seed", 2**32, "4294967296 is not below 2**32"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(option, value, message, tmp_path, refused):
+    error = refused(words(option, value, method="ce", output=tmp_path))
+    assert error.endswith(f"error: argument {option}: {message}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard"), reason="it is there")

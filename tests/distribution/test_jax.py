@@ -66,10 +66,11 @@ def test_a_batch_that_devices_cannot_share_is_refused_at_once(found, name, batch
 
 
 # The second: an epoch of a Distiller made before the distribution, resumed by another
-# with a teacher made before it.
+# with a teacher made before it. The third: the same by `callbacks.Resume`.
 @pytest.mark.invariant(number=4)
 @pytest.mark.parametrize(
-    "name, optimizer, rows", [("sgd", sgd, 44), ("resumed", adam, 48)]
+    "name, optimizer, rows",
+    [("sgd", sgd, 44), ("resumed", adam, 48), ("by_resume", adam, 48)],
 )
 def test_two_processes_are_one(folder, name, optimizer, rows):
     model = distiller(optimizer())

@@ -103,6 +103,14 @@ def test_all_processes_resume_from_what_rank_0_wrote(found):
         assert_same(found[rank].state("resumed"), state(model))
 
 
+def test_all_processes_resume_by_resume(folder, found):
+    model = distiller(adam())
+    fit(model, 43)
+    for rank in RANKS:
+        assert_same(found[rank].state("by_resume"), state(model))
+    assert [path.name for path in (folder / "state").iterdir()] == ["2.weights.h5"]
+
+
 def test_rank_0_alone_writes(folder, found):
     written = {path.name for path in folder.iterdir()}
     assert {"best0.keras", "log0.csv", "backup"} <= written

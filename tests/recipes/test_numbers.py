@@ -210,15 +210,44 @@ def weight_of(recipe):
     return sum(one(spec) for spec in recipe.distillation_losses.values())
 
 
-@pytest.mark.parametrize("method", recipes.methods())
-def test_a_control_has_the_weight_of_what_it_controls(method):
-    control = recipes.control(method)
-    if control is None or method == "ckd":
-        return
-    assert recipes.control(control) is None
-    found, beside = recipes.get(method), recipes.get(control)
-    assert weight_of(found) == weight_of(beside)
-    assert found.task_weight == beside.task_weight
+@pytest.mark.parametrize("pair", [row[:2] for row in PAIRS] + [(None, None)])
+def test_a_control_has_the_weight_of_what_it_controls(pair):
+    """But where the pair's own is not the 4 of methods that are tuned to no pair."""
+    for method in recipes.methods():
+        control = recipes.control(method)
+        if control is None or method == "ckd":
+            continue
+        assert recipes.control(control) is None
+        found, beside = recipes.get(method, *pair), recipes.get(control, *pair)
+        if method in ("cskd", "dist"):
+            assert weight_of(found) == 4.0
+        else:
+            assert weight_of(found) == weight_of(beside)
+        assert found.task_weight == beside.task_weight
+
+
+@pytest.mark.parametrize("teacher, student, rate, alpha, beta, dkd", PAIRS)
+def test_controls_are_tuned_to_the_pair(teacher, student, rate, alpha, beta, dkd):
+    def loss(method):
+        (made,) = recipes.get(method, teacher, student).losses().values()
+        return made
+
+    assert loss("ce_4kd").weight == alpha + beta
+    assert loss("ce_9kd").weight == 1.0 + dkd
+    assert loss("kd_9").weight == loss("ls").weight
+    assert number(loss("kd_9"), "temperature") == number(loss("ls"), "temperature")
+    assert type(loss("kd_9").temperature) is not temperatures.Standardized
+
+
+def test_what_a_table_says_of_weights_is_what_recipes_weigh():
+    from keras_dtkd.cli.weights import weight
+
+    for pair in recipes.pairs():
+        for method in recipes.methods():
+            recipe = recipes.get(method, *pair)
+            found = weight(recipe.to_dict())
+            assert found is None or found == weight_of(recipe)
+            assert found is not None or recipes.control(method) in (None, "logit_mse")
 
 
 def test_every_method_of_more_weight_than_kd_has_a_control():

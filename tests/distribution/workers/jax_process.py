@@ -10,7 +10,7 @@ folder, rank, port = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 keras.distribution.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=rank)
 
-from keras_dtkd import distribution  # noqa: E402
+from keras_dtkd import callbacks, distribution  # noqa: E402
 from tests.distribution.workers.common import (  # noqa: E402
     BATCH,
     Report,
@@ -47,6 +47,16 @@ fit(early_distiller, 48, epochs=1, callbacks=writers, **mine)
 jax.experimental.multihost_utils.sync_global_devices("written")
 resumed = distiller(adam(), early_teacher, seed=7)
 report.fit("resumed", resumed, 48, callbacks=writers[1:2], **mine)
+
+
+def resume():
+    callback = callbacks.Resume(folder / "state")
+    return {"callbacks": [callback], "initial_epoch": callback.epoch, **mine}
+
+
+fit(distiller(adam()), 48, epochs=1, **resume())
+jax.experimental.multihost_utils.sync_global_devices("written again")
+report.fit("by_resume", distiller(adam(), seed=7), 48, **resume())
 report.error("epochs", lambda: fit(distiller(sgd()), 48, initial_epoch=rank, **mine))
 report.error("steps", lambda: fit(distiller(sgd()), 16 * (rank + 1), batch_size=8))
 if rank == 0:

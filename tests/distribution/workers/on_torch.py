@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import torch
 
-from keras_dtkd import distribution
+from keras_dtkd import callbacks, distribution
 from tests.distribution.workers.common import (
     BATCH,
     Report,
@@ -87,6 +87,17 @@ fit(distiller(adam()), 43, epochs=1, callbacks=writers(), **mine)
 torch.distributed.barrier()
 resumed = distiller(adam(), seed=7 + RANK)
 report.fit("resumed", resumed, 43, callbacks=writers(), **mine)
+
+
+# The same by Resume, whose file is removed while others might read.
+def resume():
+    callback = callbacks.Resume(FOLDER / "state")
+    return {"callbacks": [callback], "initial_epoch": callback.epoch, **mine}
+
+
+fit(distiller(adam()), 43, epochs=1, **resume())
+torch.distributed.barrier()
+report.fit("by_resume", distiller(adam(), seed=7 + RANK), 43, **resume())
 
 # What would otherwise hang.
 report.error("epochs", lambda: fit(distiller(sgd()), 43, initial_epoch=RANK, **mine))
