@@ -217,7 +217,9 @@ class InteractiveDistiller(Distiller):
         if self.exam_for == "teacher":
             told = self.taught(exam[0], training=False)
             return exam_loss(self._logits(told, self.taught, 1), exam[1])
-        values = [v.value for v in self.student.non_trainable_variables]
+        # Statistics have moved with the batch, and under JAX remember what moved them.
+        state = self.student.non_trainable_variables
+        values = [ops.stop_gradient(v.value) for v in state]
 
         def speak(weights, x, training):
             outputs, _ = self.student.stateless_call(
