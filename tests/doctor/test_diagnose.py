@@ -95,7 +95,9 @@ def test_a_student_compiled_with_the_other_kind_of_loss(digits, head, loss, name
     student = network(16, head=head)
     student.compile("adam", loss)
     report = look(digits.teacher, student, (digits.x, digits.y), KD())
-    assert found(report) == [name]
+    # TensorFlow's own goes back to the logits behind a softmax.
+    harmless = head == "softmax" and keras.backend.backend() == "tensorflow"
+    assert found(report) == ([] if harmless else [name])
     assert f"from_logits={head is None}" in report.findings[0].message
 
 
