@@ -32,7 +32,20 @@ collect() { # from, to
   done
 }
 
+restore() { # from, to: what is finished is not done again
+  local to="$runs/$2/cifar100/resnet32x4-resnet8"
+  [ -d "$here/$1" ] || return 0
+  (cd "$here/$1" && find . -name run.json) | while read -r file; do
+    [ -e "$to/$file" ] && continue
+    mkdir -p "$to/$(dirname "$file")"
+    cp "$here/$1/$file" "$to/$file"
+  done
+}
+
 export KERAS_BACKEND=tensorflow
+restore study/warm warm
+restore study/cold cold
+restore backends backends
 # One folder of answers for all.
 for part in cold backends; do
   mkdir -p "$runs/warm/cifar100/answers" "$runs/$part/cifar100"
