@@ -16,7 +16,7 @@ def study(tmp_path_factory):
         from few_teacher_calls import Study
 
         path = tmp_path_factory.mktemp("study") / "runs.jsonl"
-        return Study(path, [30], range(2), teacher_epochs=150, momentum=0.0)
+        return Study(path, [30], range(3), teacher_epochs=150, momentum=0.0)
 
 
 def accuracies(study, method, rate):
@@ -25,12 +25,8 @@ def accuracies(study, method, rate):
 
 
 def test_ckd_calibrated_surpasses_kl_on_30_teacher_calls(study):
-    """At the rates that were chosen in the benchmark.
-
-    There eight seeds gave 5.6 ± 1.0 points; two, whose teacher is another one on each
-    machine, give less or more.
-    """
+    """At the rates that were chosen in the benchmark."""
     with_kl = accuracies(study, "CE + KL (T = 4)", 0.03)
     with_ckd = accuracies(study, "CKD, calibrated", 0.01)
-    assert with_ckd.mean() > with_kl.mean() + 1
+    assert with_ckd.mean() > with_kl.mean() + 2
     assert with_ckd.mean() > 80
