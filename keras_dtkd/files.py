@@ -1,5 +1,6 @@
 """Files that are whole, or not there."""
 
+import json
 import os
 import secrets
 
@@ -20,6 +21,17 @@ def replace(path, writer):
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Writes plain data, so that people can read it: the whole of it, or nothing."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path, text):
+    """Writes a text in UTF-8: the whole of it, or nothing."""
+    replace(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
 def sync(path):

@@ -250,6 +250,14 @@ def of_output(part, name, place):
     return part
 
 
+def distilled(distiller, y):
+    """The labels of the output that a Distiller distils."""
+    if not isinstance(y, dict | list | tuple):
+        return y
+    names = getattr(distiller.student, "output_names", None)
+    return logits.pick(y, distiller.output_key, names)
+
+
 # However a user has named them.
 CROSS_ENTROPIES = {
     "sparse_categorical_crossentropy": (keras.losses.SparseCategoricalCrossentropy,),

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_dtkd import backend, data, logits, rows
 from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.outputs import distilled
 from keras_dtkd.parts import layers_in
 from keras_dtkd.temperatures.policy import Policy
 
@@ -168,16 +169,8 @@ def bring(distiller, x, y, batch_size, kwargs):
         given = policy.held_out
         its_x, its_y = given if isinstance(given, list | tuple) else own
         log = "reward" if policy is found[0][1] else f"{name}_reward"
-        callbacks.append(Rewards(policy, its_x, _own(distiller, its_y), log))
+        callbacks.append(Rewards(policy, its_x, distilled(distiller, its_y), log))
     return callbacks, x, y
-
-
-def _own(distiller, y):
-    """The labels of the distilled output."""
-    if not isinstance(y, dict | list | tuple):
-        return y
-    names = getattr(distiller.student, "output_names", None)
-    return logits.pick(y, distiller.output_key, names)
 
 
 def _check(distiller, policies, x, y, batch_size):

@@ -5,7 +5,7 @@ import csv
 import json
 
 from keras_dtkd.cli.refusal import Refused
-from keras_dtkd.files import replace
+from keras_dtkd.files import replace, write_json
 
 RUN, LOG, STUDENT, BEST, STATE = (
     "run.json",
@@ -26,8 +26,7 @@ def read(folder):
 
 def write(folder, run):
     """Writes run.json: the whole of it, or nothing."""
-    text = json.dumps(run, indent=1, ensure_ascii=False) + "\n"
-    replace(folder / RUN, lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(folder / RUN, run)
 
 
 def claim(plan):

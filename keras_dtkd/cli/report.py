@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_dtkd.cli import picture, record, table, terminal
 from keras_dtkd.cli.refusal import Refused
-from keras_dtkd.files import replace
+from keras_dtkd.files import replace, write_json, write_text
 
 
 def add_arguments(parser):
@@ -44,9 +44,8 @@ def report(folder):
     if not runs:
         raise Refused(f"{folder}: no run.json lies there, at any depth.")
     made = table.make(runs)
-    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-    _write(folder / "report.json", text)
-    _write(folder / "report.md", table.markdown(made))
+    write_json(folder / "report.json", made)
+    write_text(folder / "report.md", table.markdown(made))
     try:
         figure = picture.draw(made, runs)
     except ImportError as error:
@@ -63,7 +62,3 @@ def show(made, folder):
     for note in made["notes"]:
         print(f"- {note}")
     print(f"{folder}/report.md, report.json, report.png")
-
-
-def _write(path, text):
-    replace(path, lambda unfinished: unfinished.write_text(text, "utf-8"))

@@ -9,6 +9,7 @@ from keras_dtkd.doctor import arriving
 from keras_dtkd.doctor.findings import ERROR, Finding
 from keras_dtkd.doctor.knowledge import KNOWS, convincing
 from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.outputs import distilled
 
 
 def _from_to(low, high):
@@ -123,17 +124,10 @@ def _judged(made, outputs, y):
     model = getattr(made.held.teacher, "model", None)
     names = getattr(model, "output_names", names)
     z = logits.recover(logits.pick(outputs, made.output_key, names), made.held.heads[1])
-    label = one_hot(_of_output(made, y), z)
+    label = one_hot(distilled(made, y), z)
     agree = ops.take_along_axis(label, ops.argmax(z, axis=-1)[..., None], axis=-1)
     nats = -ops.sum(label * ops.where(label > 0, ops.log_softmax(z, axis=-1), 0.0))
     return float(ops.sum(agree)), float(ops.sum(label)), float(nats)
-
-
-def _of_output(made, y):
-    """The labels of the distilled output."""
-    if not isinstance(y, dict | list | tuple):
-        return y
-    return logits.pick(y, made.output_key, getattr(made.student, "output_names", None))
 
 
 def scaled(found, before):

@@ -11,7 +11,7 @@ import numpy as np
 from keras_dtkd import backend, logits
 from keras_dtkd import rows as numbers
 from keras_dtkd.data import is_arrays, peek, rows_of, take, to_numpy
-from keras_dtkd.files import replace
+from keras_dtkd.files import replace, write_json
 from keras_dtkd.teachers import base
 from keras_dtkd.teachers.stored import ABOUT, OUTPUTS, Stored
 
@@ -134,7 +134,7 @@ def _claim(folder, about):
                 f"{' and other '.join(unlike)}. Give another folder, or remove it."
             )
         return name == ABOUT
-    _write(folder / BEGUN, about)
+    write_json(folder / BEGUN, about)
     return False
 
 
@@ -199,14 +199,9 @@ def _head(teacher, output):
 def _finish(folder, parts, about):
     values = parts.all()
     replace(folder / OUTPUTS, lambda path: _save(path, values))
-    _write(folder / ABOUT, {**about, "rows": len(values)})
+    write_json(folder / ABOUT, {**about, "rows": len(values)})
     (folder / BEGUN).unlink()
     shutil.rmtree(folder / PARTS)
-
-
-def _write(path, about):
-    text = json.dumps(about, indent=1) + "\n"
-    replace(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
 def _save(path, values):
