@@ -18,14 +18,14 @@ class Knob:
     Args:
         above: The value must be greater than this. Optional.
         minimum: The value must not be less than this. Optional.
-        none: What the variable holds where the value is `None`. Optional: without
-            it, the value must be a number.
+        words: Values that are no numbers (`None`, `"auto"`), each with what the
+            variable then holds, a number out of range. Optional.
     """
 
-    def __init__(self, above=None, minimum=None, none=None):
+    def __init__(self, above=None, minimum=None, words=None):
         self.above = above
         self.minimum = minimum
-        self.none = none
+        self.words = words or {}
 
     def __set_name__(self, owner, name):
         self.name = name
@@ -44,7 +44,7 @@ class Knob:
         # number, and JAX empties the variable while `fit` runs.
         layer.__dict__[f"_{self.name}_number"] = number
         variable = layer.__dict__.get(f"_{self.name}_variable")
-        number = self.none if number is None else number
+        number = self.words.get(number, number)
         if variable is None:
             variable = layer.add_weight(
                 shape=(),
@@ -59,17 +59,17 @@ class Knob:
 
     def read(self, layer, number):
         """Takes the number that the variable was loaded with."""
-        number = None if number == self.none else number
+        number = {held: word for word, held in self.words.items()}.get(number, number)
         layer.__dict__[f"_{self.name}_number"] = number
 
     def check(self, layer, value):
-        """The value as a float, or `None` where that is allowed.
+        """The value as a float, or as one of the knob's words.
 
         Raises:
             ValueError: It is no finite number in the knob's range.
         """
-        if value is None and self.none is not None:
-            return None
+        if (value is None or isinstance(value, str)) and value in self.words:
+            return value
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -81,6 +81,7 @@ class Knob:
         if self.minimum is not None:
             wrong = wrong or number < self.minimum
             rule = f"a number of at least {self.minimum}"
+        rule = " or ".join([rule, *map(repr, self.words)])
         if wrong:
             raise ValueError(
                 f"`{type(layer).__name__}`: `{self.name}` must be {rule}. "

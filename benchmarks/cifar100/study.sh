@@ -10,11 +10,11 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 teacher=$1 data=$2 runs=$3
 
-forms="dtkd dtkd_published dtkd_max dtkd_max_weight dtkd_max_all
+forms="dtkd dtkd_loose dtkd_published dtkd_max dtkd_max_weight dtkd_max_all
   dtkd_centered dtkd_centered_weight dtkd_centered_all
   dtkd_std dtkd_std_weight dtkd_std_all"
 others="dkd ce_9kd dist cskd cswt ctkd ls kd_9 ckd logit_mse gjsd tv"
-cold="dtkd dtkd_published dtkd_max dtkd_max_weight dtkd_max_all"
+cold="dtkd dtkd_loose dtkd_published dtkd_max_weight"
 
 compare() { # folder, options
   local out=$1

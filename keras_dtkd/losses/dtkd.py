@@ -30,7 +30,9 @@ class DTKD(DistillationLoss):
         beta: Factor β of the term at τ. Not negative.
         rule: See `Dynamic`: `"exact"`, `"max"`, `"centered"` or `"std"`.
         stop_gradient: See `Dynamic`.
-        minimum: See `Dynamic`.
+        minimum: See `Dynamic`. `"auto"` holds the temperatures of `"exact"` within τ/2
+            and 3τ/2. Without that, the curvature for a student of small logits is so
+            great that SGD at a usual rate may leave it there for good.
         warmup_epochs: See `DistillationLoss`. `"auto"`, a twelfth of the epochs of
             the `fit`, is the paper's 20 of 240.
         weight: Factor in the total. Not negative.
@@ -66,7 +68,7 @@ class DTKD(DistillationLoss):
         beta=1.0,
         rule="exact",
         stop_gradient=None,
-        minimum=0.1,
+        minimum="auto",
         warmup_epochs="auto",
         weight=1.0,
         **kwargs,

@@ -14,6 +14,10 @@ STOPS = (None, False, "weight", True)
 # A rule without a `minimum` still needs its temperatures positive: this share of
 # the mean temperature is far below what any of them gives but on a dead student.
 SMALLEST = 1e-6
+# A bound against numerical trouble only: trained models do not reach it.
+LOOSE = 0.1
+# How the variable behind `minimum` says "auto".
+AUTO = -1.0
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -54,8 +58,10 @@ class Dynamic(Temperature):
         stop_gradient: For the last three rules: `False`, gradient through everything,
             as published (the default); `"weight"`, only the weight is constant;
             `True`, all is constant. `"exact"` is always constant.
-        minimum: Smallest temperature of either model; `None` for no bound, as
-            published. Below τ. May be changed while training runs.
+        minimum: Smallest temperature of either model, below τ. `None` for no bound, as
+            published; `"auto"` for τ/2 under `"exact"`, 0.1 under the other rules. May
+            be changed while training runs. The loss's curvature in the student's
+            logits grows as `T_t / T_s`: a student of small logits may not bear it.
 
     Call arguments:
         student_logits: `(..., classes)`. Raw logits, not probabilities.
@@ -68,7 +74,7 @@ class Dynamic(Temperature):
 
     Raises:
         ValueError: Unknown `rule` or `stop_gradient`, `"exact"` with a gradient,
-            `temperature` not above 0, `minimum` not between 0 and it.
+            `temperature` not above 0, `minimum` not between 0 and it, nor a word.
 
     Reference:
         Wei and Bai, "Dynamic Temperature Knowledge Distillation", arXiv 2404.12711,
@@ -80,14 +86,14 @@ class Dynamic(Temperature):
     >>> KD(temperature=Dynamic(4.0, rule="std", stop_gradient="weight"))
     """
 
-    minimum = Knob(above=0.0, none=0.0)
+    minimum = Knob(above=0.0, words={None: 0.0, "auto": AUTO})
 
     def __init__(
         self,
         temperature=4.0,
         rule="exact",
         stop_gradient=None,
-        minimum=0.1,
+        minimum=LOOSE,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -117,11 +123,12 @@ class Dynamic(Temperature):
         self.minimum = minimum
         tau = getattr(self._centre, "temperature", None)
         # A saved state may hold a τ that a schedule took below: both then get τ.
-        given = not isinstance(temperature, dict) and isinstance(tau, float)
-        if given and self.minimum is not None and self.minimum >= tau:
+        loaded = isinstance(temperature, dict)
+        bound = self.minimum if isinstance(self.minimum, float) else 0.0
+        if isinstance(tau, float) and not loaded and bound >= tau:
             raise ValueError(
-                f"`minimum` must lie between 0 and the temperature {tau}, or be None. "
-                f"Received: minimum={minimum!r}."
+                f"`minimum` must lie between 0 and the temperature {tau}, or be None "
+                f"or 'auto'. Received: minimum={minimum!r}."
             )
 
     @property
@@ -201,17 +208,24 @@ class Dynamic(Temperature):
 
     def _lowest(self, tau):
         # A learned or scheduled τ may come below a minimum that was right once.
-        return ops.maximum(SMALLEST * tau, ops.minimum(self.knob("minimum"), tau))
+        bound = ops.convert_to_tensor(self.knob("minimum"))
+        auto = 0.5 * tau if self.rule == "exact" else LOOSE
+        bound = ops.where(bound == AUTO, auto, bound)
+        return ops.maximum(SMALLEST * tau, ops.minimum(bound, tau))
 
     def floor(self):
         """A mean student temperature that tells of a collapsed student.
 
         Returns:
-            1.5 times the `minimum`, or 2 % of τ where that is more.
+            1.5 times the `minimum`, or 2 % of τ where that is more; 0 where the
+            minimum is too high for a student to fall to nothing, τ/4 or more.
         """
         tau = getattr(self._centre, "temperature", None)
         tau = tau if isinstance(tau, float) else 0.0
-        return max(1.5 * (self.minimum or 0.0), 0.02 * tau)
+        bound = self.minimum or 0.0
+        if bound == "auto":
+            bound = 0.5 * tau if self.rule == "exact" else LOOSE
+        return 0.0 if bound >= 0.25 * tau > 0.0 else max(1.5 * bound, 0.02 * tau)
 
     def begin_epoch(self, epoch, epochs):
         """Passes the call on to the rule that gives τ."""

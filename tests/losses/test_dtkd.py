@@ -32,7 +32,8 @@ def values(loss, case=CASE):
     return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
 
 
-def oracle(rule, stop, minimum=0.1):
+def oracle(rule, stop, minimum=None):
+    minimum = minimum or {"exact": TAU / 2}.get(rule, 0.1)
     return lambda student, teacher: oracles.dtkd(
         student, teacher, rule=rule, stop_gradient=stop, minimum=minimum
     )
@@ -83,14 +84,15 @@ def test_the_default_is_the_exact_rule_with_a_twelfth_of_warmup():
     loss = DTKD()
     rule = loss.temperature
     assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (3, 1, "auto", 1)
-    assert (rule.rule, rule.stop_gradient, rule.minimum) == ("exact", None, 0.1)
+    assert (rule.rule, rule.stop_gradient, rule.minimum) == ("exact", None, "auto")
     assert float(rule.temperature) == 4.0
 
 
 def test_small_untrained_students_have_the_references_gradients():
     """Logits so flat that float32 tells the exact temperatures to 1e-4 only."""
     case = draw((8, 100), student=0.3)
-    assert_equals_oracle(DTKD(), oracle("exact", None), case, tolerance=2e-5)
+    loss = DTKD(minimum=0.1)
+    assert_equals_oracle(loss, oracle("exact", None, 0.1), case, tolerance=2e-5)
 
 
 @pytest.mark.invariant(number=2)
@@ -122,7 +124,7 @@ def test_a_shift_of_all_logits_changes_the_published_loss():
 
 def test_exact_gradient_is_the_teachers_temperature_times_the_difference():
     loss = DTKD(alpha=1.0, beta=0.0)
-    t_student, t_teacher = oracles.temperatures(*CASE[:2], TAU, "exact", 0.1)
+    t_student, t_teacher = oracles.temperatures(*CASE[:2], TAU, "exact", TAU / 2)
     q = oracles.softmax(CASE.student / t_student)
     p = oracles.softmax(CASE.teacher / t_teacher)
     slope = gradient(with_teacher(loss, CASE.teacher), CASE.student)
@@ -197,7 +199,7 @@ def test_a_stopped_weight_leaves_no_way_down_by_shrinking():
 def test_exact_loss_does_not_vanish_and_makes_vanishing_logits_grow():
     value, slope = shrinking(DTKD(alpha=1.0, beta=0.0))
     uniform = np.zeros_like(ALIGNED)
-    limit = 0.1 * 7.9 * oracles.kl(CASE.teacher / 7.9, uniform)
+    limit = 2.0 * 6.0 * oracles.kl(CASE.teacher / 6.0, uniform)
     assert_close(value[-1], limit, 0.01, limit)
     assert limit.min() > 0.05
     assert (slope[-2:] < 0).all()
@@ -224,7 +226,7 @@ def test_tau_may_come_from_any_rule():
 
 def test_no_gradient_reaches_the_teacher_under_exact_temperatures_but_by_its_targets():
     loss = DTKD(alpha=1.0, beta=0.0)
-    t_student, t_teacher = oracles.temperatures(*CASE[:2], TAU, "exact", 0.1)
+    t_student, t_teacher = oracles.temperatures(*CASE[:2], TAU, "exact", TAU / 2)
 
     def fixed(teacher):
         student = CASE.student / t_student

@@ -30,6 +30,7 @@ VARIANTS = {
 # The share of the labels, and each loss: its class, its weight, further numbers.
 EXPECTED = {
     "ce": (1.0, []),
+    "dtkd_loose": (1.0, [("DTKD", 1.0, {"alpha": 3.0, "beta": 1.0, "minimum": 0.1})]),
     "kd": (0.1, [("KD", 0.9, {"temperature": 4.0})]),
     "kd_9": (0.1, [("KD", 9.0, {"temperature": 2.0})]),
     "ce_4kd": (1.0, [("KD", 4.0, {"temperature": 4.0})]),
@@ -147,6 +148,14 @@ def test_the_variants_of_dtkd_are_what_their_names_say(method):
     (loss,) = recipes.get(method).losses().values()
     rule = loss.temperature
     assert (rule.rule, rule.stop_gradient, rule.minimum) == (*VARIANTS[method], 0.1)
+
+
+def test_dtkd_loose_is_the_exact_rule_with_a_low_bound():
+    (loss,) = recipes.get("dtkd_loose").losses().values()
+    assert arguments(loss) == {
+        **arguments(DTKD(minimum=0.1)),
+        "warmup_epochs": 20,
+    }
 
 
 def test_dtkd_is_the_library_default():

@@ -235,9 +235,31 @@ def test_a_tau_below_the_minimum_is_what_both_get():
     assert_close(t_teacher, 0.5, 1e-6)
 
 
+def test_auto_is_half_of_tau_under_exact_and_follows_it():
+    case = draw((8, 100), student=0.1)
+    for rule, bound in (("exact", 2.0), ("std", 0.1)):
+        given = temperatures(Dynamic(TAU, rule, minimum="auto"), *case[:2])
+        plain = temperatures(Dynamic(TAU, rule, minimum=bound), *case[:2])
+        for one, other in zip(given, plain, strict=True):
+            assert np.array_equal(one, other)
+    made = Dynamic(TAU, minimum="auto")
+    made.temperature = 1.0
+    t_student, t_teacher, _ = temperatures(made, *case[:2])
+    assert_close(t_student, 0.5, 1e-6)
+    assert_close(t_teacher, 1.5, 1e-6)
+    made.minimum = 0.25
+    assert_close(temperatures(made, *case[:2])[0], 0.25, 1e-6)
+
+
 def test_floor_stands_above_the_minimum_and_two_percent_of_tau():
     assert Dynamic(4.0, minimum=0.2).floor() == pytest.approx(0.3)
     assert Dynamic(4.0, minimum=None).floor() == pytest.approx(0.08)
+    assert Dynamic(4.0, "std", minimum="auto").floor() == pytest.approx(0.15)
+
+
+def test_no_student_falls_to_nothing_under_a_high_minimum():
+    assert Dynamic(4.0, minimum="auto").floor() == 0.0
+    assert Dynamic(4.0, "max", minimum=1.0).floor() == 0.0
 
 
 def test_an_epoch_reaches_the_rule_that_gives_tau():
@@ -264,6 +286,7 @@ def test_an_epoch_reaches_the_rule_that_gives_tau():
         ({"minimum": -1.0}, "minimum=-1.0"),
         ({"minimum": 4.0}, "minimum=4.0"),
         ({"minimum": float("nan")}, "minimum=nan"),
+        ({"minimum": "half"}, "a number above 0.0 or None or 'auto'"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": "warm"}, "temperature='warm'"),
     ],
@@ -281,6 +304,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
         {"temperature": 3.0, "rule": "max", "stop_gradient": "weight"},
         {"temperature": Constant(2.0), "rule": "std", "stop_gradient": True},
         {"rule": "centered", "stop_gradient": False, "minimum": None},
+        {"minimum": "auto"},
     ],
 )
 def test_serializes(arguments):
