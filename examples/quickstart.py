@@ -191,8 +191,9 @@ print_gain()
 # %% [markdown]
 # ## What the teacher says, and at which temperatures
 # DTKD gives the sharper of the two networks the higher temperature, so that on each
-# digit they are compared at equal sharpness; the mean of the two is always 4. To watch
-# it, one more student stops twice on its way.
+# digit they are compared at equal sharpness, as far as temperatures between 2 and 6
+# allow; the mean of the two is always 4. To watch it, one more student stops twice on
+# its way.
 
 # %%
 keras.utils.set_random_seed(SEEDS[0])
