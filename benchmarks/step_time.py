@@ -175,13 +175,16 @@ def variants(depths, width):
     return found
 
 
-def measure(depths, width, batch, steps, rounds):
-    """Seconds a step, and seconds of processor time, of each variant and round."""
-    keras.utils.set_random_seed(0)
+def images(batch, steps):
+    """An epoch of noise."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(steps * batch, *SHAPE)).astype("float32")
-    y = rng.integers(CLASSES, size=len(x)).astype("int32")
-    todo = variants(depths, width)
+    return x, rng.integers(CLASSES, size=len(x)).astype("int32")
+
+
+def measure(todo, batch, steps, rounds):
+    """Seconds a step, and seconds of processor time, of each variant and round."""
+    x, y = images(batch, steps)
     for name in list(todo):
         try:
             todo[name](x, y, batch)
@@ -197,8 +200,6 @@ def measure(depths, width, batch, steps, rounds):
         for name in names:
             seconds[name].append(todo[name](x, y, batch))
         print(f"batch {batch}: round {i + 1} of {rounds}", file=sys.stderr)
-    pairs = zip(seconds["teacher"], seconds["student"], strict=True)
-    seconds["limit"] = [sum(pair) for pair in pairs]
     return [
         {name: [float(both[i]) for both in rounds] for name, rounds in seconds.items()}
         for i in range(2)
@@ -223,9 +224,12 @@ def main():
     tables = []
     for i, batch in enumerate(arguments.batches):
         steps = arguments.steps[min(i, len(arguments.steps) - 1)]
-        wall, cpu_time = measure(
-            arguments.depths, arguments.width, batch, steps, arguments.rounds
-        )
+        keras.utils.set_random_seed(0)
+        todo = variants(arguments.depths, arguments.width)
+        wall, cpu_time = measure(todo, batch, steps, arguments.rounds)
+        for seconds in (wall, cpu_time):
+            pairs = zip(seconds["teacher"], seconds["student"], strict=True)
+            seconds["limit"] = [sum(pair) for pair in pairs]
         result["seconds"][str(batch)] = wall
         result["cpu_seconds"][str(batch)] = cpu_time
         rows = table(wall, cpu_time)
