@@ -16,7 +16,7 @@ def console():
     except ImportError:
         raise Refused(
             "tables and progress are shown by `rich`, which is not installed: "
-            'pip install "keras-dtkd[cli]"'
+            "pip install rich"
         ) from None
     return Console()
 

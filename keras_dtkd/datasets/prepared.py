@@ -29,7 +29,7 @@ def open_prepared(name, data_dir, download):
     except ImportError:
         raise ImportError(
             f"`{name}` is read by TensorFlow Datasets, which is not installed: "
-            "pip install 'keras-dtkd[datasets]'"
+            "pip install tensorflow-datasets importlib_resources"
         ) from None
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
