@@ -182,3 +182,44 @@ def test_runs_of_other_settings_are_refused(comparison, tmp_path):
 def test_the_notebook_is_up_to_date(example):
     pytest.importorskip("jupytext", reason="Notebooks are made with jupytext.")
     run(ROOT / "tools" / "notebook.py", "--check", EXAMPLES / example)
+
+
+@pytest.fixture(scope="module")
+def temperature_policy(tmp_path_factory):
+    """What a smoke run prints, and the folder it leaves."""
+    pytest.importorskip("sklearn", reason="The lesson needs scikit-learn's digits.")
+    pytest.importorskip("matplotlib", reason="The lesson draws with matplotlib.")
+    folder = tmp_path_factory.mktemp("temperature_policy") / "made"
+    script = EXAMPLES / "temperature_policy.py"
+    return run(script, KERAS_DTKD_OUT=str(folder), **SMOKE_RUN), folder
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "student alone",
+        "T = 4",
+        "DTKD's",
+        "policy, learning",
+        "policy, learned",
+        "dealt at random",
+        "their mean",
+    ],
+)
+def test_temperature_policy_has_every_row_in_its_table(temperature_policy, row):
+    printed, _ = temperature_policy
+    assert "SMOKE RUN" in printed
+    table = printed.partition("accuracy %")[2].splitlines()
+    (line,) = [line for line in table if line[:17].rstrip() == row]
+    # Chance is 10; four epochs give 80 and more.
+    assert float(line[17:].split()[0]) > 50
+
+
+def test_temperature_policy_takes_lessons_and_draws(temperature_policy):
+    printed, folder = temperature_policy
+    lessons = printed.partition("The policy took ")[2].split()[0]
+    # Four epochs of 25 steps, and a lesson for each epoch.
+    assert int(lessons) == 4
+    (picture,) = folder.iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 20_000
