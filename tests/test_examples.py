@@ -112,6 +112,56 @@ def test_own_loss_is_read_back_with_its_temperature(own_loss):
     assert [path.name for path in folder.iterdir()] == ["own_loss.keras"]
 
 
+@pytest.fixture(scope="module")
+def robust_student(tmp_path_factory):
+    """What a smoke run prints, and the folder it leaves."""
+    pytest.importorskip("sklearn", reason="The lesson needs scikit-learn's digits.")
+    pytest.importorskip("matplotlib", reason="The lesson draws with matplotlib.")
+    folder = tmp_path_factory.mktemp("robust_student") / "made"
+    script = EXAMPLES / "robust_student.py"
+    return run(script, KERAS_DTKD_OUT=str(folder), **SMOKE_RUN), folder
+
+
+def test_the_robust_student_says_that_a_smoke_run_is_one(robust_student):
+    assert "SMOKE RUN" in robust_student[0]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "teacher",
+        "student alone",
+        "KD",
+        "KDIGA 0.1",
+        "KDIGA 1",
+        "KDIGA 3",
+        "penalty 0.1",
+        "penalty 1",
+        "penalty 3",
+    ],
+)
+def test_the_robust_students_table_has_every_row(robust_student, row):
+    table = robust_student[0].partition("clean %")[2].partition("\n\n")[0].splitlines()
+    (line,) = [line for line in table if line[:14].rstrip() == row]
+    # Chance is 10; a few epochs give 70 and more.
+    assert float(line[14:].split()[0]) > 40
+
+
+def test_the_robust_student_says_what_part_of_the_way_it_went(robust_student):
+    gains = robust_student[0].partition("Beside KD")[2].partition("\n\n")[0]
+    head, *rows = gains.splitlines()[1:]
+    assert head.endswith("% of the way to the teacher")
+    (line,) = [line for line in rows if line.startswith("KDIGA 1 ")]
+    assert line.count(" ± ") == 3
+
+
+def test_the_robust_student_draws_its_picture_and_nothing_else(robust_student):
+    (picture,) = robust_student[1].iterdir()
+    assert picture.name == "robust_student.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 20_000
+
+
 def compare(folder, start=run):
     command = EXAMPLES / "compare_methods.py", "--quick", "--output", folder
     return start(*command, "--methods", "KD", "--seeds", "2", **SMOKE_RUN)

@@ -299,6 +299,19 @@ def test_a_step_is_one_pass_of_each_model():
     assert counts[0]["calls"] == before[0] + 1
 
 
+@pytest.mark.invariant(number=1)
+@pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
+def test_moving_statistics_move_once_a_step(estimator):
+    (x, y), (teacher, _) = networks.drawn("dense", BATCH), pair()
+    norm = keras.layers.BatchNormalization(momentum=0.9)
+    parts = [keras.Input(x.shape[1:]), norm, keras.layers.Dense(3)]
+    loss = IGA(estimator=estimator, squared=True)
+    fitted(Distiller(teacher, keras.Sequential(parts), [KD(), loss]), x, y)
+    # One move from 0 and from 1, by a tenth of the way.
+    assert_close(array(norm.moving_mean), 0.1 * x.mean(0))
+    assert_close(array(norm.moving_variance), 0.9 + 0.1 * x.var(0))
+
+
 @pytest.mark.invariant(number=9)
 def test_the_teacher_stays_as_it_is():
     x, y = models.data(16)
