@@ -76,9 +76,9 @@ def table(wall, processor):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=64, help="the exam's too")
-    parser.add_argument("--steps", type=int, default=8, help="an epoch")
+    parser.add_argument("--steps", type=int, default=4, help="an epoch")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--width", type=int, default=16, help="of the first stage")
+    parser.add_argument("--width", type=int, default=8, help="of the first stage")
     parser.add_argument("--depths", type=int, nargs=2, default=[20, 8])
     parser.add_argument("--output", type=Path, help="the JSON file")
     options = parser.parse_args()
