@@ -27,7 +27,7 @@ def labels(distiller, y):
             continue
         if loss is not None and values is not None and len(shape) > 1:
             of = "" if name is None else f" of {name!r}"
-            _check(to_numpy(values), shape, loss, of)
+            fit(to_numpy(values), shape, loss, of)
 
 
 def is_text(values):
@@ -49,7 +49,18 @@ def name_classes(values, shape, one_hot=False):
     return values.ndim == len(shape) and values.shape[-1] in widths
 
 
-def _check(values, shape, loss, of):
+def fit(values, shape, loss, of=""):
+    """Refuses labels that do not fit the cross-entropy of one output.
+
+    Args:
+        values: The labels, NumPy.
+        shape: Of the output, `(batch, ..., classes)`.
+        loss: Of the output; others than cross-entropies fit whatever it is.
+        of: Whose labels they are, for messages: `" of 'name'"`.
+
+    Raises:
+        ValueError: See `labels`.
+    """
     kind, classes = loss_name(loss), shape[-1]
     if is_text(values) and values.size:
         raise ValueError(

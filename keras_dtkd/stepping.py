@@ -165,20 +165,10 @@ class Stepping(InputGradients):
         student_output = logits.pick(y_pred, self.output_key, self._names())
         # The batch itself comes before any view of it, for which there is none.
         gradient, self.held.student_gradient = self.held.student_gradient, None
-        nested = isinstance(y_pred, dict | list | tuple)
-
-        def own(value):
-            if not nested or not isinstance(value, dict | list | tuple):
-                return value
-            try:
-                return logits.pick(value, self.output_key, self._names())
-            except KeyError:
-                return None
-
         step = Step(
             x=rows.inputs(x),
-            y=own(heard.y),
-            sample_weight=own(sample_weight),
+            y=self._of_output(heard.y, y_pred),
+            sample_weight=self._of_output(sample_weight, y_pred),
             student_outputs=y_pred,
             teacher_outputs=heard.outputs,
             student_logits=_RECOVER(student_output, head=self._heads()[0]),
@@ -192,6 +182,16 @@ class Stepping(InputGradients):
             training=training,
         )
         return step, student_output
+
+    def _of_output(self, value, y_pred):
+        """What of labels or weights belongs to the distilled output, or `None`."""
+        several = dict | list | tuple
+        if not isinstance(y_pred, several) or not isinstance(value, several):
+            return value
+        try:
+            return logits.pick(value, self.output_key, self._names())
+        except KeyError:
+            return None
 
     def _teacher_logits(self, outputs):
         output = logits.pick(outputs, self.output_key, self._names(self.teacher))

@@ -1,5 +1,7 @@
 """What an update was worth: the callback that a `temperatures.Policy` brings along."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -88,11 +90,18 @@ class Rewards(keras.callbacks.Callback):
             self._rewards.append(reward)
 
     def _teach(self):
-        if self.policy.mode == "learn" and len(self._measured) > 1:
+        if self.policy.mode != "learn" or len(self._measured) < 2:
+            return
+        # Of updates on rows of weight 0 there is nothing to learn.
+        if any(map(len, self._groups)):
             self.policy.learn(self._groups, self._measured)
 
     def on_test_begin(self, logs=None):
         """In validation the policy acts by its mean."""
+        if self._steps:
+            # The last updates of the epoch, before what was kept is forgotten.
+            backend.settle(self.model)
+            self._measure()
         self.stop()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -131,7 +140,8 @@ def bring(distiller, x, y, batch_size, kwargs):
         x: As `fit` got it.
         y: As `fit` got it.
         batch_size: As `fit` got it.
-        kwargs: Other arguments of `fit`: `sample_weight` is cut too.
+        kwargs: Other arguments of `fit`: `sample_weight` is cut too, and
+            `validation_split` keeps its samples.
 
     Returns:
         `(callbacks, x, y)`: a `Rewards` for each policy, and what is left to train on.
@@ -153,13 +163,20 @@ def bring(distiller, x, y, batch_size, kwargs):
     own: tuple = ()
     if shares:
         count = data.rows_of(x)
-        held = held_rows(count, max(shares))
+        split = kwargs.get("validation_split") or 0.0
+        # Keras validates on the last samples: these are not for training either.
+        training = math.floor(count * (1.0 - split))
+        held = held_rows(training, max(shares))
         left = np.delete(np.arange(count), held)
-        if not len(left):
+        trained = training - len(held)
+        if not trained:
             raise ValueError(
-                f"`Policy`: of {count} samples none is left to train on. Give "
+                f"`Policy`: of {training} samples none is left to train on. Give "
                 "`held_out=(x, y)`."
             )
+        if split:
+            # The same samples as without a policy. Keras rounds down.
+            kwargs["validation_split"] = 1.0 - (trained + 0.5) / len(left)
         own = rows.inputs(data.take(x, held)), data.take(y, held)
         x, y = data.take(x, left), data.take(y, left)
         if kwargs.get("sample_weight") is not None:

@@ -1,9 +1,12 @@
 """What can be known to be wrong with a teacher that is to learn."""
 
 import keras
+from keras import ops
 
-from keras_dtkd.data import rows_of
+from keras_dtkd import label_checks, logits
+from keras_dtkd.data import no_lists, rows_of
 from keras_dtkd.interactive.look_ahead import ESTIMATORS
+from keras_dtkd.outputs import distilled, of_output
 
 PURPOSES = ("feedback", "teacher", "student")
 WHO = "`InteractiveDistiller`"
@@ -40,6 +43,16 @@ def _number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def pair(exam):
+    """Inputs and labels."""
+    if not isinstance(exam, list | tuple) or len(exam) != 2:
+        raise ValueError(
+            f"{WHO}: the exam is a {type(exam).__name__}. Give `exam=(x, y)`, arrays "
+            "of some labelled samples."
+        )
+    return exam
+
+
 def exam(x, y, batch_size):
     """Samples that can be examined on."""
     if y is None:
@@ -47,6 +60,7 @@ def exam(x, y, batch_size):
             f"{WHO}: the exam needs labels: `exam=(x, y)`, arrays of some labelled "
             "samples."
         )
+    no_lists(x, y)
     if rows_of(x) != rows_of(y) or not rows_of(x):
         raise ValueError(
             f"{WHO}: the exam has {rows_of(x)} inputs and {rows_of(y)} labels. Give "
@@ -57,6 +71,39 @@ def exam(x, y, batch_size):
             f"{WHO}: `exam_batch_size` must be from 1 to the exam's {rows_of(x)} "
             f"samples. Received: exam_batch_size={batch_size!r}."
         )
+
+
+def labels_of(distiller, y):
+    """The exam's labels of the distilled output."""
+    try:
+        return distilled(distiller, y)
+    except KeyError as error:
+        raise ValueError(
+            f"{WHO}: the exam needs the labels of the distilled output, "
+            f"{distiller.output_key!r}. There are: {error.args[0]}."
+        ) from error
+
+
+def exam_labels(distiller, y):
+    """The distilled output can give them: integers or one-hot, whatever the course has.
+
+    Args:
+        distiller: The Distiller, compiled, its models looked at.
+        y: The exam's labels, a tensor.
+    """
+    shapes, key = distiller.held.student_shapes, distiller.output_key
+    names = list(shapes)
+    name = names[0] if len(names) == 1 else logits.pick(names, key, names)
+    shape, values = shapes[name], ops.convert_to_numpy(y)
+    if distiller.held.heads[0] in (logits.SIGMOID, logits.BINARY):
+        loss = keras.losses.BinaryCrossentropy()
+    elif values.ndim == len(shape) and values.shape[-1] == shape[-1]:
+        loss = keras.losses.CategoricalCrossentropy()
+    else:
+        course = of_output(distiller.loss, name, names.index(name))
+        ignored = getattr(course, "ignore_class", None)
+        loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
+    label_checks.fit(values, shape, loss, " of the exam")
 
 
 def precise(student, teacher):

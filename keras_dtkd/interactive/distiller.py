@@ -4,13 +4,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import backend, data, label_checks, logits, rows
+from keras_dtkd import backend, data, logits, rows
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.held import Heard
 from keras_dtkd.interactive import checks
 from keras_dtkd.interactive.look_ahead import exam_loss, feedback
 from keras_dtkd.interactive.two_optimizers import TwoOptimizers
 from keras_dtkd.losses import KD
+from keras_dtkd.masses import Keeping
+
+_RECOVER = Keeping(logits.recover)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -24,7 +27,8 @@ class InteractiveDistiller(Distiller):
     compiled step of Keras's own, on the weights as they were before it.
 
     The teacher speaks in inference mode: no dropout, and its batch statistics stay. Its
-    frozen layers stay frozen. `restore_teacher()` makes it what it was before. The exam
+    frozen layers stay frozen, and its regularizers count nowhere: nothing but the exam
+    moves it. `restore_teacher()` makes it what it was before. The exam
     should be drawn from the training data: else the comparison with another method
     is one of labels.
 
@@ -118,6 +122,20 @@ class InteractiveDistiller(Distiller):
     def _tracker_names(self):
         return [*super()._tracker_names(), "exam_loss"]
 
+    @property
+    def losses(self):
+        """The student's regularizers and `add_loss`, as a Distiller's."""
+        # Keras would add the teacher's, which is tracked here.
+        return [] if self.held.only_task_loss else self.student.losses
+
+    def _set_teacher(self, value):
+        if value is not getattr(self, "taught", value):
+            raise ValueError(
+                "`InteractiveDistiller`: its teacher is trained and saved with it, and "
+                "cannot be exchanged. Make another `InteractiveDistiller`."
+            )
+        super()._set_teacher(value)
+
     # What differs from a Distiller's run.
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
@@ -142,7 +160,7 @@ class InteractiveDistiller(Distiller):
             **kwargs: As `keras.Model.fit`.
         """
         if exam is not None:
-            self.set_exam(*exam)
+            self.set_exam(*checks.pair(exam))
         return super().fit(x, y, *args, **kwargs)
 
     def set_exam(self, x, y):
@@ -150,12 +168,14 @@ class InteractiveDistiller(Distiller):
 
         Args:
             x: Inputs, arrays as the student takes them.
-            y: Their labels, integers or one-hot.
+            y: Their labels, integers or one-hot; of several outputs, those of the
+                distilled one or of all of them.
 
         Raises:
             ValueError: No labels, not one a sample, or fewer than `exam_batch_size`.
         """
         checks.exam(x, y, self.exam_batch_size)
+        y = checks.labels_of(self, y)
         self.held.exam = keras.tree.map_structure(ops.convert_to_tensor, (x, y))
         self.train_function = None
 
@@ -168,9 +188,12 @@ class InteractiveDistiller(Distiller):
         """Notes what the teacher was, the first time."""
         if self.exam_for != "student":
             checks.something_to_teach(self.taught)
+        if not self.optimizer.built:
+            # It may have been built, or thawed, since it was compiled.
+            self.optimizer.last = len(self.taught.trainable_variables)
         checks.precise(self.student, self.taught)
         checks.has_exam(self.held.exam)
-        label_checks.labels(self, self.held.exam[1])
+        checks.exam_labels(self, self.held.exam[1])
         if self.held.original is None:
             self.held.original = [
                 np.array(ops.convert_to_numpy(v.value)) for v in self.taught.variables
@@ -198,6 +221,12 @@ class InteractiveDistiller(Distiller):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         return x, Heard(data.labels_or_none(y), None, {}), sample_weight
 
+    def _step(self, x, heard, *args):
+        if heard.outputs is None:
+            # Of `compute_losses`, outside of any step.
+            heard = heard._replace(outputs=backend.hear(self.held.teacher, x))
+        return super()._step(x, heard, *args)
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
@@ -208,11 +237,11 @@ class InteractiveDistiller(Distiller):
         constant = keras.tree.map_structure(ops.stop_gradient, said)
         heard = y._replace(outputs=constant)
         total = super().compute_loss(x, heard, y_pred, sample_weight, training)
-        exam = self._exam(x, y.y, said, sample_weight)
+        exam = self._exam(x, y.y, y_pred, said, sample_weight)
         self._note("exam_loss", exam, ops.shape(keras.tree.flatten(x)[0])[0])
         return total + exam / backend.replicas()
 
-    def _exam(self, x, labels, said, sample_weight):
+    def _exam(self, x, labels, y_pred, said, sample_weight):
         exam = self._drawn()
         if self.exam_for == "teacher":
             told = self.taught(exam[0], training=False)
@@ -231,6 +260,10 @@ class InteractiveDistiller(Distiller):
         if self.exam_for == "student":
             return exam_loss(speak(weights, exam[0], True), exam[1])
         course = self.distillation_losses["course"]
+        # Those of the distilled output, whose mask counts in the course.
+        output = logits.pick(y_pred, self.output_key, self._names())
+        labels = self._of_output(labels, y_pred)
+        sample_weight = self._of_output(sample_weight, y_pred)
         return feedback(
             speak,
             [ops.stop_gradient(w) for w in weights],
@@ -240,7 +273,7 @@ class InteractiveDistiller(Distiller):
             self.look_ahead,
             self.temperature,
             self.alpha,
-            lambda v: backend.replicas() * course.reduce(v, None, sample_weight),
+            lambda v: backend.replicas() * course.reduce(v, output, sample_weight),
         )
 
     def _drawn(self):
@@ -257,7 +290,7 @@ class InteractiveDistiller(Distiller):
 
     def _logits(self, outputs, model, which):
         output = logits.pick(outputs, self.output_key, self._names(model))
-        return logits.recover(output, self._heads()[which])
+        return _RECOVER(output, head=self._heads()[which])
 
     # Files.
 

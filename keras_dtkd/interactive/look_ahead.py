@@ -7,6 +7,7 @@ from keras_dtkd.backend import autodiff
 from keras_dtkd.functional import divergences
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.functional.statistics import soften
+from keras_dtkd.masses import mask_of, masses
 
 ESTIMATORS = ("exact", "jvp", "finite_difference")
 
@@ -51,15 +52,32 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean):
     with backend.no_gradient():
         moved = [ops.stop_gradient(w) for w in ahead(ops.stop_gradient(teacher))]
         value, direction = autodiff.value_and_input_gradient(examined, moved)
-        direction = [ops.stop_gradient(v) for v in direction]
+        # Of length 1: next to nothing is lost of the difference of two passes, however
+        # little the exam has to say.
+        direction, size = _unit([ops.stop_gradient(v) for v in direction])
         estimate = getattr(autodiff, estimator)
         _, rising = estimate(lambda w: speak(w, x, True), weights, direction)
+        rising = size * rising
     # Of the course only -<p, log q> couples teacher and student, and of that only
     # -<p, z> / tau: so the derivative of the exam is that of an ordinary loss.
     rising = ops.stop_gradient(ops.cast(rising, "float32"))
     values = ops.sum(ops.exp(soften(teacher, tau)) * rising, axis=-1)
     surrogate = rate * alpha * tau * mean(values)
     return surrogate + ops.stop_gradient(value - surrogate)
+
+
+def _unit(direction):
+    """Tensors that together have the length 1, and the length that they had."""
+    precise = [ops.cast(v, "float32") for v in direction]
+    greatest = ops.max(ops.stack([ops.max(ops.abs(v)) for v in precise]))
+    # The squares of a sure student's gradient are below any float32.
+    precise = [v / ops.where(greatest > 0, greatest, 1.0) for v in precise]
+    length = ops.sqrt(ops.maximum(sum(ops.sum(v * v) for v in precise), 1e-12))
+    unit = [
+        ops.cast(v / length, old.dtype)
+        for v, old in zip(precise, direction, strict=True)
+    ]
+    return unit, length * greatest
 
 
 def course_loss(student, teacher, labels, tau, alpha, mean):
@@ -86,5 +104,8 @@ def cross_entropy(z, labels):
 
 
 def exam_loss(z, labels):
-    """The mean cross-entropy."""
-    return ops.mean(cross_entropy(z, labels))
+    """The mean cross-entropy, of what is not masked."""
+    values, counted = cross_entropy(z, labels), masses(z, mask=mask_of(z))
+    if counted is None:
+        return ops.mean(values)
+    return ops.sum(counted * values) / ops.maximum(ops.sum(counted), 1.0)

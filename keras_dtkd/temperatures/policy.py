@@ -42,8 +42,9 @@ class Policy(Temperature):
         sigma: σ at the start, between 0.05 and 2; it is learned. μ starts at 0, midway
             between the bounds.
         held_out: What rewards are measured on: inputs and labels, `(x, y)`, or a share
-            of the arrays that `fit` is given, drawn from them. The student is not
-            trained on these. Data that is no arrays needs `(x, y)`.
+            of the arrays that `fit` is given, drawn from them (but for what its
+            `validation_split` takes). The student is not trained on these. Data that is
+            no arrays needs `(x, y)`.
         reward_samples: So many of them measure a reward, drawn anew for each rollout.
         reward_every: Updates that share one reward. With momentum, an update shows
             only later: `1 / (1 − momentum)` is a good choice. A divisor of `rollout`.

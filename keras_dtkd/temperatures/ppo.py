@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.temperatures.reward_model import SEEN, RewardModel, hidden_layer
+from keras_dtkd.temperatures.reward_model import SEEN, RewardModel, network
 
 # Of a sample: top probability and margin of the teacher, and of the student.
 STATE = SEEN - 1
@@ -71,17 +71,6 @@ class _WithSigma(keras.layers.Layer):
         return ops.concatenate([mean, log_sigma], axis=-1)
 
 
-def _network(hidden, seed, *last):
-    return keras.Sequential(
-        [
-            keras.Input((STATE,), dtype="float32"),
-            hidden_layer(hidden, seed),
-            keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
-            *last,
-        ]
-    )
-
-
 class Learner:
     """Policy, value baseline and reward model, with an Adam each.
 
@@ -98,8 +87,8 @@ class Learner:
 
     def __init__(self, hidden, sigma, learning_rate, clip, epochs, seed):
         self.epochs = epochs
-        self.actor = _network(hidden, seed, _WithSigma(sigma))
-        self.critic = _network(hidden, seed + 2)
+        self.actor = network(STATE, hidden, seed, _WithSigma(sigma))
+        self.critic = network(STATE, hidden, seed + 2)
         for model, loss, rate in (
             (self.actor, clipped(clip), learning_rate),
             (self.critic, "mse", 2.0 * learning_rate),

@@ -20,6 +20,34 @@ def hidden_layer(units, seed):
     )
 
 
+def network(seen, hidden, seed, *last):
+    """Two layers in float32, whatever Keras's policy is.
+
+    Half precision would scale the loss, and the optimizer with a scale has more
+    variables: a policy trained under one policy of Keras would not load under another.
+
+    Args:
+        seen: How many numbers it sees of a sample.
+        hidden: Units of the hidden layer.
+        seed: Of the hidden layer.
+        *last: Further layers.
+
+    Returns:
+        A `keras.Sequential`.
+    """
+    made = keras.Sequential(
+        [
+            keras.Input((seen,), dtype="float32"),
+            hidden_layer(hidden, seed),
+            # Before it has learned anything, all samples are the same.
+            keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
+            *last,
+        ]
+    )
+    made.dtype_policy = "float32"
+    return made
+
+
 class _Summed(keras.Model):
     """Adds up what a network gives each row, `(groups, rows, SEEN + 1)` → `(groups,)`.
 
@@ -28,14 +56,7 @@ class _Summed(keras.Model):
 
     def __init__(self, hidden, seed):
         super().__init__(name="reward_model", dtype="float32")
-        self.network = keras.Sequential(
-            [
-                keras.Input((SEEN,), dtype="float32"),
-                hidden_layer(hidden, seed),
-                # Before it has learned anything, all samples earn the same.
-                keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
-            ]
-        )
+        self.network = network(SEEN, hidden, seed)
         self.built = True
 
     def parts(self, groups):

@@ -22,6 +22,8 @@ class Transitions(keras.layers.Layer):
     def __init__(self, steps, capacity, width, name="transitions"):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.capacity = capacity
+        # For a batch too large, before a step is compiled.
+        self._keeping = True
         self.exploring = self._state("exploring", ())
         self._calls = self._state("calls", ())
         # One row more than there may be, which tells of a batch too large.
@@ -39,6 +41,7 @@ class Transitions(keras.layers.Layer):
         Args:
             exploring: Whether the steps to come are kept.
         """
+        self._keeping = bool(exploring)
         self.exploring.assign(1.0 if exploring else 0.0)
         self._calls.assign(0.0)
 
@@ -51,7 +54,8 @@ class Transitions(keras.layers.Layer):
         """
         slots, room, width = self._rows.shape
         rows = ops.reshape(rows, (-1, width - 1))
-        if rows.shape[0] is not None and rows.shape[0] > self.capacity:
+        count = rows.shape[0]
+        if self._keeping and count is not None and count > self.capacity:
             raise ValueError(self._too_many())
         there = ops.ones_like(rows[:, :1])
         if sample_weight is not None:

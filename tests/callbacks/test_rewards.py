@@ -1,5 +1,7 @@
 """What the callback measures that a policy over temperatures brings along."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -114,6 +116,47 @@ def test_validation_has_the_mean_and_controls_learn_nothing():
         assert loss.temperature.lessons == 0
 
 
+def test_validation_does_not_cost_the_last_updates_of_an_epoch_their_reward():
+    def run(validation):
+        policy = Policy(held_out=HELD, rollout=4, reward_every=2, epochs=1)
+        taken = []
+        policy.learn = lambda groups, rewards: taken.extend(
+            zip(groups, rewards, strict=True)
+        )
+        # Five steps: the last group of an epoch is of one.
+        options = {"batch_size": 8, "shuffle": False, "verbose": 0, "epochs": 2}
+        d = distiller(KD(policy), evaluate_teacher=True)
+        d.fit(X[:40], Y[:40], validation_data=validation, **options)
+        return taken
+
+    seen, unseen = run(HELD), run(None)
+    assert [len(group) for group, _ in seen] == [16, 16, 8] * 2
+    # Validation draws too, so that later epochs differ.
+    for (group, reward), (other, expected) in zip(seen[:3], unseen[:3], strict=True):
+        assert reward == expected and np.array_equal(group, other)
+
+
+def test_what_is_not_learned_from_may_come_in_batches_of_any_size():
+    policy = Policy(held_out=HELD, rollout=2, epochs=1, capacity=8)
+    d = distiller(KD(policy), evaluate_teacher=True)
+    options = {"validation_data": (X, Y), "validation_batch_size": 16}
+    d.fit(X, Y, batch_size=8, epochs=2, verbose=0, **options)
+    assert policy.lessons > 0
+    d.compute_losses(X, Y)
+    with pytest.raises(ValueError, match="above capacity=8"):
+        d.fit(X, Y, batch_size=16, verbose=0)
+
+
+def test_weights_of_zero_teach_the_policy_nothing():
+    policy = Policy(held_out=HELD, rollout=2, epochs=1)
+    d = distiller(KD(policy))
+    d.fit(X[:40], Y[:40], sample_weight=np.zeros(40), verbose=0)
+    assert policy.lessons == 0
+    # Batches without a row that counts are no obstacle for the others.
+    d.fit(X[:40], Y[:40], sample_weight=np.arange(40) < 8, shuffle=False, verbose=0)
+    assert policy.lessons == 1
+
+
 def test_what_is_held_out_is_not_trained_on():
     d = distiller(KD(Policy(held_out=0.25)))
     kwargs = {"sample_weight": np.arange(44.0)}
@@ -126,6 +169,21 @@ def test_what_is_held_out_is_not_trained_on():
     assert np.array_equal(held_x, X[held]) and np.array_equal(held_y, Y[held])
     # Without a policy all is as it was.
     assert bring(distiller(), X, Y, None, {}) == ([], X, Y)
+
+
+def test_a_validation_split_keeps_its_samples():
+    kwargs = {"validation_split": 0.25, "sample_weight": np.arange(44.0)}
+    (rewards,), x, y = bring(distiller(KD(Policy(held_out=0.2))), X, Y, None, kwargs)
+    # Of 44 samples Keras validates on the last 11; of the others a fifth is held out.
+    left = kwargs["sample_weight"].astype(int)
+    held = np.setdiff1d(np.arange(44), left)
+    assert len(held) == 7 and held.max() < 33
+    assert np.array_equal(rewards._held[0], X[held])
+    border = math.floor(len(x) * (1.0 - kwargs["validation_split"]))
+    assert np.array_equal(left[border:], np.arange(33, 44))
+    with pytest.raises(ValueError, match="of 1 samples none is left"):
+        policy = Policy(held_out=0.9)
+        bring(distiller(KD(policy)), X[:2], Y[:2], None, {"validation_split": 0.5})
 
 
 def test_batches_of_data_need_samples_to_measure_on():

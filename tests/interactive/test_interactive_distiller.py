@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 from keras_dtkd import InteractiveDistiller
-from tests.models import close, data, everything, numbers, same, student, teacher
+from tests.models import (
+    close,
+    data,
+    everything,
+    numbers,
+    one_hot,
+    same,
+    sequence,
+    student,
+    teacher,
+    two_outputs,
+)
 
 X, Y = data(24)
 EXAM = data(10, seed=1)
@@ -111,6 +122,37 @@ def test_the_estimators_agree_with_batch_norm_and_dropout(estimator):
         assert np.abs(exact - found).max() < 1e-3 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
+def test_the_estimators_agree_where_the_student_has_little_to_learn(estimator):
+    def gradient(estimator):
+        small = net(5, 3)
+        # What it is surest of, and surer still: by 12 and more.
+        z = small.predict(EXAM[0], verbose=0)
+        margin = np.diff(np.sort(z)[:, -2:])[:, 0]
+        sure = np.argsort(margin)[-3:]
+        last = small.layers[-1]
+        last.set_weights([12 / margin[sure].min() * w for w in last.get_weights()])
+        distiller = made(
+            large := net(7, 1),
+            small,
+            estimator=estimator,
+            look_ahead=1e-4,
+            teacher_optimizer=keras.optimizers.SGD(1e9),
+        )
+        distiller.set_exam(EXAM[0][sure], z[sure].argmax(-1))
+        before = numbers(large)
+        logs = distiller.train_on_batch(X, Y, return_dict=True)
+        assert float(logs["exam_loss"]) < 1e-4
+        return [b - a for b, a in zip(before, numbers(large), strict=True)]
+
+    exact, found = gradient("exact"), gradient(estimator)
+    greatest = max(np.abs(g).max() for g in exact)
+    assert greatest > 1e-3
+    assert all(
+        np.abs(a - b).max() < 1e-3 * greatest for a, b in zip(exact, found, strict=True)
+    )
+
+
 def test_an_exam_step_lowers_the_exam_after_the_look_ahead():
     distiller = made(net(7, 1), net(5, 3), teacher_optimizer=keras.optimizers.SGD(0.3))
     losses = [
@@ -163,6 +205,53 @@ def test_frozen_layers_of_the_teacher_stay():
     assert moved == [False, False, True, True]
 
 
+def test_the_teachers_regularizers_count_nowhere():
+    def run(regularizer):
+        large, small = net(7, 1), net(5, 3)
+        for layer in large.layers:
+            layer.kernel_regularizer = layer.kernel.regularizer = regularizer
+            layer.activity_regularizer = regularizer
+        for layer in small.layers:
+            layer.kernel_regularizer = keras.regularizers.L2(0.1)
+            layer.kernel.regularizer = layer.kernel_regularizer
+        gradient, logs = step(large, small)
+        distiller = made(large, small)
+        losses = [logs["loss"], distiller.evaluate(X, Y, verbose=0)]
+        small.compile("sgd", CE)
+        assert losses[1] == pytest.approx(small.evaluate(X, Y, verbose=0), rel=1e-5)
+        return [*gradient, np.array(losses)]
+
+    assert close(run(None), run(keras.regularizers.L2(1.0)), 1e-6)
+
+
+@pytest.mark.parametrize("state", ["frozen", "unbuilt"])
+def test_a_teacher_that_is_ready_after_compiling_has_its_own_optimizer(state):
+    large = net(7, 1)
+    if state == "unbuilt":
+        large = keras.Sequential([keras.layers.Dense(4)])
+    large.trainable = state != "frozen"
+    distiller = made(large, net(5, 3), 1.0, teacher_optimizer=keras.optimizers.SGD(0.0))
+    large.trainable = True
+    large(X)
+    before = numbers(large)
+    distiller.train_on_batch(X, Y)
+    assert same(before, large)
+
+
+def test_its_losses_are_computed_outside_of_a_step_too():
+    distiller = made(net(7, 1), net(5, 3))
+    logs = distiller.train_on_batch(X, Y, return_dict=True)
+    again = made(net(7, 1), net(5, 3)).compute_losses(X, Y)
+    assert float(again["course"]) == pytest.approx(float(logs["course"]), rel=1e-5)
+
+
+def test_another_teacher_is_refused():
+    distiller = InteractiveDistiller(teacher(), student())
+    distiller.teacher = distiller.teacher
+    with pytest.raises(ValueError, match="Make another `InteractiveDistiller`"):
+        distiller.teacher = teacher()
+
+
 def test_an_exam_that_is_drawn_is_another_one_each_time():
     distiller = made(
         net(7, 1),
@@ -175,6 +264,85 @@ def test_an_exam_that_is_drawn_is_another_one_each_time():
         for _ in range(4)
     }
     assert len(losses) == 4
+
+
+def test_the_exams_labels_may_have_another_form_than_the_courses():
+    """Integers, a column of them, or one-hot: the same exam."""
+    (x, y), losses = EXAM, []
+    for labels in (Y, one_hot(Y)):
+        for exam in (y, y[:, None], one_hot(y)):
+            distiller = InteractiveDistiller(net(7, 1), net(5, 3))
+            distiller.fit(X, labels, exam=(x, exam), verbose=0)
+            losses.append(distiller.get_metrics_result()["exam_loss"])
+    assert close(losses, [losses[0]] * 6, 1e-6)
+
+
+@pytest.mark.parametrize("exam_for", ["feedback", "teacher", "student"])
+def test_masked_positions_count_nowhere(exam_for):
+    def run(fill):
+        random = np.random.default_rng(0)
+        x, y = random.integers(1, 9, (6, 5)), random.integers(0, 3, (6, 5))
+        x[:, 3:], y[2:, 3:] = 0, fill
+        large, small = sequence(1), sequence(5)
+        distiller = InteractiveDistiller(
+            large,
+            small,
+            exam_for=exam_for,
+            teacher_optimizer=keras.optimizers.SGD(1.0),
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        distiller.compile(keras.optimizers.SGD(1.0), loss)
+        distiller.set_exam(x[4:], y[4:])
+        before = numbers(large)
+        logs = distiller.train_on_batch(x[:4], y[:4], return_dict=True)
+        moved = any(np.any(a != b) for a, b in zip(before, numbers(large), strict=True))
+        assert moved == (exam_for != "student")
+        return [*numbers(large), *numbers(small), np.array(logs["exam_loss"])]
+
+    assert close(run(0), run(2), 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_of_several_outputs_the_distilled_one_is_examined(kind):
+    random = np.random.default_rng(0)
+    size, weights = random.normal(size=(24, 1)), random.uniform(size=24)
+
+    def named(label, size):
+        return {"label": label, "size": size} if kind == "dict" else [label, size]
+
+    def gradient(exam, only):
+        large, small = two_outputs(kind), two_outputs(kind, seed=5)
+        loss, y, weight = named(CE, "mse"), named(Y, size), named(weights, size[:, 0])
+        if only:
+            large, small = (
+                keras.Model(
+                    model.inputs, keras.tree.flatten(model.outputs)[0], name="only"
+                )
+                for model in (large, small)
+            )
+            loss, y, weight = CE, Y, weights
+        before = numbers(large)
+        distiller = InteractiveDistiller(
+            large,
+            small,
+            output=None if only else "label",
+            teacher_optimizer=keras.optimizers.SGD(1.0),
+        )
+        distiller.compile(keras.optimizers.SGD(0.0), loss)
+        distiller.set_exam(EXAM[0], exam)
+        logs = distiller.train_on_batch(X, y, weight, return_dict=True)
+        moved = [b - a for b, a in zip(before, numbers(large), strict=True)]
+        return [*moved[:4], np.array(logs["exam_loss"])]
+
+    expected = gradient(EXAM[1], only=True)
+    assert np.abs(expected[0]).max() > 1e-5
+    for exam in (EXAM[1], named(EXAM[1], size[:10])):
+        assert close(gradient(exam, only=False), expected, 1e-6)
+    distiller = InteractiveDistiller(
+        two_outputs("dict"), two_outputs("dict"), output="label"
+    )
+    with pytest.raises(ValueError, match=r"needs the labels .* 'label'. There are: "):
+        distiller.set_exam(EXAM[0], {"size": size[:10]})
 
 
 def test_control_without_feedback_the_teacher_learns_the_exam():
@@ -278,8 +446,13 @@ def test_what_cannot_be_examined_is_refused_before_the_first_step():
         distiller.fit(X, Y, exam=(X, None), verbose=0)
     with pytest.raises(ValueError, match="24 inputs and 10 labels"):
         distiller.fit(X, Y, exam=(X, EXAM[1]), verbose=0)
-    with pytest.raises(ValueError, match="label"):
-        distiller.fit(X, Y, exam=(EXAM[0], EXAM[1] + 7), verbose=0)
+    for labels in (Y, None):
+        with pytest.raises(ValueError, match="labels of the exam from 7 to 10"):
+            distiller.fit(X, labels, exam=(EXAM[0], EXAM[1] + 7), verbose=0)
+    with pytest.raises(ValueError, match=r"is a ndarray. Give `exam=\(x, y\)`"):
+        distiller.fit(X, Y, exam=EXAM[0], verbose=0)
+    with pytest.raises(ValueError, match="np.asarray"):
+        distiller.fit(X, Y, exam=(EXAM[0], EXAM[1].tolist()), verbose=0)
     with pytest.raises(ValueError, match="has not trained"):
         distiller.restore_teacher()
     assert same(numbers(small), before)

@@ -269,3 +269,21 @@ def test_it_is_made_again_from_its_configuration():
     assert again.get_config() == policy.get_config()
     assert again.held_out is None
     assert Policy.from_config(Policy().get_config()).held_out == 0.1
+
+
+def test_it_learns_in_float32_whatever_kerass_policy_is():
+    def lesson():
+        policy = Policy(epochs=2)
+        random = np.random.default_rng(0)
+        groups = list(random.uniform(size=(4, 8, 5)).astype("float32"))
+        policy.learn(groups, random.normal(size=4))
+        return policy
+
+    usual = lesson()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = lesson()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for a, b in zip(usual.weights, half.weights, strict=True):
+        assert np.array_equal(*map(keras.ops.convert_to_numpy, (a, b))), a.path
