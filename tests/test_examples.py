@@ -1,39 +1,13 @@
 """The lessons run, and their notebooks say the same."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = ROOT / "examples"
-SMOKE_RUN = {
-    "KERAS_DTKD_QUICK": "1",
-    "MPLBACKEND": "agg",
-    "PYTHONIOENCODING": "utf-8",
-}
-
-
-def started(*command, **settings):
-    return subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, "KERAS_BACKEND": keras.config.backend(), **settings},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-
-
-def run(*command, **settings):
-    done = started(*command, **settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from tests.scripts import EXAMPLES, ROOT, SMOKE_RUN, run, started
 
 
 @pytest.fixture(scope="module")
@@ -112,56 +86,6 @@ def test_own_loss_is_read_back_with_its_temperature(own_loss):
     assert [path.name for path in folder.iterdir()] == ["own_loss.keras"]
 
 
-@pytest.fixture(scope="module")
-def robust_student(tmp_path_factory):
-    """What a smoke run prints, and the folder it leaves."""
-    pytest.importorskip("sklearn", reason="The lesson needs scikit-learn's digits.")
-    pytest.importorskip("matplotlib", reason="The lesson draws with matplotlib.")
-    folder = tmp_path_factory.mktemp("robust_student") / "made"
-    script = EXAMPLES / "robust_student.py"
-    return run(script, KERAS_DTKD_OUT=str(folder), **SMOKE_RUN), folder
-
-
-def test_the_robust_student_says_that_a_smoke_run_is_one(robust_student):
-    assert "SMOKE RUN" in robust_student[0]
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "teacher",
-        "student alone",
-        "KD",
-        "KDIGA 0.1",
-        "KDIGA 1",
-        "KDIGA 3",
-        "penalty 0.1",
-        "penalty 1",
-        "penalty 3",
-    ],
-)
-def test_the_robust_students_table_has_every_row(robust_student, row):
-    table = robust_student[0].partition("clean %")[2].partition("\n\n")[0].splitlines()
-    (line,) = [line for line in table if line[:14].rstrip() == row]
-    # Chance is 10; a few epochs give 70 and more.
-    assert float(line[14:].split()[0]) > 40
-
-
-def test_the_robust_student_says_what_part_of_the_way_it_went(robust_student):
-    gains = robust_student[0].partition("Beside KD")[2].partition("\n\n")[0]
-    head, *rows = gains.splitlines()[1:]
-    assert head.endswith("% of the way to the teacher")
-    (line,) = [line for line in rows if line.startswith("KDIGA 1 ")]
-    assert line.count(" ± ") == 3
-
-
-def test_the_robust_student_draws_its_picture_and_nothing_else(robust_student):
-    (picture,) = robust_student[1].iterdir()
-    assert picture.name == "robust_student.png"
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.stat().st_size > 20_000
-
-
 def compare(folder, start=run):
     command = EXAMPLES / "compare_methods.py", "--quick", "--output", folder
     return start(*command, "--methods", "KD", "--seeds", "2", **SMOKE_RUN)
@@ -232,44 +156,3 @@ def test_runs_of_other_settings_are_refused(comparison, tmp_path):
 def test_the_notebook_is_up_to_date(example):
     pytest.importorskip("jupytext", reason="Notebooks are made with jupytext.")
     run(ROOT / "tools" / "notebook.py", "--check", EXAMPLES / example)
-
-
-@pytest.fixture(scope="module")
-def temperature_policy(tmp_path_factory):
-    """What a smoke run prints, and the folder it leaves."""
-    pytest.importorskip("sklearn", reason="The lesson needs scikit-learn's digits.")
-    pytest.importorskip("matplotlib", reason="The lesson draws with matplotlib.")
-    folder = tmp_path_factory.mktemp("temperature_policy") / "made"
-    script = EXAMPLES / "temperature_policy.py"
-    return run(script, KERAS_DTKD_OUT=str(folder), **SMOKE_RUN), folder
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "student alone",
-        "T = 4",
-        "DTKD's",
-        "policy, learning",
-        "policy, learned",
-        "dealt at random",
-        "their mean",
-    ],
-)
-def test_temperature_policy_has_every_row_in_its_table(temperature_policy, row):
-    printed, _ = temperature_policy
-    assert "SMOKE RUN" in printed
-    table = printed.partition("accuracy %")[2].splitlines()
-    (line,) = [line for line in table if line[:17].rstrip() == row]
-    # Chance is 10; four epochs give 80 and more.
-    assert float(line[17:].split()[0]) > 50
-
-
-def test_temperature_policy_takes_lessons_and_draws(temperature_policy):
-    printed, folder = temperature_policy
-    lessons = printed.partition("The policy took ")[2].split()[0]
-    # Four epochs of 25 steps, and a lesson for each epoch.
-    assert int(lessons) == 4
-    (picture,) = folder.iterdir()
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert picture.stat().st_size > 20_000

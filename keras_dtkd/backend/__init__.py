@@ -216,6 +216,21 @@ def counted(model, loss, rows):
     return _current().counted(model, loss, rows)
 
 
+def mean_of_devices(model, values, rows):
+    """The means over all samples of a step, where each device has seen a part.
+
+    Args:
+        model: The Distiller.
+        values: Tensors, each a mean over this device's samples.
+        rows: How many samples they are the mean of.
+
+    Returns:
+        The same tensors on every device. Their gradient is that of this device's own:
+        a loss that went through `counted` gets the rest when gradients are averaged.
+    """
+    return _current().mean_of_devices(model, values, rows)
+
+
 def settle(model):
     """Fills the model's variables between two steps of a `fit`, for a callback.
 

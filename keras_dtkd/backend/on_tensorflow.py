@@ -43,6 +43,23 @@ def counted(model, loss, rows):
     return share * loss + tf.stop_gradient((1 - share) * loss)
 
 
+def mean_of_devices(model, values, rows):
+    """See `keras_dtkd.backend.mean_of_devices`."""
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    if replicas() == 1 or replica is None:
+        return values
+    total = replica.all_reduce("sum", tf.cast(rows, "float32"))
+    share = tf.cast(rows, "float32") / total
+    parts = [tf.cast(share, value.dtype) * value for value in values]
+    means = replica.all_reduce("sum", parts)
+    return [
+        value + tf.stop_gradient(mean - value)
+        for value, mean in zip(values, means, strict=True)
+    ]
+
+
 def clear_gradients(variables):
     """Nothing: gradients are results here."""
 
@@ -114,7 +131,8 @@ def session(model, training):
             raise ValueError(
                 f"`Distiller`: {variable.path} was not created under the Distiller's "
                 f"strategy, a `{type(strategy).__name__}`. Create the student, the "
-                "losses and the Distiller inside the same `with strategy.scope():`."
+                "losses, the Distiller, and a teacher that is trained too, inside the "
+                "same `with strategy.scope():`."
             )
     yield
 

@@ -148,6 +148,17 @@ def counted(model, loss, rows):
     return part + (loss - part).detach()
 
 
+def mean_of_devices(model, values, rows):
+    """See `keras_dtkd.backend.mean_of_devices`. They belong to the first variables."""
+    if model.held.ranks is None:
+        return values
+    means = model.held.ranks.mean(values, rows)
+    return [
+        value + (mean - value).detach()
+        for value, mean in zip(values, means, strict=True)
+    ]
+
+
 @contextlib.contextmanager
 def metrics_of_all(model):
     """Metric states summed over all processes, for as long as a result is read."""
@@ -202,6 +213,22 @@ class Ranks:
             yield
         finally:
             del optimizer.apply
+
+    def mean(self, values, rows):
+        """The means over all samples, of one value for each of the first variables.
+
+        In a bucket as large as that of the gradients, so that a process which ends
+        its epoch meets it there.
+        """
+        variables = self.model.trainable_variables
+        rest = [None] * (len(variables) - len(values))
+        own = [value.detach() for value in values]
+        *sums, total, _ = self._exchange([*own, *rest], variables, rows, ended=0)
+        total = total * processes()[1]
+        return [
+            (part / total).view_as(value)
+            for part, value in zip(sums, values, strict=False)
+        ]
 
     def end_epoch(self):
         """Meets all other processes at the end of an epoch.

@@ -237,11 +237,13 @@ class InteractiveDistiller(Distiller):
         constant = keras.tree.map_structure(ops.stop_gradient, said)
         heard = y._replace(outputs=constant)
         total = super().compute_loss(x, heard, y_pred, sample_weight, training)
-        exam = self._exam(x, y.y, y_pred, said, sample_weight)
-        self._note("exam_loss", exam, ops.shape(keras.tree.flatten(x)[0])[0])
-        return total + exam / backend.replicas()
+        batch = ops.shape(keras.tree.flatten(x)[0])[0]
+        exam = self._exam(x, y.y, y_pred, said, sample_weight, batch)
+        exam = exam / backend.replicas()
+        self._note("exam_loss", exam, batch)
+        return total + backend.counted(self, exam, batch)
 
-    def _exam(self, x, labels, y_pred, said, sample_weight):
+    def _exam(self, x, labels, y_pred, said, sample_weight, batch):
         exam = self._drawn()
         if self.exam_for == "teacher":
             told = self.taught(exam[0], training=False)
@@ -274,6 +276,7 @@ class InteractiveDistiller(Distiller):
             self.temperature,
             self.alpha,
             lambda v: backend.replicas() * course.reduce(v, output, sample_weight),
+            lambda slope: backend.mean_of_devices(self, slope, batch),
         )
 
     def _drawn(self):

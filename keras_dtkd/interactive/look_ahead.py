@@ -12,7 +12,7 @@ from keras_dtkd.masses import mask_of, masses
 ESTIMATORS = ("exact", "jvp", "finite_difference")
 
 
-def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean):
+def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean, of_all):
     """The exam's cross-entropy after a look-ahead step of plain SGD.
 
     Args:
@@ -27,6 +27,7 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean):
         tau: Temperature of the course.
         alpha: Weight of the soft targets in the course; the labels have the rest.
         mean: From one value a sample of the course to their weighted mean.
+        of_all: From the slope of this device's samples to that of all devices'.
 
     Returns:
         A scalar. Its value is the exam's cross-entropy whatever the estimator, and its
@@ -45,7 +46,7 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean):
         _, slope = autodiff.value_and_input_gradient(
             lambda w: lesson(w, teacher), weights
         )
-        return [w - rate * g for w, g in zip(weights, slope, strict=True)]
+        return [w - rate * g for w, g in zip(weights, of_all(slope), strict=True)]
 
     if estimator == "exact":
         return examined(ahead(teacher))

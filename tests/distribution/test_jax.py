@@ -11,7 +11,15 @@ from tests.distribution.launch import (
     free_port,
     launch,
 )
-from tests.distribution.workers.common import adam, distiller, fit, sgd, state
+from tests.distribution.workers.common import (
+    INTERACTIVE,
+    adam,
+    distiller,
+    fit,
+    interactive,
+    sgd,
+    state,
+)
 
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "jax", reason="keras.distribution is JAX's."
@@ -23,6 +31,15 @@ RANKS = (0, 1)
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     launch([[WORKERS / "on_jax.py", folder]], folder)
+    return Found(folder)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("taught")
+    # Much of it is compiling.
+    worker = WORKERS / "interactive_on_jax.py"
+    launch([[worker, folder]], folder, timeout=480)
     return Found(folder)
 
 
@@ -47,6 +64,21 @@ def test_weights_and_logs_are_those_of_one_device(found, name):
     assert_same_logs(found[name], found[one])
 
 
+# With feedback by each estimator, a drawn exam, and the controls; made before the
+# distribution; kernels halved.
+@pytest.mark.invariant(number=4)
+@pytest.mark.parametrize("name", [*INTERACTIVE, "early", "halves"])
+def test_a_teacher_that_learns_becomes_that_of_one_device(taught, name):
+    model = interactive(sgd(), **INTERACTIVE.get(name, {}))
+    logs = fit(model, 48)
+    assert_same(taught.state(name), state(model))
+    assert_same_logs(taught[name], logs)
+
+
+def test_a_teacher_that_learns_is_halved_too(taught):
+    assert taught["shards"] == [[6, 8]] * 4
+
+
 def test_variables_are_halved_and_the_teacher_is_untouched(found):
     assert found["shards"] == [[6, 4]] * 4
     assert found["teacher_is_untouched"]
@@ -69,11 +101,16 @@ def test_a_batch_that_devices_cannot_share_is_refused_at_once(found, name, batch
 # with a teacher made before it. The third: the same by `callbacks.Resume`.
 @pytest.mark.invariant(number=4)
 @pytest.mark.parametrize(
-    "name, optimizer, rows",
-    [("sgd", sgd, 44), ("resumed", adam, 48), ("by_resume", adam, 48)],
+    "name, make, optimizer, rows",
+    [
+        ("sgd", distiller, sgd, 44),
+        ("resumed", distiller, adam, 48),
+        ("by_resume", distiller, adam, 48),
+        ("feedback", interactive, sgd, 48),
+    ],
 )
-def test_two_processes_are_one(folder, name, optimizer, rows):
-    model = distiller(optimizer())
+def test_two_processes_are_one(folder, name, make, optimizer, rows):
+    model = make(optimizer())
     logs = fit(model, rows)
     for rank in RANKS:
         found = Found(folder, rank)

@@ -11,6 +11,13 @@ from tests.distribution.launch import (
     free_port,
     launch,
 )
+from tests.distribution.workers.common import (
+    INTERACTIVE,
+    fit,
+    interactive,
+    sgd,
+    state,
+)
 
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="tf.distribute is TensorFlow's."
@@ -24,6 +31,15 @@ def found(tmp_path_factory):
     return Found(folder)
 
 
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("taught")
+    # Much of it is compiling.
+    worker = WORKERS / "interactive_on_tensorflow.py"
+    launch([[worker, folder]], folder, timeout=480)
+    return Found(folder)
+
+
 # A teacher from outside the scope, an uneven last batch; a last batch of one row;
 # compiled in `fit`, outside the scope.
 @pytest.mark.invariant(number=4)
@@ -31,6 +47,22 @@ def found(tmp_path_factory):
 def test_weights_and_logs_are_those_of_one_device(found, name):
     assert_same(found.state(f"{name}/two"), found.state(f"{name}/one"))
     assert_same_logs(found[f"{name}/two"], found[f"{name}/one"])
+
+
+# With feedback a replica looks ahead as all of them do.
+@pytest.mark.invariant(number=4)
+@pytest.mark.parametrize("name", INTERACTIVE)
+def test_a_teacher_that_learns_becomes_that_of_one_device(taught, name):
+    model = interactive(sgd(), **INTERACTIVE[name])
+    logs = fit(model, 33)
+    assert_same(taught.state(name), state(model))
+    assert_same_logs(taught[name], logs)
+
+
+def test_a_teacher_that_learns_outside_the_scope_is_refused(taught):
+    found = taught["teacher_outside"]
+    assert found.startswith("ValueError: `Distiller`: ")
+    assert "a teacher that is trained too, inside the same" in found
 
 
 @pytest.mark.parametrize("name", ["distiller_outside", "student_outside"])

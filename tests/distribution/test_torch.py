@@ -13,10 +13,12 @@ from tests.distribution.launch import (
 )
 from tests.distribution.workers.common import (
     BATCH,
+    INTERACTIVE,
     adam,
     data,
     distiller,
     fit,
+    interactive,
     sgd,
     state,
 )
@@ -57,6 +59,17 @@ def loss_scale():
 )
 def test_weights_and_logs_are_those_of_one_process(found, name, optimizer):
     model = distiller(optimizer())
+    logs = fit(model, 43)
+    for rank in RANKS:
+        assert_same(found[rank].state(name), state(model))
+        assert_same_logs(found[rank][name], logs)
+
+
+# With feedback a process looks ahead as all of them do.
+@pytest.mark.invariant(number=4)
+@pytest.mark.parametrize("name", INTERACTIVE)
+def test_a_teacher_that_learns_becomes_that_of_one_process(found, name):
+    model = interactive(sgd(), **INTERACTIVE[name])
     logs = fit(model, 43)
     for rank in RANKS:
         assert_same(found[rank].state(name), state(model))
@@ -125,6 +138,7 @@ def test_rank_0_alone_writes(folder, found):
         ("epochs", "ValueError: `Distiller`: the 2 processes disagree in first epoch"),
         ("steps", "ValueError: `Distiller`: the 2 processes disagree in steps per epo"),
         ("models", "ValueError: `Distiller`: the 2 processes disagree in variables"),
+        ("exams", "RuntimeError: `Distiller`: 1 of 2 processes have ended the ep"),
         ("generators", "RuntimeError: `Distiller`: 1 of 2 processes have ended the ep"),
         ("stopped", "RuntimeError: `Distiller`: 1 of 2 processes have ended the epoch"),
     ],

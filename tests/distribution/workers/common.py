@@ -63,6 +63,33 @@ def distiller(optimizer, by=None, seed=5, **kwargs):
     return made
 
 
+def interactive(optimizer, by=None, seed=5, **kwargs):
+    """Its teacher takes plain steps, which show the size of their gradients."""
+    kwargs.setdefault("teacher_optimizer", keras.optimizers.SGD(0.5))
+    # For what is drawn of the exam.
+    keras.utils.set_random_seed(0)
+    made = keras_dtkd.InteractiveDistiller(by or teacher(), student(seed), **kwargs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # XLA compiles slowly under TensorFlow: the default alone.
+    slow = keras.config.backend() == "tensorflow" and len(kwargs) > 1
+    jit = False if slow else "auto"
+    made.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
+    x, y, _ = data(64)
+    made.set_exam(x[50:], y[50:])
+    return made
+
+
+# Feedback by each estimator, a drawn exam, and the controls.
+INTERACTIVE = {
+    "feedback": {},
+    "jvp": {"estimator": "jvp"},
+    "finite_difference": {"estimator": "finite_difference"},
+    "drawn": {"exam_batch_size": 5},
+    "for_teacher": {"exam_for": "teacher"},
+    "for_student": {"exam_for": "student"},
+}
+
+
 def fit(model, rows, part=lambda *arrays: arrays, batch_size=BATCH, **kwargs):
     """Two epochs; the logs of the last.
 
@@ -81,8 +108,9 @@ def fit(model, rows, part=lambda *arrays: arrays, batch_size=BATCH, **kwargs):
 
 
 def state(model):
-    """Student and optimizer: what a step changes."""
-    variables = [*model.student.variables, *model.optimizer.variables]
+    """Student, optimizer, and a teacher that learns: what a step changes."""
+    taught = model.taught.variables if hasattr(model, "taught") else []
+    variables = [*model.student.variables, *taught, *model.optimizer.variables]
     return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 

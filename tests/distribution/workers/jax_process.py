@@ -17,6 +17,7 @@ from tests.distribution.workers.common import (  # noqa: E402
     adam,
     distiller,
     fit,
+    interactive,
     sgd,
     teacher,
 )
@@ -37,6 +38,7 @@ def part(*arrays):
 mine = {"part": part, "batch_size": BATCH // distribution.processes()}
 # One row of 48 is left over: two devices cannot share it.
 report.fit("sgd", distiller(sgd()), 45, **mine)
+report.fit("feedback", interactive(sgd()), 48, **mine)
 writers = [
     keras.callbacks.ModelCheckpoint(str(folder / f"best{rank}.keras")),
     keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False),

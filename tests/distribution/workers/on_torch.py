@@ -11,11 +11,14 @@ import torch
 from keras_dtkd import callbacks, distribution
 from tests.distribution.workers.common import (
     BATCH,
+    INTERACTIVE,
     Report,
     adam,
     data,
     distiller,
     fit,
+    interactive,
+    network,
     sgd,
 )
 
@@ -36,6 +39,11 @@ report.fit("adam", distiller(adam(), seed=5 + RANK), 43, **mine)
 report.fit("accumulation", distiller(adam(gradient_accumulation_steps=2)), 43, **mine)
 scaled = keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 report.fit("loss_scale", distiller(scaled), 43, **mine)
+
+# The same, where the teacher learns too; rank 0's counts as well.
+for name, options in INTERACTIVE.items():
+    model = interactive(sgd(), network(16, 1 + RANK), seed=5 + RANK, **options)
+    report.fit(name, model, 43, **mine)
 
 # The gradients of one row, in one process, are not finite: nobody takes that step.
 x, y, sample_weight = part(*data(43))
@@ -111,14 +119,15 @@ def other_student():
     fit(model, 43, **mine)
 
 
-def endless(batches):
+def endless(batches, make=distiller):
     x, y, _ = data(8)
-    model = distiller(sgd())
+    model = make(sgd())
     model.fit(itertools.repeat((x, y), batches), verbose=0)
 
 
 report.error("models", other_student)
 report.error("generators", lambda: endless(3 + 2 * RANK))
+report.error("exams", lambda: endless(3 + 2 * RANK, interactive))
 
 
 class Stop(keras.callbacks.Callback):
