@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
 @pytest.mark.invariant(number=4)
 @pytest.mark.parametrize(
     "name",
-    ["sgd/two", "adam/four", "adam/early_distiller", "adam/halves"],
+    ["sgd/two", "adam/four", "adam/early_distiller", "adam/halves", "aligned/two"],
 )
 def test_weights_and_logs_are_those_of_one_device(found, name):
     one = name.split("/")[0] + "/one"

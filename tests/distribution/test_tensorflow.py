@@ -43,7 +43,7 @@ def taught(tmp_path_factory):
 # A teacher from outside the scope, an uneven last batch; a last batch of one row;
 # compiled in `fit`, outside the scope.
 @pytest.mark.invariant(number=4)
-@pytest.mark.parametrize("name", ["sgd", "adam", "uncompiled"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "aligned", "uncompiled"])
 def test_weights_and_logs_are_those_of_one_device(found, name):
     assert_same(found.state(f"{name}/two"), found.state(f"{name}/one"))
     assert_same_logs(found[f"{name}/two"], found[f"{name}/one"])

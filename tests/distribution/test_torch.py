@@ -15,6 +15,7 @@ from tests.distribution.workers.common import (
     BATCH,
     INTERACTIVE,
     adam,
+    aligned,
     data,
     distiller,
     fit,
@@ -48,17 +49,18 @@ def loss_scale():
 
 @pytest.mark.invariant(number=4)
 @pytest.mark.parametrize(
-    "name, optimizer",
+    "name, make",
     [
-        ("sgd", sgd),
-        ("adam", adam),
-        ("accumulation", lambda: adam(gradient_accumulation_steps=2)),
-        ("loss_scale", loss_scale),
-        ("after", sgd),
+        ("sgd", lambda: distiller(sgd())),
+        ("adam", lambda: distiller(adam())),
+        ("accumulation", lambda: distiller(adam(gradient_accumulation_steps=2))),
+        ("loss_scale", lambda: distiller(loss_scale())),
+        ("aligned", lambda: aligned(sgd())),
+        ("after", lambda: distiller(sgd())),
     ],
 )
-def test_weights_and_logs_are_those_of_one_process(found, name, optimizer):
-    model = distiller(optimizer())
+def test_weights_and_logs_are_those_of_one_process(found, name, make):
+    model = make()
     logs = fit(model, 43)
     for rank in RANKS:
         assert_same(found[rank].state(name), state(model))

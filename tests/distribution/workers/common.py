@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers
 
 import keras_dtkd
+from keras_dtkd.losses import KD, InputGradientAlignment
 
 FEATURES, CLASSES = 6, 4
 BATCH = 16
@@ -61,6 +62,12 @@ def distiller(optimizer, by=None, seed=5, **kwargs):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     made.compile(optimizer, loss, metrics=["accuracy"])
     return made
+
+
+def aligned(optimizer, seed=5):
+    """KDIGA, whose loss has the models' derivatives in it."""
+    losses = [KD(1.0, weight=0.5), InputGradientAlignment()]
+    return distiller(optimizer, seed=seed, distillation_losses=losses, task_weight=0.5)
 
 
 def interactive(optimizer, by=None, seed=5, **kwargs):

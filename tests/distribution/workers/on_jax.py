@@ -12,6 +12,7 @@ import keras  # noqa: E402
 from tests.distribution.workers.common import (  # noqa: E402
     Report,
     adam,
+    aligned,
     data,
     distiller,
     fit,
@@ -44,10 +45,12 @@ early_teacher, early_distiller = teacher(), make("adam")
 report.fit("sgd/one", make(), 44, validation_data=(x, y))
 # Of one size only: each is compiled.
 report.fit("adam/one", make("adam"), 48)
+report.fit("aligned/one", aligned(sgd()), 48)
 
 parallel = keras.distribution.DataParallel(devices=devices[:2])
 keras.distribution.set_distribution(parallel)
 report.fit("sgd/two", make(), 44, validation_data=(x, y))
+report.fit("aligned/two", aligned(sgd()), 48)
 report.error("uneven", lambda: fit(make(), 43))
 report.error("uneven_batch", lambda: fit(make(), 44, batch_size=15))
 rest = {"validation_data": (x[:41], y[:41])}

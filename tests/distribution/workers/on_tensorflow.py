@@ -8,6 +8,7 @@ import keras_dtkd
 from tests.distribution.workers.common import (
     Report,
     adam,
+    aligned,
     data,
     distiller,
     fit,
@@ -43,6 +44,7 @@ both(
 )
 # The last batch has one row: one and none.
 both("adam", 33, lambda: distiller(adam()))
+both("aligned", 43, lambda: aligned(sgd()))
 # Compiled by the Distiller, in `fit`, out of the scope.
 both("uncompiled", 43, lambda: keras_dtkd.Distiller(teacher(), student()))
 

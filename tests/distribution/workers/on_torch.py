@@ -14,6 +14,7 @@ from tests.distribution.workers.common import (
     INTERACTIVE,
     Report,
     adam,
+    aligned,
     data,
     distiller,
     fit,
@@ -39,6 +40,7 @@ report.fit("adam", distiller(adam(), seed=5 + RANK), 43, **mine)
 report.fit("accumulation", distiller(adam(gradient_accumulation_steps=2)), 43, **mine)
 scaled = keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 report.fit("loss_scale", distiller(scaled), 43, **mine)
+report.fit("aligned", aligned(sgd(), seed=5 + RANK), 43, **mine)
 
 # The same, where the teacher learns too; rank 0's counts as well.
 for name, options in INTERACTIVE.items():
