@@ -4,20 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import backend, data, logits, rows
-from keras_dtkd.distiller import Distiller
-from keras_dtkd.held import Heard
 from keras_dtkd.interactive import checks
-from keras_dtkd.interactive.look_ahead import exam_loss, feedback
+from keras_dtkd.interactive.examining import Examining
 from keras_dtkd.interactive.two_optimizers import TwoOptimizers
 from keras_dtkd.losses import KD
-from keras_dtkd.masses import Keeping
-
-_RECOVER = Keeping(logits.recover)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class InteractiveDistiller(Distiller):
+class InteractiveDistiller(Examining):
     """Distillation with student feedback (IKD): **the teacher changes**.
 
     Each step is two. The course: the student learns from the teacher's soft targets,
@@ -119,9 +113,6 @@ class InteractiveDistiller(Distiller):
         self.draws = keras.random.SeedGenerator(name="draws")
         self.held.exam = self.held.original = None
 
-    def _tracker_names(self):
-        return [*super()._tracker_names(), "exam_loss"]
-
     @property
     def losses(self):
         """The student's regularizers and `add_loss`, as a Distiller's."""
@@ -214,86 +205,6 @@ class InteractiveDistiller(Distiller):
             self.taught.variables, self.held.original, strict=True
         ):
             variable.assign(value)
-
-    # One step.
-
-    def _hear(self, batch, state=()):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        return x, Heard(data.labels_or_none(y), None, {}), sample_weight
-
-    def _step(self, x, heard, *args):
-        if heard.outputs is None:
-            # Of `compute_losses`, outside of any step.
-            heard = heard._replace(outputs=backend.hear(self.held.teacher, x))
-        return super()._step(x, heard, *args)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        """The course's loss, of the student; the exam's, of the teacher."""
-        if not isinstance(y, Heard):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        said = self.taught(rows.inputs(x), training=False)
-        constant = keras.tree.map_structure(ops.stop_gradient, said)
-        heard = y._replace(outputs=constant)
-        total = super().compute_loss(x, heard, y_pred, sample_weight, training)
-        batch = ops.shape(keras.tree.flatten(x)[0])[0]
-        exam = self._exam(x, y.y, y_pred, said, sample_weight, batch)
-        exam = exam / backend.replicas()
-        self._note("exam_loss", exam, batch)
-        return total + backend.counted(self, exam, batch)
-
-    def _exam(self, x, labels, y_pred, said, sample_weight, batch):
-        exam = self._drawn()
-        if self.exam_for == "teacher":
-            told = self.taught(exam[0], training=False)
-            return exam_loss(self._logits(told, self.taught, 1), exam[1])
-        # Statistics have moved with the batch, and under JAX remember what moved them.
-        state = self.student.non_trainable_variables
-        values = [ops.stop_gradient(v.value) for v in state]
-
-        def speak(weights, x, training):
-            outputs, _ = self.student.stateless_call(
-                weights, values, x, training=training
-            )
-            return self._logits(outputs, self.student, 0)
-
-        weights = [v.value for v in self.student.trainable_variables]
-        if self.exam_for == "student":
-            return exam_loss(speak(weights, exam[0], True), exam[1])
-        course = self.distillation_losses["course"]
-        # Those of the distilled output, whose mask counts in the course.
-        output = logits.pick(y_pred, self.output_key, self._names())
-        labels = self._of_output(labels, y_pred)
-        sample_weight = self._of_output(sample_weight, y_pred)
-        return feedback(
-            speak,
-            [ops.stop_gradient(w) for w in weights],
-            (rows.inputs(x), labels, self._logits(said, self.taught, 1)),
-            exam,
-            self.estimator,
-            self.look_ahead,
-            self.temperature,
-            self.alpha,
-            lambda v: backend.replicas() * course.reduce(v, output, sample_weight),
-            lambda slope: backend.mean_of_devices(self, slope, batch),
-        )
-
-    def _drawn(self):
-        """The exam of this step."""
-        x, y = self.held.exam
-        if self.exam_batch_size is None:
-            return x, y
-        count = data.rows_of(x)
-        # With repetition: a permutation of all would cost more than the exam.
-        chosen = keras.random.randint(
-            (self.exam_batch_size,), 0, count, seed=self.draws
-        )
-        return keras.tree.map_structure(lambda a: ops.take(a, chosen, axis=0), (x, y))
-
-    def _logits(self, outputs, model, which):
-        output = logits.pick(outputs, self.output_key, self._names(model))
-        return _RECOVER(output, head=self._heads()[which])
 
     # Files.
 
