@@ -10,7 +10,6 @@ Datasets, by default its own. benchmarks/README.md says what processor time is f
 
 import argparse
 import itertools
-import json
 import os
 import sys
 import time
@@ -20,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from machine import circumstances
+from machine import circumstances, save
 from report import spread
 from resnets import resnet
 from step_time import BACKEND, Clock, compiled, now
@@ -173,11 +172,7 @@ def main():
     result["seconds"], result["cpu_seconds"] = measure(todo, arguments.rounds)
     result["load_after"] = os.getloadavg()[0]
 
-    where = "" if result["device"].lower() == "cpu" else "-accelerator"
-    path = Path(__file__).parent / "results" / f"data_throughput-{BACKEND}{where}.json"
-    path = arguments.output or path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, "data_throughput", arguments.output)
     versions = result["versions"]
     print(
         f"{BACKEND} {versions[BACKEND]}, Keras {versions['keras']}, {result['device']} "

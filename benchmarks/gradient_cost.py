@@ -7,17 +7,16 @@ process, in turns, ratios within a turn. RLKD's policy: temperature_policy.py, `
 """
 
 import argparse
-import json
 import os
 import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
-from machine import circumstances
+from machine import circumstances, save
 from report import spread
 from resnets import resnet
-from step_time import BACKEND, Fit, clone, compiled, images, measure
+from step_time import Fit, clone, compiled, heading, images, measure
 
 from keras_dtkd import Distiller, InteractiveDistiller
 from keras_dtkd.losses import KD, InputGradientAlignment, InputGradientPenalty
@@ -91,16 +90,8 @@ def main():
     wall, processor = measure(todo, options.batch, options.steps, options.rounds)
     result |= {"seconds": wall, "cpu_seconds": processor}
     result["load_after"] = os.getloadavg()[0]
-    where = "" if result["device"].lower() == "cpu" else "-accelerator"
-    path = Path(__file__).parent / "results" / f"gradient_cost-{BACKEND}{where}.json"
-    path = options.output or path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        f"{BACKEND} {result['versions'][BACKEND]}, Keras {keras.__version__}, "
-        f"{result['device']} ({result['cpu']}, {result['cores']} cores, load "
-        f"{result['load']:.1f}); medians of {options.rounds} rounds, quartiles.\n"
-    )
+    save(result, "gradient_cost", options.output)
+    print(heading(result, options))
     print(table(wall, processor))
 
 

@@ -1,6 +1,7 @@
 """Where and with what something was measured."""
 
 import importlib
+import json
 import os
 import platform
 import subprocess
@@ -33,6 +34,15 @@ def circumstances():
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join([*_environment(), "python", *sys.argv]),
     }
+
+
+def save(result, name, output=None):
+    """Writes what was measured to `output`, or to its place among the results."""
+    where = "" if result["device"].lower() == "cpu" else "-accelerator"
+    path = Path(__file__).parent / "results" / f"{name}-{BACKEND}{where}.json"
+    path = output or path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _environment():

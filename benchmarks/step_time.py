@@ -9,7 +9,6 @@ benchmarks/README.md says what is timed, and why so.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from machine import circumstances
+from machine import circumstances, save
 from report import table
 from resnets import CLASSES, SHAPE, resnet
 
@@ -236,11 +235,7 @@ def main():
         tables.append(f"Batch {batch}, {steps} steps a round:\n\n{rows}\n")
     result["load_after"] = os.getloadavg()[0]
 
-    where = "" if result["device"].lower() == "cpu" else "-accelerator"
-    path = Path(__file__).parent / "results" / f"step_time-{BACKEND}{where}.json"
-    path = arguments.output or path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, "step_time", arguments.output)
     print(heading(result, arguments))
     print("\n".join(tables))
 
