@@ -92,9 +92,7 @@ def test_robust_student_says_what_part_of_the_way_it_went(lessons):
 
 @pytest.mark.parametrize("row", ROWS["teacher_that_listens"])
 def test_teacher_that_listens_changes_its_teacher_where_it_should(lessons, row):
-    printed, _ = lessons("teacher_that_listens")
-    table = printed.partition("teacher before")[2].splitlines()
-    (line,) = [line for line in table if line[:22].rstrip() == row]
+    line = line_of(lessons("teacher_that_listens")[0], "teacher before", row, 22)
     student, before, after = (float(text.split()[-1]) for text in line.split("±")[:3])
     # Chance is 10; four epochs give 70 and more.
     assert student > 40

@@ -209,9 +209,12 @@ class Dynamic(Temperature):
     def _lowest(self, tau):
         # A learned or scheduled τ may come below a minimum that was right once.
         bound = ops.convert_to_tensor(self.knob("minimum"))
-        auto = 0.5 * tau if self.rule == "exact" else LOOSE
-        bound = ops.where(bound == AUTO, auto, bound)
+        bound = ops.where(bound == AUTO, self._auto(tau), bound)
         return ops.maximum(SMALLEST * tau, ops.minimum(bound, tau))
+
+    def _auto(self, tau):
+        """The bound that "auto" stands for."""
+        return 0.5 * tau if self.rule == "exact" else LOOSE
 
     def floor(self):
         """A mean student temperature that tells of a collapsed student.
@@ -224,7 +227,7 @@ class Dynamic(Temperature):
         tau = tau if isinstance(tau, float) else 0.0
         bound = self.minimum or 0.0
         if bound == "auto":
-            bound = 0.5 * tau if self.rule == "exact" else LOOSE
+            bound = self._auto(tau)
         return 0.0 if bound >= 0.25 * tau > 0.0 else max(1.5 * bound, 0.02 * tau)
 
     def begin_epoch(self, epoch, epochs):

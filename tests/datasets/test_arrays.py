@@ -161,7 +161,7 @@ def test_a_download_makes_it_readable(tmp_path, monkeypatch):
 
 def test_tensorflow_datasets_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match="pip install tensorflow-datasets"):
+    with pytest.raises(ImportError, match="pip install tensorflow-datasets importlib_"):
         arrays("cifar100")
 
 
