@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_dtkd import backend, features, logits, rows
 from keras_dtkd.backend import autodiff
-from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.functional.labels import distribution, one_hot
 from keras_dtkd.functional.statistics import soften
 from keras_dtkd.held import Heard
 from keras_dtkd.masses import mask_of, masked
@@ -49,7 +49,8 @@ class InputGradients(keras.Model):
 
         def judge(outputs):
             z = self._teacher_logits(outputs)
-            targets = _targets(z) if by_teacher else one_hot(self._own(labels), z)
+            given = None if by_teacher else self._own(labels)
+            targets = _first(z) if by_teacher else distribution(given, z)
             return cross_entropy(z, targets), targets
 
         wanted = any(loss.teacher_input_gradient for loss in losses.values())
@@ -173,7 +174,7 @@ class _Telling:
         teacher: The `Teacher`.
         layers: Names of its layers to record.
         judge: From its outputs to `(values, targets)`: the cross-entropy of each
-            sample, and the one-hot labels it is of.
+            sample, and the labels it is of, one number a class.
         estimator: See `measured`.
         direction: See `measured`.
     """
@@ -239,7 +240,7 @@ def measured(estimator, fn, x, direction):
     return said, keras.tree.map_structure(lambda a: ops.cast(a, "float32"), found)
 
 
-def _targets(z):
+def _first(z):
     return one_hot(ops.argmax(z, axis=-1), z)
 
 

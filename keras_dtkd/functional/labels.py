@@ -1,5 +1,6 @@
 """Labels, in whatever form they come, as one row of classes each."""
 
+import keras
 from keras import ops
 
 
@@ -40,3 +41,34 @@ def one_hot(labels, logits):
         )
     labels = ops.cast(labels, "int32")[..., None]
     return ops.cast(ops.equal(labels, ops.arange(classes, dtype="int32")), "float32")
+
+
+def distribution(labels, logits):
+    """Labels as a target of cross-entropy: soft ones, of mixed samples, stay soft.
+
+    Args:
+        labels: As `one_hot` takes them. One number a class is taken as it is; for pairs
+            of logits a number from 0 to 1 is the probability of the second.
+        logits: `(batch, ..., classes)`.
+
+    Returns:
+        float32 of the logits' shape. Zeros where there is no label.
+
+    Raises:
+        ValueError: The shapes do not fit.
+
+    Example:
+
+    >>> distribution(ops.array([[0.3, 0.7, 0.0]]), ops.zeros((1, 3)))
+    [[0.3, 0.7, 0.0]]
+    """
+    labels, classes = ops.convert_to_tensor(labels), logits.shape[-1]
+    rank = len(labels.shape)
+    if rank == len(logits.shape) and labels.shape[-1] == classes:
+        return ops.maximum(ops.cast(labels, "float32"), 0.0)
+    floats = "float" in keras.backend.standardize_dtype(labels.dtype)
+    if rank == len(logits.shape) - 1 and classes == 2 and floats:
+        labels = ops.cast(labels, "float32")
+        known = ops.logical_and(labels >= 0, labels <= 1)[..., None]
+        return ops.where(known, ops.stack([1.0 - labels, labels], axis=-1), 0.0)
+    return one_hot(labels, logits)

@@ -85,7 +85,7 @@ def labels_of(distiller, y):
 
 
 def exam_labels(distiller, y):
-    """The distilled output can give them: integers or one-hot, whatever the course has.
+    """The distilled output can give them: in whatever form the course has its own.
 
     Args:
         distiller: The Distiller, compiled, its models looked at.

@@ -159,8 +159,8 @@ class InteractiveDistiller(Examining):
 
         Args:
             x: Inputs, arrays as the student takes them.
-            y: Their labels, integers or one-hot; of several outputs, those of the
-                distilled one or of all of them.
+            y: Their labels, integers or one number a class; of several outputs, those
+                of the distilled one or of all of them.
 
         Raises:
             ValueError: No labels, not one a sample, or fewer than `exam_batch_size`.
@@ -193,6 +193,8 @@ class InteractiveDistiller(Examining):
     def restore_teacher(self):
         """Makes the teacher what it was before this object first trained it.
 
+        Its optimizer forgets what it has gathered, too.
+
         Raises:
             ValueError: It has not trained it.
         """
@@ -205,6 +207,7 @@ class InteractiveDistiller(Examining):
             self.taught.variables, self.held.original, strict=True
         ):
             variable.assign(value)
+        self.optimizer.restart_teacher()
 
     # Files.
 

@@ -5,7 +5,7 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.backend import autodiff
 from keras_dtkd.functional import divergences
-from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.functional.labels import distribution
 from keras_dtkd.functional.statistics import soften
 from keras_dtkd.masses import mask_of, masses
 
@@ -87,7 +87,7 @@ def course_loss(student, teacher, labels, tau, alpha, mean):
     Args:
         student: Logits, `(batch, ..., classes)`.
         teacher: The same.
-        labels: Integers or one-hot; `None` for none.
+        labels: Integers, or one number a class; `None` for none.
         tau: The temperature τ of p and q.
         alpha: The α.
         mean: From one value a sample to their weighted mean.
@@ -101,7 +101,7 @@ def course_loss(student, teacher, labels, tau, alpha, mean):
 
 def cross_entropy(z, labels):
     """Of each sample."""
-    return -ops.sum(one_hot(labels, z) * soften(z), axis=-1)
+    return -ops.sum(distribution(labels, z) * soften(z), axis=-1)
 
 
 def exam_loss(z, labels):

@@ -37,6 +37,8 @@ class TwoOptimizers(keras.optimizers.Optimizer):
         super().build(variables)
         for optimizer, part in self._parts(list(variables)):
             optimizer.build(part)
+            # A function, since Keras looks into lists for variables of its own.
+            self._taught = lambda part=part: part
 
     def _parts(self, things):
         """What is there of `things`, one for each variable, for each optimizer."""
@@ -62,6 +64,16 @@ class TwoOptimizers(keras.optimizers.Optimizer):
         ):
             optimizer.apply(part, variables if trainable_variables else None)
         self.assign_add(self.iterations, keras.ops.ones((), self.iterations.dtype))
+
+    def restart_teacher(self):
+        """The teacher's optimizer is what it was before its first step."""
+        optimizer = self.teacher_optimizer
+        if optimizer is None or not optimizer.built:
+            return
+        new = type(optimizer).from_config(optimizer.get_config())
+        new.build(self._taught())
+        for old, fresh in zip(optimizer.variables, new.variables, strict=True):
+            old.assign(fresh)
 
     def finalize_variable_values(self, var_list):
         """What `use_ema` of either wants at the end."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.functional.labels import distribution, one_hot
 
 LABELS = np.array([2, 0, 1, 2])
 EXPECTED = np.eye(3)[LABELS]
@@ -66,3 +66,27 @@ def test_other_shapes_are_refused():
     for shape in ((4, 2), (4, 3, 3), ()):
         with pytest.raises(ValueError, match="do not fit"):
             made(np.zeros(shape, "int32"))
+
+
+def target(labels, shape, dtype="float32"):
+    made = distribution(ops.convert_to_tensor(labels, dtype), ops.zeros(shape))
+    assert keras.backend.standardize_dtype(made.dtype) == "float32"
+    return ops.convert_to_numpy(made)
+
+
+@pytest.mark.parametrize("form", [LABELS, LABELS[:, None], EXPECTED])
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_distribution_of_hard_labels_is_one_hot(form, dtype):
+    assert np.array_equal(target(form, (4, 3), dtype), EXPECTED)
+
+
+def test_a_distribution_of_soft_labels_is_theirs():
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), 4).astype("float32")
+    assert np.array_equal(target(soft, (4, 3)), soft)
+    assert target([[-1.0, -1.0, -1.0]], (1, 3)).tolist() == [[0, 0, 0]]
+
+
+def test_a_distribution_of_pairs_is_that_of_each_label():
+    found = target([[0.25, 1.0, -1.0]], (1, 3, 2))
+    assert found.tolist() == [[[0.75, 0.25], [0, 1], [0, 0]]]
+    assert target([[0, 1]], (1, 2, 2), "int32").tolist() == [[[1, 0], [0, 1]]]

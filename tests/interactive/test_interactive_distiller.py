@@ -72,9 +72,9 @@ def softmax(z):
     return e / e.sum(-1, keepdims=True)
 
 
-def looked_ahead(teacher_weights, student_weights):
+def looked_ahead(teacher_weights, student_weights, y=None):
     """The exam's cross-entropy after the student's step."""
-    x, y = X.astype("float64"), np.eye(4)[Y]
+    x, y = X.astype("float64"), np.eye(4)[Y] if y is None else y
     p = softmax(forward(teacher_weights, x)[1] / TAU)
     hidden, z = forward(student_weights, x)
     slope = ALPHA * TAU * (softmax(z / TAU) - p) + (1 - ALPHA) * (softmax(z) - y)
@@ -197,6 +197,43 @@ def test_fit_changes_the_teacher_and_restore_undoes_it_to_the_byte():
     assert [w.tobytes() for w in large.get_weights()] == before
 
 
+def with_adagrad():
+    optimizer = keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.2)
+    distiller = InteractiveDistiller(
+        teacher(), student(), teacher_optimizer=optimizer, look_ahead=2.0
+    )
+    # A student's optimizer without a memory.
+    distiller.compile(keras.optimizers.SGD(0.1), CE)
+    return distiller
+
+
+def test_a_restored_teacher_learns_as_if_for_the_first_time():
+    def taught():
+        distiller.student.set_weights(weights)
+        distiller.fit(X, Y, exam=EXAM, epochs=2, shuffle=False, verbose=0)
+        return numbers(distiller.taught)
+
+    weights, distiller = student().get_weights(), with_adagrad()
+    first = taught()
+    distiller.restore_teacher()
+    assert not same(first, numbers(distiller.taught))
+    assert same(first, taught())
+
+
+def test_a_loaded_teacher_is_restored_to_what_it_was_in_the_file(tmp_path):
+    distiller = with_adagrad()
+    distiller.fit(X, Y, exam=EXAM, verbose=0)
+    distiller.save(tmp_path / "d.keras")
+    distiller = keras.models.load_model(tmp_path / "d.keras")
+    before = numbers(distiller.taught)
+    distiller.fit(X, Y, exam=EXAM, verbose=0)
+    distiller.restore_teacher()
+    assert same(before, numbers(distiller.taught))
+    steps, _, *gathered = distiller.optimizer.teacher_optimizer.variables
+    assert int(steps.value) == 0
+    assert all(np.allclose(keras.ops.convert_to_numpy(v), 0.2) for v in gathered)
+
+
 def test_frozen_layers_of_the_teacher_stay():
     large = net(7, 1)
     large.layers[0].trainable = False
@@ -275,6 +312,32 @@ def test_the_exams_labels_may_have_another_form_than_the_courses():
             distiller.fit(X, labels, exam=(x, exam), verbose=0)
             losses.append(distiller.get_metrics_result()["exam_loss"])
     assert close(losses, [losses[0]] * 6, 1e-6)
+
+
+def test_soft_labels_of_the_course_and_of_the_exam_stay_soft():
+    """A row of labels counts as what it is: the loss is linear in them."""
+    large, small, half = net(7, 1), net(5, 3), np.eye(4, dtype="float32")
+    x, y = EXAM
+    mixed = 0.75 * half[y] + 0.25 * half[(y + 1) % 4]
+
+    def examined(labels):
+        distiller = made(net(7, 1), net(5, 3))
+        distiller.set_exam(x, labels)
+        return float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
+
+    expected = 0.75 * examined(y) + 0.25 * examined((y + 1) % 4)
+    assert examined(mixed) == pytest.approx(expected, rel=1e-5)
+    taught, learned = doubles(large), doubles(small)
+    course = 0.6 * half[Y] + 0.4 * half[(Y + 2) % 4]
+    distiller = made(large, small)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    found = float(distiller.train_on_batch(X, course, return_dict=True)["exam_loss"])
+    expected = looked_ahead(taught, learned, course.astype("float64"))
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("exam_for", ["feedback", "teacher", "student"])

@@ -98,6 +98,18 @@ def test_the_labels_may_be_the_teachers_first_choices(labels):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_soft_labels_stay_soft():
+    (teacher, student), (x, _) = pair(), networks.drawn("dense", BATCH)
+    y = np.random.default_rng(3).dirichlet(np.ones(3), BATCH).astype("float32")
+    # The gradient is linear in the labels.
+    expected = sum(
+        y[:, k, None] * difference(teacher, student, x, np.full(BATCH, k))
+        for k in range(3)
+    )
+    found = value(teacher, student, IGA(), x, y)
+    assert found == pytest.approx(oracle(expected), rel=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["per_sample", "batch"])
 def test_samples_that_the_teacher_has_wrong_may_count_nothing(norm):
     (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
