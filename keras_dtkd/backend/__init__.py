@@ -228,7 +228,13 @@ def mean_of_devices(model, values, rows):
         The same tensors on every device. Their gradient is that of this device's own:
         a loss that went through `counted` gets the rest when gradients are averaged.
     """
-    return _current().mean_of_devices(model, values, rows)
+    means = _current().mean_of_devices(model, values, rows)
+    if means is None:
+        return values
+    return [
+        value + keras.ops.stop_gradient(mean - value)
+        for value, mean in zip(values, means, strict=True)
+    ]
 
 
 def settle(model):

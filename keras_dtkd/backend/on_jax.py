@@ -63,8 +63,7 @@ def counted(model, loss, rows):
 
 
 def mean_of_devices(model, values, rows):
-    """The means as they are: they are those of the global batch already."""
-    return values
+    """None: they are those of the global batch already."""
 
 
 def clear_gradients(variables):

@@ -44,20 +44,16 @@ def counted(model, loss, rows):
 
 
 def mean_of_devices(model, values, rows):
-    """See `keras_dtkd.backend.mean_of_devices`."""
+    """The means; `None` where there is one device."""
     import tensorflow as tf
 
     replica = tf.distribute.get_replica_context()
     if replicas() == 1 or replica is None:
-        return values
+        return None
     total = replica.all_reduce("sum", tf.cast(rows, "float32"))
     share = tf.cast(rows, "float32") / total
     parts = [tf.cast(share, value.dtype) * value for value in values]
-    means = replica.all_reduce("sum", parts)
-    return [
-        value + tf.stop_gradient(mean - value)
-        for value, mean in zip(values, means, strict=True)
-    ]
+    return replica.all_reduce("sum", parts)
 
 
 def clear_gradients(variables):

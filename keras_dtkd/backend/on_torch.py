@@ -149,14 +149,9 @@ def counted(model, loss, rows):
 
 
 def mean_of_devices(model, values, rows):
-    """See `keras_dtkd.backend.mean_of_devices`. They belong to the first variables."""
-    if model.held.ranks is None:
-        return values
-    means = model.held.ranks.mean(values, rows)
-    return [
-        value + (mean - value).detach()
-        for value, mean in zip(values, means, strict=True)
-    ]
+    """The means; `None` for one process. They belong to the first variables."""
+    ranks = model.held.ranks
+    return None if ranks is None else ranks.mean(values, rows)
 
 
 @contextlib.contextmanager

@@ -77,8 +77,9 @@ class Examining(Distiller):
             exam,
             self.estimator,
             self.look_ahead,
-            self.temperature,
-            self.alpha,
+            # What they are now: a callback may change the course's.
+            course.temperature.knob("temperature") + 0.0,
+            (course.scale + 0.0, self.knob("task_weight") + 0.0),
             lambda v: backend.replicas() * course.reduce(v, output, sample_weight),
             lambda slope: backend.mean_of_devices(self, slope, batch),
         )

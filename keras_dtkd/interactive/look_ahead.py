@@ -12,7 +12,7 @@ from keras_dtkd.masses import mask_of, masses
 ESTIMATORS = ("exact", "jvp", "finite_difference")
 
 
-def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean, of_all):
+def feedback(speak, weights, course, exam, estimator, rate, tau, parts, mean, of_all):
     """The exam's cross-entropy after a look-ahead step of plain SGD.
 
     Args:
@@ -25,7 +25,7 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean, of
         estimator: One of `ESTIMATORS`.
         rate: η of the look-ahead step.
         tau: Temperature of the course.
-        alpha: Weight of the soft targets in the course; the labels have the rest.
+        parts: `(soft, hard)`, the weights of soft targets and labels in the course.
         mean: From one value a sample of the course to their weighted mean.
         of_all: From the slope of this device's samples to that of all devices'.
 
@@ -37,7 +37,7 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean, of
     x, labels, teacher = course
 
     def lesson(weights, teacher):
-        return course_loss(speak(weights, x, True), teacher, labels, tau, alpha, mean)
+        return course_loss(speak(weights, x, True), teacher, labels, tau, parts, mean)
 
     def examined(weights):
         return exam_loss(speak(weights, exam[0], False), exam[1])
@@ -63,7 +63,7 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, alpha, mean, of
     # -<p, z> / tau: so the derivative of the exam is that of an ordinary loss.
     rising = ops.stop_gradient(ops.cast(rising, "float32"))
     values = ops.sum(ops.exp(soften(teacher, tau)) * rising, axis=-1)
-    surrogate = rate * alpha * tau * mean(values)
+    surrogate = rate * parts[0] * tau * mean(values)
     return surrogate + ops.stop_gradient(value - surrogate)
 
 
@@ -81,22 +81,23 @@ def _unit(direction):
     return unit, length * greatest
 
 
-def course_loss(student, teacher, labels, tau, alpha, mean):
-    """`α τ² KL(p ‖ q) + (1 − α) CE`, the mean over samples.
+def course_loss(student, teacher, labels, tau, parts, mean):
+    """`soft τ² KL(p ‖ q) + hard CE`, the mean over samples.
 
     Args:
         student: Logits, `(batch, ..., classes)`.
         teacher: The same.
         labels: Integers, or one number a class; `None` for none.
         tau: The temperature τ of p and q.
-        alpha: The α.
+        parts: The weights `(soft, hard)`.
         mean: From one value a sample to their weighted mean.
     """
     apart = divergences.kl(soften(teacher, tau), soften(student, tau))
-    total = alpha * tau**2 * mean(apart)
+    soft, hard = parts
+    total = soft * tau**2 * mean(apart)
     if labels is None:
         return total
-    return total + (1 - alpha) * mean(cross_entropy(student, labels))
+    return total + hard * mean(cross_entropy(student, labels))
 
 
 def cross_entropy(z, labels):

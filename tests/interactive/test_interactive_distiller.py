@@ -434,6 +434,43 @@ def test_control_with_the_exam_for_the_student_the_teacher_stays():
     assert not close(small, without, 1e-4)
 
 
+@pytest.mark.invariant(number=7)
+@pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
+def test_the_look_ahead_follows_the_course_that_a_callback_changes(estimator):
+    """As one that was made with the new values."""
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            course = self.model.distillation_losses["course"]
+            course.temperature.temperature = TAU if epoch else 5.0
+            course.weight = ALPHA if epoch else 0.2
+            self.model.task_weight = 1 - ALPHA if epoch else 0.0
+            self.model.student.set_weights(small)
+            self.model.taught.set_weights(large)
+
+    small, large = numbers(net(5, 3)), numbers(net(7, 1))
+
+    def run(temperature, alpha):
+        distiller = InteractiveDistiller(
+            net(7, 1), net(5, 3), temperature=temperature, alpha=alpha,
+            estimator=estimator, look_ahead=RATE,
+            teacher_optimizer=keras.optimizers.SGD(1.0),
+        )  # fmt: skip
+        distiller.compile(keras.optimizers.SGD(0.1), CE, jit_compile=False)
+        return distiller
+
+    changed = run(5.0, 0.2)
+    changed.fit(
+        X, Y, batch_size=24, epochs=2, shuffle=False, exam=EXAM,
+        callbacks=[Change()], verbose=0,
+    )  # fmt: skip
+    plain = run(TAU, ALPHA)
+    plain.fit(X, Y, batch_size=24, shuffle=False, exam=EXAM, verbose=0)
+    assert close(changed.taught, plain.taught)
+    assert close(changed.student, plain.student)
+    assert not close(changed.taught, large)
+
+
 def test_saved_and_loaded_it_goes_on_bit_for_bit(tmp_path):
     large, small = net(7, 1), student(norm=True)
     distiller = InteractiveDistiller(large, small, exam_batch_size=5)
