@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 
 from keras_dtkd import data, logits, rows, teachers
-from keras_dtkd.outputs import Outputs, compiled_loss
+from keras_dtkd.compiled_losses import compiled_loss
+from keras_dtkd.outputs import Outputs
 
 EACH_LABEL = (logits.SIGMOID, logits.BINARY)
 

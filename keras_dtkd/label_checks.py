@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_dtkd.compiled_losses import loss_name, of_output
 from keras_dtkd.data import to_numpy
-from keras_dtkd.outputs import loss_name, of_output
 
 
 def labels(distiller, y):

@@ -10,7 +10,7 @@ from keras_dtkd.backend.told import Told
 from keras_dtkd.functional.statistics import agreement
 from keras_dtkd.held import Heard, flag
 from keras_dtkd.input_gradients import InputGradients, wanting
-from keras_dtkd.losses.base import reduce, unscaled
+from keras_dtkd.losses.reduction import reduce, unscaled
 from keras_dtkd.masses import Keeping
 from keras_dtkd.step import Step
 

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 
 from keras_dtkd import backend, logits, rows, teachers
+from keras_dtkd.compiled_losses import from_logits, of_output
 from keras_dtkd.data import to_numpy
 from keras_dtkd.metrics import ExpectedCalibrationError
-from keras_dtkd.outputs import from_logits, head_of_output, of_output
+from keras_dtkd.outputs import head_of_output
 
 # Probabilities so close to each other that two softmaxes in a row leave them alike.
 ALIKE = 1e-3

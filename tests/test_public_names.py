@@ -32,7 +32,7 @@ NAMES = {
     "keras_dtkd.functional.divergences": """
         generalized_jsd get jsd kl reverse_kl total_variation
     """,
-    "keras_dtkd.functional.labels": "one_hot",
+    "keras_dtkd.functional.labels": "distribution one_hot",
     "keras_dtkd.functional.norms": "root squares",
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """

@@ -8,9 +8,10 @@ from keras import ops
 
 from keras_dtkd import backend, logits, teachers
 from keras_dtkd.attacks import checks, diversity, labels
+from keras_dtkd.compiled_losses import compiled_loss
 from keras_dtkd.data import Sample
 from keras_dtkd.functional.statistics import LOWEST
-from keras_dtkd.outputs import Outputs, compiled_loss
+from keras_dtkd.outputs import Outputs
 
 # So many show whether outputs are probabilities, where the layers do not tell.
 LOOKED_AT = 32

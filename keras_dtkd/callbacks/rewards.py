@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import backend, data, logits, rows
+from keras_dtkd.compiled_losses import distilled
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.outputs import distilled
 from keras_dtkd.parts import layers_in
 from keras_dtkd.temperatures.policy import Policy
 

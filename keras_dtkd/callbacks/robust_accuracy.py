@@ -6,7 +6,7 @@ import keras
 
 from keras_dtkd.attacks import pgd
 from keras_dtkd.attacks.robust_accuracy import Trial
-from keras_dtkd.outputs import compiled_loss
+from keras_dtkd.compiled_losses import compiled_loss
 
 
 class RobustAccuracy(keras.callbacks.Callback):

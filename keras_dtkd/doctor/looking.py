@@ -5,12 +5,12 @@ import warnings
 import keras
 
 from keras_dtkd import backend, checks, compiling, label_checks, logits, task_checks
+from keras_dtkd.compiled_losses import from_logits as says_logits
+from keras_dtkd.compiled_losses import of_output
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.doctor.findings import ERROR, Finding
 from keras_dtkd.doctor.witness import Silent, Witness
 from keras_dtkd.losses.collect import collect
-from keras_dtkd.outputs import from_logits as says_logits
-from keras_dtkd.outputs import of_output
 
 # The name of the doctor's own loss, which sees the batch as it is even where all others
 # are for views of it. No user's: it has a space.

@@ -5,11 +5,11 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import backend, logits, rows
+from keras_dtkd.compiled_losses import distilled
 from keras_dtkd.doctor import arriving
 from keras_dtkd.doctor.findings import ERROR, Finding
 from keras_dtkd.doctor.knowledge import KNOWS, convincing
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.outputs import distilled
 
 
 def _from_to(low, high):

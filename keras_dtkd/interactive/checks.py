@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from keras_dtkd import label_checks, logits
+from keras_dtkd.compiled_losses import distilled, of_output
 from keras_dtkd.data import no_lists, rows_of
 from keras_dtkd.interactive.look_ahead import ESTIMATORS
-from keras_dtkd.outputs import distilled, of_output
 
 PURPOSES = ("feedback", "teacher", "student")
 WHO = "`InteractiveDistiller`"

@@ -1,0 +1,56 @@
+"""From one value a sample to a loss, by Keras's own reduction."""
+
+import keras
+from keras import ops
+
+from keras_dtkd import backend
+
+
+class _WeightedMean(keras.losses.Loss):
+    """Hands values that are losses already to Keras's own reduction.
+
+    `y_true` are the values; `y_pred`, the student's output, only brings its mask.
+    """
+
+    def call(self, y_true, y_pred):
+        return y_true
+
+
+_MEAN = _WeightedMean(name="weighted_mean", dtype="float32")
+
+
+def reduce(values, outputs=None, sample_weight=None):
+    """See `DistillationLoss.reduce`."""
+    rank = len(values.shape)
+    if outputs is not None and len(outputs.shape) == rank > 1:
+        # Each label by itself: Keras's mask knows positions and no labels.
+        if sample_weight is not None and len(sample_weight.shape) == rank:
+            values, sample_weight = values * sample_weight, None
+        values, rank = ops.mean(values, axis=-1), rank - 1
+    # A mask has the rank of the outputs less the classes; where the values have
+    # fewer axes, the loss has dealt with it.
+    if outputs is None or len(outputs.shape) - 1 != rank:
+        outputs = values
+    if sample_weight is not None:
+        sample_weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
+        if len(sample_weight.shape) > rank:
+            if sample_weight.shape[rank] != 1:
+                raise ValueError(
+                    f"`sample_weight` of shape {tuple(sample_weight.shape)} does not "
+                    f"fit losses of shape {tuple(values.shape)}. Give one weight a "
+                    "sample, or one a position."
+                )
+            sample_weight = ops.squeeze(sample_weight, axis=-1)
+        for _ in range(rank - len(sample_weight.shape)):
+            sample_weight = ops.expand_dims(sample_weight, -1)
+        if rank == len(sample_weight.shape):
+            # Keras multiplies the mask into the weights in place under torch: that
+            # needs their full shape, and would change those of the caller.
+            sample_weight = sample_weight * ops.ones_like(values)
+    return _MEAN(values, outputs, sample_weight)
+
+
+def unscaled(value):
+    """Takes back the division by replicas, for what is logged."""
+    replicas = backend.replicas()
+    return value * replicas if replicas > 1 else value
