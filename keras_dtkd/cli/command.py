@@ -9,6 +9,10 @@ from keras_dtkd import backend
 from keras_dtkd.cli import compare, evaluate, export, report, train
 from keras_dtkd.cli.refusal import Refused
 
+DESCRIPTION = (
+    "Trains and compares students of CIFAR-like images, resumably: knowledge "
+    "distillation by the methods of docs/recipes.md. A command given again goes on."
+)
 COMMANDS = {
     "train": train,
     "compare": compare,
@@ -32,7 +36,7 @@ def main(argv=None):
             nothing was started.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser("keras-dtkd", description=__doc__)
+    parser = argparse.ArgumentParser("keras-dtkd", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
         words = str(module.__doc__).strip()

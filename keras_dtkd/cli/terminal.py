@@ -29,9 +29,12 @@ def show(header, rows, title=None):
 
     # Eighty columns are not many.
     narrow: Any = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False}
-    table = Table(title=title, title_justify="left", **narrow)
+    table = Table(**narrow)
     for i, name in enumerate(header):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
+    if title:
+        # Not the table's, which would break it at the table's width.
+        screen.print(title, style="italic", soft_wrap=True, highlight=False)
     screen.print(table)

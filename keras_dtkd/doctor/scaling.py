@@ -136,9 +136,9 @@ def scaled(found, before):
     return Finding(
         "inputs_scaled",
         ERROR,
-        f"The teacher is right in {before:.1%}, but in {right:.1%}, and as sure as it "
-        f"should be, if the inputs are {name}. They reach it on another scale than it "
-        "was trained with. Look for a "
+        f"With the inputs as they are the teacher is right in {before:.1%}; {name}, in "
+        f"{right:.1%}, and only so as sure as it should be. They reach it on another "
+        "scale than it was trained with. Look for a "
         "rescaling done twice (in the data and in a `Rescaling` or `Normalization` "
         "layer of the model), or not at all.",
     )

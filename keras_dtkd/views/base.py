@@ -98,9 +98,9 @@ class Ready(View):
         if len(x.shape) != 4:
             raise ValueError(
                 f"`{type(self).__name__}` changes images: inputs `(batch, height, "
-                f"width, channels)`. Received inputs of shape {tuple(x.shape)}. Begin "
-                "both models with `Reshape((height, width, 1))` after inputs that have "
-                "the channel, or write a view of your own."
+                f"width, channels)`. Received inputs of shape {tuple(x.shape)}. Give "
+                "images their axis of channels, `x[..., None]`; for other inputs take "
+                "a Keras layer or a `View` of your own."
             )
 
     def get_config(self):
