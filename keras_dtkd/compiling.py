@@ -66,6 +66,8 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
         checks.different_models(held.teacher, distiller.student)
     with backend.building_scope(distiller):
         compile_if_needed(distiller, labels)
+    if training and gradient_checks.of_derivatives(distiller):
+        gradient_checks.second_derivative("Distiller", distiller)
     spare_from_decay(distiller)
     if training:
         checks.labels_are_used(distiller, sample)
@@ -95,6 +97,7 @@ def look(distiller, sample, hears=True):
             view.check(rows.inputs(sample.x))
         gradient_checks.one_gradient_a_sample(distiller, student.shape)
         held.heads = (student.head, teacher.head)
+        gradient_checks.some_gradient(distiller, sample)
         heads.comparable(distiller.distillation_losses, held.heads)
         checks.better_than_chance(teacher.values, sample.y)
         # Weights that a loss makes when it is first called.

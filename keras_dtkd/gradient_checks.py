@@ -1,9 +1,15 @@
 """Whether models and data can tell what losses on input gradients ask."""
 
 import keras
+from keras import ops
 
-from keras_dtkd import rows
+from keras_dtkd import backend, logits, rows
 from keras_dtkd.input_gradients import wanting
+from keras_dtkd.parts import layers_in
+from keras_dtkd.teachers.base import models
+
+# So many samples show whether a model has an input gradient at all.
+LOOKED_AT = 8
 
 
 def input_gradients(distiller, sample):
@@ -37,6 +43,95 @@ def input_gradients(distiller, sample):
                 f"and some of them are {leaf.dtype}. Cast pixels, "
                 "`x.astype('float32')`; tokens and classes have no gradient."
             )
+    float_inputs("Distiller", "student", distiller.student)
+    for model in _teachers(distiller):
+        float_inputs("Distiller", "teacher", model)
+
+
+def float_inputs(who, role, model):
+    """A model takes floats: a gradient does not pass through a cast to integers.
+
+    Args:
+        who: Who asks for the gradient, for messages.
+        role: What the model is there.
+        model: A `keras.Model`. One whose inputs are not known passes.
+
+    Raises:
+        ValueError: It casts an input to integers.
+    """
+    for taken in _inputs(model):
+        if not keras.backend.is_float_dtype(taken.dtype):
+            raise ValueError(
+                f"`{who}`: the {role} takes inputs of {taken.dtype}, and casts what it "
+                "is given to them: a cast has no gradient. Make a model of the same "
+                "layers that takes floats, `keras.Input(..., dtype='float32')`."
+            )
+
+
+def some_gradient(distiller, sample):
+    """What looks its inputs up, as tokens, leaves no gradient to them.
+
+    Args:
+        distiller: The Distiller, its heads known.
+        sample: The `keras_dtkd.data.Sample`.
+
+    Raises:
+        ValueError: A model has none, for any of the first samples.
+    """
+    if not wanting(distiller.distillation_losses):
+        return
+    key, heads = distiller.output_key, distiller.held.heads
+    x = keras.tree.map_structure(
+        lambda a: ops.convert_to_tensor(a[:LOOKED_AT], "float32"),
+        rows.inputs(sample.x),
+    )
+    asked = [("student", distiller.student, heads[0])]
+    asked += [("teacher", model, heads[1]) for model in _teachers(distiller)]
+    for role, model, head in asked:
+        # Any other model would have to be run for it.
+        if not any(map(_looks_up, layers_in(model))):
+            continue
+        names = getattr(model, "output_names", None)
+
+        def total(x, model=model, names=names, head=head):
+            outputs = logits.pick(model(x, training=False), key, names)
+            return ops.sum(logits.recover(outputs, head) ** 2)
+
+        with keras.StatelessScope():
+            _, found = backend.value_and_gradient(total, x)
+        leaves = keras.tree.flatten(found)
+        if not any(bool(ops.any(ops.not_equal(leaf, 0))) for leaf in leaves):
+            raise ValueError(
+                f"`Distiller`: the gradient of the {role} with respect to its inputs "
+                "is 0 in every number, and losses on input gradients have nothing to "
+                "compare. It looks its inputs up (an `Embedding`), or casts them to "
+                "integers: take another loss, or models whose inputs are numbers."
+            )
+
+
+def of_derivatives(distiller):
+    """Whether a step derives what is a derivative itself."""
+    losses = wanting(distiller.distillation_losses).values()
+    return any(loss.input_gradient == "exact" for loss in losses)
+
+
+def second_derivative(who, model):
+    """PyTorch's compiler has no derivative of a derivative.
+
+    Args:
+        who: Who asks for it, for messages.
+        model: A compiled Distiller.
+
+    Raises:
+        ValueError: It is to be compiled by it.
+    """
+    if backend.name() == "torch" and model.jit_compile:
+        raise ValueError(
+            f"`{who}`: its step differentiates a derivative, which PyTorch cannot "
+            "compile, and it has `jit_compile=True`. Compile it (or the student, whose "
+            "settings it takes) with `jit_compile=False` or 'auto', or choose another "
+            "`estimator`."
+        )
 
 
 def one_gradient_a_sample(distiller, shape):
@@ -56,6 +151,26 @@ def one_gradient_a_sample(distiller, shape):
                 f"shape {shape} have several positions in each. Give models with "
                 "outputs `(batch, classes)`, or take another loss."
             )
+
+
+def _inputs(model):
+    """Those of a model, as far as they are known."""
+    if not isinstance(model, keras.Model):
+        return []
+    return keras.tree.flatten(getattr(model, "inputs", None) or [])
+
+
+def _teachers(distiller):
+    """The models of the teacher, if a loss asks for its gradient."""
+    losses = wanting(distiller.distillation_losses).values()
+    asked = any(loss.teacher_input_gradient for loss in losses)
+    return models(distiller.held.teacher) if asked else []
+
+
+def _looks_up(layer):
+    return isinstance(layer, keras.layers.Embedding) or any(
+        not keras.backend.is_float_dtype(taken.dtype) for taken in _inputs(layer)
+    )
 
 
 def _can_be_asked(name, loss, teacher):

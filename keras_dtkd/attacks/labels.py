@@ -33,10 +33,11 @@ def classes(who, y, shape, head, samples):
     column = (samples, 1)
     hot = not each and width > 1 and y.shape == (samples, width)
     if hot:
-        if not ((y == y.max(-1, keepdims=True)).sum(-1) == 1).all():
+        if not (((y == 0) | (y == 1)).all() and (y.sum(-1) == 1).all()):
             raise ValueError(
                 f"`{who}`: some rows of `y` name several classes, or none. Give each "
-                "sample one class: an integer, or a one-hot row."
+                "sample one class: an integer, or a one-hot row. Of soft labels "
+                "`y.argmax(-1)` is the likeliest."
             )
         return y.argmax(-1).astype("int32")
     if y.shape == column and fitting == (samples,):

@@ -72,9 +72,9 @@ def pgd(
         Adversarial inputs, float32 NumPy of the shape of `x`.
 
     Raises:
-        ValueError: Before the first step: integers for inputs, inputs outside of
-            `range`, `epsilon` not above 0, labels that do not fit, several outputs and
-            none named, and the like.
+        ValueError: Before the first step: integers for inputs, a model that casts its
+            inputs to integers, inputs outside of `range`, `epsilon` not above 0, labels
+            that do not fit or are soft, several outputs and none named, and the like.
 
     Reference:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",

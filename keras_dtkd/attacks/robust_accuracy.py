@@ -1,5 +1,6 @@
 """How many samples a model gets right, and still gets right under attack."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from keras_dtkd.attacks.di2_fgsm import di2_fgsm
 from keras_dtkd.attacks.fgsm import fgsm
 from keras_dtkd.attacks.pgd import pgd
 from keras_dtkd.attacks.victim import Victim
+
+ATTACKS = {"pgd": pgd, "fgsm": fgsm, "di2_fgsm": di2_fgsm}
 
 
 class Robustness(NamedTuple):
@@ -50,9 +53,9 @@ def robust_accuracy(
         x: Inputs.
         y: Labels.
         epsilon: Radius of the ball.
-        attack: `keras_dtkd.attacks.pgd`, `fgsm` or `di2_fgsm`; or any function of
-            `(model, x, y, epsilon, **options)` that returns inputs of the shape of
-            `x`, for which the caller vouches that they lie in the ball.
+        attack: `keras_dtkd.attacks.pgd`, `fgsm` or `di2_fgsm`, or its name; or any
+            function of `(model, x, y, epsilon, **options)` that returns inputs of the
+            shape of `x`, for which the caller vouches that they lie in the ball.
         output: Name or index of the model's output.
         from_logits: Whether the model gives logits.
         batch_size: Samples at once.
@@ -63,8 +66,10 @@ def robust_accuracy(
         A `Robustness`: `clean`, `robust`, `stood`.
 
     Raises:
-        ValueError: As of `keras_dtkd.attacks.pgd`; `targeted` among the options; inputs
-            of another shape from an attack of your own.
+        TypeError: An option that the attack does not take.
+        ValueError: As of `keras_dtkd.attacks.pgd`; an attack of another name;
+            `targeted` among the options; inputs of another shape from an attack of
+            your own.
 
     Example:
 
@@ -83,11 +88,12 @@ class Trial:
         model: A built `keras.Model`.
         data: `(x, y, epsilon)`.
         how: `(output, from_logits, batch_size)`.
-        attack: A function.
+        attack: A function, or the name of one of ours.
         options: Of the attack.
         loss: The loss that the model is trained with, if not by its own `fit`.
 
     Raises:
+        TypeError: An option that the attack does not take.
         ValueError: Something does not fit.
     """
 
@@ -98,13 +104,16 @@ class Trial:
                 f"`{who}`: a target is no label, so there is no accuracy to measure. "
                 "Leave `targeted` out."
             )
-        self.who, self.attack, self.options = who, attack, options
+        self.who, self.options = who, options
+        self.attack = attack = named(who, attack)
+        # Ours are compiled once for all runs; another attack wants the model.
+        self.ours = attack in ATTACKS.values()
+        if self.ours:
+            _taken(who, attack, options)
         self.x = checks.images(who, x)
         output, from_logits, batch_size = how
         self.victim = Victim(who, model, self.x, output, from_logits, batch_size, loss)
         self.y = self.victim.labels(y, len(self.x))
-        # Ours are compiled once for all runs; another attack wants the model.
-        self.ours = attack in (pgd, fgsm, di2_fgsm)
         self.model = self.victim if self.ours else model
         if self.ours:
             with self.victim.rehearsal():
@@ -137,3 +146,32 @@ class Trial:
             parts.append(right[: len(x[some])])
         # A copy: what a backend hands out may be read-only.
         return np.concatenate(parts)
+
+
+def named(who, attack):
+    """The function, if an attack is given by its name.
+
+    Raises:
+        ValueError: There is none of this name, or it is no function.
+    """
+    found = ATTACKS.get(attack) if isinstance(attack, str) else attack
+    if not callable(found):
+        raise ValueError(
+            f"`{who}`: `attack` must be one of {', '.join(map(repr, ATTACKS))}, or a "
+            f"function of `(model, x, y, epsilon, **options)`. Received: "
+            f"attack={attack!r}."
+        )
+    return found
+
+
+def _taken(who, attack, options):
+    """Options that the attack takes, but for those that the caller has already."""
+    known = inspect.signature(attack).parameters
+    own = inspect.signature(robust_accuracy).parameters
+    left = [name for name in known if name not in (*own, "targeted")]
+    for name in options:
+        if name not in left:
+            raise TypeError(
+                f"`{who}`: `{attack.__name__}` takes no `{name}`. Its options are "
+                f"{', '.join(f'`{one}`' for one in left)}."
+            )

@@ -6,6 +6,7 @@ import numpy as np
 from keras_dtkd.attacks import checks
 from keras_dtkd.attacks.ascent import climb
 from keras_dtkd.attacks.victim import Victim
+from keras_dtkd.gradient_checks import float_inputs
 
 
 def attack(who, model, x, y, way, output, from_logits, batch_size, verbose):
@@ -32,6 +33,7 @@ def attack(who, model, x, y, way, output, from_logits, batch_size, verbose):
     way = _checked(who, way, x)
     if not isinstance(model, Victim):
         model = Victim(who, model, x, output, from_logits, batch_size)
+    float_inputs(who, "model", model.model)
     y = model.labels(y, len(x))
     return x if model.rehearsing else _search(model, x, y, way, verbose)
 

@@ -1,6 +1,7 @@
 """A model under attack: its error, its gradient, and nothing that changes it."""
 
 import contextlib
+import warnings
 
 import keras
 import numpy as np
@@ -31,6 +32,7 @@ class Victim:
         loss: The loss that the model is trained with, if not by its own `fit`.
 
     Attributes:
+        model: The model.
         batch: Samples at once, always: fewer are filled up.
         rehearsing: Whether an attack only looks whether all fits.
 
@@ -50,7 +52,8 @@ class Victim:
                 f"from_logits={from_logits!r}."
             )
         checks.whole(who, batch_size=batch_size)
-        self.who, self.rehearsing = who, False
+        self.who, self.model, self.rehearsing = who, model, False
+        self._climbed = False
         self.batch = min(batch_size, len(x))
         self._key, self._speaker = output, teachers.Live(model)
         self._names = getattr(model, "output_names", None)
@@ -114,7 +117,18 @@ class Victim:
         Returns:
             A tensor of the shape of `x`.
         """
-        return self._slope(x, y, matrices)
+        gradient = self._slope(x, y, matrices)
+        if not self._climbed and not bool(ops.any(ops.not_equal(gradient, 0))):
+            warnings.warn(
+                f"`{self.who}`: the gradient is exactly 0 for all of the first "
+                f"{self.batch} inputs: the attack does not know where to go, and what "
+                "stands it need not be robust. Look for an `Embedding`, a rounding or "
+                "a cast to integers in the model, or for a last activation so sure of "
+                "itself that it gives exactly 0 and 1.",
+                stacklevel=6,
+            )
+        self._climbed = True
+        return gradient
 
     def _logits(self, x):
         outputs = logits.pick(self._speaker.outputs(x), self._key, self._names)

@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.backend import replay
 
 # Cube root of float32's precision: where rounding and curvature cost about the same.
 STEP = 5e-3
@@ -83,8 +84,9 @@ def jvp(fn, x, v, has_aux=False):
 def finite_difference(fn, x, v, has_aux=False, step=STEP):
     """As `jvp`, from the function's values alone, `(f(x + hv) − f(x − hv)) / 2h`.
 
-    Three evaluations and no derivative of a derivative: it works with any layer. The
-    error is of order `h²`, and `1e-7 / h` of rounding.
+    Three evaluations and no derivative of a derivative: it works with any layer. All of
+    them draw the same random numbers, once. The error is of order `h²`, and `1e-7 / h`
+    of rounding.
 
     Args:
         fn: As in `jvp`. `aux` is that of `fn(x)`.
@@ -96,7 +98,7 @@ def finite_difference(fn, x, v, has_aux=False, step=STEP):
     Returns:
         As `jvp`.
     """
-    fn, x, v = _with_aux(fn, has_aux), _tensors(x), _tensors(v)
+    fn, x, v = replay.replayed(_with_aux(fn, has_aux)), _tensors(x), _tensors(v)
 
     def moved(h):
         return keras.tree.map_structure(lambda a, b: a + h * b, x, v)

@@ -3,6 +3,8 @@
 The three backends stand here together: each has a line or two of its own.
 """
 
+import functools
+
 import keras
 
 
@@ -25,7 +27,7 @@ def compiled(variables, function):
     return _BACKENDS[keras.backend.backend()](variables, function)
 
 
-def _stateless(function, mapping, args):
+def _stateless(function, mapping, *args):
     with keras.StatelessScope(mapping):
         return function(*args)
 
@@ -37,7 +39,7 @@ def _jax(variables, function):
 
     def run(values, args):
         mapping = list(zip(variables, values, strict=True))
-        return _stateless(function, mapping, args)
+        return _stateless(function, mapping, *args)
 
     run = jax.jit(run)
     return lambda *args: run(place(variables), args)
@@ -46,12 +48,11 @@ def _jax(variables, function):
 def _tensorflow(variables, function):
     import tensorflow as tf
 
-    # A graph reads variables where they are.
-    return tf.function(
-        lambda *args: _stateless(function, [], args),
-        # Keras's layers need none of it.
-        autograph=False,
-    )
+    # A graph reads variables where they are. TensorFlow counts how often the code of a
+    # function is traced: a `lambda` of this line would be one for all models.
+    run = functools.partial(_stateless, function, [])
+    # Keras's layers need no autograph.
+    return tf.function(run, autograph=False)
 
 
 def _torch(variables, function):
@@ -59,7 +60,7 @@ def _torch(variables, function):
 
     def run(*args):
         with torch.no_grad():
-            return _stateless(function, [], args)
+            return _stateless(function, [], *args)
 
     return run
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_dtkd.attacks import pgd
-from keras_dtkd.attacks.robust_accuracy import Trial
+from keras_dtkd.attacks.robust_accuracy import Trial, named
 from keras_dtkd.compiled_losses import compiled_loss
 
 
@@ -36,8 +36,9 @@ class RobustAccuracy(keras.callbacks.Callback):
             gives each epoch the same random starts.
 
     Raises:
-        ValueError: `every` is below 1; at the beginning of `fit`: whatever
-            `robust_accuracy` refuses.
+        TypeError: At the beginning of `fit`: an option that the attack does not take.
+        ValueError: `every` is below 1, or there is no such attack; at the beginning of
+            `fit`: whatever `robust_accuracy` refuses.
 
     Example:
 
@@ -68,7 +69,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         self.data = x, y, epsilon
         self.every = every
         self.name = name
-        self.attack = attack
+        self.attack = named("RobustAccuracy", attack)
         self.how = output, from_logits, batch_size
         self.verbose = verbose
         self.options = options

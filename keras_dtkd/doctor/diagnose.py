@@ -48,6 +48,7 @@ def diagnose(
     - `nan_inputs`: NaN in the data; `refused` where the first outputs are NaN too.
     - `input_ranges`: one model rescales its inputs and the other does not.
     - `t_squared_forgotten`, `zero_gradient`, `not_finite`, `unbalanced`: of a loss.
+      `not_measured`: one that acts past the logits, at which gradients are taken.
     - `dtkd_invalid`, `dtkd_degenerate`: DTKD's published rule on these logits, where
       a loss in use depends on it. (The report's figures have it in any case.)
     - `uncentred_logits`, `logit_overflow`, `calibration`.

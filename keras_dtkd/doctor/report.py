@@ -32,7 +32,8 @@ class Report(collections.abc.Mapping):
               temperatures.
             - `task`: `value` and `gradient_norm` of the loss on the labels.
             - `losses`: of each, by name, `value`, `weight`, `gradient_norm` (mean norm
-              of a sample's gradient in the student's logits, without the weight),
+              of a sample's gradient in the student's logits, without the weight; left
+              out of a loss that acts on input gradients or inner layers instead),
               `to_task` and `gradient_to_task` (weighted, in units of the task's).
         findings: The worst first.
     """

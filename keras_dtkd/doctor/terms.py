@@ -43,11 +43,14 @@ def measure(made, batches, has_task):
     for name, loss in losses_of(made).items():
         value = float(np.mean([batch.values[name] for batch in batches]))
         norm, scale = gradients.size(pulls[name]), float(loss.scale)
+        if _acts_inside(loss) and norm <= NOTHING:
+            norm = None
         own = {"value": value, "weight": scale, "gradient_norm": norm}
         if "task" in found:
             task = found["task"]
             own["to_task"] = _ratio(scale * value, task["value"])
-            own["gradient_to_task"] = _ratio(scale * norm, task["gradient_norm"])
+            if norm is not None:
+                own["gradient_to_task"] = _ratio(scale * norm, task["gradient_norm"])
         found["losses"][name] = {k: v for k, v in own.items() if v is not None}
     return found, pulls
 
@@ -57,7 +60,7 @@ def _ratio(one, other):
 
 
 def findings(made, found, batches, labelled):
-    """Losses that are not finite, that pull at nothing, or that drown another.
+    """Losses that are not finite, pull at nothing or unseen, or drown another.
 
     Args:
         made: The Distiller.
@@ -71,9 +74,11 @@ def findings(made, found, batches, labelled):
     told = []
     for name, loss in losses_of(made).items():
         own = found["losses"][name]
-        norm = own["gradient_norm"]
-        if not np.isfinite([own["value"], norm]).all():
+        norm = own.get("gradient_norm")
+        if not np.isfinite([own["value"], norm or 0.0]).all():
             told.append(_not_finite(name, own))
+        elif norm is None:
+            told.append(_not_measured(name, loss))
         elif norm <= NOTHING and _of_logits(loss) and _apart(made, name, batches):
             unlabelled = loss.needs_labels and not labelled
             told.append(_pulls_at_nothing(name, unlabelled))
@@ -91,19 +96,37 @@ def _apart(made, name, batches):
 
 def _of_logits(loss):
     """Whether all that a loss can teach reaches the student through its logits."""
-    if loss.student_layers:
+    if _acts_inside(loss):
         return False
     own = type(loss).compute is not DistillationLoss.compute
     return isinstance(loss, Foreign) or not own
 
 
+def _acts_inside(loss):
+    """Whether it pulls at the student's weights past its logits."""
+    return bool(loss.student_layers) or loss.input_gradient is not None
+
+
+def _not_measured(name, loss):
+    through = "inner layers" if loss.input_gradient is None else "weights"
+    return Finding(
+        "not_measured",
+        NOTE,
+        f"`{name}` acts through the student's {through}, not through its logits, at "
+        "which gradients are compared here: how hard it pulls is not measured. That is "
+        "no sign that it does nothing.",
+    )
+
+
 def _not_finite(name, own):
+    norm = own.get("gradient_norm")
+    pull = "" if norm is None else f", and its gradient the norm {norm:.3g}"
     return Finding(
         "not_finite",
         ERROR,
-        f"`{name}` has the value {own['value']:.3g}, and its gradient the norm "
-        f"{own['gradient_norm']:.3g}. Look for a logarithm, root or division at 0 in "
-        "it: `log_softmax` instead of `log(softmax)`, a small number inside a root.",
+        f"`{name}` has the value {own['value']:.3g}{pull}. Look for a logarithm, root "
+        "or division at 0 in it: `log_softmax` instead of `log(softmax)`, a small "
+        "number inside a root.",
     )
 
 

@@ -6,6 +6,7 @@ from keras import ops
 from keras_dtkd import label_checks, logits
 from keras_dtkd.compiled_losses import distilled, of_output
 from keras_dtkd.data import no_lists, rows_of
+from keras_dtkd.gradient_checks import second_derivative
 from keras_dtkd.interactive.look_ahead import ESTIMATORS
 
 PURPOSES = ("feedback", "teacher", "student")
@@ -114,6 +115,12 @@ def precise(student, teacher):
                 f"{WHO}: the {role} computes in float16, in which a second derivative "
                 "is lost. Use float32 or bfloat16."
             )
+
+
+def derived_twice(distiller):
+    """The step can be compiled, if it is to be."""
+    if distiller.exam_for == "feedback" and distiller.estimator == "exact":
+        second_derivative("InteractiveDistiller", distiller)
 
 
 def has_exam(found):

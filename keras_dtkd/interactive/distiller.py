@@ -35,10 +35,11 @@ class InteractiveDistiller(Examining):
             The teacher's gradient is proportional to it: its optimizer should not
             depend on the scale (Adam).
         estimator: How the teacher's gradient is found. `"exact"`: a derivative of the
-            student's derivative. `"jvp"`: the same number, in first-order form; the
-            student's layers need a forward-mode derivative, and TensorFlow's XLA
-            compiles it for minutes. `"finite_difference"`: the first-order form from
-            two more passes of the student, to about 1e-3; works with any layers.
+            student's derivative, which PyTorch cannot compile. `"jvp"`: the same
+            number, in first-order form; the student's layers need a forward-mode
+            derivative, and TensorFlow's XLA compiles it for minutes.
+            `"finite_difference"`: the first-order form from two more passes of the
+            student, to about 1e-3; works with any layers.
         exam_for: What the exam's samples are used for. `"feedback"` is the method.
             Two controls: `"teacher"`, the teacher is fine-tuned on their labels and
             nobody looks at the student; `"student"`, the student learns their labels
@@ -183,6 +184,7 @@ class InteractiveDistiller(Examining):
             # It may have been built, or thawed, since it was compiled.
             self.optimizer.last = len(self.taught.trainable_variables)
         checks.precise(self.student, self.taught)
+        checks.derived_twice(self)
         checks.has_exam(self.held.exam)
         checks.exam_labels(self, self.held.exam[1])
         if self.held.original is None:

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.backend import autodiff
+from keras_dtkd.backend import autodiff, replay
 from keras_dtkd.functional import divergences
 from keras_dtkd.functional.labels import distribution
 from keras_dtkd.functional.statistics import soften
@@ -17,7 +17,8 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, parts, mean, of
 
     Args:
         speak: From weights, inputs and `training` to the student's logits. Has no
-            lasting effect, and gives the same for the same arguments.
+            lasting effect but on torch's generator, and gives the same for the same
+            arguments and state of it. It moves on as by one pass in training.
         weights: The student's trainable weights, constants.
         course: `(x, labels or None, teacher_logits)`. The gradient of what is returned
             reaches the teacher through these logits, and nothing else.
@@ -50,14 +51,19 @@ def feedback(speak, weights, course, exam, estimator, rate, tau, parts, mean, of
 
     if estimator == "exact":
         return examined(ahead(teacher))
+    # What is dropped at the look-ahead is dropped in the estimate.
+    alike = replay.replayed(lambda passes: passes())
     with backend.no_gradient():
-        moved = [ops.stop_gradient(w) for w in ahead(ops.stop_gradient(teacher))]
+        moved = alike(lambda: ahead(ops.stop_gradient(teacher)))
+        moved = [ops.stop_gradient(w) for w in moved]
         value, direction = autodiff.value_and_input_gradient(examined, moved)
         # Of length 1: next to nothing is lost of the difference of two passes, however
         # little the exam has to say.
         direction, size = _unit([ops.stop_gradient(v) for v in direction])
         estimate = getattr(autodiff, estimator)
-        _, rising = estimate(lambda w: speak(w, x, True), weights, direction)
+        _, rising = alike(
+            lambda: estimate(lambda w: speak(w, x, True), weights, direction)
+        )
         rising = size * rising
     # Of the course only -<p, log q> couples teacher and student, and of that only
     # -<p, z> / tau: so the derivative of the exam is that of an ordinary loss.

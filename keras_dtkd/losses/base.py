@@ -206,7 +206,18 @@ class DistillationLoss(Knobs):
             )
 
     def validate_model_compatibility(self, teacher, student):
-        """Called by `keras.distillation.Distiller`: any pair of models will do."""
+        """Called by `keras.distillation.Distiller`: any pair of models will do.
+
+        Raises:
+            ValueError: The loss has no `call`: outputs alone do not tell it enough.
+        """
+        if type(self).call is DistillationLoss.call:
+            more = "more than outputs" if self.input_gradient is None else "the inputs"
+            raise ValueError(
+                f"`{type(self).__name__}` needs {more}, which "
+                "`keras.distillation.Distiller` does not give its losses. Train with "
+                "`keras_dtkd.Distiller`."
+            )
 
     def get_config(self):
         """The arguments that make this loss again."""

@@ -55,8 +55,9 @@ class InputGradientAlignment(GradientNorm):
     Raises:
         ValueError: An unknown `norm`, `labels` or `estimator`, an estimate that is not
             squared, a negative weight. Before the first step: inputs that are not
-            floats, outputs that are not `(batch, classes)`, a view, a teacher whose
-            outputs are stored, missing labels.
+            floats, models that cast them to integers or look them up, outputs that are
+            not `(batch, classes)`, a view, a teacher whose outputs are stored, missing
+            labels; `jit_compile=True` under PyTorch with `"exact"`.
 
     Reference:
         Shao et al., "How and When Adversarial Robustness Transfers in Knowledge

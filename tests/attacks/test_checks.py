@@ -30,6 +30,26 @@ def test_integers_are_refused_with_the_two_ways_to_cast_them(attack):
     refuses(r"uint8.*/ 255.*range=\(0, 255\)", attack, x=pixels)
 
 
+def of_integers():
+    inputs = keras.Input((FEATURES,), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 255)(inputs)
+    return keras.Model(inputs, keras.layers.Dense(4)(scaled))
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd, di2_fgsm])
+def test_a_model_that_casts_its_inputs_to_integers_is_refused(attack):
+    match = "the model takes inputs of uint8.*takes floats"
+    options = {"diversity": 0} if attack is di2_fgsm else {}
+    refuses(match, attack, of_integers(), **options)
+    with pytest.raises(ValueError, match=match):
+        robust_accuracy(of_integers(), X, Y, 0.1, attack=attack, **options)
+
+
+def test_an_attack_of_ones_own_may_do_without_gradients():
+    found = robust_accuracy(of_integers(), X, Y, 0.1, attack=lambda m, x, y, e: x)
+    assert found.robust == found.clean
+
+
 def test_inputs_outside_of_the_range_are_refused():
     refuses("from 0 to 255, outside of `range", x=255 * X)
     refuses("outside of `range", x=X - 1, range=(np.full(6, -0.5), np.ones(6)))
@@ -91,6 +111,7 @@ def test_probabilities_for_logits_are_refused():
         (r"shape \(7,\) do not fit 8 inputs", np.zeros(7, int)),
         (r"shape \(8, 3\) do not fit.*one-hot rows of 4", np.zeros((8, 3))),
         ("name several classes", np.full((8, 4), 0.25)),
+        ("Of soft labels `y.argmax", 0.2 + 0.2 * np.eye(4)[np.arange(8) % 4]),
         ("'cat' are no numbers", np.array(["cat"] * 8)),
     ],
 )
@@ -138,8 +159,20 @@ def test_a_robust_accuracy_refuses_what_its_attack_refuses_even_if_none_is_right
     for options in ({"steps": 0}, {"range": (0, 0.5)}, {"norm": "l1"}):
         with pytest.raises(ValueError, match="`pgd`: "):
             robust_accuracy(network(), X, y, 0.1, **options)
-    with pytest.raises(TypeError, match="stepps"):
+    with pytest.raises(
+        TypeError, match="`pgd` takes no `stepps`.*`steps`, `step_size`"
+    ):
         robust_accuracy(network(), X, y, 0.1, stepps=3)
+    with pytest.raises(
+        TypeError, match=r"`fgsm` takes no `restarts`.*`norm`, `range`\."
+    ):
+        robust_accuracy(network(), X, y, 0.1, attack=fgsm, restarts=3)
+
+
+@pytest.mark.parametrize("attack", ["PGD", None])
+def test_an_attack_of_an_unknown_name_is_refused(attack):
+    with pytest.raises(ValueError, match="must be one of 'pgd', 'fgsm', 'di2_fgsm'"):
+        robust_accuracy(network(), X, Y, 0.1, attack=attack)
 
 
 def test_an_accuracy_has_no_target():

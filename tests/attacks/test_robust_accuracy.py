@@ -28,6 +28,16 @@ def test_it_is_the_share_right_before_and_after_the_attack(attack):
     assert 0 < found.robust < found.clean < 1
 
 
+@pytest.mark.parametrize("attack", [fgsm, pgd, di2_fgsm])
+def test_an_attack_may_be_given_by_its_name(attack):
+    options = {fgsm: {}, pgd: {"seed": 0}, di2_fgsm: {"diversity": 0}}[attack]
+    found, expected = (
+        robust_accuracy(network(), X, Y, 0.05, attack=one, **options)
+        for one in (attack.__name__, attack)
+    )
+    assert (found.stood == expected.stood).all()
+
+
 def test_a_sample_that_was_wrong_is_not_attacked_and_does_not_count():
     seen = []
 

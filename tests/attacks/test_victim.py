@@ -1,5 +1,7 @@
 """Any head, any output, and a model that does not notice."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -150,6 +152,23 @@ def test_weights_are_read_anew_with_each_question():
             slope / oracle.norm(slope, 2),
             atol=1e-4,
         )
+
+
+def test_a_gradient_that_is_nothing_is_a_warning_once():
+    model = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            keras.layers.Embedding(2, 3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
+    with pytest.warns(UserWarning, match="`pgd`: the gradient is exactly 0") as told:
+        pgd(model, X, Y, 0.1, steps=2, batch_size=12)
+    assert sum("exactly 0 for all" in str(one.message) for one in told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        pgd(network(), X, Y, 0.1, steps=2)
 
 
 def test_half_precision_is_attacked_too():

@@ -235,6 +235,27 @@ def test_the_step_of_a_finite_difference_may_be_chosen():
     assert error(0.2) > 10 * error(0.02)
 
 
+def test_all_evaluations_of_a_finite_difference_draw_the_same_numbers():
+    keras.utils.set_random_seed(0)
+    drop, x = keras.layers.Dropout(0.5), tensor(np.ones((40, 5)))
+    drop.build(x.shape)
+
+    def fn(x):
+        with keras.StatelessScope([(v, v.value) for v in drop.variables]):
+            return drop(x, training=True)
+
+    before = backend.generator()
+    fn(x)
+    after = backend.generator()
+    backend.set_generator(before)
+    value, tangent = autodiff.finite_difference(fn, x, x)
+    assert 0 < (array(value) == 0).mean() < 1
+    # Linear, but for what is dropped.
+    assert_close(array(tangent), array(value), 1e-3)
+    for name, state in backend.generator().items():
+        assert (state == after[name]).all() and (state != before[name]).any()
+
+
 def test_where_nothing_is_recorded_they_are_constants():
     with backend.no_gradient():
         value, gradient = autodiff.value_and_input_gradient(

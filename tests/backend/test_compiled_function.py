@@ -1,7 +1,10 @@
 """A compiled function that reads variables and assigns none."""
 
+import logging
+
 import keras
 import numpy as np
+import pytest
 
 from keras_dtkd import backend
 
@@ -44,3 +47,20 @@ def test_a_gradient_may_stand_inside_and_arguments_may_be_missing():
         value, gradient = map(keras.ops.convert_to_numpy, f(x, 3 * x, offset))
         assert np.allclose(value, (6 * X**3).sum() + more)
         assert np.allclose(gradient, 12 * X**2)
+
+
+def test_many_models_are_no_sign_of_tracing_too_often():
+    if backend.name() != "tensorflow":
+        pytest.skip("the warning is TensorFlow's")
+    import tensorflow as tf
+
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    tf.get_logger().addHandler(handler)
+    try:
+        for _ in range(7):
+            backend.compiled([], lambda x: x + 1)(keras.ops.ones((2,)))
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert not told

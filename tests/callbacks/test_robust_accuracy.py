@@ -169,6 +169,24 @@ def test_what_does_not_fit_is_an_error_before_the_first_step(match, change):
     assert close(numbers(model), before, 0)
 
 
+def test_an_attack_is_known_by_its_name_when_the_callback_is_made():
+    logs = [
+        fitted(RobustAccuracy(X, Y, 0.02, attack=one), epochs=1)[1][NAME]
+        for one in (fgsm, "fgsm")
+    ]
+    assert logs[0] == logs[1]
+    with pytest.raises(ValueError, match="`RobustAccuracy`: `attack` must be one of"):
+        RobustAccuracy(X, Y, 0.02, attack="FGSM")
+
+
+def test_options_of_another_attack_are_refused_before_the_first_step():
+    model = compiled(network())
+    before = numbers(model)
+    with pytest.raises(TypeError, match="`RobustAccuracy`: `fgsm` takes no `steps`"):
+        fitted(RobustAccuracy(X, Y, 0.02, attack="fgsm", steps=2), model=model)
+    assert close(numbers(model), before, 0)
+
+
 def test_every_is_at_least_one():
     with pytest.raises(ValueError, match="`every` must be at least 1"):
         small(every=0)

@@ -491,6 +491,28 @@ def test_an_estimate_is_the_square_along_a_direction(estimator, tolerance, norm)
     assert found == pytest.approx(expected, rel=tolerance)
 
 
+def test_an_estimate_from_several_passes_drops_the_same_in_each():
+    (x, y), (teacher, _) = networks.drawn("dense", BATCH), pair()
+    v = np.random.default_rng(0).normal(size=x.shape)
+
+    def found(estimator):
+        keras.utils.set_random_seed(3)
+        start = keras.initializers.GlorotUniform
+        layers = [
+            keras.layers.Dense(16, "tanh", kernel_initializer=start(1)),
+            # Without a seed it draws from torch's own generator.
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3, kernel_initializer=start(2)),
+        ]
+        student = keras.Sequential([keras.Input(x.shape[1:]), *layers])
+        loss = IGA(squared=True, estimator=estimator)
+        d = Distiller(teacher, student, {"iga": loss})
+        d._direction = lambda x, state: tensor(v)
+        return fitted(d, x, y, jit_compile=False)["iga"]
+
+    assert found("finite_difference") == pytest.approx(found("jvp"), rel=1e-2)
+
+
 @pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
 def test_directions_differ_from_step_to_step_and_come_from_the_seed(estimator):
     x, y = networks.drawn("dense", BATCH)
@@ -547,6 +569,72 @@ def refused(
 def test_inputs_that_are_no_floats_are_refused():
     pixels = np.zeros((8, models.FEATURES), "uint8")
     refused("some of them are uint8. Cast pixels", x=pixels)
+
+
+def of_integers():
+    return keras.Sequential(
+        [
+            keras.Input((models.FEATURES,), dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Dense(models.CLASSES),
+        ]
+    )
+
+
+@pytest.mark.invariant(number=10)
+def test_models_that_cast_their_inputs_to_integers_are_refused():
+    pixels = np.zeros((8, models.FEATURES), "float32")
+    found = "the {} takes inputs of uint8.*takes floats"
+    refused(found.format("student"), student=of_integers(), x=pixels)
+    refused(found.format("teacher"), teacher=of_integers(), x=pixels)
+    refused(found.format("teacher"), [models.teacher(), of_integers()], x=pixels)
+    # Of which nobody asks for a gradient.
+    d = Distiller(of_integers(), models.student(), InputGradientPenalty())
+    d.fit(pixels, models.data(8)[1], verbose=0)
+
+
+def of_tokens():
+    layers = [keras.layers.Embedding(9, 5), keras.layers.GlobalAveragePooling1D()]
+    inputs = keras.Input((models.FEATURES,))
+    return keras.Sequential([inputs, *layers, keras.layers.Dense(models.CLASSES)])
+
+
+@pytest.mark.invariant(number=10)
+def test_models_that_look_their_inputs_up_are_refused():
+    tokens = np.ones((8, models.FEATURES), "float32")
+    found = "the gradient of the {} with respect to its inputs is 0.*`Embedding`"
+    refused(found.format("student"), student=of_tokens(), x=tokens)
+    refused(found.format("teacher"), teacher=of_tokens(), x=tokens)
+    inner = keras.Sequential([keras.Input((models.FEATURES,)), of_integers()])
+    refused(found.format("student"), student=inner, x=tokens)
+
+
+def test_an_embedding_of_something_else_is_no_obstacle():
+    inputs = keras.Input((models.FEATURES,))
+    places = keras.layers.Embedding(models.FEATURES, 3)
+    seen = inputs[..., None] + places(ops.arange(models.FEATURES))
+    outputs = keras.layers.Dense(models.CLASSES)(keras.layers.Flatten()(seen))
+    x, y = models.data(8)
+    d = Distiller(models.teacher(), keras.Model(inputs, outputs), IGA())
+    assert d.fit(x, y, verbose=0).history["input_gradient_alignment"][0] > 0
+
+
+@pytest.mark.invariant(number=10)
+def test_a_compiler_without_a_second_derivative_is_refused():
+    if keras.backend.backend() != "torch":
+        pytest.skip("those of the others have one")
+    x, y = models.data(8)
+    d = Distiller(models.teacher(), models.student(), IGA())
+    d.compile("sgd", CE, jit_compile=True)
+    with pytest.raises(ValueError, match="`Distiller`: .*`jit_compile=False`"):
+        d.fit(x, y, verbose=0)
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("loss", [IGA(), InputGradientPenalty()])
+def test_inside_the_distiller_of_keras_it_is_refused(loss):
+    with pytest.raises(ValueError, match="needs the inputs.*`keras_dtkd.Distiller`"):
+        keras.distillation.Distiller(models.teacher(), models.student(), loss)
 
 
 @pytest.mark.invariant(number=10)
@@ -612,8 +700,12 @@ def test_the_doctor_looks_at_it():
     )
     assert report["losses"]["input_gradient_alignment"]["value"] > 0
     # It pulls, though not at the logits.
+    assert "gradient_norm" not in report["losses"]["input_gradient_alignment"]
     told = [f for f in report.findings if "input_gradient_alignment" in f.message]
-    assert not told
+    assert [(f.name, f.severity) for f in told] == [("not_measured", "note")]
+    assert "through the student's weights, not through its logits" in told[0].message
+    (row,) = [r for r in str(report).splitlines() if r.startswith("input_gradient")]
+    assert row.endswith("–           –") and " 0 " not in row
 
 
 @pytest.mark.parametrize(
