@@ -9,6 +9,15 @@ from keras_dtkd import backend, rows
 from keras_dtkd.teachers.base import models
 
 FINGERPRINT = "teacher_fingerprint"
+# What a user may look for elsewhere than it is.
+INSTEAD = {
+    "temperature": "it to a loss: `distillation_losses=KD(temperature=4.0)`",
+    "alpha": "weights: `task_weight=` of the labels, `KD(weight=)` of a loss",
+    "distillation_loss": "`distillation_losses=KD()`",
+    "distillation_loss_weights": "each loss its own: `KD(weight=0.5)`",
+    "student_loss": "it to `compile(optimizer, loss)` of the student or the Distiller",
+    "student_loss_weight": "`task_weight=`",
+}
 
 
 def arguments(student, from_logits):
@@ -22,6 +31,24 @@ def arguments(student, from_logits):
         raise ValueError(
             "`Distiller`: `from_logits` must be True, False or 'auto'. Received: "
             f"from_logits={from_logits!r}."
+        )
+
+
+def no_other_arguments(given):
+    """No argument of another class, or of Keras's own `Distiller`."""
+    for name, instead in INSTEAD.items():
+        if name in given:
+            raise ValueError(
+                f"`Distiller`: it has no argument `{name}`. Give {instead}."
+            )
+
+
+def no_exam(given):
+    """An exam is for a teacher that learns."""
+    if "exam" in given:
+        raise TypeError(
+            "`Distiller.fit`: there is no exam for a teacher that stays as it is. Use "
+            "`InteractiveDistiller(teacher, student).fit(x, y, exam=(x, y))`."
         )
 
 
@@ -194,10 +221,12 @@ def better_than_chance(values, y):
     """Warns of a teacher that knows nothing of these classes.
 
     Args:
-        values: The teacher's first outputs, `(batch, ..., classes)`.
+        values: The teacher's first outputs, `(batch, ..., classes)`, or `None`.
         y: Labels of the sample, or `None`.
     """
-    if y is None or isinstance(y, dict | list | tuple) or values.shape[-1] < 2:
+    if values is None or y is None:
+        return
+    if isinstance(y, dict | list | tuple) or values.shape[-1] < 2:
         return
     classes = values.shape[-1]
     if y.shape == values.shape:

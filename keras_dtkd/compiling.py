@@ -6,6 +6,7 @@ import keras
 
 from keras_dtkd import (
     backend,
+    beside,
     checks,
     data,
     gradient_checks,
@@ -32,8 +33,8 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
         batch: Whether `x` is one batch of data that nobody else knows.
 
     Returns:
-        `x`, to be used from here on: the first batch of an iterator that was looked
-        at is put back.
+        `(Sample, x)`: some samples, and `x` to be used from here on: the first batch
+        of an iterator that was looked at is put back.
     """
     hears = training or distiller.evaluate_teacher
     if hears:
@@ -58,7 +59,8 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
         checks.finite_weights(held.teacher)
         checks.layers_to_record(distiller)
         checks.labels_where_needed(distiller, sample)
-    look(distiller, sample, hears)
+    said = look(distiller, sample, hears)
+    beside.validation(distiller, given, sample)
     if training:
         checks.something_to_train(distiller.student)
     if hears:
@@ -72,20 +74,25 @@ def prepare(distiller, x, y, kwargs, batch_size=None, training=True, batch=False
     if training:
         checks.labels_are_used(distiller, sample)
     label_checks.labels(distiller, sample.y if y is None else y)
-    label_checks.labels(distiller, validation)
+    label_checks.labels(distiller, validation, " of the validation data")
+    checks.better_than_chance(said, sample.y)
     if training:
         task_checks.fits_the_head(distiller, sample)
-        distiller.before_training()
-    return x
+        distiller.before_training(sample)
+    return sample, x
 
 
 def look(distiller, sample, hears=True):
-    """Looks at the models' outputs, once for data of one shape."""
+    """Looks at the models' outputs, once for data of one shape.
+
+    Returns:
+        The teacher's for the sample, NumPy, if it was heard just now; else `None`.
+    """
     held = distiller.held
     known = [str((a.shape[1:], a.dtype)) for a in keras.tree.flatten(sample.x)]
     known.append(data.nan_in(rows.inputs(sample.x)))
     if held.looked == (known, hears) or held.looked == (known, True):
-        return
+        return None
     checks.build(distiller, sample)
     if hears:
         rows.check(distiller, sample)
@@ -99,13 +106,13 @@ def look(distiller, sample, hears=True):
         held.heads = (student.head, teacher.head)
         gradient_checks.some_gradient(distiller, sample)
         heads.comparable(distiller.distillation_losses, held.heads)
-        checks.better_than_chance(teacher.values, sample.y)
         # Weights that a loss makes when it is first called.
         if not all(part.built for part in layers_in(distiller.distillation_losses)):
             _rehearse(distiller, sample)
     elif held.heads is None:
         held.heads = (student.head, student.head)
     held.looked = (known, hears)
+    return None if teacher is None else teacher.values
 
 
 def _rehearse(distiller, sample):

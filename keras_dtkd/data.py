@@ -38,19 +38,8 @@ def peek(x, y=None, batch_size=None):
     """
     if is_arrays(x):
         no_lists(x, y)
+        same_length(x, y)
         length = rows_of(x)
-        if y is not None and rows_of(y) != length:
-            lists = any(isinstance(part, list | tuple) for part in (x, y))
-            raise ValueError(
-                f"`Distiller`: {length} inputs and {rows_of(y)} labels. Give each "
-                "sample its label."
-                + (
-                    " A list stands for several inputs or outputs: if its parts are "
-                    "samples, make one array of it with `np.stack`."
-                    if lists
-                    else ""
-                )
-            )
         batch = min(batch_size or 32, length, SAMPLES)
         # Whole batches: each new shape would be compiled again.
         count = min(length, SAMPLES) // batch * batch
@@ -75,8 +64,11 @@ def peek_labels(validation_data):
     An iterator is not looked at: its first batch could not be put back.
     """
     if isinstance(validation_data, list | tuple):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(validation_data)
-        no_lists(x, y)
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
+        no_lists(x, y, "validation ")
+        if is_arrays(x):
+            same_length(x, y, "validation ")
+            same_length(x, weights, "validation ", "weight")
         y = y if is_arrays(x) else None
         return None if y is None else keras.tree.map_structure(to_numpy, y)
     if hasattr(validation_data, "__next__"):
@@ -84,8 +76,40 @@ def peek_labels(validation_data):
     return peek(validation_data)[0].y
 
 
-def no_lists(x, y):
+def same_length(x, y, whose="", what="label"):
+    """Refuses arrays in which a sample lacks its label, or its weight.
+
+    Args:
+        x: Inputs, arrays.
+        y: Labels or weights, arrays; `None` for none.
+        whose: For messages: `"validation "`.
+        what: What `y` is, in the singular.
+
+    Raises:
+        ValueError: Inputs and labels differ in length.
+    """
+    if y is None or rows_of(y) == rows_of(x):
+        return
+    lists = any(isinstance(part, list | tuple) for part in (x, y))
+    raise ValueError(
+        f"`Distiller`: {rows_of(x)} {whose}inputs and {rows_of(y)} {whose}{what}s. "
+        f"Give each sample its {what}."
+        + (
+            " A list stands for several inputs or outputs: if its parts are "
+            "samples, make one array of it with `np.stack`."
+            if lists
+            else ""
+        )
+    )
+
+
+def no_lists(x, y, whose=""):
     """Refuses lists of numbers: in a list, Keras looks for several inputs or outputs.
+
+    Args:
+        x: Inputs.
+        y: Labels, or `None`.
+        whose: For messages: `"validation "`.
 
     Raises:
         ValueError: `x` or `y` is a list of numbers, or of words.
@@ -94,8 +118,8 @@ def no_lists(x, y):
         leaves = [] if given is None else keras.tree.flatten(given)
         if any(np.ndim(leaf) == 0 for leaf in leaves if _is_value(leaf)):
             raise ValueError(
-                f"`Distiller`: the {what} are a list of single values, in which Keras "
-                "would look for several arrays. Give one array: "
+                f"`Distiller`: the {whose}{what} are a list of single values, in which "
+                "Keras would look for several arrays. Give one array: "
                 f"`np.asarray({'x' if what == 'inputs' else 'y'})`."
             )
 
@@ -118,6 +142,25 @@ def nan_in(x):
             if broken:
                 found.append(f"{name} ({broken} of {len(leaf)} samples looked at)")
     return " and ".join(found)
+
+
+def broken(values):
+    """Whether outputs are no logits: a class may be excluded by `-inf`, but not all.
+
+    Args:
+        values: NumPy, `(batch, ..., classes)`.
+    """
+    above = np.isnan(values) | (values == np.inf)
+    return bool(above.any() or (values == -np.inf).all(-1).any())
+
+
+def forms(x):
+    """What shape a sample has, in words: of each input where there are several."""
+    shapes = [
+        f"{'/'.join(map(str, path))!r}: {leaf.shape[1:]}" if path else leaf.shape[1:]
+        for path, leaf in keras.tree.flatten_with_path(x)
+    ]
+    return f"samples of shape {', '.join(map(str, shapes))}"
 
 
 def rows_of(arrays):

@@ -72,6 +72,7 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         **kwargs,
     ):
         checks.arguments(student, from_logits)
+        checks.no_other_arguments(kwargs)
         # The student's policy decides about loss scaling. Inputs stay as they are:
         # each model casts its own.
         kwargs.setdefault("dtype", student.dtype_policy)

@@ -108,9 +108,7 @@ def _finite(student, teacher, nan):
 
     `nan` says which inputs hold NaN. The student is only looked at where some do.
     """
-    values = teacher.values
-    broken = np.isnan(values) | (values == np.inf)
-    if broken.any() or (values == -np.inf).all(-1).any():
+    if data.broken(teacher.values):
         cause = (
             f"The data holds NaN in {nan}: replace them, or leave those samples out."
             if nan

@@ -1,17 +1,20 @@
 """Labels that no output of the student can give."""
 
 import keras
+import numpy as np
 
-from keras_dtkd.compiled_losses import loss_name, of_output
+from keras_dtkd import logits
+from keras_dtkd.compiled_losses import distilled, loss_name, of_output
 from keras_dtkd.data import to_numpy
 
 
-def labels(distiller, y):
+def labels(distiller, y, whose=""):
     """Refuses labels that do not fit a cross-entropy's outputs.
 
     Args:
         distiller: The Distiller, compiled.
         y: Labels: all of arrays, else those of a first batch; or `None`.
+        whose: For messages: `" of the validation data"`.
 
     Raises:
         ValueError: A label is text or names no class, or the labels have another width
@@ -26,8 +29,76 @@ def labels(distiller, y):
         if isinstance(loss, dict | list | tuple) or keras.tree.is_nested(values):
             continue
         if loss is not None and values is not None and len(shape) > 1:
-            of = "" if name is None else f" of {name!r}"
+            of = whose if name is None else f"{whose} of {name!r}"
             fit(to_numpy(values), shape, loss, of)
+
+
+def of_distilled(distiller, y, who, what):
+    """The labels of the distilled output.
+
+    Args:
+        distiller: The Distiller.
+        y: Labels of it, or of several outputs.
+        who: Who speaks in messages.
+        what: Whose labels they are, for messages: `"the exam"`.
+
+    Raises:
+        ValueError: They are missing.
+    """
+    try:
+        return distilled(distiller, y)
+    except KeyError as error:
+        raise ValueError(
+            f"`{who}`: {what} needs the labels of the distilled output, "
+            f"{distiller.output_key!r}. There are: {error.args[0]}."
+        ) from error
+
+
+def fit_distilled(distiller, values, of, padding=None):
+    """Refuses labels that the distilled output cannot give, of either form.
+
+    Args:
+        distiller: The Distiller, compiled, its models looked at.
+        values: The labels, NumPy; in whatever form the course has its own.
+        of: See `fit`.
+        padding: An integer that is no label in sequences.
+
+    Raises:
+        ValueError: See `labels`.
+    """
+    shapes, key = distiller.held.student_shapes, distiller.output_key
+    names = list(shapes)
+    name = names[0] if len(names) == 1 else logits.pick(names, key, names)
+    shape = shapes[name]
+    if padding is not None and len(shape) > 2 and not is_text(values):
+        values = np.where(values == padding, 0, values)
+    if distiller.held.heads[0] in (logits.SIGMOID, logits.BINARY):
+        loss = keras.losses.BinaryCrossentropy()
+    elif values.ndim == len(shape) and values.shape[-1] == shape[-1]:
+        loss = keras.losses.CategoricalCrossentropy()
+    else:
+        course = of_output(distiller.loss, name, names.index(name))
+        ignored = getattr(course, "ignore_class", None)
+        loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
+    fit(values, shape, loss, of)
+
+
+def no_text(values, of=""):
+    """Refuses labels that are words.
+
+    Args:
+        values: The labels, NumPy.
+        of: See `fit`.
+
+    Raises:
+        ValueError: They are.
+    """
+    if is_text(values) and values.size:
+        raise ValueError(
+            f"`Distiller`: labels{of} such as {str(values.flat[0])!r} are no numbers. "
+            "Number the classes as the teacher does: `np.searchsorted(names, y)` for "
+            "sorted names."
+        )
 
 
 def is_text(values):
@@ -62,14 +133,11 @@ def fit(values, shape, loss, of=""):
         ValueError: See `labels`.
     """
     kind, classes = loss_name(loss), shape[-1]
-    if is_text(values) and values.size:
-        raise ValueError(
-            f"`Distiller`: labels{of} such as {values.flat[0]!r} are no numbers. "
-            "Number the classes as the teacher does: `np.searchsorted(names, y)` for "
-            "sorted names."
-        )
+    no_text(values, of)
     if "crossentropy" not in kind or not values.size or values.dtype.kind not in "iufb":
         return
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError(f"`Distiller`: labels{of} hold NaN. Leave those samples out.")
     if kind == "sparse_categorical_crossentropy" and not name_classes(values, shape):
         raise ValueError(
             f"`Distiller`: labels{of} of shape {values.shape} do not fit outputs of "

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_dtkd import backend, logits, rows, teachers
 from keras_dtkd.compiled_losses import from_logits, loss_name, of_output
-from keras_dtkd.data import rows_of, to_numpy
+from keras_dtkd.data import forms, rows_of, to_numpy
 
 
 class Outputs:
@@ -74,11 +74,15 @@ class Outputs:
         if self.model is None:
             outputs = self.look()
         else:
-            specs = keras.tree.map_structure(
-                lambda a: keras.KerasTensor(a.shape, a.dtype.name),
-                rows.inputs(self.sample.x),
-            )
-            outputs = self.model.compute_output_spec(specs)
+            x = rows.inputs(self.sample.x)
+            try:
+                outputs = specify(self.model, x)
+            except Exception as error:
+                raise ValueError(
+                    f"`{self.who}`: the {self.role} cannot take the inputs: "
+                    f"{forms(x)}. Give inputs of the shape that it was made for, or a "
+                    f"model for these. Keras says: {error}"
+                ) from error
         self.nested = isinstance(outputs, dict | list | tuple) and len(outputs) > 1
         self.shapes = self._shapes(outputs)
         output = self._pick(outputs)
@@ -193,6 +197,13 @@ class Outputs:
             return head
         single = self.shape[-1] == 1
         return logits.BINARY if single or "binary" in loss_name(self.loss) else head
+
+
+def specify(model, x):
+    """The outputs that a model announces for inputs, which are NumPy."""
+    return model.compute_output_spec(
+        keras.tree.map_structure(lambda a: keras.KerasTensor(a.shape, a.dtype.name), x)
+    )
 
 
 def head_of_output(model, key, names=None):

@@ -7,6 +7,7 @@ import keras
 
 from keras_dtkd import backend, checks, compiling, data, knobs, processes
 from keras_dtkd.callbacks.attendant import Attendant
+from keras_dtkd.callbacks.reward_checks import held_out
 from keras_dtkd.callbacks.rewards import bring
 from keras_dtkd.held import flag
 
@@ -21,7 +22,7 @@ class Runs(keras.Model):
     test_function: Any
     predict_function: Any
 
-    def before_training(self):
+    def before_training(self, sample):
         """Nothing. Called by what trains, after its checks, before the first step."""
 
     def compile(self, *args, **kwargs):
@@ -81,12 +82,14 @@ class Runs(keras.Model):
         Raises:
             ValueError: Whatever is wrong with models or data, before the first step.
         """
+        checks.no_exam(kwargs)
         checks.has_teacher(self)
         processes.even_batches(x, batch_size, kwargs)
-        x = compiling.prepare(self, x, y, kwargs, batch_size)
+        sample, x = compiling.prepare(self, x, y, kwargs, batch_size)
         if y is None and kwargs.get("sample_weight") is not None:
             y = data.no_labels(x)
         rewards, x, y = bring(self, x, y, batch_size, kwargs)
+        held_out(self, rewards, sample)
         callbacks, verbose = compiling.attended(
             callbacks, verbose, Attendant(), *rewards
         )
@@ -114,7 +117,7 @@ class Runs(keras.Model):
                 # Called by `fit`, in its session, with validation data it prepared.
                 return super().evaluate(x, y, *args, **kwargs)
             if x is not None:
-                x = compiling.prepare(self, x, y, {}, training=False)
+                _, x = compiling.prepare(self, x, y, {}, training=False)
             with backend.session(self, training=False):
                 return super().evaluate(x, y, *args, **kwargs)
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_dtkd import backend, compiling, data, features, logits, rows
+from keras_dtkd import backend, checks, compiling, data, features, logits, rows
 from keras_dtkd.backend.told import Told
 from keras_dtkd.functional.statistics import agreement
 from keras_dtkd.held import Heard, flag
@@ -137,7 +137,8 @@ class Stepping(InputGradients):
             A dict: the mean of each loss, by name, without its weight.
         """
         if self.held.heads is None:
-            compiling.look(self, data.peek(x, y)[0])
+            sample = data.peek(x, y)[0]
+            checks.better_than_chance(compiling.look(self, sample), sample.y)
         x, heard, _ = self._hear((x, y, None))
         with self.asking(heard):
             outputs = self(x, training=False)

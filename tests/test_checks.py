@@ -238,6 +238,75 @@ def test_a_number_out_of_range_is_refused_later_too(path, value):
     assert loss.weight == 1.0 and float(loss.temperature) == 4.0
 
 
+ELSEWHERE = {
+    "temperature": (4.0, r"distillation_losses=KD\(temperature=4.0\)"),
+    "alpha": (0.1, r"`task_weight=`.*`KD\(weight=\)`"),
+    "distillation_loss": (None, r"`distillation_losses=KD\(\)`"),
+    "distillation_loss_weights": (0.5, r"`KD\(weight=0.5\)`"),
+    "student_loss": ("mse", r"`compile\(optimizer, loss\)`"),
+    "student_loss_weight": (0.5, "`task_weight=`"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_an_argument_of_another_class_is_told_where_it_belongs(name):
+    value, message = ELSEWHERE[name]
+    with pytest.raises(ValueError, match=f"no argument `{name}`. Give .*{message}"):
+        Distiller(teacher(), student(), **{name: value})
+
+
+def test_an_exam_belongs_to_the_interactive_distiller():
+    with pytest.raises(TypeError, match=r"`InteractiveDistiller\(teacher, student\)"):
+        Distiller(teacher(), student()).fit(X, Y, exam=(X, Y))
+
+
+def other_inputs():
+    return keras.Sequential(
+        [keras.Input((2, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    )
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_the_model_that_cannot_take_the_inputs_is_named_with_their_shape(role):
+    given = {"teacher": teacher(), "student": student(), role: other_inputs()}
+    message = rf"the {role} cannot take the inputs: samples of shape \(6,\)"
+    with pytest.raises(ValueError, match=message):
+        Distiller(**given).fit(X, Y, verbose=0)
+
+
+VALIDATION = {
+    "shape": ((X.reshape(-1, 2, 3), Y), r"the student .* validation data.*\(2, 3\)"),
+    "labels": ((X, Y[:9]), "32 validation inputs and 9 validation labels"),
+    "weights": ((X, Y, np.ones(9)), "32 validation inputs and 9 validation weights"),
+    "classes": ((X, Y + 1), "labels of the validation data from 1 to 4"),
+}
+
+
+@pytest.mark.parametrize("case", VALIDATION)
+def test_validation_data_is_checked_before_the_first_step(case):
+    given, message = VALIDATION[case]
+    small = student()
+    before = numbers(small)
+    with pytest.raises(ValueError, match=message):
+        Distiller(teacher(), small).fit(X, Y, validation_data=given, verbose=0)
+    assert same(before, small)
+
+
+@pytest.mark.parametrize("labels", [Y + 1, Y.astype(str)], ids=["range", "text"])
+def test_wrong_labels_are_no_sign_of_a_bad_teacher(labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        with pytest.raises(ValueError, match="labels"):
+            Distiller(teacher(), student()).fit(X, labels, verbose=0)
+
+
+def test_labels_that_are_nan_are_refused():
+    labels = Y.astype("float32")
+    labels[31] = np.nan
+    with pytest.raises(ValueError, match="labels hold NaN"):
+        Distiller(teacher(), student()).fit(X, labels, verbose=0)
+
+
 CHOICES = {
     "an unknown rule": (lambda: DTKD(rule="maximum"), "'exact', 'max', 'centered'"),
     "an unknown divergence": (lambda: KD(divergence="js"), "js.*'?kl'?.*jsd"),

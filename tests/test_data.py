@@ -164,7 +164,7 @@ def test_labels_in_a_list_are_refused(y):
     for look in (d.fit, d.evaluate, d.train_on_batch):
         with pytest.raises(ValueError, match=r"the labels are a list.*np.asarray\(y\)"):
             look(X, y)
-    with pytest.raises(ValueError, match="the labels are a list"):
+    with pytest.raises(ValueError, match="the validation labels are a list"):
         d.fit(X, Y, validation_data=(X, y), verbose=0)
 
 

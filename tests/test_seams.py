@@ -347,7 +347,7 @@ def test_labels_that_do_not_fit_are_refused(name):
 def test_validation_labels_are_checked_whole():
     y = Y.copy()
     y[-1] = 9
-    with pytest.raises(ValueError, match="labels from 0 to 9"):
+    with pytest.raises(ValueError, match="labels of the validation data from 0 to 9"):
         Distiller(teacher(), student()).fit(X, Y, validation_data=(X, y), verbose=0)
 
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import backend, data, logits, rows
-from keras_dtkd.compiled_losses import distilled
+from keras_dtkd import backend, data, label_checks, logits, rows
+from keras_dtkd.callbacks.reward_checks import HELD_OUT, measurable
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.parts import layers_in
 from keras_dtkd.temperatures.policy import Policy
@@ -27,7 +27,7 @@ class Rewards(keras.callbacks.Callback):
         super().__init__()
         self.policy = policy
         self.name = name
-        self._held = x, y
+        self.held = x, y
         self._options = policy.get_config()
         self._batch = x, y
 
@@ -46,7 +46,7 @@ class Rewards(keras.callbacks.Callback):
 
     def _begin(self):
         """Chooses samples, and measures where the student stands."""
-        x, y = self._held
+        x, y = self.held
         count = data.rows_of(y)
         # By the number of lessons: a run that was interrupted goes on with the same.
         seed = [self._options["seed"], self.policy.lessons]
@@ -158,7 +158,7 @@ def bring(distiller, x, y, batch_size, kwargs):
     ]
     if not found:
         return [], x, y
-    _check(distiller, [policy for _, policy in found], x, y, batch_size)
+    measurable(distiller, [policy for _, policy in found], x, y, batch_size)
     shares = [p.held_out for _, p in found if not isinstance(p.held_out, list | tuple)]
     own: tuple = ()
     if shares:
@@ -169,9 +169,11 @@ def bring(distiller, x, y, batch_size, kwargs):
         held = held_rows(training, max(shares))
         left = np.delete(np.arange(count), held)
         trained = training - len(held)
-        if not trained:
+        # Of little data all that there is may be less than a batch.
+        if trained < min(batch_size or 32, len(held)):
             raise ValueError(
-                f"`Policy`: of {training} samples none is left to train on. Give "
+                f"`Policy`: held_out={max(shares)} leaves {trained} of {training} "
+                "samples to train on. Hold out a smaller share, or give "
                 "`held_out=(x, y)`."
             )
         if split:
@@ -185,49 +187,7 @@ def bring(distiller, x, y, batch_size, kwargs):
     for name, policy in found:
         given = policy.held_out
         its_x, its_y = given if isinstance(given, list | tuple) else own
+        its_y = label_checks.of_distilled(distiller, its_y, "Policy", HELD_OUT)
         log = "reward" if policy is found[0][1] else f"{name}_reward"
-        callbacks.append(Rewards(policy, its_x, distilled(distiller, its_y), log))
+        callbacks.append(Rewards(policy, its_x, its_y, log))
     return callbacks, x, y
-
-
-def _check(distiller, policies, x, y, batch_size):
-    if len({id(policy) for policy in policies}) < len(policies):
-        raise ValueError(
-            "`Policy`: two losses have the same policy. Give each its own."
-        )
-    with backend.building_scope(distiller):
-        several = backend.replicas() > 1 or backend.processes()[1] > 1
-    if several or keras.distribution.distribution() is not None:
-        raise ValueError(
-            "`Policy`: it learns on one device, and this `fit` runs on several. Use "
-            "another temperature."
-        )
-    if distiller.steps_per_execution != 1:
-        raise ValueError(
-            "`Policy`: it measures the reward of each update. Received: "
-            f"steps_per_execution={distiller.steps_per_execution}. Compile with 1; "
-            "`Policy(reward_every=...)` measures less often."
-        )
-    arrays = data.is_arrays(x)
-    for policy in policies:
-        capacity = policy.get_config()["capacity"]
-        if arrays and min(batch_size or 32, data.rows_of(x)) > capacity:
-            raise ValueError(
-                f"`Policy`: batch_size={batch_size} is above capacity={capacity}. "
-                "Raise `capacity`."
-            )
-        held = policy.held_out
-        if isinstance(held, list | tuple):
-            continue
-        if held is None:
-            raise ValueError(
-                "`Policy`: its held-out data is in no file. Set it again: "
-                "`policy.held_out = (x, y)`."
-            )
-        if not arrays or y is None:
-            what = "no labels" if arrays else f"data of type {type(x).__name__}"
-            raise ValueError(
-                "`Policy`: it measures rewards on samples with labels that the student "
-                "is not trained on, and takes them from the arrays `fit(x, y)`. "
-                f"Received: {what}. Give `Policy(held_out=(x, y))`."
-            )

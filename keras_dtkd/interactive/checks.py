@@ -3,14 +3,42 @@
 import keras
 from keras import ops
 
-from keras_dtkd import label_checks, logits
-from keras_dtkd.compiled_losses import distilled, of_output
-from keras_dtkd.data import no_lists, rows_of
+from keras_dtkd import beside, label_checks, rows
+from keras_dtkd.data import no_lists, rows_of, to_numpy
 from keras_dtkd.gradient_checks import second_derivative
 from keras_dtkd.interactive.look_ahead import ESTIMATORS
 
 PURPOSES = ("feedback", "teacher", "student")
-WHO = "`InteractiveDistiller`"
+NAME, EXAM = "InteractiveDistiller", "the exam"
+WHO = f"`{NAME}`"
+
+
+def fixed_loss(losses, others):
+    """The course's loss is the method's own.
+
+    Args:
+        losses: `distillation_losses` as given.
+        others: Arguments for the `Distiller`.
+
+    Raises:
+        TypeError: Another was given.
+    """
+    given = [] if losses is None else ["distillation_losses"]
+    given += [name for name in ("task_weight", "views") if name in others]
+    if given:
+        raise TypeError(
+            f"{WHO}: its loss is fixed, α τ² KL + (1 − α) CE. Give `temperature=` and "
+            f"`alpha=` in place of `{given[0]}`, or use `Distiller`."
+        )
+
+
+def teachers_optimizer_is_known(options):
+    """It is an argument of the constructor, not of `compile`."""
+    if "teacher_optimizer" in options:
+        raise TypeError(
+            f"`{NAME}.compile`: the optimizer is the student's. Give the teacher's to "
+            f"the constructor: `{NAME}(..., teacher_optimizer=...)`."
+        )
 
 
 def arguments(temperature, alpha, look_ahead, estimator, exam_for, teacher):
@@ -58,10 +86,10 @@ def exam(x, y, batch_size):
     """Samples that can be examined on."""
     if y is None:
         raise ValueError(
-            f"{WHO}: the exam needs labels: `exam=(x, y)`, arrays of some labelled "
-            "samples."
+            f"{WHO}: the exam needs labels. Give `fit(..., exam=(x, y))` or "
+            "`set_exam(x, y)` arrays of some labelled samples."
         )
-    no_lists(x, y)
+    no_lists(x, y, "exam's ")
     if rows_of(x) != rows_of(y) or not rows_of(x):
         raise ValueError(
             f"{WHO}: the exam has {rows_of(x)} inputs and {rows_of(y)} labels. Give "
@@ -76,35 +104,23 @@ def exam(x, y, batch_size):
 
 def labels_of(distiller, y):
     """The exam's labels of the distilled output."""
-    try:
-        return distilled(distiller, y)
-    except KeyError as error:
-        raise ValueError(
-            f"{WHO}: the exam needs the labels of the distilled output, "
-            f"{distiller.output_key!r}. There are: {error.args[0]}."
-        ) from error
+    y = label_checks.of_distilled(distiller, y, NAME, EXAM)
+    label_checks.no_text(to_numpy(y), " of the exam")
+    return y
 
 
-def exam_labels(distiller, y):
-    """The distilled output can give them: in whatever form the course has its own.
+def exam_fits(distiller, sample):
+    """Both models can take the exam's inputs, and give its labels.
 
     Args:
         distiller: The Distiller, compiled, its models looked at.
-        y: The exam's labels, a tensor.
+        sample: The `keras_dtkd.data.Sample` of the course.
     """
-    shapes, key = distiller.held.student_shapes, distiller.output_key
-    names = list(shapes)
-    name = names[0] if len(names) == 1 else logits.pick(names, key, names)
-    shape, values = shapes[name], ops.convert_to_numpy(y)
-    if distiller.held.heads[0] in (logits.SIGMOID, logits.BINARY):
-        loss = keras.losses.BinaryCrossentropy()
-    elif values.ndim == len(shape) and values.shape[-1] == shape[-1]:
-        loss = keras.losses.CategoricalCrossentropy()
-    else:
-        course = of_output(distiller.loss, name, names.index(name))
-        ignored = getattr(course, "ignore_class", None)
-        loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
-    label_checks.fit(values, shape, loss, " of the exam")
+    x, y = keras.tree.map_structure(ops.convert_to_numpy, distiller.held.exam)
+    roles = {"teacher": distiller.taught, "student": distiller.student}
+    sample = sample._replace(x=rows.inputs(sample.x))
+    beside.look(NAME, EXAM, x, sample, roles)
+    label_checks.fit_distilled(distiller, y, " of the exam")
 
 
 def precise(student, teacher):

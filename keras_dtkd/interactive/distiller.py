@@ -29,6 +29,7 @@ class InteractiveDistiller(Examining):
     Args:
         teacher: A `keras.Model` with something to train in it.
         student: A `keras.Model`.
+        distillation_losses: `None`: the loss is the method's own.
         temperature: The τ of the soft targets. Positive.
         alpha: Their weight α in the course, in (0, 1]; the labels have the rest.
         look_ahead: Learning rate η of the step that is looked ahead. Positive.
@@ -51,7 +52,9 @@ class InteractiveDistiller(Examining):
         output: As the `Distiller`'s.
 
     Logs beside the `Distiller`'s: `exam_loss`, after the look-ahead, of the feedback;
-    of the controls that of the model which learns from it.
+    of the controls that of the model which learns from it. `course` is the divergence
+    τ² KL without its weight α, and `loss` the course's alone, `α course + (1 − α)
+    task_loss` and the student's regularizers: the exam moves weights and is not in it.
 
     Raises:
         ValueError: Whatever is wrong with models or data, before the first step.
@@ -76,6 +79,7 @@ class InteractiveDistiller(Examining):
         self,
         teacher,
         student,
+        distillation_losses=None,
         *,
         temperature=2.0,
         alpha=0.5,
@@ -89,6 +93,7 @@ class InteractiveDistiller(Examining):
         name="interactive_distiller",
         **kwargs,
     ):
+        checks.fixed_loss(distillation_losses, kwargs)
         checks.arguments(temperature, alpha, look_ahead, estimator, exam_for, teacher)
         super().__init__(
             teacher,
@@ -132,6 +137,7 @@ class InteractiveDistiller(Examining):
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
         """As `keras.Model.compile`; the optimizer is the student's."""
+        checks.teachers_optimizer_is_known(kwargs)
         if not isinstance(optimizer, TwoOptimizers):
             for_teacher = self.exam_for != "student"
             optimizer = TwoOptimizers(
@@ -155,7 +161,7 @@ class InteractiveDistiller(Examining):
             self.set_exam(*checks.pair(exam))
         return super().fit(x, y, *args, **kwargs)
 
-    def set_exam(self, x, y):
+    def set_exam(self, x, y=None):
         """Says which samples the exam is held on; for `train_on_batch`.
 
         Args:
@@ -176,7 +182,7 @@ class InteractiveDistiller(Examining):
         checks.has_exam(self.held.exam)
         return super().train_step(*args)
 
-    def before_training(self):
+    def before_training(self, sample):
         """Notes what the teacher was, the first time."""
         if self.exam_for != "student":
             checks.something_to_teach(self.taught)
@@ -186,7 +192,7 @@ class InteractiveDistiller(Examining):
         checks.precise(self.student, self.taught)
         checks.derived_twice(self)
         checks.has_exam(self.held.exam)
-        checks.exam_labels(self, self.held.exam[1])
+        checks.exam_fits(self, sample)
         if self.held.original is None:
             self.held.original = [
                 np.array(ops.convert_to_numpy(v.value)) for v in self.taught.variables

@@ -45,7 +45,9 @@ class Examining(Distiller):
         exam = self._exam(x, y.y, y_pred, said, sample_weight, batch)
         exam = exam / backend.replicas()
         self._note("exam_loss", exam, batch)
-        return total + backend.counted(self, exam, batch)
+        # Its gradient alone: the logged `loss` is the course's.
+        exam = backend.counted(self, exam, batch)
+        return total + (exam - ops.stop_gradient(exam))
 
     def _exam(self, x, labels, y_pred, said, sample_weight, batch):
         exam = self._drawn()
@@ -54,15 +56,18 @@ class Examining(Distiller):
             return exam_loss(self._logits(told, self.taught, 1), exam[1])
         # Statistics have moved with the batch, and under JAX remember what moved them.
         state = self.student.non_trainable_variables
+        learned = self.student.trainable_variables
         values = [ops.stop_gradient(v.value) for v in state]
 
         def speak(weights, x, training):
-            outputs, _ = self.student.stateless_call(
-                weights, values, x, training=training
-            )
+            given = zip([*learned, *state], [*weights, *values], strict=True)
+            # A call, unlike `stateless_call`: not every `call` takes `training`, and
+            # the layers within hear of it all the same.
+            with keras.StatelessScope(list(given)):
+                outputs = self.student(x, training=training)
             return self._logits(outputs, self.student, 0)
 
-        weights = [v.value for v in self.student.trainable_variables]
+        weights = [v.value for v in learned]
         if self.exam_for == "student":
             return exam_loss(speak(weights, exam[0], True), exam[1])
         course = self.distillation_losses["course"]

@@ -72,9 +72,10 @@ class Policy(Temperature):
 
     Raises:
         ValueError: A number out of its range, an unknown `mode`. In `fit`, before the
-            first step: no labels, no way to hold samples out, several devices,
-            `steps_per_execution` above 1, a batch above `capacity`, a policy of several
-            losses.
+            first step: no labels, no way to hold samples out, next to nothing left to
+            train on, held-out samples that do not fit the models, several devices,
+            `steps_per_execution` above 1, gradients accumulated over more steps than a
+            reward, a batch above `capacity`, a policy of several losses.
 
     Reference:
         Zhang et al., "Instance Temperature Knowledge Distillation", arXiv 2407.00115.
@@ -171,15 +172,31 @@ class Policy(Temperature):
     @held_out.setter
     def held_out(self, value):
         pair = isinstance(value, list | tuple) and len(value) == 2
-        if not pair and value is not None:
+        if pair and value[1] is not None:
+            data.no_lists(value[0], value[1], "held-out ")
+            if data.rows_of(value[0]) != data.rows_of(value[1]):
+                raise ValueError(
+                    f"`Policy`: `held_out` has {data.rows_of(value[0])} inputs and "
+                    f"{data.rows_of(value[1])} labels."
+                )
+        elif isinstance(value, numbers.Real):
             within("Policy", "held_out", value, 0.0, 1.0)
-        elif pair and data.rows_of(value[0]) != data.rows_of(value[1]):
+        elif value is not None:
             raise ValueError(
-                f"`Policy`: `held_out` has {data.rows_of(value[0])} inputs and "
-                f"{data.rows_of(value[1])} labels."
+                f"`Policy`: `held_out` is a {type(value).__name__}. Give "
+                "`held_out=(x, y)`, inputs and labels, or a share of the data between "
+                "0 and 1."
             )
         # No list that Keras would look for layers in.
         self.__dict__["_held_out"] = value
+
+    def __setattr__(self, name, value):
+        # Keras would hand the setter tracked dicts and lists, which no model takes for
+        # inputs.
+        if name == "held_out":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def mean_temperature(self):

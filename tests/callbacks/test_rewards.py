@@ -161,7 +161,7 @@ def test_what_is_held_out_is_not_trained_on():
     d = distiller(KD(Policy(held_out=0.25)))
     kwargs = {"sample_weight": np.arange(44.0)}
     (rewards,), x, y = bring(d, X, Y, None, kwargs)
-    held_x, held_y = rewards._held
+    held_x, held_y = rewards.held
     assert len(held_x) == 11 and len(x) == 33
     left = kwargs["sample_weight"].astype(int)
     assert np.array_equal(x, X[left]) and np.array_equal(y, Y[left])
@@ -178,10 +178,10 @@ def test_a_validation_split_keeps_its_samples():
     left = kwargs["sample_weight"].astype(int)
     held = np.setdiff1d(np.arange(44), left)
     assert len(held) == 7 and held.max() < 33
-    assert np.array_equal(rewards._held[0], X[held])
+    assert np.array_equal(rewards.held[0], X[held])
     border = math.floor(len(x) * (1.0 - kwargs["validation_split"]))
     assert np.array_equal(left[border:], np.arange(33, 44))
-    with pytest.raises(ValueError, match="of 1 samples none is left"):
+    with pytest.raises(ValueError, match="leaves 0 of 1 samples"):
         policy = Policy(held_out=0.9)
         bring(distiller(KD(policy)), X[:2], Y[:2], None, {"validation_split": 0.5})
 
@@ -215,7 +215,8 @@ def test_wrong_uses_are_refused_before_the_first_step():
     refused("no labels", y=None)
     refused("steps_per_execution=4", steps=4)
     refused("above capacity=8", KD(Policy(capacity=8)), batch_size=16)
-    refused("none is left", x=X[:1], y=Y[:1])
+    refused("leaves 0 of 1 samples to train on", x=X[:1], y=Y[:1])
+    refused(r"held_out=0.98 leaves 1 of 44 samples", KD(Policy(held_out=0.98)))
     lost = Policy.from_config(Policy(held_out=HELD).get_config())
     refused("in no file", KD(lost))
 

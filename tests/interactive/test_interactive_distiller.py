@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import InteractiveDistiller
+from keras_dtkd.losses import KD
 from tests.models import (
     close,
     data,
@@ -123,6 +124,37 @@ def test_the_estimators_agree_with_batch_norm_and_dropout(estimator):
 
     for exact, found in zip(gradient("exact"), gradient(estimator), strict=True):
         assert np.abs(exact - found).max() < 1e-3 * np.abs(exact).max()
+
+
+@keras.saving.register_keras_serializable("tests")
+class Plain(keras.Model):
+    """Says nothing of training."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
+def test_a_student_whose_call_says_nothing_of_training_has_its_dropout(estimator):
+    found = []
+    for wrap in (Plain, lambda inner: inner):
+        large, small = net(7, 1), wrap(student(norm=True, dropout=0.3))
+        small(X)
+        found.append(step(large, small, estimator=estimator)[0])
+    for own, expected in zip(*found, strict=True):
+        assert np.abs(own - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("exam_for", ["feedback", "student"])
+def test_the_logged_loss_is_the_courses(exam_for):
+    _, logs = step(net(7, 1), net(5, 3), exam_for=exam_for)
+    course = ALPHA * logs["course"] + (1 - ALPHA) * logs["task_loss"]
+    assert float(logs["loss"]) == pytest.approx(float(course), rel=1e-5)
+    assert logs["exam_loss"] > 0.1
 
 
 @pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
@@ -559,6 +591,50 @@ def test_what_cannot_be_examined_is_refused_before_the_first_step():
     with pytest.raises(ValueError, match="has not trained"):
         distiller.restore_teacher()
     assert same(numbers(small), before)
+
+
+@pytest.mark.parametrize(
+    ("exam", "message"),
+    [
+        ((EXAM[0] * np.nan, EXAM[1]), "10 of 10 inputs of the exam hold NaN"),
+        ((EXAM[0].reshape(-1, 2, 3), EXAM[1]), r"the exam: samples of shape \(2, 3\)"),
+        ((EXAM[0], EXAM[1].astype(str)), "labels of the exam such as '.' are no"),
+        ((EXAM[0], np.full(10, np.nan)), "labels of the exam hold NaN"),
+        ((EXAM[0].tolist(), EXAM[1]), "the exam's inputs are a list of single"),
+    ],
+    ids=["nan", "shape", "text", "nan labels", "lists"],
+)
+def test_an_exam_that_would_ruin_the_teacher_is_refused(exam, message):
+    large, small = teacher(), student()
+    before = [*numbers(large), *numbers(small)]
+    with pytest.raises(ValueError, match=message):
+        InteractiveDistiller(large, small).fit(X, Y, exam=exam, verbose=0)
+    assert same(before, [*numbers(large), *numbers(small)])
+
+
+def test_an_exam_on_another_scale_is_a_warning():
+    distiller = InteractiveDistiller(teacher(), student())
+    with (
+        pytest.warns(UserWarning, match="the inputs of the exam have a mean size of"),
+        pytest.raises(ValueError, match="labels of the exam"),
+    ):
+        distiller.fit(X, Y, exam=(EXAM[0] * 255, EXAM[1] + 7), verbose=0)
+
+
+def test_what_belongs_elsewhere_is_told_so():
+    models = teacher(), student()
+    for options in ({"distillation_losses": KD()}, {"task_weight": 0.5}):
+        with pytest.raises(
+            TypeError, match="loss is fixed.*`temperature=` and `alpha="
+        ):
+            InteractiveDistiller(*models, **options)
+    with pytest.raises(TypeError, match="loss is fixed"):
+        InteractiveDistiller(*models, KD())
+    distiller = InteractiveDistiller(*models)
+    with pytest.raises(TypeError, match="constructor: .*teacher_optimizer="):
+        distiller.compile("sgd", teacher_optimizer="sgd")
+    with pytest.raises(ValueError, match=r"`set_exam\(x, y\)`"):
+        distiller.set_exam(EXAM)
 
 
 def test_float16_is_refused():

@@ -233,6 +233,12 @@ def test_controls_have_its_temperatures_whatever_the_state():
         ({"sigma": 3.0}, "`sigma`"),
         ({"held_out": 1.0}, "`held_out`"),
         ({"held_out": (np.ones((3, 2)), np.ones(2))}, "3 inputs and 2 labels"),
+        ({"held_out": np.ones((3, 2))}, r"a ndarray. Give `held_out=\(x, y\)`.* share"),
+        ({"held_out": (np.ones((3, 2)), None)}, r"a tuple. Give `held_out=\(x, y\)`"),
+        (
+            {"held_out": ([[1.0], [2.0]], [1, 0])},
+            "held-out inputs are a list of single",
+        ),
         ({"rollout": 0}, "`rollout`"),
         ({"reward_every": 3}, "must divide"),
         ({"clip": 1.0}, "`clip`"),
