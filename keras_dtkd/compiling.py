@@ -13,7 +13,6 @@ from keras_dtkd import (
     heads,
     label_checks,
     logits,
-    processes,
     rows,
     task_checks,
 )
@@ -259,14 +258,3 @@ def _made_again(config):
                 "(`keras.saving.register_keras_serializable`), or compile the "
                 f"Distiller itself: `distiller.compile(...)`. Keras says: {error}"
             ) from error
-
-
-def attended(callbacks, verbose, *attendants):
-    """The user's callbacks with ours before them, for this process."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        # Keras makes another of them, with the number of epochs that ours needs.
-        callbacks = callbacks.callbacks
-    callbacks = callbacks or []
-    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    callbacks, verbose = processes.of_this_rank(callbacks, verbose)
-    return [*attendants, *callbacks], verbose

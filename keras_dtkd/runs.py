@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_dtkd import backend, checks, compiling, data, knobs, processes
-from keras_dtkd.callbacks.attendant import Attendant
+from keras_dtkd.callbacks.attendant import Attendant, attended
 from keras_dtkd.callbacks.reward_checks import held_out
 from keras_dtkd.callbacks.rewards import bring
 from keras_dtkd.held import flag
@@ -90,9 +90,7 @@ class Runs(keras.Model):
             y = data.no_labels(x)
         rewards, x, y = bring(self, x, y, batch_size, kwargs)
         held_out(self, rewards, sample)
-        callbacks, verbose = compiling.attended(
-            callbacks, verbose, Attendant(), *rewards
-        )
+        callbacks, verbose = attended(callbacks, verbose, Attendant(), *rewards)
         self.held.evaluating = False
         try:
             with backend.session(self), flag(self.held, "fitting"):

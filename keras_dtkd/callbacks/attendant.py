@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from keras_dtkd import backend, knobs
+from keras_dtkd import backend, knobs, processes
 from keras_dtkd.temperatures.dynamic import Dynamic
 
 
@@ -76,3 +76,14 @@ def _fallen(means, floor):
     Low alone is no alarm: every student starts low, and most rise.
     """
     return len(means) > 2 and means[-1] <= min(floor, means[-2], means[-3])
+
+
+def attended(callbacks, verbose, *attendants):
+    """The user's callbacks with ours before them, for this process."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        # Keras makes another of them, with the number of epochs that ours needs.
+        callbacks = callbacks.callbacks
+    callbacks = callbacks or []
+    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    callbacks, verbose = processes.of_this_rank(callbacks, verbose)
+    return [*attendants, *callbacks], verbose

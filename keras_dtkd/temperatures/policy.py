@@ -1,17 +1,16 @@
 """A temperature for each sample, chosen by a policy that is paid for it (RLKD)."""
 
 import math
-import numbers
 from functools import partial
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import data
 from keras_dtkd.functional.statistics import soften
 from keras_dtkd.temperatures.arguments import count, within
-from keras_dtkd.temperatures.base import Temperature, Temperatures
+from keras_dtkd.temperatures.base import Temperatures
+from keras_dtkd.temperatures.holding_out import HoldingOut
 from keras_dtkd.temperatures.ppo import SIGMAS, STATE, Learner
 from keras_dtkd.temperatures.transitions import Transitions
 
@@ -19,7 +18,7 @@ MODES = ("learn", "frozen", "random", "constant")
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Policy(Temperature):
+class Policy(HoldingOut):
     """Draws each sample's temperature from a Gaussian policy, which PPO trains.
 
     A sample's state is the teacher's top probability and its margin over the second,
@@ -165,40 +164,6 @@ class Policy(Temperature):
         return self._config["mode"]
 
     @property
-    def held_out(self):
-        """A share, or inputs and labels. To be set again after loading, if these."""
-        return self._held_out
-
-    @held_out.setter
-    def held_out(self, value):
-        pair = isinstance(value, list | tuple) and len(value) == 2
-        if pair and value[1] is not None:
-            data.no_lists(value[0], value[1], "held-out ")
-            if data.rows_of(value[0]) != data.rows_of(value[1]):
-                raise ValueError(
-                    f"`Policy`: `held_out` has {data.rows_of(value[0])} inputs and "
-                    f"{data.rows_of(value[1])} labels."
-                )
-        elif isinstance(value, numbers.Real):
-            within("Policy", "held_out", value, 0.0, 1.0)
-        elif value is not None:
-            raise ValueError(
-                f"`Policy`: `held_out` is a {type(value).__name__}. Give "
-                "`held_out=(x, y)`, inputs and labels, or a share of the data between "
-                "0 and 1."
-            )
-        # No list that Keras would look for layers in.
-        self.__dict__["_held_out"] = value
-
-    def __setattr__(self, name, value):
-        # Keras would hand the setter tracked dicts and lists, which no model takes for
-        # inputs.
-        if name == "held_out":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
-    @property
     def mean_temperature(self):
         """Mean temperature of the last rollout, a number, outside of a step."""
         return float(ops.convert_to_numpy(self._mean))
@@ -287,9 +252,7 @@ class Policy(Temperature):
 
     def get_config(self):
         """The arguments that make this rule again. Data held out is not among them."""
-        share = self.held_out
-        share = share if isinstance(share, numbers.Real) else None
-        return {**super().get_config(), **self._config, "held_out": share}
+        return {**super().get_config(), **self._config}
 
 
 def _state_of(logits):
