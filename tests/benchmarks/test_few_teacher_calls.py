@@ -1,7 +1,9 @@
 """Comparative KD knows more than KL where the teacher answers few times."""
 
+import os
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -24,6 +26,10 @@ def accuracies(study, method, rate):
     return np.array([study.train(*key, seed)["accuracy"] for seed in study.seeds])
 
 
+@pytest.mark.skipif(
+    keras.config.backend() != "jax" and os.environ.get("KERAS_DTKD_LESSONS") != "all",
+    reason="A minute of training: run on JAX; everywhere with KERAS_DTKD_LESSONS=all.",
+)
 def test_ckd_calibrated_surpasses_kl_on_30_teacher_calls(study):
     """At the rates that were chosen in the benchmark."""
     with_kl = accuracies(study, "CE + KL (T = 4)", 0.03)
