@@ -5,7 +5,12 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+cache=$(mktemp -d)
+trap 'rm -rf "$log" "$cache"' EXIT
+# Most of JAX's time here is compiling, much of it the same small networks again.
+export JAX_COMPILATION_CACHE_DIR=$cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 summary=
 status=0
 
