@@ -35,10 +35,12 @@ class TwoOptimizers(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        for optimizer, part in self._parts(list(variables)):
+        variables = list(variables)
+        for optimizer, part in self._parts(variables):
             optimizer.build(part)
-            # A function, since Keras looks into lists for variables of its own.
-            self._taught = lambda part=part: part
+        taught = variables[len(variables) - self.last :]
+        # A function, since Keras looks into lists for variables of its own.
+        self._taught = lambda: taught
 
     def _parts(self, things):
         """What is there of `things`, one for each variable, for each optimizer."""
