@@ -176,6 +176,8 @@ class InteractiveDistiller(Examining):
         y = checks.labels_of(self, y)
         self.held.exam = keras.tree.map_structure(ops.convert_to_tensor, (x, y))
         self.train_function = None
+        # Of another exam `train_on_batch` knows nothing yet.
+        self.held.stepped = None
 
     def train_step(self, *args):
         """Keras's own step; the teacher speaks inside of it."""

@@ -637,6 +637,19 @@ def test_what_belongs_elsewhere_is_told_so():
         distiller.set_exam(EXAM)
 
 
+@pytest.mark.invariant(number=10)
+def test_another_exam_is_looked_at_between_two_batches_too():
+    large = net(7, 1)
+    distiller = made(large, net(5, 3))
+    distiller.train_on_batch(X, Y)
+    before = numbers(large)
+    distiller.set_exam(np.nan * EXAM[0], EXAM[1])
+    with pytest.raises(ValueError, match="10 of 10 inputs of the exam hold NaN"):
+        distiller.train_on_batch(X, Y)
+    assert same(before, large)
+
+
+@pytest.mark.invariant(number=10)
 def test_float16_is_refused():
     keras.config.set_dtype_policy("mixed_float16")
     try:
