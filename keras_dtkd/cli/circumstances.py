@@ -3,11 +3,14 @@
 import importlib.metadata
 import os
 import platform
+import re
 import sys
+from pathlib import Path
 
 from keras_dtkd import __version__, backend
 
 PACKAGES = ("keras", "numpy", "tensorflow", "jax", "jaxlib", "torch")
+STATUS = Path("/proc/self/status")
 
 
 def circumstances(words):
@@ -35,6 +38,14 @@ def circumstances(words):
 
 def peak_memory():
     """The most bytes of main memory that this process used, `None` on Windows."""
+    try:
+        # On Linux `ru_maxrss` has that of the process too that started this one, and
+        # of what ran in it before `exec`.
+        found = re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    if found:
+        return 1024 * int(found[1])
     try:
         import resource
     except ImportError:
