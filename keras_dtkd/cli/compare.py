@@ -50,7 +50,7 @@ def run(args):
     missing = [plan for plan in plans if not _finished(plan)]
     for plan in missing:
         # One that another process trains is known to the table.
-        with contextlib.suppress(Refused), record.alone(plan.folder):
+        with contextlib.suppress(record.Busy), record.alone(plan.folder):
             if record.read(plan.folder) is None:
                 # So that the table knows of it, whatever happens.
                 record.write(plan.folder, _planned(plan))
@@ -113,7 +113,7 @@ def _run(plan, args, number, screen):
             if found["status"] != "finished":
                 failed = {"status": "failed", "error": [error, *lines]}
                 record.write(plan.folder, {**found, **failed})
-    except Refused as another:
+    except record.Busy as another:
         # It was quicker; what it does is not ours to judge.
         print(f"{who}: {another}", flush=True)
         return False
@@ -134,7 +134,7 @@ def _waited(plan, who, screen):
     try:
         with record.alone(plan.folder):
             return False
-    except Refused:
+    except record.Busy:
         print(f"{who}: another process trains it, waiting", flush=True)
     with screen.status(f"{who}: waiting"), record.alone(plan.folder, wait=True):
         return True

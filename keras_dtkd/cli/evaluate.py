@@ -88,10 +88,16 @@ def find(path, epoch):
         raise Refused(f"{path} is neither the folder of a run nor a .keras file.")
     if run["status"] != "finished":
         raise Refused(f"{path}: this run is not finished ({run['status']}).")
-    file = path / (record.BEST if epoch == "best" else record.STUDENT)
-    if not file.exists():
+    if epoch == "best" and not run["settings"]["validation"]:
         raise Refused(
             f"{path} keeps its last student only: it chose no epoch on --validation "
             "images."
+        )
+    file = path / (record.BEST if epoch == "best" else record.STUDENT)
+    if not file.exists():
+        raise Refused(
+            f"{file} is not there, though {path / record.RUN} tells of a finished run. "
+            "Copy it from where it was trained, or train the run again in an empty "
+            "folder."
         )
     return file, run

@@ -29,6 +29,10 @@ COUNT = 8
 TOLERANCE = {"float32": 1e-3, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
 
 
+class Unreadable(Exception):
+    """No process reads what was written."""
+
+
 def add_arguments(parser):
     """The options of the command."""
     add_model(parser)
@@ -62,7 +66,11 @@ def run(args):
     if importlib.util.find_spec(reader) is None:
         print(f"{target}: written, not checked: {reader}, which reads it, is not here")
         return 0
-    found = _read(target, args.format, x)
+    try:
+        found = _read(target, args.format, x)
+    except Unreadable as error:
+        print(f"{target}: written, and {reader} cannot read it: {error}")
+        return 1
     difference = np.abs(found - expected).max() / np.abs(expected).max()
     good = difference <= TOLERANCE.get(model.dtype_policy.name, 1e-3)
     verdict = "the same network" if good else "NOT the same network"
@@ -107,8 +115,6 @@ def _read(target, format, x):
             text=True,
         )
         if done.returncode:
-            raise Refused(
-                f"{target} was written, and cannot be read: "
-                f"{(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-            )
+            reasons = done.stderr.strip().splitlines() or ["no reason given"]
+            raise Unreadable(reasons[-1])
         return np.load(outputs)

@@ -17,11 +17,20 @@ RUN, LOG, STUDENT, BEST, STATE = (
 
 
 def read(folder):
-    """What run.json says, or `None` where there is none."""
+    """What run.json says, or `None` where there is none.
+
+    Raises:
+        Refused: A file of that name that no run wrote, or that was spoiled since.
+    """
     try:
-        return json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:
+        raise Refused(f"{folder / RUN} is no JSON: {error}. Remove it.") from None
+    if not isinstance(run, dict) or not run.keys() >= {"status", "settings"}:
+        raise Refused(f"{folder / RUN} is not of a run of keras-dtkd. Remove it.")
+    return run
 
 
 def write(folder, run):
@@ -48,6 +57,10 @@ def claim(plan):
     return run
 
 
+class Busy(Refused):
+    """Another process works in this folder."""
+
+
 @contextlib.contextmanager
 def alone(folder, wait=False):
     """A context in which no other process works in this folder.
@@ -59,20 +72,25 @@ def alone(folder, wait=False):
     On Windows nothing is locked: docs/cli.md says so.
 
     Raises:
-        Refused: One does, and `wait` is false.
+        Busy: One does, and `wait` is false.
+        Refused: Nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        import fcntl
-    except ImportError:  # Windows has no such locks.
-        yield
-        return
-    with (folder / "lock").open("w") as file:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise Refused(f"{folder} cannot be written to: {error}.") from None
+    with lock:
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such locks.
+            yield
+            return
         try:
             # Whoever dies lets go of it.
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
-            raise Refused(f"{folder}: another process trains this run.") from None
+            raise Busy(f"{folder}: another process trains this run.") from None
         yield
 
 

@@ -79,6 +79,14 @@ def test_runs_of_other_settings_are_in_the_way(teacher, tmp_path, refused):
     assert "other settings" in error and "epochs None, now 1" in error
 
 
+def test_a_folder_that_cannot_be_written_to_is_told(teacher, tmp_path, refused):
+    path = folder(tmp_path, "kd")
+    path.parent.mkdir(parents=True)
+    path.write_text("a file")
+    error = refused(compare(tmp_path, teacher, "kd"))
+    assert f"{path} cannot be written to" in error
+
+
 posix = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX's")
 
 

@@ -111,6 +111,17 @@ def test_what_is_no_student_is_refused(teacher, tmp_path, refused):
     )
 
 
+@pytest.mark.parametrize("epoch", ["last", "best"])
+def test_a_finished_run_whose_student_lies_elsewhere_is_told(
+    epoch, distilled, tmp_path, refused
+):
+    """As of a study of which the run.json files alone are kept."""
+    shutil.copy(distilled.folder / "run.json", tmp_path)
+    name = {"last": "student", "best": "best"}[epoch]
+    error = refused(["evaluate", tmp_path, "--epoch", epoch])
+    assert f"{name}.keras is not there" in error and "--validation" not in error
+
+
 def exported(distilled, path, format, capsys):
     words = ["export", distilled.folder, "--format", format, "--to", path]
     assert main(list(map(str, words))) == 0
@@ -143,6 +154,15 @@ def test_an_artifact_of_other_numbers_is_told(distilled, tmp_path, capsys, monke
     words = ["export", str(distilled.folder), "--to", str(tmp_path / "x.keras")]
     assert main(words) == 1
     assert "NOT the same network" in capsys.readouterr().out
+
+
+def test_an_artifact_that_nobody_can_read_is_no_success(
+    distilled, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(keras.Model, "save", lambda _, path: path.write_text("?"))
+    path = tmp_path / "x.keras"
+    assert main(["export", str(distilled.folder), "--to", str(path)]) == 1
+    assert f"{path}: written, and keras cannot read it" in capsys.readouterr().out
 
 
 def test_a_format_that_keras_cannot_write_here_is_refused(
