@@ -57,8 +57,12 @@ def draw(table, runs):
 
 
 def _name(row, names):
-    others = [str(row[name]) for name in names[1:] if row[name] is not None]
-    return " ".join([called(row), *others])
+    others = [
+        f"{name.replace('_', ' ')} {row[name]}"
+        for name in names[len(FIRST) :]
+        if row[name] is not None
+    ]
+    return ", ".join([f"{called(row)} {row['backend']}", *others])
 
 
 def _epochs(runs):

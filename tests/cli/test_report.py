@@ -260,6 +260,29 @@ def test_a_folder_without_runs_is_refused(tmp_path, refused):
     assert "no run.json lies there" in refused(["report", tmp_path])
 
 
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD", "[]", '{"status": "finished"}'])
+def test_what_is_no_run_is_refused_by_name(text, tmp_path, refused):
+    plant(tmp_path)
+    (tmp_path / "other").mkdir()
+    path = tmp_path / "other" / "run.json"
+    path.write_text(text)
+    error = refused(["report", tmp_path])
+    assert error.startswith(f"keras-dtkd report: {path} is ")
+    assert error.count("\n") == 1
+
+
+def test_a_row_of_the_picture_names_the_settings_that_vary(tmp_path):
+    pytest.importorskip("matplotlib")
+    from keras_dtkd.cli import picture, record, table
+
+    plant(tmp_path, "dtkd", warmup=None, train_size=96)
+    plant(tmp_path, "dtkd", warmup=96, train_size=None)
+    runs = [record.read(path.parent) for path in sorted(tmp_path.rglob("run.json"))]
+    left, right = picture.draw(table.make(runs), runs).axes
+    names = {text.get_text() for text in left.get_yticklabels()}
+    assert names == {"dtkd jax, warmup 96", "dtkd jax, train size 96"}
+
+
 def test_the_table_is_shown(tmp_path, capsys):
     plant(tmp_path)
     assert main(["report", str(tmp_path)]) == 0
