@@ -77,6 +77,9 @@ def get(method, teacher=None, student=None, data="cifar100"):
     for loss in fields["distillation_losses"].values():
         loss["arguments"].update(tuned)
     fields["source"] = f"{fields['source']}. {tables.SCHEDULE}."
+    if tuned and pair is None:
+        default = " → ".join(tables.DEFAULT_PAIR)
+        fields["source"] += f" What is tuned to a pair is that of {default}."
     if data != "cifar100":
         fields["source"] += f" Made for cifar100, and not for {data}."
     rate = tables.learning_rate(student)

@@ -154,6 +154,14 @@ def test_an_unknown_pair_is_refused_with_the_list(method):
         assert f"{teacher} → {student}" in str(error.value)
 
 
+@pytest.mark.parametrize("method", ["dtkd", "ce_4kd", "dkd", "ls"])
+def test_the_source_says_whose_factors_a_pair_of_no_paper_has(method):
+    default = "tuned to a pair is that of resnet32x4 → resnet8x4"
+    assert default in recipes.get(method, student="resnet8").source
+    assert default not in recipes.get(method, "resnet32x4", "resnet8x4").source
+    assert default not in recipes.get("kd", student="resnet8").source
+
+
 def test_other_data_has_the_same_numbers_and_says_so():
     recipe = recipes.get("kd", data="digits")
     assert "not for digits" in recipe.source and recipe.data == "digits"
