@@ -1,7 +1,7 @@
 """The networks by name."""
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -105,13 +105,14 @@ def _shape(input_shape, data_format):
     last = data_format == "channels_last"
     if input_shape is None:
         return (32, 32, 3) if last else (3, 32, 32)
-    shape = tuple(input_shape)
+    given = input_shape if isinstance(input_shape, Iterable) else ()
+    shape = tuple(int(n) if isinstance(n, numbers.Integral) else 0 for n in given)
     sides = shape[:2] if last else shape[1:]
-    if len(shape) != 3 or None in shape or min(sides) < SMALLEST:
+    if len(shape) != 3 or min(shape) < 1 or min(sides) < SMALLEST:
         order = "(height, width, channels)" if last else "(channels, height, width)"
         raise ValueError(
-            f"`models.get`: with {data_format}, `input_shape` must be {order} in "
-            f"numbers, and the sides at least {SMALLEST}. Received: "
+            f"`models.get`: with {data_format}, `input_shape` must be {order} in whole "
+            f"numbers above 0, and the sides at least {SMALLEST}. Received: "
             f"input_shape={input_shape}."
         )
     return shape

@@ -2,6 +2,8 @@
 
 import os
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,8 @@ def load_torch(model, weights):
 
     Raises:
         ValueError: Arrays are missing, left over, or of another shape, with their
-            names. Nothing has been changed then.
+            names; or the file cannot be read. Nothing has been changed then.
+        TypeError: `weights` are neither a dict nor a path.
 
     Example:
 
@@ -85,6 +88,7 @@ def load_flat(model, weights):
 
     Raises:
         ValueError: As of `load_torch`.
+        TypeError: Likewise.
 
     Example:
 
@@ -114,13 +118,13 @@ def _key(layer, kind):
 
 def _arrays(who, weights):
     if isinstance(weights, str | os.PathLike):
-        if Path(weights).suffix != ".npz":
-            raise ValueError(
-                f"`models.{who}`: reads `.npz` files, and {weights} is none. Load it "
-                "with PyTorch and pass the `state_dict`."
-            )
-        with np.load(weights) as file:
-            return dict(file)
+        return _file(who, weights)
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            f"`models.{who}`: `weights` must be a dict of names to arrays, or the path "
+            f"of an `.npz` file. Received: {type(weights).__name__}. Of a PyTorch "
+            "model, pass its `state_dict()`."
+        )
     arrays = {}
     for name, value in weights.items():
         if isinstance(value, dict):
@@ -133,6 +137,23 @@ def _arrays(who, weights):
             value = value.detach().cpu().float()
         arrays[name] = np.asarray(value)
     return arrays
+
+
+def _file(who, path):
+    if Path(path).suffix != ".npz":
+        raise ValueError(
+            f"`models.{who}`: reads `.npz` files, and {path} is none. Load it "
+            "with PyTorch and pass the `state_dict`."
+        )
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    # Of a file that is cut short, another file by this name, arrays of objects.
+    except (zipfile.BadZipFile, EOFError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"`models.{who}`: {path} is no whole `.npz` file of numbers. Save it "
+            "again, with `numpy.savez`."
+        ) from error
 
 
 def _assign(who, model, arrays):

@@ -3,6 +3,8 @@
 Each returns its logits and a dict of its inner outputs, by the names that ours have.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -300,17 +302,26 @@ class ShuffleV2(Shuffle):
         return self.end(RELU(self.bn2(self.conv2(x))), seen)
 
 
+THIN, WIDE = (16, 32, 64), (64, 128, 256)
+LARGE = (64, 128, 256, 512)
 NETWORKS = {
-    "resnet8x4": lambda: ResNet(32, (64, 128, 256), (1, 1, 1)),
-    "resnet20": lambda: ResNet(16, (16, 32, 64), (3, 3, 3)),
-    "resnet18": lambda: ResNet(64, (64, 128, 256, 512), (2, 2, 2, 2), large=True),
-    "resnet50": lambda: ResNet(
-        64, (64, 128, 256, 512), (3, 4, 6, 3), Bottleneck, large=True
-    ),
-    "wrn_16_1": lambda: WideResNet(16, 1),
-    "wrn_16_2": lambda: WideResNet(16, 2),
-    "vgg8": lambda: VGG((1, 1, 1, 1, 1)),
-    "vgg11": lambda: VGG((1, 1, 2, 2, 2)),
+    **{
+        f"resnet{depth}": partial(ResNet, 16, THIN, (n,) * 3)
+        for depth, n in ((8, 1), (14, 2), (20, 3), (32, 5), (44, 7), (56, 9), (110, 18))
+    },
+    "resnet8x4": partial(ResNet, 32, WIDE, (1, 1, 1)),
+    "resnet32x4": partial(ResNet, 32, WIDE, (5, 5, 5)),
+    "resnet18": partial(ResNet, 64, LARGE, (2, 2, 2, 2), large=True),
+    "resnet50": partial(ResNet, 64, LARGE, (3, 4, 6, 3), Bottleneck, large=True),
+    "wrn_16_1": partial(WideResNet, 16, 1),
+    "wrn_16_2": partial(WideResNet, 16, 2),
+    "wrn_40_1": partial(WideResNet, 40, 1),
+    "wrn_40_2": partial(WideResNet, 40, 2),
+    "vgg8": partial(VGG, (1, 1, 1, 1, 1)),
+    "vgg11": partial(VGG, (1, 1, 2, 2, 2)),
+    "vgg13": partial(VGG, (2, 2, 2, 2, 2)),
+    "vgg16": partial(VGG, (2, 2, 3, 3, 3)),
+    "vgg19": partial(VGG, (2, 2, 4, 4, 4)),
     "mobilenetv2": MobileNetV2,
     "shufflev1": ShuffleV1,
     "shufflev2": ShuffleV2,

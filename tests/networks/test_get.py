@@ -46,6 +46,10 @@ def test_a_number_of_classes_that_is_none_is_refused(classes):
         ((4, 4, 3), "channels_last"),
         ((32, 32), "channels_last"),
         ((None, None, 3), "channels_last"),
+        (32, "channels_last"),
+        ((32.0, 32.0, 3), "channels_last"),
+        ((32, 32, 0), "channels_last"),
+        ((-3, 32, 32), "channels_first"),
     ],
 )
 def test_a_shape_that_does_not_fit_the_data_format_is_refused(shape, data_format):

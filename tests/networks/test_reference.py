@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 from tests.networks import reference  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-ALL = ["resnet20", "resnet8x4", "resnet50", "wrn_16_1", "wrn_16_2", "vgg11"]
-ALL += ["mobilenetv2", "shufflev1", "shufflev2"]
+# Of each kind; the others are deeper or wider.
+KINDS = ["resnet20", "resnet8x4", "resnet18", "resnet50", "wrn_16_1", "wrn_16_2"]
+KINDS += ["vgg11", "mobilenetv2", "shufflev1", "shufflev2"]
 
 
 def expected(network, x=X):
@@ -38,7 +39,7 @@ def assert_equal(found, expected, tolerance=2e-5):
         assert error <= tolerance * np.abs(value).max(), (name, error)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", KINDS)
 def test_logits_and_all_named_outputs_are_the_references(name):
     network = reference.made(name)
     model = models.load_torch(models.get(name), network.state_dict())
@@ -46,6 +47,19 @@ def test_logits_and_all_named_outputs_are_the_references(name):
     # Nothing died on the way, and the two images are told apart.
     assert np.abs(want["logits"][0] - want["logits"][1]).max() > 1e-3
     assert_equal(found(model, list(want)), want)
+
+
+@pytest.mark.parametrize("name", sorted(set(models.NAMES) - set(KINDS)))
+def test_every_other_network_takes_the_references_weights_too(name):
+    state = reference.made(name).state_dict()
+    model = models.load_torch(models.get(name), state)
+    counters = sum(key.endswith("num_batches_tracked") for key in state)
+    assert len(model.weights) == len(state) - counters
+    # Each went to the place of its name, not to another of its shape.
+    norms = [key for key in state if key.endswith("running_var")]
+    for key in norms:
+        layer = model.get_layer(key.removesuffix(".running_var").replace(".", "_"))
+        assert np.array_equal(layer.get_weights()[3], state[key].numpy())
 
 
 @pytest.mark.parametrize("name", ["vgg8", "resnet8x4"])
@@ -75,7 +89,10 @@ def test_in_training_the_statistics_move_alike():
     assert np.allclose(moved, theirs.running_var.numpy() - 0.9 * before, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["resnet8x4", "shufflev1", "shufflev2", "vgg8"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet8x4", "wrn_16_2", "vgg8", "mobilenetv2", "shufflev1", "shufflev2"],
+)
 def test_channels_first_is_the_same_network(name):
     network = reference.made(name)
     model = models.get(name, data_format="channels_first")

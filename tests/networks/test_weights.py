@@ -121,6 +121,34 @@ def test_a_file_of_pytorch_is_answered_with_what_to_do():
         models.load_torch(resnet8(), "resnet8.pth")
 
 
+@pytest.mark.parametrize("load", [models.load_torch, models.load_flat])
+@pytest.mark.parametrize("given", [None, [np.zeros(3)], object()])
+def test_what_is_neither_dict_nor_path_is_answered_with_what_to_pass(load, given):
+    found = type(given).__name__
+    said = rf"`models.{load.__name__}`: `weights` .*: {found}\. .*`state_dict\(\)`"
+    with pytest.raises(TypeError, match=said):
+        load(resnet8(), given)
+
+
+def test_an_opened_file_of_arrays_is_taken(tmp_path):
+    np.savez(tmp_path / "weights.npz", **state())
+    with np.load(tmp_path / "weights.npz") as file:
+        model = models.load_torch(resnet8(), file)
+    assert same(model, models.load_torch(resnet8(), state()))
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "other", "objects"])
+def test_a_file_that_is_no_whole_one_is_named(tmp_path, kind):
+    path = tmp_path / "weights.npz"
+    np.savez(path, **(state() if kind != "objects" else {"a": np.array({}, object)}))
+    whole = path.read_bytes()
+    if kind != "objects":
+        kept = {"cut": whole[: len(whole) // 2], "empty": b"", "other": b"weights"}
+        path.write_bytes(kept[kind])
+    with pytest.raises(ValueError, match=f"{path} is no whole `.npz` file"):
+        models.load_torch(resnet8(), path)
+
+
 def numbered(given, blocks):
     """The same arrays with blocks counted from 3, kernels as in Keras."""
     names = {"conv1": "f.0", "bn1": "f.1", "fc": "fc"}
