@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_dtkd.datasets.checks import check_share
 from keras_dtkd.datasets.prepared import open_prepared
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "digits")
@@ -45,15 +46,6 @@ def arrays(name, data_dir=None, *, validation=0.0, download=True):
 
 
 _SPLITS = ("train", "test")
-
-
-def check_share(who, validation):
-    """Refuses a validation share out of range."""
-    if not 0 <= validation < 1:
-        raise ValueError(
-            f"`{who}`: `validation` is a share of the training images, at least 0 and "
-            f"below 1. Received: validation={validation}"
-        )
 
 
 def split(train, validation):

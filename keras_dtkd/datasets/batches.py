@@ -5,11 +5,10 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from keras_dtkd.datasets.arrays import check_share, split
+from keras_dtkd.datasets.arrays import split
 from keras_dtkd.datasets.augment import PADDING, crop_and_flip
+from keras_dtkd.datasets.checks import check_arguments, check_images
 from keras_dtkd.datasets.prepared import tensorflow
-
-FORMATS = ("channels_last", "channels_first")
 
 
 def from_arrays(train, test, batch_size=64, augment=False, seed=None, **options):
@@ -73,59 +72,22 @@ class Batches:
     data_format: str = "channels_last"
 
     def __post_init__(self):
-        check_share(self.who, self.validation)
-        if self.batch_size < 1:
-            self._refuse("`batch_size` must be at least 1", "batch_size")
-        if self.versions is not None and self.versions < 1:
-            self._refuse("`versions` must be at least 1", "versions")
-        if self.first_epoch < 0:
-            self._refuse("`first_epoch` counts from 0", "first_epoch")
-        if self.first_epoch and self.seed is None:
-            self._refuse(
-                "`first_epoch` continues a run, which needs its `seed`", "seed"
-            )
-        if self.data_format not in FORMATS:
-            self._refuse(f"`data_format` is one of {FORMATS}", "data_format")
-        if np.min(self.std) <= 0:
-            self._refuse("`std` must be positive", "std")
+        check_arguments(self)
         tensorflow(self.who)
-
-    def _refuse(self, rule, name):
-        received = f"{name}={getattr(self, name)!r}"
-        raise ValueError(f"`{self.who}`: {rule}. Received: {received}")
 
     def of(self, train, test):
         """The datasets of these images and labels: training first, test last.
 
         Before them all versions of the training images, where their number is fixed.
         """
+        check_images(self, train, test)
+        train, test = (tuple(map(np.asarray, part)) for part in (train, test))
         sets = [*split(train, self.validation), test]
-        for images, labels in sets:
-            self._check(np.shape(images), np.shape(labels))
-            self._check_pixels(np.asarray(images))
         found = [
             self._training(*sets[0]),
             *(self._in_order(*held) for held in sets[1:]),
         ]
         return [self._every_version(*sets[0])] * (self.versions is not None) + found
-
-    def _check(self, images, labels):
-        if len(images) != 4 or images[:1] != labels[:1] or not images[0]:
-            raise ValueError(
-                f"`{self.who}` wants images `(images, height, width, channels)` and a "
-                f"label for each. Received: images {images}, labels {labels}"
-            )
-        for name in ("mean", "std"):
-            if np.size(getattr(self, name)) not in (1, images[-1]):
-                self._refuse(f"`{name}` must fit {images[-1]} channels", name)
-
-    def _check_pixels(self, images):
-        if images.dtype.kind == "f" and images.max() <= 1:
-            raise ValueError(
-                f"`{self.who}` wants pixels of 0 to 255, and divides them by 255. "
-                f"Received: floating-point images of at most {images.max():.3g}. "
-                "Multiply them by 255."
-            )
 
     def _in_order(self, images, labels):
         tf = tensorflow(self.who)

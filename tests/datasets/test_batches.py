@@ -6,7 +6,6 @@ import pytest
 
 from keras_dtkd.datasets import from_arrays
 from keras_dtkd.datasets.arrays import split
-from keras_dtkd.datasets.batches import Batches
 
 tf = pytest.importorskip("tensorflow")
 
@@ -104,6 +103,13 @@ def test_no_pixel_is_lost_to_normalisation():
             if data_format == "channels_first":
                 images = np.moveaxis(images, 1, -1)
             np.testing.assert_allclose(images, expected[labels], atol=2e-6)
+
+
+def test_lists_are_taken_as_arrays_are():
+    expected = pixels(validation=0.1)[1]
+    lists = tuple(part.tolist() for part in TRAIN)
+    found = from_arrays(lists, TEST, 32, validation=0.1, std=1 / 255)[1]
+    assert same(epoch(found), epoch(expected))
 
 
 def test_soft_labels_stay_as_they_are():
@@ -264,40 +270,3 @@ def test_a_gpu_is_left_to_the_backend_that_trains(monkeypatch):
     assert set(map(str, hidden)) == (
         set() if keras.config.backend() == "tensorflow" else {"([], 'GPU')"}
     )
-
-
-REFUSED = [
-    ({"batch_size": 0}, "`batch_size` must be at least 1"),
-    ({"validation": 1.0}, "`validation` is a share"),
-    ({"first_epoch": -1}, "`first_epoch` counts from 0"),
-    ({"first_epoch": 1, "seed": None}, "needs its `seed`. Received: seed=None"),
-    ({"data_format": "last"}, "`data_format` is one of"),
-    ({"std": (0.1, 0.0)}, "`std` must be positive"),
-]
-
-
-@pytest.mark.parametrize("options, message", REFUSED)
-def test_a_wrong_argument_is_refused_before_anything_is_read(options, message):
-    options = {"batch_size": 32, "augment": True, "seed": 0, **options}
-    with pytest.raises(ValueError, match=f"`mine`: .*{message}"):
-        Batches("mine", **options)
-
-
-@pytest.mark.parametrize(
-    "train, options, message",
-    [
-        ((IMAGES[..., 0], LABELS), {}, r"wants images .* images \(200, 12, 12\)"),
-        ((IMAGES, LABELS[1:]), {}, r"a label for each.*labels \(199,\)"),
-        ((IMAGES[:0], LABELS[:0]), {}, "wants images"),
-        (TRAIN, {"mean": (0.1, 0.2)}, r"`mean` must fit 1 channels"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(train, options, message):
-    with pytest.raises(ValueError, match=message):
-        from_arrays(train, TEST, **options)
-
-
-def test_pixels_from_0_to_1_are_refused():
-    bright = (IMAGES / np.float32(255), LABELS)
-    with pytest.raises(ValueError, match="of at most 0.784. Multiply them by 255"):
-        from_arrays(bright, TEST)
