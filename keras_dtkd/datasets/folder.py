@@ -40,8 +40,9 @@ def folder(path, batch_size=64, augment=True, seed=None, *, image_size=64, **opt
     """
     options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), **options}
     batches = Batches("folder", batch_size, augment, seed, **options)
-    train, test = Path(path) / "train", Path(path) / "val"
-    test = test if test.is_dir() else Path(path) / "test"
+    path = Path(path).expanduser()
+    train, test = path / "train", path / "val"
+    test = test if test.is_dir() else path / "test"
     for split in (train, test):
         if not split.is_dir():
             raise FileNotFoundError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import urllib.error
 import urllib.request
 
@@ -31,6 +32,8 @@ def open_prepared(name, data_dir, download):
             f"`{name}` is read by TensorFlow Datasets, which is not installed: "
             "pip install tensorflow-datasets importlib_resources"
         ) from None
+    # TensorFlow Datasets would make a folder named ~.
+    data_dir = data_dir and os.path.expanduser(data_dir)
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
         _prepare(builder, download)

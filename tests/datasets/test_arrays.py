@@ -24,6 +24,13 @@ def test_equals_what_was_written(tmp_path, name):
         assert found[0].dtype == "uint8" and found[1].dtype == "int32"
 
 
+def test_a_folder_may_lie_in_ones_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = write(tmp_path / "data", "cifar10")
+    (found, _), _ = arrays("cifar10", "~/data", download=False)
+    np.testing.assert_array_equal(found, written[0][0])
+
+
 def test_array_record_is_read_without_tensorflow(tmp_path):
     written = write(tmp_path, "cifar100", "array_record")
     code = f"""

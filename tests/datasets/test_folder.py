@@ -73,6 +73,14 @@ def test_images_are_resized_and_normalised_as_imagenet_is(tmp_path):
     assert train.element_spec[0].shape[1:] == (16, 16, 3)
 
 
+def test_a_folder_may_lie_in_ones_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for split in ("train", "val"):
+        save(tmp_path / "mine" / split / "a" / "0.png", images(1, 0)[0])
+    (x, _), (x_test, _) = pixels("~/mine")
+    np.testing.assert_array_equal(x, x_test)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"there is no {tmp_path}/train"):
         folder(tmp_path)
