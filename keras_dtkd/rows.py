@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_dtkd.data import is_arrays, peek, rows_of
+from keras_dtkd.data import is_arrays, peek, rows_of, to_numpy
 
 _KEYS = {"inputs", "rows"}
 _WITHOUT = (
@@ -68,11 +68,15 @@ def numbered(teacher, x, batch=False):
         `x`, with rows if these are all arrays of the stored outputs in order.
 
     Raises:
-        ValueError: The teacher asks for rows, and they cannot be known.
+        ValueError: The teacher asks for rows, and they cannot be known, or it does not
+            have them all.
     """
-    if not needed(teacher) or has_rows(x) or not is_arrays(x):
+    if not needed(teacher):
         return x
     count = getattr(teacher, "rows", None)
+    if has_rows(x) or not is_arrays(x):
+        _there(count, x)
+        return x
     if batch or (count is not None and count != rows_of(x)):
         raise ValueError(
             f"`Distiller`: the teacher's outputs are stored, for {count} rows, and "
@@ -80,6 +84,30 @@ def numbered(teacher, x, batch=False):
             "`keras_dtkd.teachers.with_rows(x, rows)` in place of `x`."
         )
     return with_rows(x)
+
+
+def _there(count, x):
+    """All rows are, as far as the data tells of them before it is gone through."""
+    if has_rows(x) and is_arrays(x):
+        _inside(count, to_numpy(x["rows"]))
+    asked = getattr(x, "rows", None)
+    if isinstance(asked, int) and count is not None and asked > count:
+        raise ValueError(
+            f"`Distiller`: the teacher's outputs are stored, for {count} rows, and the "
+            f"data asks for {asked}: images × `versions`. Let `versions` be as many as "
+            "the teacher was asked about, or ask it about them all: "
+            "`keras_dtkd.teachers.store`."
+        )
+
+
+def _inside(count, rows):
+    wrong = rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows)
+    if wrong or rows.min() < 0 or (count is not None and rows.max() >= count):
+        ends = f", from {rows.min()} to {rows.max()}" if rows.size else ""
+        raise ValueError(
+            f"`Distiller`: the teacher's outputs are stored, for {count} rows. The "
+            f"data asks for rows of shape {rows.shape}, {rows.dtype}{ends}."
+        )
 
 
 def needed(teacher):
@@ -112,14 +140,7 @@ def check(distiller, sample):
         return
     if not has_rows(sample.x):
         raise ValueError(_WITHOUT)
-    rows, count = np.asarray(sample.x["rows"]), getattr(teacher, "rows", None)
-    wrong = rows.ndim != 1 or rows.dtype.kind not in "iu"
-    if wrong or rows.min() < 0 or (count is not None and rows.max() >= count):
-        raise ValueError(
-            f"`Distiller`: the teacher's outputs are stored, for {count} rows. The "
-            f"data asks for rows of shape {rows.shape}, {rows.dtype}, from "
-            f"{rows.min()} to {rows.max()}."
-        )
+    _inside(getattr(teacher, "rows", None), np.asarray(sample.x["rows"]))
     for name, loss in distiller.distillation_losses.items():
         if loss.view is not None:
             raise ValueError(

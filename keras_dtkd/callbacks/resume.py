@@ -38,8 +38,8 @@ class Resume(keras.callbacks.Callback):
             `fit`.
 
     Raises:
-        ValueError: At the beginning of `fit`: another `initial_epoch`, or the state
-            of other models or losses.
+        ValueError: At the beginning of `fit`: another `initial_epoch`, the state of
+            other models or losses, or a file that was damaged.
 
     Example:
 
@@ -67,6 +67,7 @@ class Resume(keras.callbacks.Callback):
             if not optimizer.built:
                 # Else there is nothing to read its state into.
                 optimizer.build(self.model.trainable_variables)
+            _whole(path)
             try:
                 self.model.load_weights(path)
             except (ValueError, KeyError, OSError) as error:
@@ -118,3 +119,14 @@ class Resume(keras.callbacks.Callback):
             if match := re.fullmatch(r"(\d+)\.weights\.h5", path.name):
                 found[int(match[1])] = path
         return found
+
+
+def _whole(path):
+    """A copy may have been broken off, or the disk have been full."""
+    try:
+        h5py.File(path).close()
+    except OSError as error:
+        raise ValueError(
+            f"`Resume`: {path} cannot be read, or is damaged ({error}). Put it back from "
+            "a copy, or remove it to begin anew."
+        ) from error

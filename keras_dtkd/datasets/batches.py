@@ -171,7 +171,11 @@ class Batches:
         # tf.data adds a prefetch of its own at the end unless told not to.
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
-        return dataset.with_options(options)
+        dataset = dataset.with_options(options)
+        if self.versions is not None:
+            # So that a stored teacher is known to have them before the first step.
+            dataset.rows = count * self.versions
+        return dataset
 
     def _cropped(self, tf, images, rows, offsets, flips):
         chosen = tf.gather(images, rows)

@@ -69,7 +69,7 @@ class Stored:
         return [self._values]
 
     def outputs(self, x, rows=None):
-        """The answers to the samples of these rows.
+        """The answers to the samples of these rows; NaN for rows that are not there.
 
         Raises:
             ValueError: No rows.
@@ -81,7 +81,11 @@ class Stored:
             )
         # A pipeline may have lost their shape.
         rows = ops.reshape(ops.cast(rows, "int32"), (-1,))
-        return ops.take(self._values.value, rows, axis=0)
+        there = ops.logical_and(rows >= 0, rows < self.rows)
+        # Elsewhere a backend or an accelerator may well answer, with those of another.
+        said = ops.take(self._values.value, ops.where(there, rows, 0), axis=0)
+        there = ops.reshape(there, (-1, *(1,) * (len(self._values.shape) - 1)))
+        return ops.where(there, said, ops.cast(np.nan, said.dtype))
 
     def fingerprint(self):
         """A digest of the answers."""

@@ -146,6 +146,16 @@ def test_a_write_that_was_broken_off_leaves_the_epoch_before(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["3.weights.h5"]
 
 
+def test_a_damaged_state_is_called_damaged(tmp_path):
+    run(tmp_path, epochs=2)
+    path = tmp_path / "2.weights.h5"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="2.weights.h5 cannot be read, or is damaged"):
+        run(tmp_path)
+    assert path.read_bytes() == whole[: len(whole) // 2]
+
+
 def test_a_fit_that_begins_elsewhere_is_refused(tmp_path):
     run(tmp_path, epochs=2)
     with pytest.raises(ValueError, match="`Resume`.*2 epochs.*initial_epoch=0"):

@@ -7,7 +7,7 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.datasets import digits, from_arrays
 from keras_dtkd.losses import KD
-from keras_dtkd.teachers import store
+from keras_dtkd.teachers import Stored, store
 from tests.models import close
 
 tf = pytest.importorskip("tensorflow")
@@ -90,6 +90,18 @@ def test_held_out_images_are_as_ever():
 def test_no_version_is_refused():
     with pytest.raises(ValueError, match="`versions` must be at least 1"):
         made(versions=0)
+
+
+def test_answers_to_fewer_versions_are_refused_before_the_first_step():
+    answers = Stored(np.zeros((2 * COUNT, COUNT), "float32"), head="logits")
+    shape = [keras.Input((12, 12, 1)), keras.layers.Flatten()]
+    student = keras.Sequential([*shape, keras.layers.Dense(COUNT)])
+    before = student.get_weights()
+    distiller = Distiller(answers, student, KD())
+    with pytest.raises(ValueError, match="for 100 rows, and the data asks for 150"):
+        distiller.fit(made()[1], epochs=3, verbose=0)
+    for weight, now in zip(before, student.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, now)
 
 
 def test_a_stored_teacher_teaches_as_the_live_one(tmp_path):

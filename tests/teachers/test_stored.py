@@ -177,6 +177,21 @@ def test_rows_that_cannot_be_right_are_refused(folder, x, y, message):
         Distiller(folder, student(), KD()).fit(x, y, verbose=0)
 
 
+def test_one_wrong_row_among_many_is_found(folder):
+    rows = np.arange(64)
+    rows[33] = 64
+    refused = pytest.raises(ValueError, match="for 64 rows.*from 0 to 64")
+    with refused:
+        Distiller(folder, student(), KD()).fit(with_rows(X, rows), Y, verbose=0)
+
+
+def test_rows_that_are_not_there_have_no_answer(folder):
+    said = Stored(folder).outputs(None, np.array([-1, 5, 64]))
+    said = keras.ops.convert_to_numpy(said)
+    assert np.isnan(said[[0, 2]]).all()
+    np.testing.assert_array_equal(said[1], np.load(folder / "outputs.npy")[5])
+
+
 def test_a_view_is_refused(folder):
     loss = KD(view="mixup")
     distiller = Distiller(folder, student(), loss, views={"mixup": views.Mixup()})
