@@ -14,18 +14,21 @@ forms="dtkd dtkd_loose dtkd_published dtkd_max dtkd_max_weight dtkd_max_all
   dtkd_centered dtkd_centered_weight dtkd_centered_all
   dtkd_std dtkd_std_weight dtkd_std_all"
 others="dkd ce_9kd dist cskd cswt ctkd ls kd_9 ckd logit_mse gjsd tv"
-cold="dtkd dtkd_loose dtkd_published dtkd_max_weight"
+cold="dtkd dtkd_loose dtkd_published"
+late="dtkd_loose dtkd_published"
 
-compare() { # folder, options
+failed=0
+compare() { # folder, options. What fails stops nothing, and is tried again.
   local out=$1
   shift
   keras-dtkd compare --data cifar100 --data-dir "$data" --teacher resnet32x4 \
     --student resnet8 --teacher-weights "$teacher" --train-size 10000 \
-    --validation 0.04 --versions 4 --output "$runs/$out" "$@"
+    --validation 0.04 --versions 4 --output "$runs/$out" "$@" || failed=1
 }
 
 collect() { # from, to
   local from="$runs/$1/cifar100/resnet32x4-resnet8"
+  [ -d "$from" ] || return 0
   (cd "$from" && find . -name run.json) | while read -r file; do
     mkdir -p "$here/$2/$(dirname "$file")"
     cp "$from/$file" "$here/$2/$file"
@@ -45,9 +48,10 @@ restore() { # from, to: what is finished is not done again
 export KERAS_BACKEND=tensorflow
 restore study/warm warm
 restore study/cold cold
+restore study/late late
 restore backends backends
 # One folder of answers for all.
-for part in cold backends; do
+for part in cold late backends; do
   mkdir -p "$runs/warm/cifar100/answers" "$runs/$part/cifar100"
   ln -sfn ../../warm/cifar100/answers "$runs/$part/cifar100/answers"
 done
@@ -56,11 +60,14 @@ done
   compare warm --epochs 15 --seeds 3 --methods ce kd ce_4kd $forms
   compare warm --epochs 15 --seeds 3 --methods ce kd ce_4kd $others
   compare cold --epochs 15 --seeds 3 --methods $cold --warmup 0
+  compare late --epochs 15 --seeds 3 --methods $late --warmup 5
   compare backends --epochs 4 --seeds 3 --methods ce kd dtkd \
     --backends tensorflow jax torch
 }
 collect warm study/warm
 collect cold study/cold
+collect late study/late
 collect backends backends
-keras-dtkd report "$here/study"
-keras-dtkd report "$here/backends"
+keras-dtkd report "$here/study" || failed=1
+keras-dtkd report "$here/backends" || failed=1
+exit $failed
