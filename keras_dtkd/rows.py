@@ -5,6 +5,8 @@ import numpy as np
 from keras_dtkd.data import is_arrays, peek, rows_of, to_numpy
 
 _KEYS = {"inputs", "rows"}
+# Of a data set of `keras_dtkd.datasets`: how many rows it asks for in all epochs.
+ASKED = "keras_dtkd_rows"
 _WITHOUT = (
     "`Distiller`: the teacher's outputs are stored, and the data does not say which "
     'rows its samples are. Let each batch be `({"inputs": x, "rows": rows}, y)`, where '
@@ -90,8 +92,8 @@ def _there(count, x):
     """All rows are, as far as the data tells of them before it is gone through."""
     if has_rows(x) and is_arrays(x):
         _inside(count, to_numpy(x["rows"]))
-    asked = getattr(x, "rows", None)
-    if isinstance(asked, int) and count is not None and asked > count:
+    asked = getattr(x, ASKED, None)
+    if asked is not None and count is not None and asked > count:
         raise ValueError(
             f"`Distiller`: the teacher's outputs are stored, for {count} rows, and the "
             f"data asks for {asked}: images × `versions`. Let `versions` be as many as "

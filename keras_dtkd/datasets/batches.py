@@ -9,6 +9,7 @@ from keras_dtkd.datasets.arrays import split
 from keras_dtkd.datasets.augment import PADDING, crop_and_flip
 from keras_dtkd.datasets.checks import check_arguments, check_images
 from keras_dtkd.datasets.prepared import tensorflow
+from keras_dtkd.rows import ASKED
 
 
 def from_arrays(train, test, batch_size=64, augment=False, seed=None, **options):
@@ -174,7 +175,7 @@ class Batches:
         dataset = dataset.with_options(options)
         if self.versions is not None:
             # So that a stored teacher is known to have them before the first step.
-            dataset.rows = count * self.versions
+            setattr(dataset, ASKED, count * int(self.versions))
         return dataset
 
     def _cropped(self, tf, images, rows, offsets, flips):

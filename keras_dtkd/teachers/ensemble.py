@@ -86,6 +86,13 @@ class Ensemble:
         return any(getattr(member, "needs_rows", False) for member in self.members)
 
     @property
+    def rows(self):
+        """How many rows all members have answers to, `None` where none is stored."""
+        stored = [m for m in self.members if getattr(m, "needs_rows", False)]
+        counts = [getattr(member, "rows", None) for member in stored]
+        return min((count for count in counts if count is not None), default=None)
+
+    @property
     def output_names(self):
         """Names of the first member's outputs, or `None`."""
         member = self.members[0]

@@ -18,6 +18,12 @@ from keras_dtkd.teachers.stored import ABOUT, OUTPUTS, Stored
 PARTS, BEGUN = "parts", "begun.json"
 # Samples of a file: so much is lost at most when the process dies.
 PART = 2048
+OTHER = {
+    "teacher": "another teacher",
+    "samples": "other samples",
+    "output": "another output",
+    "dtype": "another dtype",
+}
 
 
 def store(
@@ -130,8 +136,9 @@ def _claim(folder, about):
         found = json.loads((folder / name).read_text(encoding="utf-8"))
         if unlike := [key for key, value in about.items() if found[key] != value]:
             raise ValueError(
-                f"`store`: {folder} holds what was stored with another "
-                f"{' and other '.join(unlike)}. Give another folder, or remove it."
+                f"`store`: {folder} holds what was stored with "
+                f"{' and '.join(OTHER[key] for key in unlike)}. Give another folder, "
+                "or remove it."
             )
         return name == ABOUT
     write_json(folder / BEGUN, about)

@@ -69,7 +69,10 @@ class Stored:
         return [self._values]
 
     def outputs(self, x, rows=None):
-        """The answers to the samples of these rows; NaN for rows that are not there.
+        """The answers to the samples of these rows.
+
+        Rows that are not there are an error, or NaN where a backend, compiled or on an
+        accelerator, cannot raise one.
 
         Raises:
             ValueError: No rows.
@@ -81,9 +84,9 @@ class Stored:
             )
         # A pipeline may have lost their shape.
         rows = ops.reshape(ops.cast(rows, "int32"), (-1,))
+        said = ops.take(self._values.value, rows, axis=0)
+        # Else, of a row too many, the answers to another, or zeros.
         there = ops.logical_and(rows >= 0, rows < self.rows)
-        # Elsewhere a backend or an accelerator may well answer, with those of another.
-        said = ops.take(self._values.value, ops.where(there, rows, 0), axis=0)
         there = ops.reshape(there, (-1, *(1,) * (len(self._values.shape) - 1)))
         return ops.where(there, said, ops.cast(np.nan, said.dtype))
 

@@ -123,11 +123,11 @@ class Batches(keras.utils.PyDataset):
 def test_samples_are_told_apart_by_more_than_the_first(tmp_path):
     permuted = np.concatenate([X[:1], X[:0:-1]])
     store(Counting(), X, tmp_path / "arrays", verbose=0)
-    with pytest.raises(ValueError, match="another samples"):
+    with pytest.raises(ValueError, match="with other samples"):
         store(Counting(), permuted, tmp_path / "arrays", verbose=0)
     store(Counting(), Batches(X, 4), tmp_path / "batches", verbose=0)
     for other in (Batches(X, 8), Batches(permuted, 4)):
-        with pytest.raises(ValueError, match="another samples"):
+        with pytest.raises(ValueError, match="with other samples"):
             store(Counting(), other, tmp_path / "batches", verbose=0)
 
 
@@ -147,9 +147,9 @@ def test_another_teacher_or_other_samples_are_refused(tmp_path, whole):
             store(Counting(dies_after=5), X, tmp_path, batch_size=7, verbose=0)
     with pytest.raises(ValueError, match="another teacher. Give another folder"):
         store(Counting(word="two"), X, tmp_path, verbose=0)
-    with pytest.raises(ValueError, match="another samples"):
+    with pytest.raises(ValueError, match="with other samples"):
         store(Counting(), X + 1, tmp_path, verbose=0)
-    with pytest.raises(ValueError, match="another samples"):
+    with pytest.raises(ValueError, match="with other samples"):
         store(Counting(), X[:60], tmp_path, verbose=0)
     with pytest.raises(ValueError, match="another dtype"):
         store(Counting(), X, tmp_path, dtype="float16", verbose=0)

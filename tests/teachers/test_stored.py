@@ -186,10 +186,41 @@ def test_one_wrong_row_among_many_is_found(folder):
 
 
 def test_rows_that_are_not_there_have_no_answer(folder):
-    said = Stored(folder).outputs(None, np.array([-1, 5, 64]))
-    said = keras.ops.convert_to_numpy(said)
-    assert np.isnan(said[[0, 2]]).all()
+    stored = Stored(folder)
+    said = keras.ops.convert_to_numpy(stored.outputs(None, np.array([-1, 5])))
+    assert np.isnan(said[0]).all()
     np.testing.assert_array_equal(said[1], np.load(folder / "outputs.npy")[5])
+    try:
+        beyond = keras.ops.convert_to_numpy(stored.outputs(None, np.array([5, 64])))
+    except Exception as error:  # noqa: BLE001 - each backend has its own
+        assert type(error).__name__ in ("IndexError", "InvalidArgumentError")
+    else:
+        assert np.isnan(beyond[1]).all()
+
+
+def test_rows_are_counted_in_an_ensemble_too(folder):
+    both = Ensemble([Stored(folder), Stored(np.zeros((48, 4), "float32"))])
+    assert both.rows == 48 and Ensemble([teacher(), teacher()]).rows is None
+    with pytest.raises(ValueError, match="for 48 rows, and 64 inputs"):
+        Distiller(both, student(), KD()).fit(X, Y, verbose=0)
+    rows = np.arange(48)
+    rows[20] = 48
+    with pytest.raises(ValueError, match="for 48 rows.*from 0 to 48"):
+        Distiller(both, student(), KD()).fit(with_rows(X[:48], rows), Y[:48], verbose=0)
+
+
+def test_data_may_have_an_attribute_of_that_name(folder):
+    class Named(keras.utils.PyDataset):
+        rows = 1000
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            part = np.arange(16 * i, 16 * i + 16)
+            return with_rows(X[part], part), Y[part]
+
+    Distiller(folder, student(), KD()).fit(Named(), verbose=0)
 
 
 def test_a_view_is_refused(folder):
