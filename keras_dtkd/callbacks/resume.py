@@ -59,6 +59,21 @@ class Resume(keras.callbacks.Callback):
         """Epochs done."""
         return max(self._files(), default=0)
 
+    def check(self):
+        """A copy may have been broken off, or the disk have been full.
+
+        Raises:
+            ValueError: The file cannot be read.
+        """
+        if path := self._files().get(self.epoch):
+            try:
+                h5py.File(path).close()
+            except OSError as error:
+                raise ValueError(
+                    f"`Resume`: {path} cannot be read, or is damaged ({error}). Put it "
+                    "back from a copy, or remove its folder to begin anew."
+                ) from error
+
     def on_train_begin(self, logs=None):
         """Reads the state, into the model as it was compiled."""
         self._restored = False
@@ -67,7 +82,7 @@ class Resume(keras.callbacks.Callback):
             if not optimizer.built:
                 # Else there is nothing to read its state into.
                 optimizer.build(self.model.trainable_variables)
-            _whole(path)
+            self.check()
             try:
                 self.model.load_weights(path)
             except (ValueError, KeyError, OSError) as error:
@@ -119,14 +134,3 @@ class Resume(keras.callbacks.Callback):
             if match := re.fullmatch(r"(\d+)\.weights\.h5", path.name):
                 found[int(match[1])] = path
         return found
-
-
-def _whole(path):
-    """A copy may have been broken off, or the disk have been full."""
-    try:
-        h5py.File(path).close()
-    except OSError as error:
-        raise ValueError(
-            f"`Resume`: {path} cannot be read, or is damaged ({error}). Put it back from "
-            "a copy, or remove it to begin anew."
-        ) from error

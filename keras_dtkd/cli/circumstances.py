@@ -25,7 +25,10 @@ def circumstances(words):
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    names = ("OMP_NUM_THREADS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+    names = (
+        *("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+        *("XLA_FLAGS", "CUDA_VISIBLE_DEVICES"),
+    )
     return {
         "versions": versions,
         "device": backend.device()[0],

@@ -1,7 +1,9 @@
 """From the words on the command line to one of the commands."""
 
 import argparse
+import importlib.util
 import os
+import signal
 import subprocess
 import sys
 
@@ -20,6 +22,9 @@ COMMANDS = {
     "evaluate": evaluate,
     "export": export,
 }
+GOES_ON = ("train", "compare")
+# Where there are no signals, the code that a shell gives for Ctrl-C.
+INTERRUPTED = 130
 
 
 def main(argv=None):
@@ -30,6 +35,7 @@ def main(argv=None):
 
     Returns:
         The exit code: 0, or 1 where a run failed or an artifact is not the model.
+        After Ctrl-C the process dies of it, so that a script that called it ends too.
 
     Raises:
         SystemExit: 2, after a sentence on stderr: what was asked cannot be done, and
@@ -45,17 +51,32 @@ def main(argv=None):
     args = parser.parse_args(argv)
     args.words = argv
     wanted = getattr(args, "backend", None)
-    if wanted not in (None, backend.name()):
-        return _elsewhere(wanted, argv)
+    who = f"keras-dtkd {args.command}"
     try:
+        if wanted not in (None, backend.name()):
+            return _elsewhere(wanted, argv)
         return COMMANDS[args.command].run(args)
     except Refused as refused:
-        print(f"keras-dtkd {args.command}: {refused}", file=sys.stderr)
+        print(f"{who}: {refused}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        more = " The same command goes on." if args.command in GOES_ON else ""
+        print(f"\n{who}: interrupted.{more}", file=sys.stderr)
+        return _die()
+
+
+def _die():
+    sys.stdout.flush()
+    if os.name == "posix":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    return INTERRUPTED
 
 
 def _elsewhere(wanted, argv):
     """The same command on another backend: Keras chooses when it is imported."""
+    if importlib.util.find_spec(wanted) is None:
+        raise Refused(f"--backend {wanted}: it is not installed.")
     environment = {**os.environ, "KERAS_BACKEND": wanted}
     command = [sys.executable, "-m", "keras_dtkd.cli", *argv]
     sys.stdout.flush()

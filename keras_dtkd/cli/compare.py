@@ -51,7 +51,7 @@ def run(args):
     for plan in missing:
         # One that another process trains is known to the table.
         with contextlib.suppress(record.Busy), record.alone(plan.folder):
-            if record.read(plan.folder) is None:
+            if record.claim(plan) is None:
                 # So that the table knows of it, whatever happens.
                 record.write(plan.folder, _planned(plan))
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
@@ -60,7 +60,12 @@ def run(args):
         failed += not _run(plan, args, f"{number}/{len(missing)}", screen)
     # DIR/<data>/<pair>/<method>/<run>
     folder = plans[0].folder.parents[1]
-    report.show(report.report(folder), folder)
+    try:
+        report.show(report.report(folder), folder)
+    except Refused as refused:
+        # After hours of training that is no refusal of the command.
+        print(refused, file=sys.stderr)
+        return 1
     return 1 if failed else 0
 
 
@@ -77,8 +82,12 @@ def _run(plan, args, number, screen):
     """One run in a process of its own. Gives whether it is finished now."""
     chosen = plan.settings
     who = f"{number} {chosen.method} {chosen.backend} seed {chosen.seed}"
-    if _waited(plan, who, screen) and _finished(plan):
-        return _told(record.read(plan.folder), who)
+    try:
+        if _waited(plan, who, screen) and _finished(plan):
+            return _told(record.read(plan.folder), who)
+    except Refused as refused:
+        print(f"{who}: {refused}", flush=True)
+        return False
     command = [
         *(sys.executable, "-m", "keras_dtkd.cli", "train", "--method", chosen.method),
         *("--backend", chosen.backend, "--seed", str(chosen.seed), "--verbose", "2"),
@@ -99,7 +108,9 @@ def _run(plan, args, number, screen):
     ):
         try:
             while process.poll() is None:
-                done = (record.read(plan.folder) or {}).get("epochs_done", 0)
+                done = 0
+                with contextlib.suppress(Refused):
+                    done = (record.read(plan.folder) or {}).get("epochs_done", 0)
                 status.update(f"{who}: epoch {done} of {chosen.epochs}")
                 time.sleep(0.5)
         except BaseException:
@@ -109,11 +120,12 @@ def _run(plan, args, number, screen):
     lines = (plan.folder / OUTPUT).read_text(errors="replace").splitlines()[-LINES:]
     try:
         with record.alone(plan.folder):
-            found = record.read(plan.folder) or _planned(plan)
+            # Refused if another comparison has taken the folder for other settings.
+            found = record.claim(plan) or _planned(plan)
             if found["status"] != "finished":
                 failed = {"status": "failed", "error": [error, *lines]}
                 record.write(plan.folder, {**found, **failed})
-    except record.Busy as another:
+    except Refused as another:
         # It was quicker; what it does is not ours to judge.
         print(f"{who}: {another}", flush=True)
         return False

@@ -82,6 +82,8 @@ def find(path, epoch):
         Refused: There is no such student.
     """
     if path.is_file() and path.suffix == ".keras":
+        if epoch != "last":
+            raise Refused(f"--epoch {epoch} is for a run, and {path} is none.")
         return path, {}
     run = record.read(path) if path.is_dir() else None
     if run is None:

@@ -82,7 +82,11 @@ def run(args):
 
 
 def _write(model, target, format):
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise Refused(f"{target} cannot be written: {error}.") from None
     try:
         if format == "keras":
             model.save(target)

@@ -54,7 +54,13 @@ def read(data, data_dir=None, validation=0.0, train_size=None):
         ImportError: See `datasets.arrays`.
         FileNotFoundError: See `datasets.arrays`.
     """
-    sets = datasets.arrays(data, data_dir, validation=validation)
+    try:
+        sets = datasets.arrays(data, data_dir, validation=validation)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error} (On the command line: --data-dir DIR; what is missing is "
+            "downloaded by itself.)"
+        ) from error
     x, y = sets[0]
     if train_size is not None:
         if train_size > len(x):

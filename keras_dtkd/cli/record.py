@@ -27,9 +27,14 @@ def read(folder):
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise Refused(f"{folder / RUN} is no JSON: {error}. Remove it.") from None
+        raise Refused(
+            f"{folder / RUN} is no JSON: {error}. Put it back from a copy, or remove "
+            "its folder to begin anew."
+        ) from None
     if not isinstance(run, dict) or not run.keys() >= {"status", "settings"}:
-        raise Refused(f"{folder / RUN} is not of a run of keras-dtkd. Remove it.")
+        raise Refused(
+            f"{folder / RUN} is not of a run of keras-dtkd. Move it elsewhere."
+        )
     return run
 
 
@@ -42,12 +47,14 @@ def claim(plan):
     """What was done of a run so far, if it is this run.
 
     Returns:
-        What run.json says, or `None`.
+        What run.json says, or `None`: of a run that was planned nothing was done.
 
     Raises:
         Refused: The folder holds another run, with what differs.
     """
     run = read(plan.folder)
+    if run is not None and run["status"] == "planned":
+        return None
     if run is not None and (found := plan.differences(run)):
         listed = ", ".join(f"{name} {old!r}, now {new!r}" for name, old, new in found)
         raise Refused(
@@ -89,8 +96,10 @@ def alone(folder, wait=False):
         try:
             # Whoever dies lets go of it.
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
+        except BlockingIOError:
             raise Busy(f"{folder}: another process trains this run.") from None
+        except OSError as error:
+            raise Refused(f"{folder} cannot be locked: {error}.") from None
         yield
 
 

@@ -7,6 +7,8 @@ from keras_dtkd.cli import picture, record, table, terminal
 from keras_dtkd.cli.refusal import Refused
 from keras_dtkd.files import replace, write_json, write_text
 
+FILES = {kind: f"report.{kind}" for kind in ("md", "json", "png")}
+
 
 def add_arguments(parser):
     """The options of the command."""
@@ -14,17 +16,19 @@ def add_arguments(parser):
         "folder", type=Path, metavar="DIR", help="holds runs, at any depth"
     )
     parser.add_argument(
-        "--json", action="store_true", help="print the table as JSON, and nothing else"
+        "--json",
+        action="store_true",
+        help="print the table as JSON, and do nothing else: no file is written",
     )
 
 
 def run(args):
     """The command."""
-    made = report(args.folder)
     if args.json:
+        made = table.make(_runs(args.folder))
         print(json.dumps(made, indent=1, ensure_ascii=False))
     else:
-        show(made, args.folder)
+        show(report(args.folder), args.folder)
     return 0
 
 
@@ -38,21 +42,35 @@ def report(folder):
         The table, see `table.make`.
 
     Raises:
-        Refused: There is no run.
+        Refused: There is no run, or nothing can be written there.
     """
-    runs = [record.read(path.parent) for path in sorted(folder.rglob(record.RUN))]
-    if not runs:
-        raise Refused(f"{folder}: no run.json lies there, at any depth.")
-    made = table.make(runs)
-    write_json(folder / "report.json", made)
-    write_text(folder / "report.md", table.markdown(made))
+    runs = _runs(folder)
+    made, missing = table.make(runs), []
     try:
         figure = picture.draw(made, runs)
     except ImportError as error:
-        return {**made, "notes": [*made["notes"], f"no picture: {error}"]}
-    if figure is not None:
-        replace(folder / "report.png", lambda path: figure.savefig(path, dpi=150))
-    return made
+        figure, missing = None, [f"no picture: {error}"]
+    try:
+        write_json(folder / FILES["json"], made)
+        write_text(folder / FILES["md"], table.markdown(made))
+        if figure is None:
+            # One of another table would contradict this one.
+            (folder / FILES["png"]).unlink(missing_ok=True)
+        else:
+            replace(folder / FILES["png"], lambda path: figure.savefig(path, dpi=150))
+    except OSError as error:
+        raise Refused(
+            f"{folder}: the table cannot be written there: {error}. "
+            "`keras-dtkd report --json` prints it and writes nothing."
+        ) from None
+    return {**made, "notes": [*made["notes"], *missing]}
+
+
+def _runs(folder):
+    runs = [record.read(path.parent) for path in sorted(folder.rglob(record.RUN))]
+    if not runs:
+        raise Refused(f"{folder}: no run.json lies there, at any depth.")
+    return runs
 
 
 def show(made, folder):
@@ -61,4 +79,5 @@ def show(made, folder):
     terminal.show(header, rows, table.title(made))
     for note in made["notes"]:
         print(f"- {note}")
-    print(f"{folder}/report.md, report.json, report.png")
+    written = [name for name in FILES.values() if (folder / name).exists()]
+    print(f"{folder}: {', '.join(written)}")

@@ -93,8 +93,11 @@ def load(path, name, images):
     """
     model = network(name, images)
     if path.suffix == ".npz":
-        with np.load(path) as file:
-            flat = any(key.startswith("f.") for key in file.files)
+        try:
+            with np.load(path) as file:
+                flat = any(key.startswith("f.") for key in file.files)
+        except Exception:  # noqa: BLE001 - what it lacks is said below
+            flat = False
         return (models.load_flat if flat else models.load_torch)(model, path)
     try:
         with warnings.catch_warnings():

@@ -1,8 +1,11 @@
 """What the terminal shows, by `rich`."""
 
+import os
 from typing import Any
 
 from keras_dtkd.cli.refusal import Refused
+
+WIDE = 160
 
 
 def console():
@@ -18,7 +21,11 @@ def console():
             "tables and progress are shown by `rich`, which is not installed: "
             "pip install rich"
         ) from None
-    return Console()
+    screen = Console()
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        # A file has no edge at which rows must be broken.
+        screen.width = WIDE
+    return screen
 
 
 def show(header, rows, title=None):

@@ -69,7 +69,15 @@ def run(args):
             if plan.teacher_file:
                 name = plan.settings.teacher
                 teacher = teachers.load(plan.teacher_file, name, found)
-            record.trim(plan.folder, Resume(plan.folder / record.STATE).epoch)
+            resume = Resume(plan.folder / record.STATE)
+            resume.check()
+            if before is None and resume.epoch:
+                raise Refused(
+                    f"{plan.folder} holds the state of a run whose {record.RUN} is not "
+                    "there. Put it back from a copy, or remove the folder to begin "
+                    "anew."
+                )
+            record.trim(plan.folder, resume.epoch)
         print(summary(_train(plan, before, found, teacher, args)))
     return 0
 

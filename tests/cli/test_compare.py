@@ -79,6 +79,46 @@ def test_runs_of_other_settings_are_in_the_way(teacher, tmp_path, refused):
     assert "other settings" in error and "epochs None, now 1" in error
 
 
+def test_what_was_only_planned_is_in_nobodys_way(teacher, tmp_path):
+    """Such as a comparison of mistyped settings that was broken off."""
+    planned = folder(tmp_path, "kd")
+    planned.mkdir(parents=True)
+    (planned / "run.json").write_text(
+        json.dumps({"status": "planned", "settings": {"epochs": 240}, "recipe": {}})
+    )
+    assert main(compare(tmp_path, teacher, "kd")) == 0
+    run = json.loads((planned / "run.json").read_text())
+    assert run["status"] == "finished" and run["settings"]["epochs"] == 1
+
+
+def test_what_another_comparison_trained_there_is_not_ours(
+    teacher, tmp_path, capsys, monkeypatch
+):
+    """Of other settings, in the folder that was only planned."""
+    path = folder(tmp_path, "kd") / "run.json"
+    another = {"status": "finished", "settings": {"epochs": 240}, "recipe": {}}
+
+    class Elsewhere(subprocess.Popen):
+        def __init__(self, command, **options):
+            path.write_text(json.dumps(another))
+            super().__init__([sys.executable, "-c", "raise SystemExit(2)"], **options)
+
+    monkeypatch.setattr(command.subprocess, "Popen", Elsewhere)
+    # Nor is such a run averaged with ours.
+    monkeypatch.setattr(command.report, "report", lambda folder: {})
+    monkeypatch.setattr(command.report, "show", lambda made, folder: None)
+    assert main(compare(tmp_path, teacher, "kd")) == 1
+    assert "holds a run with other settings" in capsys.readouterr().out
+    assert json.loads(path.read_text()) == another
+
+
+def test_a_table_that_cannot_be_written_is_no_refusal(teacher, tmp_path, capsys):
+    (tmp_path / "digits" / "resnet8-resnet8" / "report.md").mkdir(parents=True)
+    assert main(compare(tmp_path, teacher, "ce")) == 1
+    shown = capsys.readouterr()
+    assert "1/1 ce" in shown.out and "cannot be written there" in shown.err
+
+
 def test_a_folder_that_cannot_be_written_to_is_told(teacher, tmp_path, refused):
     path = folder(tmp_path, "kd")
     path.parent.mkdir(parents=True)

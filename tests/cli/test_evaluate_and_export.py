@@ -58,6 +58,22 @@ def test_a_file_alone_needs_the_name_of_the_data(teacher, capsys, refused):
     assert evaluated(capsys, file, "--data", "digits") == whole
 
 
+def test_a_file_alone_has_no_best_epoch(teacher, refused):
+    file = teacher / "student.keras"
+    for words in (["evaluate", file, "--data", "digits"], ["export", file]):
+        error = refused([*words, "--epoch", "best"])
+        assert f"--epoch best is for a run, and {file} is none" in error
+
+
+def test_where_nothing_can_be_written_the_folder_is_to_blame(
+    teacher, tmp_path, refused
+):
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "student.keras"
+    error = refused(["export", teacher, "--to", target])
+    assert f"{target} cannot be written" in error and "--format" not in error
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_softmax_is_measured_as_the_logits_before_it(
     known, teacher, tmp_path, capsys

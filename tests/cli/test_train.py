@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -408,3 +409,36 @@ def test_images_are_normalised_as_the_data_sets_are(name, monkeypatch):
     found = next(iter(in_order(whole, part)))[0]
     assert set(NORMALISATION) == set(NAMES)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+@pytest.mark.parametrize("content", [b"PK cut off", b"words"])
+def test_a_damaged_file_of_weights_is_named(content, tmp_path, refused):
+    path = tmp_path / "teacher.npz"
+    path.write_bytes(content)
+    error = refused(words(teacher=path, output=tmp_path / "runs"))
+    assert f"{path} is no whole `.npz` file" in error
+
+
+def test_a_damaged_state_is_told_before_anything_is_trained(tmp_path, refused):
+    told = words("--epochs", 1, method="ce", output=tmp_path)
+    state = folder(tmp_path, "ce", pair="resnet8") / "state" / "1.weights.h5"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"half of it")
+    assert f"{state} cannot be read, or is damaged" in refused(told)
+
+
+def test_a_state_without_its_run_json_is_nobodys(tmp_path, refused):
+    told = words("--epochs", 1, method="ce", output=tmp_path)
+    state = folder(tmp_path, "ce", pair="resnet8") / "state" / "1.weights.h5"
+    state.parent.mkdir(parents=True)
+    h5py.File(state, "w").close()
+    assert "holds the state of a run whose run.json is not there" in refused(told)
+
+
+def test_missing_data_names_the_option(tmp_path, refused, monkeypatch):
+    def missing(*args, **kwargs):
+        raise FileNotFoundError("`digits` is nowhere.")
+
+    monkeypatch.setattr(datasets, "arrays", missing)
+    error = refused(words(method="ce", output=tmp_path))
+    assert "`digits` is nowhere." in error and "--data-dir DIR" in error
