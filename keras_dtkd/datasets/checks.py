@@ -10,7 +10,7 @@ WHOLE = {
     "batch_size": (1, "must be at least 1"),
     "versions": (1, "must be at least 1"),
     "first_epoch": (0, "counts from 0"),
-    "seed": (-(2**63), "has at most 64 bits"),
+    "seed": (-(2**63), "lies from -2**63 to 2**63 - 1"),
 }
 OPTIONAL = ("versions", "seed")
 
@@ -105,6 +105,8 @@ def _pixels(who, images):
     if low >= 0 and high <= 255 and not small:
         return
     way = "Multiply them by 255." if low >= 0 and small else "Give them as they were."
+    if images.dtype.kind == "f" and low > -128 and 128 < high < 384:
+        way = "Cut off what resizing added: `np.clip(images, 0, 255)`."
     raise ValueError(
         f"`{who}` wants pixels of 0 to 255, divides them by 255 and normalises them. "
         f"Received: {images.dtype} images of at least {low:.3g} and of at most "

@@ -130,6 +130,8 @@ def digits(batch_size=64, seed=None, **options):
 
     >>> train, test = digits(seed=0)
     """
+    if options.pop("augment", False):
+        raise ValueError("`digits` are never augmented: a flipped digit is none.")
     return _read("digits", (batch_size, False, seed), (None, False), options)
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def _file(who, path):
         with np.load(path) as file:
             return dict(file)
     # Of a file that is cut short, another file by this name, arrays of objects.
-    except (zipfile.BadZipFile, EOFError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError) as error:
         raise ValueError(
             f"`models.{who}`: {path} is no whole `.npz` file of numbers. Save it "
             "again, with `numpy.savez`."

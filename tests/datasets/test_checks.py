@@ -23,7 +23,7 @@ REFUSED = [
     ({"first_epoch": 1.5}, "`first_epoch` .* whole .* first_epoch=1.5"),
     ({"first_epoch": 1, "seed": None}, "needs its `seed`. Received: seed=None"),
     ({"seed": 1.5}, "`seed` .* whole numbers. Received: seed=1.5"),
-    ({"seed": 2**63}, "`seed` has at most 64 bits"),
+    ({"seed": 2**63}, r"`seed` lies from -2\*\*63"),
     ({"data_format": "last"}, "`data_format` is one of"),
     ({"std": (0.1, 0.0)}, "`std` must be positive"),
     ({"std": float("nan")}, "`std` must be positive"),
@@ -91,3 +91,9 @@ def test_pixels_that_are_not_from_0_to_255_are_refused(images, found):
     for train, test in (((images, LABELS), TEST), (TRAIN, (images, LABELS))):
         with pytest.raises(ValueError, match=f"wants pixels of 0 to 255.*{found}"):
             from_arrays(train, test)
+
+
+def test_what_resizing_added_is_to_be_cut_off():
+    images = np.full((2, 8, 8, 3), 300.0, "float32")
+    with pytest.raises(ValueError, match="np.clip"):
+        from_arrays((images, [0, 1]), (images, [0, 1]))

@@ -98,3 +98,56 @@ def test_a_class_that_training_does_not_have_is_refused(tmp_path):
     save(tmp_path / "val/b/0.png", images(1, 0)[0])
     with pytest.raises(ValueError, match=r"the class of .*0.png is 'b'"):
         folder(tmp_path)
+
+
+def two_classes(path):
+    for split in ("train", "val"):
+        for name in "ab":
+            for i in range(3):
+                save(path / split / name / f"{i}.png", images(1, i)[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"hello"])
+def test_an_image_that_cannot_be_decoded_is_named(content, tmp_path):
+    two_classes(tmp_path)
+    broken = tmp_path / "train" / "b" / "1.png"
+    broken.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{broken} cannot be read or decoded"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize("hidden", [".cache/0.png", "a/._0.png"])
+def test_a_hidden_image_is_named(hidden, tmp_path):
+    two_classes(tmp_path)
+    save(tmp_path / "0.png", images(1, 0)[0])
+    path = tmp_path / "train" / hidden
+    path.parent.mkdir(exist_ok=True)
+    (tmp_path / "0.png").rename(path)
+    with pytest.raises(ValueError, match=f"{path} is hidden"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 64.0, (64, 64), None])
+def test_a_size_that_is_none_is_refused(size, tmp_path):
+    two_classes(tmp_path)
+    with pytest.raises(ValueError, match="`image_size` must be one whole number"):
+        folder(tmp_path, image_size=size)
+
+
+def test_annotations_may_be_spaced_and_must_be_whole(tmp_path):
+    two_classes(tmp_path)
+    path = tmp_path / "val" / "val_annotations.txt"
+    for name in "ab":
+        for i in range(3):
+            here = tmp_path / "val" / name / f"{i}.png"
+            here.rename(tmp_path / "val" / f"{name}{i}.png")
+        (tmp_path / "val" / name).rmdir()
+    with pytest.raises(ValueError, match=f"or write the classes into {path}"):
+        folder(tmp_path)
+    lines = [f"{name}{i}.png {name} 0 0" for name in "ab" for i in range(3)]
+    path.write_text("\n\n".join(lines))
+    _, (_, y) = pixels(tmp_path)
+    np.testing.assert_array_equal(y, [0, 0, 0, 1, 1, 1])
+    path.write_text("\n".join([*lines, "b3.png"]))
+    with pytest.raises(ValueError, match="line 7 of .* names no class: 'b3.png'"):
+        folder(tmp_path)

@@ -93,3 +93,10 @@ def test_cifar100_itself_trains_a_model(cifar100_dir):
     model.compile("adam", loss)
     model.fit(train, epochs=2, steps_per_epoch=100, verbose=0)
     assert model.evaluate(validation, verbose=0) < np.log(100) - 0.2
+
+
+def test_digits_are_never_augmented():
+    pytest.importorskip("sklearn")
+    with pytest.raises(ValueError, match="a flipped digit is none"):
+        datasets.digits(augment=True)
+    datasets.digits(augment=False)

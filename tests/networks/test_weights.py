@@ -177,3 +177,15 @@ def test_numbered_blocks_of_another_depth_are_refused():
     given = numbered(state(), ["layer1.0", "layer2.0", "layer3.0"])
     with pytest.raises(ValueError, match="`models.load_flat`: .* not those of"):
         models.load_flat(models.get("resnet14", 4), given)
+
+
+def test_a_damaged_compressed_file_is_named(tmp_path):
+    path = tmp_path / "weights.npz"
+    rng = np.random.default_rng(0)
+    np.savez_compressed(path, a=rng.integers(0, 9, 4000), b=np.arange(4000))
+    whole = bytearray(path.read_bytes())
+    for place in range(60, len(whole) - 60, len(whole) // 30):
+        spoiled = whole[:place] + bytes(40) + whole[place + 40 :]
+        path.write_bytes(spoiled)
+        with pytest.raises(ValueError, match="no whole `.npz` file|are not those of"):
+            models.load_torch(models.get("resnet8"), path)
