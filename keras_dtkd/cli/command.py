@@ -1,14 +1,13 @@
 """From the words on the command line to one of the commands."""
 
 import argparse
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 
 from keras_dtkd import backend
-from keras_dtkd.cli import compare, evaluate, export, report, train
+from keras_dtkd.cli import compare, evaluate, export, options, report, train
 from keras_dtkd.cli.refusal import Refused
 
 DESCRIPTION = (
@@ -75,8 +74,7 @@ def _die():
 
 def _elsewhere(wanted, argv):
     """The same command on another backend: Keras chooses when it is imported."""
-    if importlib.util.find_spec(wanted) is None:
-        raise Refused(f"--backend {wanted}: it is not installed.")
+    options.check_backend("--backend", wanted)
     environment = {**os.environ, "KERAS_BACKEND": wanted}
     command = [sys.executable, "-m", "keras_dtkd.cli", *argv]
     sys.stdout.flush()

@@ -1,7 +1,6 @@
 """Trains what is missing of methods, backends and seeds; one table, one picture."""
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -37,8 +36,7 @@ def run(args):
     """The command."""
     screen = terminal.console()
     for name in args.backends:
-        if importlib.util.find_spec(name) is None:
-            raise Refused(f"--backends {name}: it is not installed.")
+        options.check_backend("--backends", name)
     with refusing():
         # A seed for all before another: what breaks off is a comparison already.
         plans = [

@@ -1,13 +1,29 @@
 """The options that `train` and `compare` share."""
 
 import argparse
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 from keras_dtkd.cli.images import NAMES
+from keras_dtkd.cli.refusal import Refused
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def check_backend(option, name):
+    """Refuses a backend that is not installed.
+
+    Args:
+        option: The one that asks for it, for the message.
+        name: Of the backend.
+
+    Raises:
+        Refused: It is not.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise Refused(f"{option} {name}: it is not installed.")
 
 
 def whole(text):

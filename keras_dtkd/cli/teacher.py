@@ -8,6 +8,7 @@ import numpy as np
 from keras_dtkd import files, models
 from keras_dtkd.cli import record
 from keras_dtkd.cli.images import network
+from keras_dtkd.models import weights
 from keras_dtkd.teachers import store
 
 WAYS = (
@@ -93,12 +94,9 @@ def load(path, name, images):
     """
     model = network(name, images)
     if path.suffix == ".npz":
-        try:
-            with np.load(path) as file:
-                flat = any(key.startswith("f.") for key in file.files)
-        except Exception:  # noqa: BLE001 - what it lacks is said below
-            flat = False
-        return (models.load_flat if flat else models.load_torch)(model, path)
+        arrays = weights.read("load_torch", path)
+        flat = any(key.startswith("f.") for key in arrays)
+        return (models.load_flat if flat else models.load_torch)(model, arrays)
     try:
         with warnings.catch_warnings():
             # Keras warns of layers that it leaves as they were.

@@ -81,8 +81,7 @@ class Batches:
 
         Before them all versions of the training images, where their number is fixed.
         """
-        check_images(self, train, test)
-        train, test = (tuple(map(np.asarray, part)) for part in (train, test))
+        train, test = check_images(self, train, test)
         sets = [*split(train, self.validation), test]
         found = [
             self._training(*sets[0]),

@@ -58,9 +58,13 @@ def check_images(batches, train, test):
         train: `(images, labels)`.
         test: The same.
 
+    Returns:
+        `(train, test)` as arrays.
+
     Raises:
         ValueError: With the shapes or the pixels that were found.
     """
+    arrays = []
     for name, part in (("train", train), ("test", test)):
         several = isinstance(part, tuple | list)
         if not several or len(part) != 2:
@@ -77,12 +81,14 @@ def check_images(batches, train, test):
                 f"`{batches.who}` wants labels in numbers. Received: {labels.dtype}. "
                 "Number the classes from 0."
             )
-    channels = [np.shape(images)[-1] for images, _ in (train, test)]
+        arrays.append((images, labels))
+    channels = [images.shape[-1] for images, _ in arrays]
     if channels[0] != channels[1]:
         raise ValueError(
             f"`{batches.who}`: images to train have {channels[0]} channels and those "
             f"to test {channels[1]}. Give both the same."
         )
+    return arrays
 
 
 def _shapes(batches, images, labels):

@@ -95,13 +95,14 @@ def _read(split, places, size):
 
 def _labels(split, paths, places):
     annotations = split / ANNOTATIONS
+    inside = [path.relative_to(split).parts for path in paths]
     if annotations.is_file():
         named = _annotated(annotations)
         names = [named.get(p.name) for p in paths]
     else:
-        names = [p.relative_to(split).parts[0] for p in paths]
-    for path, name in zip(paths, names, strict=True):
-        if any(part[0] == "." for part in path.relative_to(split).parts):
+        names = [parts[0] for parts in inside]
+    for path, parts, name in zip(paths, inside, names, strict=True):
+        if any(part[0] == "." for part in parts):
             raise ValueError(
                 f"`folder`: {path} is hidden. Rename it, or move it elsewhere."
             )

@@ -119,7 +119,7 @@ def _key(layer, kind):
 
 def _arrays(who, weights):
     if isinstance(weights, str | os.PathLike):
-        return _file(who, weights)
+        return read(who, weights)
     if not isinstance(weights, Mapping):
         raise TypeError(
             f"`models.{who}`: `weights` must be a dict of names to arrays, or the path "
@@ -140,7 +140,16 @@ def _arrays(who, weights):
     return arrays
 
 
-def _file(who, path):
+def read(who, path):
+    """The arrays of an `.npz` file by their names.
+
+    Args:
+        who: The function of `keras_dtkd.models` that wants them, for messages.
+        path: The file.
+
+    Raises:
+        ValueError: It is no such file, or not whole.
+    """
     if Path(path).suffix != ".npz":
         raise ValueError(
             f"`models.{who}`: reads `.npz` files, and {path} is none. Load it "

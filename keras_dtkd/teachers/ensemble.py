@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import logits
+from keras_dtkd.rows import needed
 from keras_dtkd.teachers import base
 
 EACH_LABEL = {logits.SIGMOID, logits.BINARY}
@@ -83,13 +84,12 @@ class Ensemble:
     @property
     def needs_rows(self):
         """Whether a member's outputs are stored."""
-        return any(getattr(member, "needs_rows", False) for member in self.members)
+        return any(needed(member) for member in self.members)
 
     @property
     def rows(self):
         """How many rows all members have answers to, `None` where none is stored."""
-        stored = [m for m in self.members if getattr(m, "needs_rows", False)]
-        counts = [getattr(member, "rows", None) for member in stored]
+        counts = [getattr(m, "rows", None) for m in self.members if needed(m)]
         return min((count for count in counts if count is not None), default=None)
 
     @property
