@@ -100,6 +100,7 @@ def execute(book):
     from nbclient import NotebookClient
 
     os.environ.setdefault("KERAS_DTKD_QUICK", "1")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     book.cells = [cell for cell in book.cells if cell.source != install()]
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}

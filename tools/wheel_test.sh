@@ -27,7 +27,7 @@ PY
 "$python" -m venv "$tmp/venv"
 "$tmp/venv/bin/python" -m pip install --quiet "$wheel[jax]" scikit-learn matplotlib
 
-export KERAS_BACKEND=jax
+export KERAS_BACKEND=jax TF_ENABLE_ONEDNN_OPTS=1
 cd "$tmp"
 venv/bin/python - <<'PY'
 import importlib.util

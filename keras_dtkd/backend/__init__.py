@@ -64,6 +64,15 @@ def device():
     return _current().device()
 
 
+def runs_channels_first():
+    """Whether this device has convolutions of images `(batch, channels, ...)`.
+
+    TensorFlow's own for the CPU know `channels_last` alone; oneDNN brings the others,
+    and TensorFlow leaves oneDNN off on processors without AVX-512.
+    """
+    return _current().runs_channels_first()
+
+
 def no_gradient():
     """A context outside of a step in which nothing is recorded for a gradient."""
     return _current().no_gradient()

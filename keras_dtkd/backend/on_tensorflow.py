@@ -89,6 +89,18 @@ def device():
     return details.get("device_name", "gpu"), memory["peak"]
 
 
+def runs_channels_first():
+    """Whether one convolution of one pixel succeeds."""
+    import tensorflow as tf
+
+    pixel = tf.zeros((1, 1, 1, 1))
+    try:
+        tf.nn.conv2d(pixel, pixel, 1, "VALID", data_format="NCHW")
+    except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+        return False
+    return True
+
+
 def no_gradient():
     """Nothing: the teacher speaks before the tape opens."""
     return contextlib.nullcontext()

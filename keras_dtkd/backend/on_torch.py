@@ -57,6 +57,11 @@ def device():
     return torch.cuda.get_device_name(), torch.cuda.max_memory_allocated()
 
 
+def runs_channels_first():
+    """True on every device."""
+    return True
+
+
 def no_gradient():
     """Torch's own."""
     import torch

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_dtkd import backend
 from keras_dtkd.losses.pairs import plain
 from keras_dtkd.models import resnet
 from keras_dtkd.models.mobilenetv2 import mobilenetv2
@@ -72,8 +73,9 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
         without this package.
 
     Raises:
-        ValueError: There is no such network, with the list of those there are; or
-            another argument is not as above.
+        ValueError: There is no such network, with the list of those there are;
+            another argument is not as above; or TensorFlow cannot run
+            `"channels_first"` on this machine.
 
     Example:
 
@@ -95,6 +97,13 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
         raise ValueError(
             "`models.get`: `data_format` must be 'channels_last', 'channels_first' or "
             f"None. Received: data_format={data_format!r}."
+        )
+    if data_format == "channels_first" and not backend.runs_channels_first():
+        raise ValueError(
+            "`models.get`: this TensorFlow has no convolutions for "
+            "data_format='channels_first': set the environment variable "
+            "TF_ENABLE_ONEDNN_OPTS=1 before TensorFlow is imported, or use "
+            "data_format='channels_last'."
         )
     inputs = keras.Input(_shape(input_shape, data_format), name="images")
     logits = NETWORKS[found](inputs, int(num_classes), data_format)

@@ -3,7 +3,8 @@
 import keras
 import pytest
 
-from keras_dtkd import models
+from keras_dtkd import backend, models
+from tests.scripts import started
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,18 @@ def test_the_data_format_is_that_of_keras():
         assert models.get("resnet8").input_shape == (None, 32, 32, 3)
     finally:
         keras.config.set_image_data_format(before)
+
+
+def test_channels_first_is_refused_where_tensorflow_cannot_run_it():
+    if keras.config.backend() != "tensorflow":
+        assert backend.runs_channels_first()
+        return
+    code = (
+        "import tensorflow as tf; tf.config.set_visible_devices([], 'GPU')\n"
+        "from keras_dtkd import models\n"
+        "models.get('resnet8', data_format='channels_first')"
+    )
+    done = started("-c", code, TF_ENABLE_ONEDNN_OPTS="0")
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("ValueError: `models.get`: this TensorFlow has no")
+    assert "TF_ENABLE_ONEDNN_OPTS=1" in message
