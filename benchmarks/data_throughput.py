@@ -25,7 +25,7 @@ from resnets import resnet
 from step_time import BACKEND, Clock, compiled, now
 
 from keras_dtkd.datasets import arrays, cifar100
-from keras_dtkd.datasets.named import NORMALISATION
+from keras_dtkd.datasets.registry import NORMALISATION
 
 BATCH = 64
 MEAN, STD = (

@@ -94,7 +94,7 @@ class Study:
         self.data = data()
         self.teacher = new_teacher(*self.data["pool"], teacher_epochs)
         settings = {
-            "teacher": teachers.fingerprint(self.teacher),
+            "teacher": teachers.weights_fingerprint(self.teacher),
             "momentum": momentum,
             "steps": steps,
             "batch_size": BATCH_SIZE,

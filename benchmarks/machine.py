@@ -25,7 +25,7 @@ def circumstances():
         "versions": {p: importlib.import_module(p).__version__ for p in packages},
         "python": platform.python_version(),
         "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
-        "device": backend.device()[0],
+        "device": backend.device_info()[0],
         "cpu": cpu(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")

@@ -29,7 +29,9 @@ def main():
     arguments = parser.parse_args()
 
     teacher = models.get("resnet32x4", data_format="channels_last")
-    models.load_flat(teacher, arguments.folder / "teacher-resnet32x4-fp16.npz")
+    models.load_sequential_npz(
+        teacher, arguments.folder / "teacher-resnet32x4-fp16.npz"
+    )
     x, y = images(arguments.folder / "test.npz", arguments.samples)
     start = time.perf_counter()
     logits = teacher.predict(x, batch_size=arguments.batch, verbose=0)

@@ -32,9 +32,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from keras_dtkd import Distiller
-from keras_dtkd.callbacks.rewards import held_rows
 from keras_dtkd.losses import KD
-from keras_dtkd.temperatures import Policy, Temperature, Temperatures
+from keras_dtkd.methods.rlkd import Policy
+from keras_dtkd.methods.rlkd.reward_callback import holdout_indices
+from keras_dtkd.temperatures import Temperature, TemperaturePair
 
 CLASSES, INPUTS, BATCH = 100, 4, 16
 LEARN, UPDATES, RATE, HELD = 1200, 300, 0.005, 512
@@ -70,7 +71,7 @@ class EachHalfsBest(Temperature):
     def call(self, student_logits, teacher_logits):
         top = ops.max(ops.softmax(teacher_logits), axis=-1, keepdims=True)
         t = ops.where(top > 0.9, 8.0, 1.0)
-        return Temperatures(t, t, t[..., 0] ** 2)
+        return TemperaturePair(t, t, t[..., 0] ** 2)
 
 
 def samples(count, *seed):
@@ -113,7 +114,7 @@ def distil(rule, seed, steps):
 def synthetic(seed):
     """The reward an update of every arm, for one seed."""
     held = samples(2000, seed, 3)
-    policy = Policy(seed=seed, held_out=held, reward_samples=HELD)
+    policy = Policy(seed=seed, holdout=held, reward_samples=HELD)
     found = {"learning": distil(policy, seed, LEARN), "learned T": shown(policy)}
     for arm in ARMS:
         rule = {"policy": "frozen"}.get(arm, arm)
@@ -166,7 +167,7 @@ def digits(teacher, arm, seed):
     keep = Policy(mode="learn" if arm == "KD(4.0)" else arm, seed=seed)
     if arm == "KD(4.0)":
         # The very samples that the others hold out are kept from it too.
-        held = held_rows(len(x), 0.1)
+        held = holdout_indices(len(x), 0.1)
         x, y, keep = np.delete(x, held, 0), np.delete(y, held, 0), 4.0
     distiller = student_of(teacher, keep, seed)
     history = distiller.fit(x, y, epochs=EPOCHS, batch_size=32, verbose=0).history

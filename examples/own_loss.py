@@ -17,7 +17,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import Distiller, losses, temperatures
-from keras_dtkd.functional.statistics import soften
+from keras_dtkd.functional.statistics import soft_log_probs
 
 # %% [markdown]
 # ## The two ideas
@@ -38,7 +38,7 @@ class Certainty(temperatures.Temperature):
     def call(self, student_logits, teacher_logits):
         sure = ops.max(ops.softmax(teacher_logits), axis=-1, keepdims=True)
         t = 1 + self.span * sure
-        return temperatures.Temperatures(student=t, teacher=t, weight=t[..., 0] ** 2)
+        return temperatures.TemperaturePair(student=t, teacher=t, weight=t[..., 0] ** 2)
 
     def get_config(self):
         return {**super().get_config(), "span": self.span}
@@ -54,8 +54,8 @@ class Hellinger(losses.DistillationLoss):
 
     def call(self, student_logits, teacher_logits, labels=None):
         t = self.temperature(student_logits, teacher_logits)
-        log_p = soften(teacher_logits, t.teacher)
-        log_q = soften(student_logits, t.student)
+        log_p = soft_log_probs(teacher_logits, t.teacher)
+        log_q = soft_log_probs(student_logits, t.student)
         affinity = ops.exp(ops.logsumexp((log_p + log_q) / 2, axis=-1))
         return t.weight * (1 - affinity)
 

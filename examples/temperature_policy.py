@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
-from keras_dtkd.temperatures import Policy
+from keras_dtkd.methods.rlkd import Policy
 
 QUICK = os.environ.get("KERAS_DTKD_QUICK") == "1"
 SEEDS, EPOCHS = (range(2), 4) if QUICK else (range(5), 40)
@@ -46,7 +46,7 @@ x_train, x_test, y_train, y_test = train_test_split(
     random_state=0,
 )
 x, y = x_train[:500], y_train[:500]
-held_out = x_train[500:600], y_train[500:600]
+holdout = x_train[500:600], y_train[500:600]
 
 
 # %%
@@ -76,7 +76,7 @@ teacher.fit(x_train, y_train, batch_size=64, epochs=EPOCHS, verbose=0)
 
 # %%
 student = new_student()
-policy = Policy(held_out=held_out)
+policy = Policy(holdout=holdout)
 distiller = Distiller(teacher, student, KD(temperature=policy))
 distiller.fit(x, y, batch_size=20, epochs=EPOCHS, verbose=0)
 print(f"The policy took {policy.lessons} lessons.")
@@ -136,7 +136,7 @@ def run(name, seed, learned):
 results, chosen = {name: [] for name in RULES}, []
 teacher_logits = logits(teacher)
 for seed in SEEDS:
-    learned = Policy(held_out=held_out, seed=seed)
+    learned = Policy(holdout=holdout, seed=seed)
     for name in RULES:
         numbers, student = run(name, seed, learned)
         results[name].append(numbers)

@@ -2,21 +2,24 @@
 
 import keras
 
-from keras_dtkd import checks, features, rows, teachers
+from keras_dtkd import teachers
+from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.held import Held
-from keras_dtkd.input_gradients import wanting
-from keras_dtkd.knobs import Knob, Knobs
-from keras_dtkd.losses.collect import collect
+from keras_dtkd.losses.resolve import resolve_losses
 from keras_dtkd.measuring import Measured
 from keras_dtkd.runs import Runs
 from keras_dtkd.saving import Saved
 from keras_dtkd.stepping import Stepping
-from keras_dtkd.views.collect import check as check_views
-from keras_dtkd.views.collect import collect as views_by_name
+from keras_dtkd.teachers import fingerprint, sample_ids
+from keras_dtkd.training import feature_capture
+from keras_dtkd.training.input_gradients import input_gradient_losses
+from keras_dtkd.validation import models
+from keras_dtkd.views.resolve import resolve_views as views_by_name
+from keras_dtkd.views.resolve import validate_views as check_views
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
+class Distiller(Runs, Saved, Measured, Stepping, HyperparameterMixin, keras.Model):
     """Trains a small model, the student, from a large one, the teacher.
 
     `total = task_weight · task + Σ weight · ramp · loss`, plus the student's
@@ -38,7 +41,7 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         views: What the batch looks like to losses that name a view: a
             `keras_dtkd.views.View`, a list, or a dict of names. Each view in use costs
             one more pass of the student and of the teacher.
-        evaluate_teacher: Whether `evaluate` (and so validation) reports the
+        evaluate_distillation: Whether `evaluate` (and so validation) reports the
             distillation losses too, which takes the teacher's time.
 
     Logs of `fit`: `loss`, `task_loss`, each loss by its name (without its weight), the
@@ -55,7 +58,7 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
     >>> distiller.student.save("student.keras")
     """
 
-    task_weight = Knob(minimum=0.0)
+    task_weight = Hyperparameter(minimum=0.0)
 
     def __init__(
         self,
@@ -67,29 +70,29 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         from_logits="auto",
         output=None,
         views=None,
-        evaluate_teacher=False,
+        evaluate_distillation=False,
         name="distiller",
         **kwargs,
     ):
-        checks.arguments(student, from_logits)
-        checks.no_other_arguments(kwargs)
+        models.validate_arguments(student, from_logits)
+        models.reject_foreign_arguments(kwargs)
         # The student's policy decides about loss scaling. Inputs stay as they are:
         # each model casts its own.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, autocast=False, **kwargs)
         self.held = Held()
         self.student = student
-        self.distillation_losses = collect(distillation_losses)
+        self.distillation_losses = resolve_losses(distillation_losses)
         self.views = views_by_name(views)
         check_views(self.distillation_losses, self.views)
         self.task_weight = task_weight
         self.from_logits = from_logits
-        self.output_key = output
-        self.evaluate_teacher = evaluate_teacher
+        self.distilled_output = output
+        self.evaluate_distillation = evaluate_distillation
         self.trackers = {
             key: keras.metrics.Mean(name=key) for key in self._tracker_names()
         }
-        asked = wanting(self.distillation_losses).values()
+        asked = input_gradient_losses(self.distillation_losses).values()
         if any(loss.input_gradient != "exact" for loss in asked):
             self.directions = keras.random.SeedGenerator()
         if teacher is not None:
@@ -102,7 +105,7 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
     def teacher(self):
         """The teacher, as it was given. Set it again after loading."""
         teacher = self.held.teacher
-        return teacher.model if isinstance(teacher, teachers.Live) else teacher
+        return teacher.model if isinstance(teacher, teachers.ModelTeacher) else teacher
 
     def __setattr__(self, name, value):
         # Keras tracks (and torch registers) a model before any property setter
@@ -110,17 +113,17 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         if name == "teacher":
             self._set_teacher(value)
             return
-        if name == "evaluate_teacher" and value != getattr(self, name, value):
+        if name == "evaluate_distillation" and value != getattr(self, name, value):
             # What was compiled hears the teacher, or does not.
             self.test_function = None
         super().__setattr__(name, value)
 
     def _set_teacher(self, value):
-        teacher = teachers.get(value)
-        checks.different_models(teacher, self.student)
+        teacher = teachers.resolve_teacher(value)
+        models.validate_no_shared_weights(teacher, self.student)
         expected = self.held.fingerprint
         if expected is not None:
-            checks.same_fingerprint(teacher.fingerprint(), expected)
+            fingerprint.verify_fingerprint(teacher.fingerprint(), expected)
         self.held.teacher = teacher
         self.held.cached_fingerprint = None
         self.held.looked = self.held.stepped = None
@@ -140,10 +143,10 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
     def _tracker_names(self):
         names = ["task_loss", *self.distillation_losses]
         for name in self.distillation_losses:
-            names += self.temperature_names(name)
+            names += self.temperature_log_names(name)
         return [*names, "agreement"]
 
-    def temperature_names(self, loss_name):
+    def temperature_log_names(self, loss_name):
         """The names under which a loss's temperatures are logged.
 
         Plain for the first loss that has any, with the loss's name for others.
@@ -151,7 +154,7 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         having = [
             name
             for name, loss in self.distillation_losses.items()
-            if loss.temperature_rules()
+            if loss.get_temperatures()
         ]
         if loss_name not in having:
             return []
@@ -168,13 +171,13 @@ class Distiller(Runs, Saved, Measured, Stepping, Knobs, keras.Model):
         """The student's outputs."""
         # JAX's step calls this method itself, outside of any context that would
         # tell the student whether it trains.
-        inputs = rows.inputs(inputs)
+        inputs = sample_ids.model_inputs(inputs)
         if self.held.asked is not None:
             return self.answer_gradient(inputs, training)
         names = self._layers_named("student")
         if not names:
             return self.student(inputs, training=training)
-        with features.recorded(self.student, names) as recorded:
+        with feature_capture.capture(self.student, names) as recorded:
             outputs = self.student(inputs, training=training)
         self.held.student_features = recorded
         return outputs

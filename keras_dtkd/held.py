@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from keras_dtkd.backend.interrupts import Interrupts
+from keras_dtkd.backend.deferred_interrupt import DeferredInterrupt
 
 
 class Heard(NamedTuple):
@@ -24,7 +24,7 @@ class Held:
         teacher: The `Teacher`, or `None` after loading.
         fingerprint: That of the teacher which a loaded state expects, or `None`.
         cached_fingerprint: The teacher's own, while a `fit` saves repeatedly.
-        heads: Heads of student and teacher, see `keras_dtkd.logits`.
+        heads: Heads of student and teacher, see `keras_dtkd.core.logits`.
         student_shapes: Shapes of the student's outputs for a sample, by name.
         looked: For which data models and outputs were checked.
         stepped: The kind of batch that `train_on_batch` was last given.
@@ -55,7 +55,7 @@ class Held:
         self.student_features = {}
         self.student_gradient = None
         self.asked = None
-        self.interrupts = Interrupts()
+        self.interrupts = DeferredInterrupt()
         self.only_task_loss = False
         self.borrowed = False
         self.compiled_by_us = False

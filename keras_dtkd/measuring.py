@@ -3,7 +3,7 @@
 import keras
 
 from keras_dtkd import backend
-from keras_dtkd.data import labels_or_none
+from keras_dtkd.core.arrays import drop_placeholder
 from keras_dtkd.held import Heard, flag
 
 
@@ -12,7 +12,7 @@ class Measured(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The student's metrics, where there are labels."""
-        y = labels_or_none(y.y if isinstance(y, Heard) else y)
+        y = drop_placeholder(y.y if isinstance(y, Heard) else y)
         with flag(self.held, "in_step"):
             if y is None:
                 return self.get_metrics_result()
@@ -21,7 +21,7 @@ class Measured(keras.Model):
     def get_metrics_result(self):
         """The metrics that somebody fed: see the class's page for their names."""
         results = {}
-        with backend.metrics_of_all(self):
+        with backend.all_reduced_metrics(self):
             for metric in self._fed_metrics():
                 result = metric.result()
                 results.update(
@@ -32,7 +32,7 @@ class Measured(keras.Model):
     def _fed_metrics(self):
         evaluating = self.held.evaluating
         labels = self.held.test_labels if evaluating else self.held.train_labels
-        heard = self.evaluate_teacher or not evaluating
+        heard = self.evaluate_distillation or not evaluating
         task = labels and self.loss is not None
         for metric in self.metrics:
             if self.trackers.get(metric.name) is metric:

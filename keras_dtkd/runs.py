@@ -5,11 +5,15 @@ from typing import Any
 
 import keras
 
-from keras_dtkd import backend, checks, compiling, data, knobs, processes
-from keras_dtkd.callbacks.attendant import Attendant, attended
-from keras_dtkd.callbacks.reward_checks import held_out
-from keras_dtkd.callbacks.rewards import bring
+from keras_dtkd import backend
+from keras_dtkd.core import arrays, hyperparameters
+from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.held import flag
+from keras_dtkd.methods.rlkd.reward_callback import build_reward_callbacks
+from keras_dtkd.methods.rlkd.validation import validate_holdout
+from keras_dtkd.preparation import prepare
+from keras_dtkd.training.epoch_hooks import EpochHooks, with_epoch_hooks
+from keras_dtkd.validation import models
 
 
 class Runs(keras.Model):
@@ -34,7 +38,7 @@ class Runs(keras.Model):
         given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
         metrics = [given.get("metrics"), given.get("weighted_metrics")]
         metrics = keras.tree.flatten(metrics)
-        checks.metrics_of_labels(metrics)
+        models.reject_model_comparison_metrics(metrics)
         super().compile(*args, **kwargs)
         held = self.held
         held.metrics = metrics
@@ -44,7 +48,7 @@ class Runs(keras.Model):
         """Keras's own, with the teacher's variables beside the data where needed."""
         if self.train_function is None or force:
             super().make_train_function(force)
-            self.train_function = backend.tell(
+            self.train_function = backend.with_teacher_variables(
                 self, self.train_function, teacher=self.teacher_stays
             )
 
@@ -52,15 +56,15 @@ class Runs(keras.Model):
         """Likewise."""
         if self.test_function is None or force:
             super().make_test_function(force)
-            self.test_function = backend.tell(
-                self, self.test_function, teacher=self.evaluate_teacher
+            self.test_function = backend.with_teacher_variables(
+                self, self.test_function, teacher=self.evaluate_distillation
             )
 
     def make_predict_function(self, force=False):
         """Likewise."""
         if self.predict_function is None or force:
             super().make_predict_function(force)
-            self.predict_function = backend.tell(
+            self.predict_function = backend.with_teacher_variables(
                 self, self.predict_function, teacher=False
             )
 
@@ -82,18 +86,20 @@ class Runs(keras.Model):
         Raises:
             ValueError: Whatever is wrong with models or data, before the first step.
         """
-        checks.no_exam(kwargs)
-        checks.has_teacher(self)
-        processes.even_batches(x, batch_size, kwargs)
-        sample, x = compiling.prepare(self, x, y, kwargs, batch_size)
+        models.reject_feedback_data(kwargs)
+        models.require_teacher(self)
+        rank_callbacks.validate_divisible_batches(x, batch_size, kwargs)
+        sample, x = prepare.prepare(self, x, y, kwargs, batch_size)
         if y is None and kwargs.get("sample_weight") is not None:
-            y = data.no_labels(x)
-        rewards, x, y = bring(self, x, y, batch_size, kwargs)
-        held_out(self, rewards, sample)
-        callbacks, verbose = attended(callbacks, verbose, Attendant(), *rewards)
+            y = arrays.placeholder_labels(x)
+        rewards, x, y = build_reward_callbacks(self, x, y, batch_size, kwargs)
+        validate_holdout(self, rewards, sample)
+        callbacks, verbose = with_epoch_hooks(
+            callbacks, verbose, EpochHooks(), *rewards
+        )
         self.held.evaluating = False
         try:
-            with backend.session(self), flag(self.held, "fitting"):
+            with backend.training_session(self), flag(self.held, "fitting"):
                 return super().fit(
                     x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
                 )
@@ -102,47 +108,50 @@ class Runs(keras.Model):
                 one.stop()
             self.held.cached_fingerprint = None
             # A callback may have restored the variables of an earlier epoch.
-            for part in knobs.holders(self):
-                part.reread_knobs()
+            for part in hyperparameters.layers_with_hyperparameters(self):
+                part.pull_hyperparameters()
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """The student's loss and metrics, as `keras.Model.evaluate` gives them.
 
-        With `evaluate_teacher=True`, those of `fit`.
+        With `evaluate_distillation=True`, those of `fit`.
         """
         with flag(self.held, "evaluating"):
             if kwargs.get("_use_cached_eval_dataset"):
                 # Called by `fit`, in its session, with validation data it prepared.
                 return super().evaluate(x, y, *args, **kwargs)
             if x is not None:
-                _, x = compiling.prepare(self, x, y, {}, training=False)
-            with backend.session(self, training=False):
+                _, x = prepare.prepare(self, x, y, {}, training=False)
+            with backend.training_session(self, training=False):
                 return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """The student's outputs, as `keras.Model.predict` gives them."""
-        with backend.session(self, training=False):
+        with backend.training_session(self, training=False):
             return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """One step, as `keras.Model.train_on_batch`.
 
-        Nobody counts epochs here: call `loss.begin_epoch(epoch, epochs)` for a loss
+        Nobody counts epochs here: call `loss.on_epoch_begin(epoch, epochs)` for a loss
         with a warm-up. Until then its weight is full.
         """
-        checks.has_teacher(self)
+        models.require_teacher(self)
         # Looking at every batch would cost as much as the step.
-        kind = data.kind_of(x, y)
+        kind = arrays.batch_signature(x, y)
         if self.held.stepped != kind:
-            compiling.prepare(self, x, y, {}, batch=True)
+            prepare.prepare(self, x, y, {}, batch=True)
             self.held.stepped = kind
-        with backend.session(self):
+        with backend.training_session(self):
             if not self.held.begun:
-                backend.begin(self)
+                backend.synchronize_processes(self)
             return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """The student's loss and metrics on one batch."""
-        compiling.prepare(self, x, y, {}, training=False, batch=True)
-        with flag(self.held, "evaluating"), backend.session(self, training=False):
+        prepare.prepare(self, x, y, {}, training=False, batch=True)
+        with (
+            flag(self.held, "evaluating"),
+            backend.training_session(self, training=False),
+        ):
             return super().test_on_batch(x, y, *args, **kwargs)

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 
-from keras_dtkd import backend, checks, compiling
+from keras_dtkd import backend
+from keras_dtkd.preparation import prepare
+from keras_dtkd.teachers import fingerprint
 
 
 class Saved(keras.Model):
@@ -23,12 +25,12 @@ class Saved(keras.Model):
 
     def save(self, *args, **kwargs):
         """As `keras.Model.save`; one process of several may do it alone."""
-        with backend.alone():
+        with backend.single_process_scope():
             return super().save(*args, **kwargs)
 
     def save_weights(self, *args, **kwargs):
         """As `keras.Model.save_weights`; one process of several may do it alone."""
-        with backend.alone():
+        with backend.single_process_scope():
             return super().save_weights(*args, **kwargs)
 
     def save_own_variables(self, store):
@@ -36,7 +38,7 @@ class Saved(keras.Model):
         super().save_own_variables(store)
         for i, seed in enumerate(self._seeds()):
             store[f"seed_{i}"] = keras.ops.convert_to_numpy(seed.value)
-        checks.write_fingerprint(store, self.teacher_fingerprint())
+        fingerprint.write_fingerprint(store, self.teacher_fingerprint())
 
     def _seeds(self):
         """Random states (of dropout): Keras has them, but in none of its files."""
@@ -59,14 +61,14 @@ class Saved(keras.Model):
 
     def load_own_variables(self, store):
         """Reads them; refuses the state of a run with another teacher."""
-        store, expected = checks.read_fingerprint(store)
+        store, expected = fingerprint.read_fingerprint(store)
         seeds = [name for name in store.keys() if name.startswith("seed_")]
         for i, variable in enumerate(self._seeds() if seeds else ()):
             variable.assign(store[f"seed_{i}"])
         store = {name: store[name] for name in store.keys() if name not in seeds}
         if expected is not None:
             if self.held.teacher is not None:
-                checks.same_fingerprint(self.teacher_fingerprint(), expected)
+                fingerprint.verify_fingerprint(self.teacher_fingerprint(), expected)
             self.held.fingerprint = expected
         super().load_own_variables(store)
 
@@ -82,8 +84,8 @@ class Saved(keras.Model):
             "views": {name: serialize(view) for name, view in self.views.items()},
             "task_weight": self.task_weight,
             "from_logits": self.from_logits,
-            "output": self.output_key,
-            "evaluate_teacher": self.evaluate_teacher,
+            "output": self.distilled_output,
+            "evaluate_distillation": self.evaluate_distillation,
             "teacher_fingerprint": self.teacher_fingerprint(),
             "heads": self.held.heads,
         }
@@ -116,13 +118,13 @@ class Saved(keras.Model):
         config = dict(config)
         who = config.pop("who", {})
         if who.get("borrowed") and self.student.compiled:
-            compiling.borrow(self, labels=config.get("loss") is not None)
+            prepare.compile_like_student(self, labels=config.get("loss") is not None)
         elif config:
             self.compile(**keras.saving.deserialize_keras_object(config))
         else:
             return
         self.held.compiled_by_us = who.get("by_us", False)
         self.held.kind = who.get("kind")
-        compiling.spare_from_decay(self)
+        prepare.exclude_from_weight_decay(self)
         if self.built:
             self.optimizer.build(self.trainable_variables)

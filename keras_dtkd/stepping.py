@@ -5,16 +5,21 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_dtkd import backend, checks, compiling, data, features, logits, rows
+from keras_dtkd import backend
 from keras_dtkd.backend.told import Told
+from keras_dtkd.core import arrays, logits
+from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.functional.statistics import agreement
 from keras_dtkd.held import Heard, flag
-from keras_dtkd.input_gradients import InputGradients, wanting
-from keras_dtkd.losses.reduction import reduce, unscaled
-from keras_dtkd.masses import Keeping
-from keras_dtkd.step import Step
+from keras_dtkd.losses.reduction import reduce, undo_replica_scaling
+from keras_dtkd.preparation import data_peek, prepare
+from keras_dtkd.teachers import sample_ids
+from keras_dtkd.training import feature_capture
+from keras_dtkd.training.input_gradients import InputGradients, input_gradient_losses
+from keras_dtkd.training.step import Step
+from keras_dtkd.validation import models
 
-_RECOVER = Keeping(logits.recover)
+_RECOVER = MaskPreserving(logits.to_logits)
 
 
 class Stepping(InputGradients):
@@ -25,18 +30,18 @@ class Stepping(InputGradients):
     def train_step(self, *args):
         """Keras's own step, on a batch that the teacher has heard."""
         *state, batch = args
-        backend.clear_gradients(self.trainable_variables)
+        backend.zero_grad(self.trainable_variables)
         x, heard, sample_weight = self._hear(batch, state)
         with self.asking(heard):
             return super().train_step(*state, (x, heard, sample_weight))
 
     def test_step(self, *args):
-        """Keras's own step; the teacher is silent unless `evaluate_teacher`."""
+        """Keras's own step; the teacher is silent unless `evaluate_distillation`."""
         *state, batch = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        labels = data.labels_or_none(y.y if isinstance(y, Told) else y)
+        labels = arrays.drop_placeholder(y.y if isinstance(y, Told) else y)
         self.held.test_labels = labels is not None
-        if not self.evaluate_teacher:
+        if not self.evaluate_distillation:
             return super().test_step(*state, (x, y, sample_weight))
         x, heard, sample_weight = self._hear(batch, state)
         with self.asking(heard):
@@ -45,8 +50,8 @@ class Stepping(InputGradients):
     def _hear(self, batch, state=()):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y, values = y if isinstance(y, Told) else (y, None)
-        labels = data.labels_or_none(y)
-        if wanting(self.distillation_losses):
+        labels = arrays.drop_placeholder(y)
+        if input_gradient_losses(self.distillation_losses):
             heard = self.hear_gradient(x, labels, values, state)
         else:
             outputs, recorded = self._ask(x, values)
@@ -58,9 +63,9 @@ class Stepping(InputGradients):
         teacher = self.held.teacher
         names = self._layers_named("teacher")
         if not names:
-            return backend.hear(teacher, x, values), {}
-        with features.recorded(teacher.model, names) as recorded:
-            return backend.hear(teacher, x, values), recorded
+            return backend.teacher_forward(teacher, x, values), {}
+        with feature_capture.capture(teacher.model, names) as recorded:
+            return backend.teacher_forward(teacher, x, values), recorded
 
     def _layers_named(self, side):
         losses = self.distillation_losses.values()
@@ -74,7 +79,7 @@ class Stepping(InputGradients):
         Without the teacher (in `evaluate`) it is the student's own loss.
         """
         heard = y if isinstance(y, Heard) else None
-        y = data.labels_or_none(heard.y if heard else y)
+        y = arrays.drop_placeholder(heard.y if heard else y)
         if heard is None:
             if y is None or self.loss is None:
                 return ops.zeros(())
@@ -90,10 +95,16 @@ class Stepping(InputGradients):
             with flag(self.held, "only_task_loss"):
                 task = super().compute_loss(x, y, y_pred, sample_weight, training)
             self._note("task_loss", task, batch)
-            total = total + self.knob("task_weight") * ops.cast(task, "float32")
+            total = total + self.hyperparameter("task_weight") * ops.cast(
+                task, "float32"
+            )
         for loss in extra:
             total = total + ops.sum(ops.cast(loss, "float32")) / backend.replicas()
-        return backend.counted(self, total, batch) if training else total
+        return (
+            backend.weight_loss_by_batch_share(self, total, batch)
+            if training
+            else total
+        )
 
     def _distillation_loss(self, x, heard, y_pred, sample_weight, training, batch):
         on = {None: self._step(x, heard, y_pred, sample_weight, training)}
@@ -103,8 +114,8 @@ class Stepping(InputGradients):
             step, student_output = on[loss.view]
             self._note(name, value, batch)
             total = total + loss.scale * value
-            keys = self.temperature_names(name)
-            for rule in loss.temperature_rules()[:1]:
+            keys = self.temperature_log_names(name)
+            for rule in loss.get_temperatures()[:1]:
                 means = rule.take_latest()
                 for key, mean in zip(keys, means or (), strict=False):
                     # Of every sample's shape, so that a mask finds its positions.
@@ -137,22 +148,24 @@ class Stepping(InputGradients):
             A dict: the mean of each loss, by name, without its weight.
         """
         if self.held.heads is None:
-            sample = data.peek(x, y)[0]
-            checks.better_than_chance(compiling.look(self, sample), sample.y)
+            sample = data_peek.peek(x, y)[0]
+            models.warn_teacher_at_chance(
+                prepare.inspect_models(self, sample), sample.y
+            )
         x, heard, _ = self._hear((x, y, None))
         with self.asking(heard):
             outputs = self(x, training=False)
         on = {None: self._step(x, heard, outputs, None, False)}
         means = dict(self._values(on, x, heard, None, False))
         for loss in self.distillation_losses.values():
-            for rule in loss.temperature_rules():
+            for rule in loss.get_temperatures():
                 rule.take_latest()
         self.held.student_features = {}
         return means
 
     def _view(self, name, x, heard, sample_weight, training):
         """The step of both models on a view of the batch."""
-        seen = self.views[name](rows.inputs(x))
+        seen = self.views[name](sample_ids.model_inputs(x))
         outputs, recorded = self._ask(seen, heard.values)
         # Unlike on the batch itself, a gradient is being recorded here.
         outputs, recorded = keras.tree.map_structure(
@@ -163,11 +176,13 @@ class Stepping(InputGradients):
         return self._step(seen, heard, y_pred, sample_weight, training)
 
     def _step(self, x, heard, y_pred, sample_weight, training):
-        student_output = logits.pick(y_pred, self.output_key, self._names())
+        student_output = logits.select_output(
+            y_pred, self.distilled_output, self._names()
+        )
         # The batch itself comes before any view of it, for which there is none.
         gradient, self.held.student_gradient = self.held.student_gradient, None
         step = Step(
-            x=rows.inputs(x),
+            x=sample_ids.model_inputs(x),
             y=self._of_output(heard.y, y_pred),
             sample_weight=self._of_output(sample_weight, y_pred),
             student_outputs=y_pred,
@@ -190,13 +205,15 @@ class Stepping(InputGradients):
         if not isinstance(y_pred, several) or not isinstance(value, several):
             return value
         try:
-            return logits.pick(value, self.output_key, self._names())
+            return logits.select_output(value, self.distilled_output, self._names())
         except KeyError:
             return None
 
     def _teacher_logits(self, outputs):
-        output = logits.pick(outputs, self.output_key, self._names(self.teacher))
-        return logits.recover(output, self._heads()[1])
+        output = logits.select_output(
+            outputs, self.distilled_output, self._names(self.teacher)
+        )
+        return logits.to_logits(output, self._heads()[1])
 
     def _names(self, model=None):
         return getattr(self.student if model is None else model, "output_names", None)
@@ -208,4 +225,6 @@ class Stepping(InputGradients):
 
     def _note(self, name, value, batch):
         # Weighted as Keras weighs `loss`: a short last batch counts for what it is.
-        self.trackers[name].update_state(unscaled(value), sample_weight=batch)
+        self.trackers[name].update_state(
+            undo_replica_scaling(value), sample_weight=batch
+        )

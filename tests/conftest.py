@@ -11,3 +11,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Without it TensorFlow's CPU kernels know no `channels_first`, and TensorFlow leaves it
 # off on processors without AVX-512.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# What does not depend on the backend is tested once, on one of them: PyTorch starts
+# fastest. `KERAS_DTKD_TESTS=all` runs everything everywhere.
+SINGLE_BACKEND = "torch"
+collect_ignore = [
+    *("cli", "datasets", "plots", "recipes"),
+    *("test_examples.py", "test_package.py", "test_public_names.py"),
+    "test_collapse.py",
+]
+if (
+    os.environ.get("KERAS_BACKEND") == SINGLE_BACKEND
+    or os.environ.get("KERAS_DTKD_TESTS") == "all"
+):
+    collect_ignore = []

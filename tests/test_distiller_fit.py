@@ -6,7 +6,7 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD
-from tests.models import (
+from tests.tiny_models import (
     CLASSES,
     FEATURES,
     Counting,
@@ -213,7 +213,7 @@ def test_the_teacher_stays_as_it_was_in_every_bit():
     x, y = data(16)
     large = teacher(compiled=True)
     before = everything(large)
-    d = Distiller(large, student(norm=True), KD(), evaluate_teacher=True)
+    d = Distiller(large, student(norm=True), KD(), evaluate_distillation=True)
     d.fit(x, y, batch_size=8, epochs=2, validation_data=(x, y), verbose=0)
     d.evaluate(x, y, verbose=0)
     d.predict(x, verbose=0)

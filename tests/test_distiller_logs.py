@@ -6,18 +6,18 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD, DistillationLoss
-from tests.models import CLASSES, close, data, distiller, numbers, student, teacher
+from tests.tiny_models import CLASSES, close, data, distiller, numbers, student, teacher
 
 HEARD = {"agreement", "dtkd", "student_temperature", "teacher_temperature"}
 
 
-@pytest.mark.parametrize("evaluate_teacher", [False, True])
-def test_names_in_fit_and_in_evaluate(evaluate_teacher):
+@pytest.mark.parametrize("evaluate_distillation", [False, True])
+def test_names_in_fit_and_in_evaluate(evaluate_distillation):
     x, y = data(16)
-    d = Distiller(teacher(), student(), evaluate_teacher=evaluate_teacher)
+    d = Distiller(teacher(), student(), evaluate_distillation=evaluate_distillation)
     logs = d.fit(x, y, validation_data=(x, y), verbose=0).history
     fit = {"loss", "task_loss", "accuracy"} | HEARD
-    evaluate = fit if evaluate_teacher else {"loss", "accuracy"}
+    evaluate = fit if evaluate_distillation else {"loss", "accuracy"}
     assert set(logs) == fit | {f"val_{name}" for name in evaluate}
     assert set(d.evaluate(x, y, verbose=0, return_dict=True)) == evaluate
     assert set(d.test_on_batch(x, y, return_dict=True)) == evaluate
@@ -28,7 +28,7 @@ def test_names_in_fit_and_in_evaluate(evaluate_teacher):
 def test_names_without_labels():
     x, y = data(16)
     loss = DTKD(rule="std")
-    d = Distiller(teacher(), student(), loss, evaluate_teacher=True)
+    d = Distiller(teacher(), student(), loss, evaluate_distillation=True)
     logs = d.fit(x, validation_data=(x, y), verbose=0).history
     training = {name for name in logs if not name.startswith("val_")}
     assert training == {"loss"} | HEARD
@@ -38,7 +38,7 @@ def test_names_without_labels():
 
 def test_labelled_training_may_be_validated_without_labels():
     x, y = data(16)
-    d = Distiller(teacher(), student(), KD(), evaluate_teacher=True)
+    d = Distiller(teacher(), student(), KD(), evaluate_distillation=True)
     logs = d.fit(x, y, validation_data=(x,), verbose=0).history
     validation = {name for name in logs if name.startswith("val_")}
     assert validation == {
@@ -93,29 +93,29 @@ def test_a_student_that_is_the_teachers_copy_agrees_and_has_no_loss():
     assert close(before, small, 1e-5)
 
 
-@pytest.mark.parametrize("evaluate_teacher", [False, True])
-def test_evaluate_measures_the_student_as_it_would_itself(evaluate_teacher):
+@pytest.mark.parametrize("evaluate_distillation", [False, True])
+def test_evaluate_measures_the_student_as_it_would_itself(evaluate_distillation):
     x, y = data(20)
     small = student(norm=True, dropout=0.5)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     small.compile("adam", loss, metrics=["accuracy"])
-    d = Distiller(teacher(), small, KD(), evaluate_teacher=evaluate_teacher)
+    d = Distiller(teacher(), small, KD(), evaluate_distillation=evaluate_distillation)
     d.fit(x, y, batch_size=8, verbose=0)
     weights = np.linspace(0, 2, 20).astype("float32")
     options = {"sample_weight": weights, "batch_size": 8, "verbose": 0}
     ours = d.evaluate(x, y, return_dict=True, **options)
     alone = small.evaluate(x, y, return_dict=True, **options)
     assert ours["accuracy"] == pytest.approx(alone["accuracy"])
-    task = "task_loss" if evaluate_teacher else "loss"
+    task = "task_loss" if evaluate_distillation else "loss"
     assert ours[task] == pytest.approx(alone["loss"], rel=1e-5)
-    if evaluate_teacher:
+    if evaluate_distillation:
         assert ours["loss"] == pytest.approx(ours["task_loss"] + ours["kd"], rel=1e-5)
 
 
 def test_agreement_is_the_share_of_equal_first_choices():
     x, y = data(32)
     large, small = teacher(), student()
-    d = Distiller(large, small, KD(), evaluate_teacher=True)
+    d = Distiller(large, small, KD(), evaluate_distillation=True)
     found = d.evaluate(x, y, verbose=0, return_dict=True)["agreement"]
     first = [m.predict(x, verbose=0).argmax(-1) for m in (large, small)]
     assert found == pytest.approx(np.mean(first[0] == first[1]))

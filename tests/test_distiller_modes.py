@@ -6,7 +6,15 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD
-from tests.models import close, data, everything, numbers, one_hot, student, teacher
+from tests.tiny_models import (
+    close,
+    data,
+    everything,
+    numbers,
+    one_hot,
+    student,
+    teacher,
+)
 
 X, Y = data(32)
 BACKEND = keras.config.backend()
@@ -49,7 +57,7 @@ def test_several_steps_at_once_in_evaluate():
     if BACKEND == "torch":
         pytest.skip("Keras has no steps_per_execution there")
     d, _, _ = run(steps_per_execution=3)
-    d.evaluate_teacher = True
+    d.evaluate_distillation = True
     d.make_test_function(force=True)
     several = d.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True)
     d.steps_per_execution = 1

@@ -6,7 +6,7 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD
-from tests.models import (
+from tests.tiny_models import (
     CLASSES,
     FEATURES,
     close,

@@ -18,15 +18,15 @@ from keras_dtkd.losses import (
     GeneralizedJSD,
     TotalVariation,
 )
+from keras_dtkd.methods.rlkd import Policy
 from keras_dtkd.temperatures import (
     CosineSimilarity,
     Curriculum,
     Dynamic,
-    Policy,
-    Schedule,
+    Scheduled,
     Standardized,
 )
-from tests.models import data, numbers, one_hot, same, student, teacher
+from tests.tiny_models import data, numbers, one_hot, same, student, teacher
 
 X, Y = data(16)
 LOSSES = {
@@ -51,7 +51,7 @@ RULES = {
     "instance": lambda: Curriculum(instance=True),
     # One that learns has its own tests: it would compile three networks here.
     "policy": lambda: Policy(mode="random"),
-    "schedule": lambda: Schedule(keras.optimizers.schedules.CosineDecay(4.0, 10, 0.5)),
+    "schedule": lambda: Scheduled(keras.optimizers.schedules.CosineDecay(4.0, 10, 0.5)),
 }
 
 

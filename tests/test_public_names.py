@@ -8,56 +8,62 @@ import pytest
 NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
-        callbacks datasets diagnose distribution functional logits losses metrics models
-        plots recipes teachers temperatures views
+        callbacks datasets diagnose distribution functional logits losses methods metrics
+        models plots recipes teachers temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
     "keras_dtkd.backend.autodiff": """
-        finite_difference jvp value_and_input_gradient
+        finite_difference jvp value_and_input_grad
     """,
-    "keras_dtkd.callbacks": "Resume RobustAccuracy Schedule",
+    "keras_dtkd.callbacks": "HyperparameterSchedule Resume RobustAccuracy",
     "keras_dtkd.cli": "main",
-    "keras_dtkd.datasets": """
-        arrays cifar10 cifar100 digits fashion_mnist folder from_arrays
+    "keras_dtkd.core.logits": """
+        infer_output_kind look_like_probabilities select_output to_logits
     """,
-    "keras_dtkd.distribution": "processes rank shard",
-    "keras_dtkd.doctor": "Finding Report diagnose",
+    "keras_dtkd.datasets": """
+        cifar10 cifar100 digits fashion_mnist from_arrays image_folder load_arrays
+    """,
+    "keras_dtkd.diagnostics": "Issue Report diagnose",
+    "keras_dtkd.distribution": "rank shard world_size",
     "keras_dtkd.functional": """
         correlation decoupled divergences labels norms ranking statistics
     """,
-    "keras_dtkd.functional.decoupled": "label_or_not others",
     "keras_dtkd.functional.correlation": """
-        column_distance common_weight cosine counted pearson probabilities row_distance
+        batch_weight cosine inter_class_distance intra_class_distance pearson soft_probs
+        unmasked_by_any
     """,
+    "keras_dtkd.functional.decoupled": "non_target_log_probs target_log_probs",
     "keras_dtkd.functional.divergences": """
         generalized_jsd get jsd kl reverse_kl total_variation
     """,
-    "keras_dtkd.functional.labels": "distribution one_hot",
-    "keras_dtkd.functional.norms": "root squares",
+    "keras_dtkd.functional.labels": "one_hot to_class_probs",
+    "keras_dtkd.functional.norms": "safe_sqrt squared_norm",
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
-        agreement centered possible sharpness soften spread
+        agreement center is_unmasked sharpness soft_log_probs std
     """,
-    "keras_dtkd.interactive": "InteractiveDistiller TwoOptimizers",
-    "keras_dtkd.logits": "head_by_layers look_like_probabilities pick recover",
     "keras_dtkd.losses": """
         BinaryKD CKD CSKD DIST DKD DTKD DistillationLoss GeneralizedJSD
         InputGradientAlignment InputGradientPenalty KD LogitMSE R2KD TotalVariation
         calibrate_output_bias
     """,
+    "keras_dtkd.methods": "ikd rlkd",
+    "keras_dtkd.methods.ikd": "DualOptimizer InteractiveDistiller",
+    "keras_dtkd.methods.rlkd": "Policy",
     "keras_dtkd.metrics": """
         Agreement ExpectedCalibrationError TargetNonTargetSplit TeacherStudentKL
         TemperatureStatistics
     """,
-    "keras_dtkd.models": "get load_flat load_torch",
-    "keras_dtkd.recipes": "CoupledSGD Recipe control get methods pairs",
+    "keras_dtkd.models": "get load_sequential_npz load_torch",
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
+    "keras_dtkd.recipes": "Recipe TorchSGD baseline_for get methods pairs",
     "keras_dtkd.teachers": """
-        Ensemble Live Pruned Stored Teacher fingerprint get store with_rows
+        Ensemble ModelTeacher Pruned Stored Teacher resolve_teacher store
+        weights_fingerprint with_sample_ids
     """,
     "keras_dtkd.temperatures": """
-        Constant CosineSimilarity Curriculum Dynamic Policy Schedule Standardized
-        Temperature Temperatures get
+        Constant CosineSimilarity Curriculum Dynamic Scheduled Standardized
+        Temperature TemperaturePair get
     """,
     "keras_dtkd.views": "CutMix Cutout Mixup View",
 }
@@ -78,8 +84,13 @@ def public(module):
 
 def exported(module):
     """Of a package, the names that its `__init__` imports under their own names."""
-    if not hasattr(module, "__path__"):
-        return public(module)
+    own = {
+        n: v
+        for n, v in public(module).items()
+        if getattr(v, "__module__", None) == module.__name__
+    }
+    if own or not hasattr(module, "__path__"):
+        return own or public(module)
     # Long imports stand in brackets, with a comma.
     source = inspect.getsource(module).replace(",", "")
     return {n: v for n, v in public(module).items() if f" as {n}\n" in source + "\n"}
@@ -112,7 +123,7 @@ def test_everything_a_user_configures_can_be_serialized():
         for name, value in exported(
             importlib.import_module(f"keras_dtkd.{module}")
         ).items():
-            base = name in ("DistillationLoss", "Temperature", "Temperatures")
+            base = name in ("DistillationLoss", "Temperature", "TemperaturePair")
             if inspect.isclass(value) and not base:
                 assert keras.saving.get_registered_name(value) == f"keras_dtkd>{name}"
     from keras_dtkd import Distiller

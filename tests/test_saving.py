@@ -11,7 +11,15 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD
-from tests.models import data, distiller, everything, numbers, same, student, teacher
+from tests.tiny_models import (
+    data,
+    distiller,
+    everything,
+    numbers,
+    same,
+    student,
+    teacher,
+)
 
 pytestmark = pytest.mark.invariant(number=8)
 
@@ -269,12 +277,12 @@ def test_a_configuration_makes_the_same_distiller_again():
         {"a": KD(3.0, "jsd", 0.5, 2), "b": DTKD(rule="std", stop_gradient="weight")},
         task_weight=0.25,
         from_logits=True,
-        evaluate_teacher=True,
+        evaluate_distillation=True,
     )
     config = json.loads(json.dumps(d.get_config()))
     again = Distiller.from_config(config)
     assert json.loads(json.dumps(again.get_config())) == config
-    assert again.task_weight == 0.25 and again.evaluate_teacher
+    assert again.task_weight == 0.25 and again.evaluate_distillation
     assert again.distillation_losses["b"].get_config()["rule"] == "std"
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_dtkd.attacks import balls, diversity
+from keras_dtkd.attacks import input_diversity, threat_model
 
 
 class Way(NamedTuple):
@@ -41,7 +41,7 @@ def climb(victim, x, y, way, rng):
         cross-entropy there, and whether the model is right there.
     """
     start = np.zeros_like(x)
-    ball = balls.BALLS[way.norm](way.epsilon)
+    ball = threat_model.NORM_BALLS[way.norm](way.epsilon)
     if way.random_start:
         start = ball.draw(rng, x.shape).astype("float32")
     origin, y, start = victim.filled(x, y, start)
@@ -52,7 +52,7 @@ def climb(victim, x, y, way, rng):
     for _ in range(way.steps):
         gradient = up * victim.gradient(there, y, _matrices(rng, there, way))
         if way.momentum:
-            gradient = momentum = way.momentum * momentum + balls.share(gradient)
+            gradient = momentum = way.momentum * momentum + threat_model.share(gradient)
         there = there + ops.multiply(way.step_size, ball.steepest(gradient))
         there = _inside(origin + ball.project(there - origin), way.range)
     heights, right = victim.judge(there, y)
@@ -69,5 +69,5 @@ def _inside(x, bounds):
 def _matrices(rng, x, way):
     if not way.diversity:
         return None
-    drawn = diversity.draw(rng, tuple(x.shape), way.diversity)
+    drawn = input_diversity.draw(rng, tuple(x.shape), way.diversity)
     return tuple(ops.convert_to_tensor(matrices) for matrices in drawn)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_dtkd.data import to_numpy
+from keras_dtkd.core.arrays import to_numpy
 
 
 def images(who, x):

@@ -1,7 +1,7 @@
 """Steps with momentum, along gradients of images that are changed at random."""
 
 from keras_dtkd.attacks.ascent import Way
-from keras_dtkd.attacks.search import attack
+from keras_dtkd.attacks.search import attack_with_restarts
 
 
 def di2_fgsm(
@@ -78,6 +78,6 @@ def di2_fgsm(
         seed=seed,
         targeted=targeted,
     )
-    return attack(
+    return attack_with_restarts(
         "di2_fgsm", model, x, y, way, output, from_logits, batch_size, verbose
     )

@@ -1,7 +1,7 @@
 """One step."""
 
 from keras_dtkd.attacks.ascent import Way
-from keras_dtkd.attacks.search import attack
+from keras_dtkd.attacks.search import attack_with_restarts
 
 
 def fgsm(
@@ -52,4 +52,6 @@ def fgsm(
     >>> adversarial = fgsm(model, x, y, epsilon=8 / 255)
     """
     way = Way(epsilon, 1, epsilon, norm=norm, range=range, targeted=targeted)
-    return attack("fgsm", model, x, y, way, output, from_logits, batch_size, verbose)
+    return attack_with_restarts(
+        "fgsm", model, x, y, way, output, from_logits, batch_size, verbose
+    )

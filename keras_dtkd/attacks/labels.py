@@ -1,11 +1,11 @@
 """Labels as the class, or the yes or no, that an attack moves away from."""
 
-from keras_dtkd import logits
-from keras_dtkd.data import to_numpy
-from keras_dtkd.label_checks import is_text
+from keras_dtkd.core import logits
+from keras_dtkd.core.arrays import to_numpy
+from keras_dtkd.validation.labels import is_text
 
 
-def classes(who, y, shape, head, samples):
+def to_class_indices(who, y, shape, head, samples):
     """Integers beside which logits are right or wrong.
 
     Args:
@@ -13,7 +13,7 @@ def classes(who, y, shape, head, samples):
         y: Labels: `(samples,)` or `(samples, 1)` of classes, or one-hot,
             `(samples, classes)`. Beside a sigmoid 0 or 1, one for each output.
         shape: Of the model's output.
-        head: Of the model, see `keras_dtkd.logits`.
+        head: Of the model, see `keras_dtkd.core.logits`.
         samples: How many inputs there are.
 
     Returns:

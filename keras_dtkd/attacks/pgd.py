@@ -1,7 +1,7 @@
 """Many steps, from several random starts."""
 
 from keras_dtkd.attacks.ascent import Way
-from keras_dtkd.attacks.search import attack
+from keras_dtkd.attacks.search import attack_with_restarts
 
 
 def pgd(
@@ -101,4 +101,6 @@ def pgd(
         seed=seed,
         targeted=targeted,
     )
-    return attack("pgd", model, x, y, way, output, from_logits, batch_size, verbose)
+    return attack_with_restarts(
+        "pgd", model, x, y, way, output, from_logits, batch_size, verbose
+    )

@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.attacks import checks
+from keras_dtkd.attacks.attacked_model import AttackedModel
 from keras_dtkd.attacks.di2_fgsm import di2_fgsm
 from keras_dtkd.attacks.fgsm import fgsm
 from keras_dtkd.attacks.pgd import pgd
-from keras_dtkd.attacks.victim import Victim
 
 ATTACKS = {"pgd": pgd, "fgsm": fgsm, "di2_fgsm": di2_fgsm}
 
@@ -77,10 +77,12 @@ def robust_accuracy(
     >>> print(f"{found.clean:.1%} clean, {found.robust:.1%} under attack")
     """
     data, how = (x, y, epsilon), (output, from_logits, batch_size)
-    return Trial("robust_accuracy", model, data, how, attack, options).run(verbose)
+    return RobustnessEvaluation(
+        "robust_accuracy", model, data, how, attack, options
+    ).run(verbose)
 
 
-class Trial:
+class RobustnessEvaluation:
     """A robust accuracy that may be measured again when the model has learned more.
 
     Args:
@@ -105,14 +107,16 @@ class Trial:
                 "Leave `targeted` out."
             )
         self.who, self.options = who, options
-        self.attack = attack = named(who, attack)
+        self.attack = attack = resolve_attack(who, attack)
         # Ours are compiled once for all runs; another attack wants the model.
         self.ours = attack in ATTACKS.values()
         if self.ours:
             _taken(who, attack, options)
         self.x = checks.images(who, x)
         output, from_logits, batch_size = how
-        self.victim = Victim(who, model, self.x, output, from_logits, batch_size, loss)
+        self.victim = AttackedModel(
+            who, model, self.x, output, from_logits, batch_size, loss
+        )
         self.y = self.victim.labels(y, len(self.x))
         self.model = self.victim if self.ours else model
         if self.ours:
@@ -148,7 +152,7 @@ class Trial:
         return np.concatenate(parts)
 
 
-def named(who, attack):
+def resolve_attack(who, attack):
     """The function, if an attack is given by its name.
 
     Raises:

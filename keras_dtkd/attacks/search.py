@@ -5,11 +5,13 @@ import numpy as np
 
 from keras_dtkd.attacks import checks
 from keras_dtkd.attacks.ascent import climb
-from keras_dtkd.attacks.victim import Victim
-from keras_dtkd.gradient_checks import float_inputs
+from keras_dtkd.attacks.attacked_model import AttackedModel
+from keras_dtkd.validation.input_gradients import require_float_inputs
 
 
-def attack(who, model, x, y, way, output, from_logits, batch_size, verbose):
+def attack_with_restarts(
+    who, model, x, y, way, output, from_logits, batch_size, verbose
+):
     """Adversarial inputs.
 
     Args:
@@ -31,9 +33,9 @@ def attack(who, model, x, y, way, output, from_logits, batch_size, verbose):
     """
     x = checks.images(who, x)
     way = _checked(who, way, x)
-    if not isinstance(model, Victim):
-        model = Victim(who, model, x, output, from_logits, batch_size)
-    float_inputs(who, "model", model.model)
+    if not isinstance(model, AttackedModel):
+        model = AttackedModel(who, model, x, output, from_logits, batch_size)
+    require_float_inputs(who, "model", model.model)
     y = model.labels(y, len(x))
     return x if model.rehearsing else _search(model, x, y, way, verbose)
 

@@ -10,17 +10,17 @@ import math
 
 import keras
 
-from keras_dtkd import rows
-from keras_dtkd.backend.compiled_function import compiled as compiled
+from keras_dtkd.backend.jit import jit as jit
+from keras_dtkd.teachers import sample_ids
 
 
-def name():
+def backend_name():
     """The backend Keras runs on: `"tensorflow"`, `"jax"` or `"torch"`."""
     return keras.backend.backend()
 
 
 def _current():
-    return importlib.import_module(f"keras_dtkd.backend.on_{name()}")
+    return importlib.import_module(f"keras_dtkd.backend.{backend_name()}")
 
 
 def replicas():
@@ -28,40 +28,40 @@ def replicas():
     return _current().replicas()
 
 
-def deterministic():
+def enable_determinism():
     """From now on, only operations that give the same bits each time.
 
     To be called before anything is computed.
     """
-    _current().deterministic()
+    _current().enable_determinism()
 
 
-def generator():
+def get_rng_state():
     """The state of the backend's own random numbers, if Keras's layers draw from them.
 
     Returns:
         A dict of NumPy arrays; empty but under torch.
     """
-    return _current().generator()
+    return _current().get_rng_state()
 
 
-def set_generator(states):
+def set_rng_state(states):
     """Sets it.
 
     Args:
         states: What `generator` gave, here or on another backend.
     """
-    _current().set_generator(states)
+    _current().set_rng_state(states)
 
 
-def device():
+def device_info():
     """What computes here.
 
     Returns:
         The accelerator's name, or `"cpu"`, and the most bytes of its memory that were
         in use so far, `None` where that is not known.
     """
-    return _current().device()
+    return _current().device_info()
 
 
 def runs_channels_first():
@@ -73,12 +73,12 @@ def runs_channels_first():
     return _current().runs_channels_first()
 
 
-def no_gradient():
+def no_grad():
     """A context outside of a step in which nothing is recorded for a gradient."""
-    return _current().no_gradient()
+    return _current().no_grad()
 
 
-def value_and_gradient(function, x):
+def value_and_grad(function, x):
     """A function's value and its gradient, outside of any step.
 
     Args:
@@ -92,20 +92,20 @@ def value_and_gradient(function, x):
     # Imported here: it needs what is in this file.
     from keras_dtkd.backend import autodiff
 
-    with no_gradient():
-        return autodiff.value_and_input_gradient(function, x)
+    with no_grad():
+        return autodiff.value_and_input_grad(function, x)
 
 
-def clear_gradients(variables):
+def zero_grad(variables):
     """Leaves no gradient of the step before, where the backend keeps them.
 
     Under torch Keras finds what to clear by the variables' paths, which two losses
     of one kind share.
     """
-    _current().clear_gradients(variables)
+    _current().zero_grad(variables)
 
 
-def hear(teacher, x, values=None):
+def teacher_forward(teacher, x, values=None):
     """What the teacher says of a batch: no gradient, no lasting effect.
 
     Args:
@@ -119,11 +119,11 @@ def hear(teacher, x, values=None):
     mapping = zip(teacher.variables, values, strict=True) if values is not None else ()
     # The scope keeps what the teacher might assign (a counter, statistics) from
     # its variables, on every backend.
-    with _current().no_gradient(), keras.StatelessScope(list(mapping)):
-        return teacher.outputs(*rows.split(x))
+    with _current().no_grad(), keras.StatelessScope(list(mapping)):
+        return teacher.outputs(*sample_ids.split_sample_ids(x))
 
 
-def speaker(teacher):
+def compiled_teacher_forward(teacher):
     """`hear` outside of any step, compiled where eager execution is slow.
 
     Args:
@@ -132,10 +132,10 @@ def speaker(teacher):
     Returns:
         A function of a batch of inputs.
     """
-    return _current().speaker(teacher)
+    return _current().compiled_teacher_forward(teacher)
 
 
-def tell(model, function, teacher=True):
+def with_teacher_variables(model, function, teacher=True):
     """A step function that brings along what the step needs besides the data.
 
     Under JAX, what a compiled step reads must be handed to it. The teacher's
@@ -150,18 +150,18 @@ def tell(model, function, teacher=True):
     Returns:
         The function to use instead.
     """
-    return _current().tell(model, function, teacher)
+    return _current().with_teacher_variables(model, function, teacher)
 
 
 @contextlib.contextmanager
-def session(model, training=True):
+def training_session(model, training=True):
     """A context around `fit`, `evaluate` and their like, whatever happens inside.
 
     It leaves every variable of the model filled, lets Ctrl-C wait for the end of a
     step, and makes gradients and metrics those of all processes where several train
     together.
     """
-    with _current().session(model, training), model.held.interrupts.deferred():
+    with _current().training_session(model, training), model.held.interrupts.deferred():
         yield
 
 
@@ -170,16 +170,16 @@ def building_scope(model):
     return _current().building_scope(model)
 
 
-def processes():
+def rank_and_world_size():
     """This process's number, from 0, and how many processes train together.
 
     Under torch those of `torch.distributed`, under JAX those of
     `keras.distribution.initialize`, under TensorFlow `(0, 1)`.
     """
-    return _current().processes()
+    return _current().rank_and_world_size()
 
 
-def begin(model, **numbers):
+def synchronize_processes(model, **numbers):
     """All processes begin alike: with rank 0's state, and with the same numbers.
 
     Args:
@@ -189,7 +189,7 @@ def begin(model, **numbers):
     Raises:
         ValueError: The processes disagree in a number.
     """
-    _, count = processes()
+    _, count = rank_and_world_size()
     if count == 1:
         return
     variables = [*model.variables, *model.optimizer.variables]
@@ -202,13 +202,13 @@ def begin(model, **numbers):
                 f"`Distiller`: the {count} processes disagree in "
                 f"{name.replace('_', ' ')}: {', '.join(map(str, values))}. Give all of "
                 "them the same models, arguments and checkpoints, and data cut by "
-                "`keras_dtkd.distribution.shard`."
+                "`keras_dtkd.distribution.sharding.shard`."
             )
-    _current().begin(variables)
+    _current().synchronize_processes(variables)
     model.held.begun = True
 
 
-def counted(model, loss, rows):
+def weight_loss_by_batch_share(model, loss, rows):
     """A step's loss such that each sample of the global batch counts the same.
 
     An uneven batch leaves some devices with fewer samples than others. A mean over
@@ -222,10 +222,10 @@ def counted(model, loss, rows):
     Returns:
         The same number. Its gradient is what counts.
     """
-    return _current().counted(model, loss, rows)
+    return _current().weight_loss_by_batch_share(model, loss, rows)
 
 
-def mean_of_devices(model, values, rows):
+def all_reduce_mean(model, values, rows):
     """The means over all samples of a step, where each device has seen a part.
 
     Args:
@@ -237,7 +237,7 @@ def mean_of_devices(model, values, rows):
         The same tensors on every device. Their gradient is that of this device's own:
         a loss that went through `counted` gets the rest when gradients are averaged.
     """
-    means = _current().mean_of_devices(model, values, rows)
+    means = _current().all_reduce_mean(model, values, rows)
     if means is None:
         return values
     return [
@@ -246,24 +246,24 @@ def mean_of_devices(model, values, rows):
     ]
 
 
-def settle(model):
+def sync_variables(model):
     """Fills the model's variables between two steps of a `fit`, for a callback.
 
     Under JAX they are empty there.
     """
-    _current().settle(model)
+    _current().sync_variables(model)
 
 
-def alone():
+def single_process_scope():
     """A context in which this process does what the others do not."""
-    return _current().alone()
+    return _current().single_process_scope()
 
 
-def metrics_of_all(model):
+def all_reduced_metrics(model):
     """A context in which the model's metrics are those of all processes."""
-    return _current().metrics_of_all(model)
+    return _current().all_reduced_metrics(model)
 
 
-def even():
+def batch_divisor():
     """The number of which every global batch must be a multiple. `None` for any."""
-    return _current().even()
+    return _current().batch_divisor()

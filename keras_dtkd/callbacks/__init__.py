@@ -1,5 +1,7 @@
 """What happens between steps."""
 
+from keras_dtkd.callbacks.hyperparameter_schedule import (
+    HyperparameterSchedule as HyperparameterSchedule,
+)
 from keras_dtkd.callbacks.resume import Resume as Resume
 from keras_dtkd.callbacks.robust_accuracy import RobustAccuracy as RobustAccuracy
-from keras_dtkd.callbacks.schedule import Schedule as Schedule

@@ -7,7 +7,7 @@ import h5py  # Keras brings it: its own files are of that kind.
 import keras
 
 from keras_dtkd import backend
-from keras_dtkd.files import clear, replace
+from keras_dtkd.core.atomic_io import atomic_write, remove_partial_files
 
 GENERATOR = "generator"
 
@@ -94,9 +94,9 @@ class Resume(keras.callbacks.Callback):
                 ) from error
             with h5py.File(path) as file:
                 states = {n: s[()] for n, s in file.get(GENERATOR, {}).items()}
-            backend.set_generator(states)
-        if backend.processes()[0] == 0:
-            clear(self.folder)
+            backend.set_rng_state(states)
+        if backend.rank_and_world_size()[0] == 0:
+            remove_partial_files(self.folder)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Refuses to begin elsewhere."""
@@ -110,11 +110,11 @@ class Resume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the state, then removes that of the epoch before."""
-        if backend.processes()[0] != 0:
+        if backend.rank_and_world_size()[0] != 0:
             return
         before = self._files()
         path = self.folder / f"{epoch + 1}.weights.h5"
-        replace(path, self._write)
+        atomic_write(path, self._write)
         # Nobody reads them now: what all read at the beginning, they had read before
         # the first step, which all take together.
         for older in before.values():
@@ -124,7 +124,7 @@ class Resume(keras.callbacks.Callback):
     def _write(self, path):
         self.model.save_weights(path, overwrite=True)
         with h5py.File(path, "a") as file:
-            for name, state in backend.generator().items():
+            for name, state in backend.get_rng_state().items():
                 file[f"{GENERATOR}/{name}"] = state
 
     def _files(self):

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_dtkd.attacks import pgd
-from keras_dtkd.attacks.robust_accuracy import Trial, named
-from keras_dtkd.compiled_losses import compiled_loss
+from keras_dtkd.attacks.robust_accuracy import RobustnessEvaluation, resolve_attack
+from keras_dtkd.core.compiled_loss import compiled_loss
 
 
 class RobustAccuracy(keras.callbacks.Callback):
@@ -69,7 +69,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         self.data = x, y, epsilon
         self.every = every
         self.name = name
-        self.attack = named("RobustAccuracy", attack)
+        self.attack = resolve_attack("RobustAccuracy", attack)
         self.how = output, from_logits, batch_size
         self.verbose = verbose
         self.options = options
@@ -83,10 +83,10 @@ class RobustAccuracy(keras.callbacks.Callback):
         model = student if isinstance(student, keras.Model) else self.model
         output, from_logits, batch_size = self.how
         if output is None:
-            output = getattr(self.model, "output_key", None)
+            output = getattr(self.model, "distilled_output", None)
         if from_logits is None:
             from_logits = getattr(self.model, "from_logits", "auto")
-        self._trial = Trial(
+        self._trial = RobustnessEvaluation(
             "RobustAccuracy",
             model,
             self.data,

@@ -8,7 +8,7 @@ import sys
 
 from keras_dtkd import backend
 from keras_dtkd.cli import compare, evaluate, export, options, report, train
-from keras_dtkd.cli.refusal import Refused
+from keras_dtkd.cli.errors import UserError
 
 DESCRIPTION = (
     "Trains and compares students of CIFAR-like images, resumably: knowledge "
@@ -52,10 +52,10 @@ def main(argv=None):
     wanted = getattr(args, "backend", None)
     who = f"keras-dtkd {args.command}"
     try:
-        if wanted not in (None, backend.name()):
+        if wanted not in (None, backend.backend_name()):
             return _elsewhere(wanted, argv)
         return COMMANDS[args.command].run(args)
-    except Refused as refused:
+    except UserError as refused:
         print(f"{who}: {refused}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

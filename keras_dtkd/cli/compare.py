@@ -7,8 +7,16 @@ import sys
 import time
 
 from keras_dtkd import backend, recipes
-from keras_dtkd.cli import leash, options, record, report, settings, terminal, train
-from keras_dtkd.cli.refusal import Refused, refusing
+from keras_dtkd.cli import (
+    console,
+    options,
+    parent_watch,
+    report,
+    run_config,
+    run_dir,
+    train,
+)
+from keras_dtkd.cli.errors import UserError, as_user_error
 
 OUTPUT = "output.txt"
 # Of what a failed run said at its end.
@@ -26,7 +34,7 @@ def add_arguments(parser):
         help="seeds 0 to N - 1 of each (default: 3)",
     )  # fmt: skip
     parser.add_argument(
-        "--backends", nargs="+", choices=options.BACKENDS, default=[backend.name()],
+        "--backends", nargs="+", choices=options.BACKENDS, default=[backend.backend_name()],
         help="default: what KERAS_BACKEND or keras.json says",
     )  # fmt: skip
     options.add(parser)
@@ -34,13 +42,13 @@ def add_arguments(parser):
 
 def run(args):
     """The command."""
-    screen = terminal.console()
+    screen = console.console()
     for name in args.backends:
         options.check_backend("--backends", name)
-    with refusing():
+    with as_user_error():
         # A seed for all before another: what breaks off is a comparison already.
         plans = [
-            settings.plan(args, method, name, seed)
+            run_config.plan_run(args, method, name, seed)
             for seed in range(args.seeds)
             for name in dict.fromkeys(args.backends)
             for method in dict.fromkeys(args.methods)
@@ -48,10 +56,10 @@ def run(args):
     missing = [plan for plan in plans if not _finished(plan)]
     for plan in missing:
         # One that another process trains is known to the table.
-        with contextlib.suppress(record.Busy), record.alone(plan.folder):
-            if record.claim(plan) is None:
+        with contextlib.suppress(run_dir.RunLocked), run_dir.alone(plan.folder):
+            if run_dir.claim(plan) is None:
                 # So that the table knows of it, whatever happens.
-                record.write(plan.folder, _planned(plan))
+                run_dir.write(plan.folder, _planned(plan))
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
     failed = 0
     for number, plan in enumerate(missing, 1):
@@ -60,7 +68,7 @@ def run(args):
     folder = plans[0].folder.parents[1]
     try:
         report.show(report.report(folder), folder)
-    except Refused as refused:
+    except UserError as refused:
         # After hours of training that is no refusal of the command.
         print(refused, file=sys.stderr)
         return 1
@@ -72,7 +80,7 @@ def _planned(plan):
 
 
 def _finished(plan):
-    found = record.claim(plan)
+    found = run_dir.claim(plan)
     return found is not None and found["status"] == "finished"
 
 
@@ -82,8 +90,8 @@ def _run(plan, args, number, screen):
     who = f"{number} {chosen.method} {chosen.backend} seed {chosen.seed}"
     try:
         if _waited(plan, who, screen) and _finished(plan):
-            return _told(record.read(plan.folder), who)
-    except Refused as refused:
+            return _told(run_dir.read(plan.folder), who)
+    except UserError as refused:
         print(f"{who}: {refused}", flush=True)
         return False
     command = [
@@ -91,7 +99,7 @@ def _run(plan, args, number, screen):
         *("--backend", chosen.backend, "--seed", str(chosen.seed), "--verbose", "2"),
         *options.words(args),
     ]
-    environment = {**os.environ, **leash.ON, "KERAS_BACKEND": chosen.backend}
+    environment = {**os.environ, **parent_watch.ON, "KERAS_BACKEND": chosen.backend}
     with (
         (plan.folder / OUTPUT).open("a") as output,
         subprocess.Popen(
@@ -107,8 +115,8 @@ def _run(plan, args, number, screen):
         try:
             while process.poll() is None:
                 done = 0
-                with contextlib.suppress(Refused):
-                    done = (record.read(plan.folder) or {}).get("epochs_done", 0)
+                with contextlib.suppress(UserError):
+                    done = (run_dir.read(plan.folder) or {}).get("epochs_done", 0)
                 status.update(f"{who}: epoch {done} of {chosen.epochs}")
                 time.sleep(0.5)
         except BaseException:
@@ -117,13 +125,13 @@ def _run(plan, args, number, screen):
     error = f"exit code {process.returncode}"
     lines = (plan.folder / OUTPUT).read_text(errors="replace").splitlines()[-LINES:]
     try:
-        with record.alone(plan.folder):
+        with run_dir.alone(plan.folder):
             # Refused if another comparison has taken the folder for other settings.
-            found = record.claim(plan) or _planned(plan)
+            found = run_dir.claim(plan) or _planned(plan)
             if found["status"] != "finished":
                 failed = {"status": "failed", "error": [error, *lines]}
-                record.write(plan.folder, {**found, **failed})
-    except Refused as another:
+                run_dir.write(plan.folder, {**found, **failed})
+    except UserError as another:
         # It was quicker; what it does is not ours to judge.
         print(f"{who}: {another}", flush=True)
         return False
@@ -142,9 +150,9 @@ def _told(found, who):
 def _waited(plan, who, screen):
     """Waits until no other process trains this run. Gives whether one did."""
     try:
-        with record.alone(plan.folder):
+        with run_dir.alone(plan.folder):
             return False
-    except record.Busy:
+    except run_dir.RunLocked:
         print(f"{who}: another process trains it, waiting", flush=True)
-    with screen.status(f"{who}: waiting"), record.alone(plan.folder, wait=True):
+    with screen.status(f"{who}: waiting"), run_dir.alone(plan.folder, wait=True):
         return True

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from keras_dtkd import backend
-from keras_dtkd.cli import measuring
+from keras_dtkd.cli import metrics
+from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.cli.evaluate import add_model, find
-from keras_dtkd.cli.refusal import Refused, refusing
 
 # Format: the end of its name, and the package that reads it.
 FORMATS = {
@@ -41,7 +41,7 @@ def add_arguments(parser):
         "--to", type=Path, metavar="PATH", help="default: beside the student"
     )
     parser.add_argument(
-        "--backend", choices=("tensorflow", "jax", "torch"), default=backend.name(),
+        "--backend", choices=("tensorflow", "jax", "torch"), default=backend.backend_name(),
         help="which formats can be written depends on it",
     )  # fmt: skip
 
@@ -52,11 +52,11 @@ def run(args):
     suffix, reader = FORMATS[args.format]
     target = args.to or file.with_name(f"exported-{file.stem}{suffix}")
     if target.exists():
-        raise Refused(f"{target} is there already. Give another --to, or remove it.")
+        raise UserError(f"{target} is there already. Give another --to, or remove it.")
     if args.format != "tf_saved_model" and target.suffix != suffix:
-        raise Refused(f"--to {target}: the name of this format ends with {suffix}.")
-    with refusing():
-        model = measuring.load(file)
+        raise UserError(f"--to {target}: the name of this format ends with {suffix}.")
+    with as_user_error():
+        model = metrics.load(file)
     shape = (COUNT, *model.input_shape[1:])
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     # Keras exports what was called before; under JAX `predict` does not count.
@@ -86,7 +86,7 @@ def _write(model, target, format):
         target.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
-        raise Refused(f"{target} cannot be written: {error}.") from None
+        raise UserError(f"{target} cannot be written: {error}.") from None
     try:
         if format == "keras":
             model.save(target)
@@ -97,8 +97,8 @@ def _write(model, target, format):
             shutil.rmtree(target)
         target.unlink(missing_ok=True)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Refused(
-            f"Keras {keras.__version__} on {backend.name()} cannot write this network "
+        raise UserError(
+            f"Keras {keras.__version__} on {backend.backend_name()} cannot write this network "
             f"as {format} here ({reason}). Try another --backend, or another --format."
         ) from error
 
@@ -108,8 +108,8 @@ def _read(target, format, x):
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder, "x.npy"), Path(folder, "y.npy")
         np.save(inputs, x)
-        command = [sys.executable, "-m", "keras_dtkd.cli.reader", format]
-        environment = dict(os.environ, KERAS_BACKEND=backend.name())
+        command = [sys.executable, "-m", "keras_dtkd.cli.runtime_check", format]
+        environment = dict(os.environ, KERAS_BACKEND=backend.backend_name())
         if format == "tf_saved_model":
             environment["KERAS_BACKEND"] = "tensorflow"
         done = subprocess.run(

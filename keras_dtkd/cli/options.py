@@ -5,8 +5,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from keras_dtkd.cli.images import NAMES
-from keras_dtkd.cli.refusal import Refused
+from keras_dtkd.cli.data import NAMES
+from keras_dtkd.cli.errors import UserError
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -23,7 +23,7 @@ def check_backend(option, name):
         Refused: It is not.
     """
     if importlib.util.find_spec(name) is None:
-        raise Refused(f"{option} {name}: it is not installed.")
+        raise UserError(f"{option} {name}: it is not installed.")
 
 
 def whole(text):

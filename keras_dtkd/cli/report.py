@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from keras_dtkd.cli import picture, record, table, terminal
-from keras_dtkd.cli.refusal import Refused
-from keras_dtkd.files import replace, write_json, write_text
+from keras_dtkd.cli import console, plot, run_dir, table
+from keras_dtkd.cli.errors import UserError
+from keras_dtkd.core.atomic_io import atomic_write, write_json, write_text
 
 FILES = {kind: f"report.{kind}" for kind in ("md", "json", "png")}
 
@@ -47,7 +47,7 @@ def report(folder):
     runs = _runs(folder)
     made, missing = table.make(runs), []
     try:
-        figure = picture.draw(made, runs)
+        figure = plot.draw(made, runs)
     except ImportError as error:
         figure, missing = None, [f"no picture: {error}"]
     try:
@@ -57,9 +57,11 @@ def report(folder):
             # One of another table would contradict this one.
             (folder / FILES["png"]).unlink(missing_ok=True)
         else:
-            replace(folder / FILES["png"], lambda path: figure.savefig(path, dpi=150))
+            atomic_write(
+                folder / FILES["png"], lambda path: figure.savefig(path, dpi=150)
+            )
     except OSError as error:
-        raise Refused(
+        raise UserError(
             f"{folder}: the table cannot be written there: {error}. "
             "`keras-dtkd report --json` prints it and writes nothing."
         ) from None
@@ -67,16 +69,16 @@ def report(folder):
 
 
 def _runs(folder):
-    runs = [record.read(path.parent) for path in sorted(folder.rglob(record.RUN))]
+    runs = [run_dir.read(path.parent) for path in sorted(folder.rglob(run_dir.RUN))]
     if not runs:
-        raise Refused(f"{folder}: no run.json lies there, at any depth.")
+        raise UserError(f"{folder}: no run.json lies there, at any depth.")
     return runs
 
 
 def show(made, folder):
     """Prints a table and where its files are."""
     header, rows = table.cells(made)
-    terminal.show(header, rows, table.title(made))
+    console.show(header, rows, table.title(made))
     for note in made["notes"]:
         print(f"- {note}")
     written = [name for name in FILES.values() if (folder / name).exists()]

@@ -3,7 +3,7 @@
 import statistics
 
 from keras_dtkd import recipes
-from keras_dtkd.cli import made, weights
+from keras_dtkd.cli import loss_weight_audit, provenance
 
 # What a row stands for. Runs that differ in anything but the seed are never averaged.
 FIRST = ("method", "backend")
@@ -33,7 +33,11 @@ def make(runs):
     groups = grouped(runs)
     rows = [{**named, **_row(each_seed_once(group))} for named, group in groups]
     common = {name: _value(name, settings) for name in names if name not in varying}
-    notes = [*_notes(runs, rows), *_notes_on_groups(groups), *weights.unequal(runs)]
+    notes = [
+        *_notes(runs, rows),
+        *_notes_on_groups(groups),
+        *loss_weight_audit.unequal(runs),
+    ]
     return {"common": common, "varying": varying, "rows": rows, "notes": notes}
 
 
@@ -58,7 +62,7 @@ def grouped(runs):
         groups.setdefault(key, []).append(run)
     found = []
     for key, group in sorted(groups.items(), key=_order):
-        parts = made.parts(group)
+        parts = provenance.parts(group)
         for number, part in enumerate(parts, 1):
             named = dict(zip(names, key, strict=True))
             named["part"] = number if len(parts) > 1 else None
@@ -95,7 +99,7 @@ def _notes_on_groups(groups):
     for rows in parts.values():
         first = rows[0][0]
         numbers = ", ".join(f"({named['part']})" for named, _ in rows)
-        differ = made.differences([run for _, run in rows])
+        differ = provenance.differences([run for _, run in rows])
         told = "; ".join(f"{n}: {', '.join(map(str, v))}" for n, v in differ.items())
         notes.append(
             f"{first['method']} on {first['backend']}: {numbers} are not averaged, "
@@ -177,7 +181,7 @@ def _notes(runs, rows):
             )
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for method in methods:
-        if control := recipes.control(method):
+        if control := recipes.baseline_for(method):
             there = "" if control in methods else ", which is not among these runs"
             notes.append(f"control of equal weight of {method}: {control}{there}")
     return notes

@@ -5,9 +5,10 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dtkd import files, models
-from keras_dtkd.cli import record
-from keras_dtkd.cli.images import network
+from keras_dtkd import models
+from keras_dtkd.cli import run_dir
+from keras_dtkd.cli.data import network
+from keras_dtkd.core import atomic_io
 from keras_dtkd.models import weights
 from keras_dtkd.teachers import store
 
@@ -51,7 +52,7 @@ def find(path, name, data):
         FileNotFoundError: There is nothing.
     """
     if path.is_dir():
-        run = record.read(path)
+        run = run_dir.read(path)
         if run is None:
             raise ValueError(f"--teacher-weights {path}: no run.json lies there.")
         settings, wanted = run["settings"], {"student": name, "data": data}
@@ -66,7 +67,7 @@ def find(path, name, data):
                 f"--teacher-weights {path}: this run is not finished "
                 f"({run['status']}). The same `train` command goes on with it."
             )
-        path = path / record.STUDENT
+        path = path / run_dir.STUDENT
     if not path.is_file():
         ways = WAYS.format(name=name, data=data)
         raise FileNotFoundError(f"--teacher-weights {path}: no such file. {ways}")
@@ -96,7 +97,9 @@ def load(path, name, images):
     if path.suffix == ".npz":
         arrays = weights.read("load_torch", path)
         flat = any(key.startswith("f.") for key in arrays)
-        return (models.load_flat if flat else models.load_torch)(model, arrays)
+        return (models.load_sequential_npz if flat else models.load_torch)(
+            model, arrays
+        )
     try:
         with warnings.catch_warnings():
             # Keras warns of layers that it leaves as they were.
@@ -123,8 +126,8 @@ def answers(model, every, folder, verbose):
     Returns:
         A `keras_dtkd.teachers.Stored`.
     """
-    with record.alone(folder, wait=True):
-        files.clear(folder)
+    with run_dir.alone(folder, wait=True):
+        atomic_io.remove_partial_files(folder)
         return store(model, every, folder, verbose=verbose == 1)
 
 

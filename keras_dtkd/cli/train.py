@@ -8,20 +8,14 @@ from datetime import UTC, datetime
 
 import keras
 
-from keras_dtkd import backend, calibrate_output_bias, files, recipes
+from keras_dtkd import backend, calibrate_output_bias, recipes
 from keras_dtkd.callbacks import Resume
-from keras_dtkd.cli import (
-    following,
-    images,
-    leash,
-    measuring,
-    options,
-    record,
-    settings,
-)
+from keras_dtkd.cli import callbacks as run_callbacks
+from keras_dtkd.cli import data, metrics, options, parent_watch, run_config, run_dir
 from keras_dtkd.cli import teacher as teachers
-from keras_dtkd.cli.circumstances import circumstances
-from keras_dtkd.cli.refusal import Refused, refusing
+from keras_dtkd.cli.environment import circumstances
+from keras_dtkd.cli.errors import UserError, as_user_error
+from keras_dtkd.core import atomic_io
 
 
 def add_arguments(parser):
@@ -32,7 +26,7 @@ def add_arguments(parser):
     )  # fmt: skip
     parser.add_argument("--seed", type=options.seed, default=0, metavar="K")
     parser.add_argument(
-        "--backend", choices=options.BACKENDS, default=backend.name(),
+        "--backend", choices=options.BACKENDS, default=backend.backend_name(),
         help="default: what KERAS_BACKEND or keras.json says",
     )  # fmt: skip
     parser.add_argument(
@@ -45,39 +39,39 @@ def add_arguments(parser):
 
 def run(args):
     """The command."""
-    leash.follow()
-    with refusing():
-        plan = settings.plan(args, args.method, args.backend, args.seed)
+    parent_watch.follow()
+    with as_user_error():
+        plan = run_config.plan_run(args, args.method, args.backend, args.seed)
     # Keras would say so in the first epoch.
     if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise Refused("--tensorboard: it is not installed: pip install tensorboard")
-    with record.alone(plan.folder):
-        before = record.claim(plan)
+        raise UserError("--tensorboard: it is not installed: pip install tensorboard")
+    with run_dir.alone(plan.folder):
+        before = run_dir.claim(plan)
         if before is not None and before["status"] == "finished":
             print(f"{plan.folder} is finished: {summary(before)}")
             return 0
-        files.clear(plan.folder)
+        atomic_io.remove_partial_files(plan.folder)
         if args.deterministic:
-            backend.deterministic()
+            backend.enable_determinism()
         mixed = "" if args.precision == "float32" else "mixed_"
         keras.config.set_dtype_policy(mixed + args.precision)
-        with refusing():
-            found = images.read(
+        with as_user_error():
+            found = data.read(
                 args.data, args.data_dir, args.validation, args.train_size
             )
             teacher = None
             if plan.teacher_file:
                 name = plan.settings.teacher
                 teacher = teachers.load(plan.teacher_file, name, found)
-            resume = Resume(plan.folder / record.STATE)
+            resume = Resume(plan.folder / run_dir.STATE)
             resume.check()
             if before is None and resume.epoch:
-                raise Refused(
-                    f"{plan.folder} holds the state of a run whose {record.RUN} is not "
+                raise UserError(
+                    f"{plan.folder} holds the state of a run whose {run_dir.RUN} is not "
                     "there. Put it back from a copy, or remove the folder to begin "
                     "anew."
                 )
-            record.trim(plan.folder, resume.epoch)
+            run_dir.trim(plan.folder, resume.epoch)
         print(summary(_train(plan, before, found, teacher, args)))
     return 0
 
@@ -85,7 +79,7 @@ def run(args):
 def _train(plan, before, found, teacher, args):
     """The run, from its state on to its end. Gives what run.json says then."""
     folder, chosen, recipe = plan.folder, plan.settings, plan.recipe
-    resume = Resume(folder / record.STATE)
+    resume = Resume(folder / run_dir.STATE)
     session = {
         "began": _now(),
         "first_epoch": resume.epoch,
@@ -95,23 +89,23 @@ def _train(plan, before, found, teacher, args):
     run = {"status": "running", **plan.to_dict(), "sessions": sessions}
     run["epochs_done"] = resume.epoch
     run["judged_on"] = "validation" if chosen.validation else "test"
-    progress = following.Progress(folder, run)
+    progress = run_callbacks.Progress(folder, run)
     progress.write()
 
     keras.utils.set_random_seed(chosen.seed)
-    student = images.network(chosen.student, found)
+    student = data.network(chosen.student, found)
     run["parameters"] = student.count_params()
     steps = math.ceil(len(found.train[0]) / chosen.batch_size)
-    every, train, judge = images.batches(found, chosen, resume.epoch)
+    every, train, judge = data.batches(found, chosen, resume.epoch)
     if plan.answers:
         teacher = teachers.answers(teacher, every, plan.answers, args.verbose)
     model = recipe.distiller(teacher, student, steps_per_epoch=steps)
-    callbacks = [following.Clock(steps)]
+    callbacks = [run_callbacks.Clock(steps)]
     if chosen.validation:
-        done = record.history(folder).get("val_accuracy", []) if resume.epoch else []
-        callbacks.append(following.Best(folder, student, done))
+        done = run_dir.history(folder).get("val_accuracy", []) if resume.epoch else []
+        callbacks.append(run_callbacks.Best(folder, student, done))
     # Before the state: so it has at least the epochs that the state has.
-    callbacks.append(following.Log(folder / record.LOG, append=True))
+    callbacks.append(run_callbacks.Log(folder / run_dir.LOG, append=True))
     if args.tensorboard:
         logs = str(folder / "tensorboard")
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
@@ -125,20 +119,20 @@ def _train(plan, before, found, teacher, args):
         # By itself it is: see docs/datasets.md.
         shuffle=False,
     )
-    history, best = record.history(folder), None
+    history, best = run_dir.history(folder), None
     if chosen.validation:
-        epoch = following.best_epoch(history["val_accuracy"])
-        best = measuring.load(following.best_file(folder, epoch))
+        epoch = run_callbacks.best_epoch(history["val_accuracy"])
+        best = metrics.load(run_callbacks.best_file(folder, epoch))
     if recipe.calibrate:
         if every is None:
-            x = images.normalised(found, found.train)
-            said = measuring.outputs(teacher, found, found.train)
+            x = data.normalised(found, found.train)
+            said = metrics.outputs(teacher, found, found.train)
         else:
             x, said = teachers.first_version(teacher, every, len(found.train[1]))
         _calibrate(model, [student, best], x, said, found.train[1])
-    following.save(student, folder / record.STUDENT)
+    run_callbacks.save(student, folder / run_dir.STUDENT)
     if best is not None:
-        following.save(best, folder / record.BEST)
+        run_callbacks.save(best, folder / run_dir.BEST)
     # As shares again, which float32 has rounded.
     images_judged = len(found.judge[1])
     run["val_accuracy"] = [
@@ -151,7 +145,7 @@ def _train(plan, before, found, teacher, args):
     run["result"]["step_seconds"] = statistics.median(warm) if warm else None
     run |= {"status": "finished", "ended": _now()}
     progress.write()
-    following.forget(folder)
+    run_callbacks.forget(folder)
     return run
 
 
@@ -168,11 +162,11 @@ def _result(run, found, student, best):
     """Both epochs' accuracy on the test images."""
     judged = run["val_accuracy"]
     top, last, calibrated = max(judged), judged[-1], run["recipe"]["calibrate"]
-    epoch = following.best_epoch(judged)
+    epoch = run_callbacks.best_epoch(judged)
     if best is not None or calibrated:
-        last = measuring.accuracy(student, found, found.test)
+        last = metrics.accuracy(student, found, found.test)
     if best is not None:
-        top = measuring.accuracy(best, found, found.test)
+        top = metrics.accuracy(best, found, found.test)
     elif last > top:
         # The student of the last epoch after its calibration is a further one.
         top, epoch = last, len(judged)

@@ -3,12 +3,12 @@
 import numpy as np
 
 from keras_dtkd.datasets.checks import check_share
-from keras_dtkd.datasets.prepared import open_prepared
+from keras_dtkd.datasets.tfds import open_tfds
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "digits")
 
 
-def arrays(name, data_dir=None, *, validation=0.0, download=True):
+def load_arrays(name, data_dir=None, *, validation=0.0, download=True):
     """A data set as NumPy arrays, always in the same order.
 
     A row number names an image for good: what a teacher says of row 7 can be stored.
@@ -33,7 +33,7 @@ def arrays(name, data_dir=None, *, validation=0.0, download=True):
 
     Example:
 
-    >>> (x_train, y_train), (x_test, y_test) = arrays("digits")
+    >>> (x_train, y_train), (x_test, y_test) = load_arrays("digits")
     """
     if name not in NAMES:
         raise ValueError(f"`arrays`: no data set {name!r}. Choose one of {NAMES}.")
@@ -41,7 +41,7 @@ def arrays(name, data_dir=None, *, validation=0.0, download=True):
     if name == "digits":
         train, test = _digits()
     else:
-        train, test = (open_prepared(name, data_dir, download)(s) for s in _SPLITS)
+        train, test = (open_tfds(name, data_dir, download)(s) for s in _SPLITS)
     return *split(train, validation), test
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_dtkd.datasets.batches import Batches
+from keras_dtkd.datasets.pipeline import ImagePipeline
 
 ANNOTATIONS = "val_annotations.txt"
 
 
-def folder(path, batch_size=64, augment=True, seed=None, *, image_size=64, **options):
+def image_folder(
+    path, batch_size=64, augment=True, seed=None, *, image_size=64, **options
+):
     """Images from `path/train/<class>/` and `path/val/<class>/`, such as Tiny ImageNet.
 
     They may lie deeper inside a class's folder, and are of the kinds that
@@ -41,7 +43,7 @@ def folder(path, batch_size=64, augment=True, seed=None, *, image_size=64, **opt
 
     Example:
 
-    >>> train, test = folder("tiny-imagenet-200", seed=0)
+    >>> train, test = image_folder("tiny-imagenet-200", seed=0)
     """
     options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), **options}
     if not isinstance(image_size, numbers.Integral) or image_size < 1:
@@ -49,7 +51,7 @@ def folder(path, batch_size=64, augment=True, seed=None, *, image_size=64, **opt
             "`folder`: `image_size` must be one whole number of at least 1, height and "
             f"width. Received: image_size={image_size!r}."
         )
-    batches = Batches("folder", batch_size, augment, seed, **options)
+    batches = ImagePipeline("folder", batch_size, augment, seed, **options)
     path = Path(path).expanduser()
     train, test = path / "train", path / "val"
     test = test if test.is_dir() else path / "test"

@@ -7,7 +7,7 @@ as that row twice, one of mass 0 not at all.
 
 from keras import ops
 
-from keras_dtkd.functional.statistics import LOWEST, possible
+from keras_dtkd.functional.statistics import MIN_LOGIT, is_unmasked
 
 # The authors of DIST, CSKD and R2KD all add this to the product of the norms.
 EPSILON = 1e-8
@@ -57,7 +57,7 @@ def pearson(x, y, axis=-1, masses=None):
     return cosine(centred(x), centred(y), axis, masses)
 
 
-def probabilities(logits, temperature):
+def soft_probs(logits, temperature):
     """Softened probabilities, with all the digits that float32 has for them.
 
     By way of their logarithms a hundred equal classes would lose two bits, and what
@@ -70,12 +70,12 @@ def probabilities(logits, temperature):
     Returns:
         `softmax(z / T)`, of the same shape.
     """
-    logits = ops.maximum(logits, LOWEST)
+    logits = ops.maximum(logits, MIN_LOGIT)
     top = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
     return ops.softmax((logits - top) / temperature, axis=-1)
 
 
-def counted(student_logits, teacher_logits):
+def unmasked_by_any(student_logits, teacher_logits):
     """Which classes take part: all but those that both models mask out.
 
     A class that only the teacher rules out is one that the student has to.
@@ -87,10 +87,10 @@ def counted(student_logits, teacher_logits):
     Returns:
         Booleans of the same shape.
     """
-    return ops.logical_or(possible(student_logits), possible(teacher_logits))
+    return ops.logical_or(is_unmasked(student_logits), is_unmasked(teacher_logits))
 
 
-def row_distance(measure, x, y, where):
+def inter_class_distance(measure, x, y, where):
     """One less the correlation of each row, along the classes.
 
     Args:
@@ -105,7 +105,7 @@ def row_distance(measure, x, y, where):
     return 1.0 - measure(x, y, -1, ops.cast(where, x.dtype))
 
 
-def column_distance(measure, x, y, where, masses=None):
+def intra_class_distance(measure, x, y, where, masses=None):
     """One less the correlation of each class over all rows, averaged over classes.
 
     Args:
@@ -126,7 +126,7 @@ def column_distance(measure, x, y, where, masses=None):
     return _mean(distance, -1, ops.cast(ops.sum(mass, axis=rows) > 0, x.dtype))
 
 
-def common_weight(weight, masses=None):
+def batch_weight(weight, masses=None):
     """The one weight of a term that couples the rows: T² where T is constant.
 
     Args:

@@ -2,10 +2,10 @@
 
 from keras import ops
 
-from keras_dtkd.functional.statistics import LOWEST, soften
+from keras_dtkd.functional.statistics import MIN_LOGIT, soft_log_probs
 
 
-def label_or_not(logits, temperature, label):
+def target_log_probs(logits, temperature, label):
     """How likely the label is, and all else together.
 
     Args:
@@ -17,14 +17,14 @@ def label_or_not(logits, temperature, label):
         `log (p_y, 1 − p_y)`, softened, `(..., 2)`. In log space, so that a sure model
         has a finite second.
     """
-    log_probs = soften(logits, temperature)
+    log_probs = soft_log_probs(logits, temperature)
     is_label = ops.sum(label * log_probs, axis=-1)
     # The sum of all is 1: softened logits are normalised.
-    is_not = ops.logsumexp(_without(log_probs, label), axis=-1)
+    is_not = ops.logsumexp(_mask_target(log_probs, label), axis=-1)
     return ops.stack([is_label, is_not], axis=-1)
 
 
-def others(logits, temperature, label):
+def non_target_log_probs(logits, temperature, label):
     """The other classes among themselves.
 
     Args:
@@ -35,8 +35,8 @@ def others(logits, temperature, label):
     Returns:
         Their softened log-probabilities, with nothing for the label, `(..., classes)`.
     """
-    return soften(_without(logits, label), temperature)
+    return soft_log_probs(_mask_target(logits, label), temperature)
 
 
-def _without(logits, label):
-    return ops.where(label > 0, LOWEST, logits)
+def _mask_target(logits, label):
+    return ops.where(label > 0, MIN_LOGIT, logits)

@@ -10,13 +10,13 @@ import math
 
 from keras import ops
 
-from keras_dtkd.functional.statistics import LOWEST
+from keras_dtkd.functional.statistics import MIN_LOGIT
 
 CONVENTIONS = ("gkd", "continuous")
 # Of a log-probability in float32, wherever the probability matters.
-ROUNDING = 4e-6
+FLOAT32_LOG_PROB_EPS = 4e-6
 # Up to this difference of log-probabilities a term of `kl` has its other form.
-NEAR = 0.5
+SERIES_THRESHOLD = 0.5
 
 
 def kl(teacher_log_probs, student_log_probs, axis=-1):
@@ -42,7 +42,7 @@ def kl(teacher_log_probs, student_log_probs, axis=-1):
     # of a class that the teacher rules out.
     log_p = ops.where(p > 0, teacher_log_probs, 0.0)
     d = ops.where(p > 0, student_log_probs, 0.0) - log_p
-    near = ops.logical_and(p > 0, ops.abs(d) < NEAR)
+    near = ops.logical_and(p > 0, ops.abs(d) < SERIES_THRESHOLD)
     small = ops.where(near, d, 0.0)
     terms = ops.where(near, p * (ops.expm1(small) - small), q - p - p * d)
     return ops.sum(terms, axis=axis)
@@ -79,8 +79,8 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     """
     # As in `kl`: where both are impossible, the mixture's -inf - (-inf) is undefined.
     possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
-    log_p = ops.where(possible, teacher_log_probs, LOWEST)
-    log_q = ops.where(possible, student_log_probs, LOWEST)
+    log_p = ops.where(possible, teacher_log_probs, MIN_LOGIT)
+    log_q = ops.where(possible, student_log_probs, MIN_LOGIT)
     # Not `logaddexp`, whose gradient is wrong at ties on TensorFlow.
     mixture = ops.logsumexp(ops.stack([log_p, log_q]), axis=0) - math.log(2.0)
     return 0.5 * (
@@ -131,8 +131,8 @@ def generalized_jsd(
     if beta == 1:
         return reverse_kl(teacher_log_probs, student_log_probs, axis)
     possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
-    log_p = ops.where(possible, teacher_log_probs, LOWEST)
-    log_q = ops.where(possible, student_log_probs, LOWEST)
+    log_p = ops.where(possible, teacher_log_probs, MIN_LOGIT)
+    log_q = ops.where(possible, student_log_probs, MIN_LOGIT)
     # No `logaddexp`: where both terms are equal, its gradient under TensorFlow is
     # that of one alone.
     mixture = ops.logsumexp(
@@ -157,7 +157,7 @@ def total_variation(teacher_log_probs, student_log_probs, axis=-1):
         class changes sides, and is 0 for a class with `p = q` up to rounding.
     """
     # The sign of a rounding error would be a gradient of full size.
-    apart = ops.abs(teacher_log_probs - student_log_probs) > ROUNDING
+    apart = ops.abs(teacher_log_probs - student_log_probs) > FLOAT32_LOG_PROB_EPS
     difference = ops.exp(teacher_log_probs) - ops.exp(student_log_probs)
     return 0.5 * ops.sum(ops.abs(ops.where(apart, difference, 0.0)), axis=axis)
 

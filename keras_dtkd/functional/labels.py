@@ -43,7 +43,7 @@ def one_hot(labels, logits):
     return ops.cast(ops.equal(labels, ops.arange(classes, dtype="int32")), "float32")
 
 
-def distribution(labels, logits):
+def to_class_probs(labels, logits):
     """Labels as a target of cross-entropy: soft ones, of mixed samples, stay soft.
 
     Args:

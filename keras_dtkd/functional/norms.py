@@ -7,7 +7,7 @@ from keras import ops
 EPSILON = 1e-12
 
 
-def squares(values):
+def squared_norm(values):
     """The sum of squares of each sample, over all other axes.
 
     Args:
@@ -21,7 +21,7 @@ def squares(values):
     return sum(parts[1:], start=parts[0])
 
 
-def root(squares):
+def safe_sqrt(squares):
     """`sqrt(s + 1e-12) − 1e-6`: 0 at 0, and so is the gradient of what was squared.
 
     Args:

@@ -5,7 +5,7 @@
 
 from keras import ops
 
-from keras_dtkd.functional.statistics import LOWEST
+from keras_dtkd.functional.statistics import MIN_LOGIT
 
 # Added to the variance of ranks that are divided by their number. That of distinct
 # ranks is 1/12; a student whose logits are all but equal is to be moved, not thrown.
@@ -28,7 +28,7 @@ def soft_ranks(values, softness=1.0, where=None):
         rank. Classes that do not count come back as 0. Takes memory for
         `classes²` numbers a row.
     """
-    values = ops.maximum(values, LOWEST)
+    values = ops.maximum(values, MIN_LOGIT)
     softness = ops.convert_to_tensor(softness, values.dtype)[..., None]
     above = ops.sigmoid((values[..., :, None] - values[..., None, :]) / softness)
     if where is None:

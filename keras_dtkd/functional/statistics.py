@@ -6,10 +6,10 @@ from keras import ops
 # network computes it, and it would drown every mean.
 MASKED_LOGIT = -1e8
 # What -inf becomes, which has no gradient. Below any logit a network computes.
-LOWEST = -1e9
+MIN_LOGIT = -1e9
 
 
-def possible(logits):
+def is_unmasked(logits):
     """Which classes take part: all but those masked out with `-1e9` or `-inf`.
 
     Args:
@@ -21,7 +21,7 @@ def possible(logits):
     return logits > MASKED_LOGIT
 
 
-def soften(logits, temperature=1.0, axis=-1):
+def soft_log_probs(logits, temperature=1.0, axis=-1):
     """Log-probabilities of the softened distribution, `log softmax(z / T)`.
 
     Args:
@@ -32,14 +32,14 @@ def soften(logits, temperature=1.0, axis=-1):
     Returns:
         `log p`, of the same shape.
     """
-    logits = ops.maximum(logits, LOWEST)
+    logits = ops.maximum(logits, MIN_LOGIT)
     # The common shift goes before the division: it would cost the temperature's
     # gradient, in which it cancels, its digits.
     top = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
     return ops.log_softmax((logits - top) / temperature, axis=axis)
 
 
-def centered(logits, axis=-1, where=None):
+def center(logits, axis=-1, where=None):
     """Logits less their mean: the same distribution, free of the common shift.
 
     Args:
@@ -60,7 +60,7 @@ def centered(logits, axis=-1, where=None):
     return (logits - mean) * mass
 
 
-def spread(logits, axis=-1, where=None, epsilon=1e-24):
+def std(logits, axis=-1, where=None, epsilon=1e-24):
     """Standard deviation of logits over the classes, differentiable at 0.
 
     Args:
@@ -72,7 +72,7 @@ def spread(logits, axis=-1, where=None, epsilon=1e-24):
     Returns:
         `sqrt(variance + epsilon)`, population variance, shape `(..., 1)`.
     """
-    z = centered(logits, axis=axis, where=where)
+    z = center(logits, axis=axis, where=where)
     if where is None:
         variance = ops.mean(z * z, axis=axis, keepdims=True)
     else:
@@ -98,8 +98,8 @@ def sharpness(logits, temperature=1.0, axis=-1):
         Wei and Bai, "Dynamic Temperature Knowledge Distillation",
         arXiv 2404.12711, equation 2.
     """
-    where = possible(logits)
-    scaled = centered(logits, axis=axis, where=where) / temperature
+    where = is_unmasked(logits)
+    scaled = center(logits, axis=axis, where=where) / temperature
     return ops.logsumexp(ops.where(where, scaled, MASKED_LOGIT), axis=axis)
 
 

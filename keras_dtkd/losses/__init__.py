@@ -1,6 +1,8 @@
 """What is matched: one loss a file."""
 
-from keras_dtkd.calibration import calibrate_output_bias as calibrate_output_bias
+from keras_dtkd.functional.output_bias import (
+    calibrate_output_bias as calibrate_output_bias,
+)
 from keras_dtkd.losses.base import DistillationLoss as DistillationLoss
 from keras_dtkd.losses.binary_kd import BinaryKD as BinaryKD
 from keras_dtkd.losses.ckd import CKD as CKD

@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from keras_dtkd.knobs import Knob, Knobs
+from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
+from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.losses.reduction import reduce
-from keras_dtkd.masses import mask_of, masses
 from keras_dtkd.temperatures.base import Temperature
 
 
-class DistillationLoss(Knobs):
+class DistillationLoss(HyperparameterMixin):
     """Base of all distillation losses.
 
     A loss on logits overrides `call(student_logits, teacher_logits, labels=None)` and
@@ -47,7 +47,7 @@ class DistillationLoss(Knobs):
         input_gradient_labels: Whose labels the cross-entropy is of: `"data"`, or
             `"teacher"` for its first choices.
         teacher_input_gradient: Whether the teacher's is needed too.
-        each_label: Whether a linear output is a choice of yes or no for each label.
+        multilabel: Whether a linear output is a choice of yes or no for each label.
 
     Raises:
         TypeError: `view` is no name.
@@ -61,11 +61,11 @@ class DistillationLoss(Knobs):
     >>> Distiller(teacher, student, Squared(weight=0.1)).fit(x, y)
     """
 
-    weight = Knob(minimum=0.0)
+    weight = Hyperparameter(minimum=0.0)
     student_layers = ()
     teacher_layers = ()
     needs_labels = False
-    each_label = False
+    multilabel = False
     input_gradient: Any = None
     input_gradient_labels: Any = "data"
     teacher_input_gradient = True
@@ -128,7 +128,9 @@ class DistillationLoss(Knobs):
         if "labels" in taken:
             given["labels"] = labels
         if "sample_weight" in taken:
-            given["sample_weight"] = masses(student, sample_weight, mask_of(student))
+            given["sample_weight"] = row_weights(
+                student, sample_weight, get_mask(student)
+            )
         return self(student, teacher, **given)
 
     def reduce(self, values, outputs=None, sample_weight=None):
@@ -147,29 +149,33 @@ class DistillationLoss(Knobs):
     @property
     def scale(self):
         """`weight · ramp`, the factor of this loss in the total, as a tensor."""
-        return self.knob("weight") * self._ramp
+        return self.hyperparameter("weight") * self._ramp
 
-    def begin_epoch(self, epoch, epochs):
+    def on_epoch_begin(self, epoch, epochs):
         """Called before each epoch. Sets the ramp; override to set more.
 
         Args:
             epoch: Counted from 1.
             epochs: The last epoch of this `fit`.
         """
-        self.refresh_knobs()
+        self.push_hyperparameters()
         warmup = epochs / 12 if self.warmup_epochs == "auto" else self.warmup_epochs
         self._ramp.assign(min(epoch / warmup, 1.0) if warmup > 0 else 1.0)
-        for rule in self.temperature_rules():
-            rule.begin_epoch(epoch, epochs)
+        for rule in self.get_temperatures():
+            rule.on_epoch_begin(epoch, epochs)
 
-    def temperature_rules(self):
+    def get_temperatures(self):
         """The `Temperature`s whose means are logged."""
         rule = getattr(self, "temperature", None)
         return [rule] if isinstance(rule, Temperature) else []
 
-    def undecayed(self):
+    def variables_without_weight_decay(self):
         """The trainable variables that weight decay must leave alone."""
-        return [v for rule in self.temperature_rules() for v in rule.undecayed()]
+        return [
+            v
+            for rule in self.get_temperatures()
+            for v in rule.variables_without_weight_decay()
+        ]
 
     def compute_mask(self, inputs, previous_mask):
         """None: a mask is read at the student's output and nowhere else."""
@@ -185,7 +191,7 @@ class DistillationLoss(Knobs):
             The scalar `weight · ramp · mean`. There, weights of samples do not arrive.
         """
         values = self._values(student_outputs, teacher_outputs)
-        for rule in self.temperature_rules():
+        for rule in self.get_temperatures():
             rule.take_latest()
         return self.scale * self.reduce(values, student_outputs)
 

@@ -3,15 +3,15 @@
 import keras
 from keras import ops
 
+from keras_dtkd.core.logits import BINARY, to_logits
+from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional.divergences import kl
-from keras_dtkd.functional.statistics import LOWEST, possible, soften
-from keras_dtkd.logits import BINARY, recover
-from keras_dtkd.losses.softened import Softened
-from keras_dtkd.masses import mask_of, masses
+from keras_dtkd.functional.statistics import MIN_LOGIT, is_unmasked, soft_log_probs
+from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class BinaryKD(Softened):
+class BinaryKD(TemperatureLoss):
     """`KD` for outputs of several labels, each a choice of yes or no.
 
     The mean over the labels of `w · KL(p ‖ q)`, with `p = sigmoid(z_t / T_t)` and
@@ -52,7 +52,7 @@ class BinaryKD(Softened):
     >>> Distiller(teacher, student, BinaryKD(temperature=2.0)).fit(x, y)
     """
 
-    each_label = True
+    multilabel = True
 
     def __init__(self, temperature=4.0, weight=1.0, warmup_epochs=0, **kwargs):
         super().__init__(
@@ -61,17 +61,19 @@ class BinaryKD(Softened):
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
-        where = ops.logical_or(possible(student_logits), possible(teacher_logits))
+        where = ops.logical_or(is_unmasked(student_logits), is_unmasked(teacher_logits))
         where = ops.cast(where, "float32")
-        student = recover(ops.maximum(student_logits, LOWEST), BINARY)
-        teacher = recover(ops.maximum(teacher_logits, LOWEST), BINARY)
+        student = to_logits(ops.maximum(student_logits, MIN_LOGIT), BINARY)
+        teacher = to_logits(ops.maximum(teacher_logits, MIN_LOGIT), BINARY)
         if sample_weight is not None:
             # A single label has no axis among pairs.
             sample_weight = ops.reshape(
                 sample_weight[..., None] * where, ops.shape(student[..., 0])
             )
         t = self._rule(student, teacher, sample_weight)
-        values = t.weight * kl(soften(teacher, t.teacher), soften(student, t.student))
+        values = t.weight * kl(
+            soft_log_probs(teacher, t.teacher), soft_log_probs(student, t.student)
+        )
         values = where * ops.reshape(values, ops.shape(where))
         return ops.sum(values, axis=-1) / ops.maximum(ops.sum(where, axis=-1), 1.0)
 
@@ -81,7 +83,9 @@ class BinaryKD(Softened):
             _of_pairs(logits, step.student_outputs)
             for logits in (step.student_logits, step.teacher_logits)
         )
-        weights = masses(student, step.sample_weight, mask_of(step.student_logits))
+        weights = row_weights(
+            student, step.sample_weight, get_mask(step.student_logits)
+        )
         return self(student, teacher, sample_weight=weights)
 
 

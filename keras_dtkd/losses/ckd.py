@@ -5,8 +5,8 @@ import numbers
 import keras
 from keras import ops
 
+from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.knobs import Knob
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.logit_mse import present, residual
 
@@ -87,9 +87,9 @@ class CKD(DistillationLoss):
     >>> calibrate_output_bias(student, x, target)
     """
 
-    label_weight = Knob(minimum=0.0)
-    teacher_weight = Knob(minimum=0.0)
-    mean_penalty = Knob(minimum=0.0)
+    label_weight = Hyperparameter(minimum=0.0)
+    teacher_weight = Hyperparameter(minimum=0.0)
+    mean_penalty = Hyperparameter(minimum=0.0)
 
     def __init__(
         self,
@@ -128,14 +128,14 @@ class CKD(DistillationLoss):
             student_logits, teacher_logits, where, sample_weight
         )
         scale = sum(1 / size for size in self.group)
-        value = scale * self.knob("teacher_weight") * variance
-        value = value + self.knob("mean_penalty") * mean
+        value = scale * self.hyperparameter("teacher_weight") * variance
+        value = value + self.hyperparameter("mean_penalty") * mean
         if labels is not None:
             target = one_hot(labels, student_logits)
             labelled = ops.any(target > 0, axis=-1, keepdims=True)
             where = ops.logical_and(present(student_logits), labelled)
             variance, _ = self._moments(student_logits, target, where, sample_weight)
-            value = value + scale * self.knob("label_weight") * variance
+            value = value + scale * self.hyperparameter("label_weight") * variance
         elif self.needs_labels:
             raise ValueError(
                 "`CKD` needs labels, and there are none. Pass them, or set "

@@ -3,14 +3,14 @@
 import keras
 from keras import ops
 
+from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.correlation import (
-    column_distance,
-    common_weight,
+    batch_weight,
     cosine,
-    counted,
-    probabilities,
+    intra_class_distance,
+    soft_probs,
+    unmasked_by_any,
 )
-from keras_dtkd.knobs import Knob
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.temperatures import base as rules
 from keras_dtkd.temperatures.constant import Constant
@@ -68,7 +68,7 @@ class CSKD(DistillationLoss):
     >>> Distiller(teacher, student, CSKD()).fit(x, y, batch_size=64)
     """
 
-    alpha = Knob(minimum=0.0)
+    alpha = Hyperparameter(minimum=0.0)
 
     def __init__(
         self, alpha=2.0, temperatures=None, weight=1.0, warmup_epochs=0, **kwargs
@@ -90,25 +90,27 @@ class CSKD(DistillationLoss):
         """The temperature rules, one for each term."""
         return tuple(self._rules)
 
-    def temperature_rules(self):
+    def get_temperatures(self):
         """All rules. The first that may differ between samples is the one logged."""
         return sorted(self._rules, key=lambda rule: isinstance(rule, Constant))
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """The loss of the batch, for each sample."""
-        where = counted(student_logits, teacher_logits)
-        logged = self.temperature_rules()[0]
+        where = unmasked_by_any(student_logits, teacher_logits)
+        logged = self.get_temperatures()[0]
         total = 0.0
         for rule in self._rules:
             t = rule(student_logits, teacher_logits, sample_weight)
             if rule is not logged:
                 # Nobody else takes it, and it would outlive the trace.
                 rule.take_latest()
-            q = probabilities(student_logits, t.student)
-            p = probabilities(teacher_logits, t.teacher)
-            distance = column_distance(cosine, q, p, where, sample_weight)
-            total = total + common_weight(t.weight, sample_weight) * distance
-        return self.knob("alpha") * total * ops.ones_like(student_logits[..., 0])
+            q = soft_probs(student_logits, t.student)
+            p = soft_probs(teacher_logits, t.teacher)
+            distance = intra_class_distance(cosine, q, p, where, sample_weight)
+            total = total + batch_weight(t.weight, sample_weight) * distance
+        return (
+            self.hyperparameter("alpha") * total * ops.ones_like(student_logits[..., 0])
+        )
 
     def get_config(self):
         """The arguments that make this loss again."""

@@ -2,20 +2,20 @@
 
 import keras
 
+from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.correlation import (
-    column_distance,
-    common_weight,
-    counted,
+    batch_weight,
+    inter_class_distance,
+    intra_class_distance,
     pearson,
-    probabilities,
-    row_distance,
+    soft_probs,
+    unmasked_by_any,
 )
-from keras_dtkd.knobs import Knob
-from keras_dtkd.losses.softened import Softened
+from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class DIST(Softened):
+class DIST(TemperatureLoss):
     """Asks for the teacher's relations, by Pearson's correlation, not for its numbers.
 
     `β · w · (1 − ρ_i) + γ · w̄ · (1 − mean_c ρ_c)` for each sample i, with `ρ_i` the
@@ -68,8 +68,8 @@ class DIST(Softened):
     >>> Distiller(teacher, student, DIST(weight=2.0)).fit(x, y)
     """
 
-    beta = Knob(minimum=0.0)
-    gamma = Knob(minimum=0.0)
+    beta = Hyperparameter(minimum=0.0)
+    gamma = Hyperparameter(minimum=0.0)
 
     def __init__(
         self,
@@ -91,15 +91,17 @@ class DIST(Softened):
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
         t = self._rule(student_logits, teacher_logits, sample_weight)
-        q = probabilities(student_logits, t.student)
-        p = probabilities(teacher_logits, t.teacher)
-        where = counted(student_logits, teacher_logits)
-        rows = row_distance(pearson, q, p, where)
-        classes = column_distance(pearson, q, p, where, sample_weight)
+        q = soft_probs(student_logits, t.student)
+        p = soft_probs(teacher_logits, t.teacher)
+        where = unmasked_by_any(student_logits, teacher_logits)
+        rows = inter_class_distance(pearson, q, p, where)
+        classes = intra_class_distance(pearson, q, p, where, sample_weight)
         if self.scale_by_t2:
             rows = t.weight * rows
-            classes = common_weight(t.weight, sample_weight) * classes
-        return self.knob("beta") * rows + self.knob("gamma") * classes
+            classes = batch_weight(t.weight, sample_weight) * classes
+        return (
+            self.hyperparameter("beta") * rows + self.hyperparameter("gamma") * classes
+        )
 
     def get_config(self):
         """The arguments that make this loss again."""

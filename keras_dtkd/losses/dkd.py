@@ -3,16 +3,16 @@
 import keras
 from keras import ops
 
-from keras_dtkd.functional.decoupled import label_or_not, others
+from keras_dtkd.core.hyperparameters import Hyperparameter
+from keras_dtkd.functional.decoupled import non_target_log_probs, target_log_probs
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.knobs import Knob
 from keras_dtkd.losses.dkd_pairs import constants
-from keras_dtkd.losses.softened import Softened
+from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class DKD(Softened):
+class DKD(TemperatureLoss):
     """Splits the divergence at the label: how sure of it, and how the rest is shared.
 
     `w · [α · KL(b_t ‖ b_s) + β · KL(p̂_t ‖ p̂_s)]` for each sample, with
@@ -58,8 +58,8 @@ class DKD(Softened):
     >>> Distiller(teacher, student, DKD.for_pair("vgg13", "vgg8")).fit(x, y)
     """
 
-    alpha = Knob(minimum=0.0)
-    beta = Knob(minimum=0.0)
+    alpha = Hyperparameter(minimum=0.0)
+    beta = Hyperparameter(minimum=0.0)
     needs_labels = True
 
     def __init__(
@@ -101,14 +101,16 @@ class DKD(Softened):
         label = one_hot(labels, student_logits)
         t = self._rule(student_logits, teacher_logits, sample_weight)
         target = kl(
-            label_or_not(teacher_logits, t.teacher, label),
-            label_or_not(student_logits, t.student, label),
+            target_log_probs(teacher_logits, t.teacher, label),
+            target_log_probs(student_logits, t.student, label),
         )
         rest = kl(
-            others(teacher_logits, t.teacher, label),
-            others(student_logits, t.student, label),
+            non_target_log_probs(teacher_logits, t.teacher, label),
+            non_target_log_probs(student_logits, t.student, label),
         )
-        both = self.knob("alpha") * target + self.knob("beta") * rest
+        both = (
+            self.hyperparameter("alpha") * target + self.hyperparameter("beta") * rest
+        )
         return ops.sum(label, axis=-1) * t.weight * both
 
     def get_config(self):

@@ -1,6 +1,6 @@
 """The factor of DKD's non-target term in the authors' CIFAR-100 experiments."""
 
-from keras_dtkd.losses.pairs import find
+from keras_dtkd.core.model_pairs import lookup_pair
 
 # (teacher, student): beta. Source: the configurations in the authors' repository,
 # megvii-research/mdistiller; alpha is 1 and the temperature 4 in all of them.
@@ -32,4 +32,4 @@ def constants(teacher, student):
     Raises:
         ValueError: No such pair.
     """
-    return find(PAIRS, teacher, student, "DKD", "DKD(beta=…)")
+    return lookup_pair(PAIRS, teacher, student, "DKD", "DKD(beta=…)")

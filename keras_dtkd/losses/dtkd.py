@@ -2,9 +2,9 @@
 
 import keras
 
+from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.divergences import kl
-from keras_dtkd.functional.statistics import soften
-from keras_dtkd.knobs import Knob
+from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.dtkd_pairs import constants
 from keras_dtkd.temperatures.dynamic import Dynamic
@@ -58,8 +58,8 @@ class DTKD(DistillationLoss):
     >>> Distiller(teacher, student, DTKD(alpha=3.0, beta=1.0)).fit(x, y, epochs=60)
     """
 
-    alpha = Knob(minimum=0.0)
-    beta = Knob(minimum=0.0)
+    alpha = Hyperparameter(minimum=0.0)
+    beta = Hyperparameter(minimum=0.0)
 
     def __init__(
         self,
@@ -141,16 +141,16 @@ class DTKD(DistillationLoss):
 
         def softened_kl(t):
             return t.weight * kl(
-                soften(teacher_logits, t.teacher),
-                soften(student_logits, t.student),
+                soft_log_probs(teacher_logits, t.teacher),
+                soft_log_probs(student_logits, t.student),
             )
 
         dynamic = self._dynamic(student_logits, teacher_logits, sample_weight)
         # The rule that gave `Dynamic` its τ has just been asked.
         fixed = self._dynamic.temperature.take_latest()
-        return self.knob("alpha") * softened_kl(dynamic) + self.knob(
-            "beta"
-        ) * softened_kl(fixed)
+        return self.hyperparameter("alpha") * softened_kl(
+            dynamic
+        ) + self.hyperparameter("beta") * softened_kl(fixed)
 
     def get_config(self):
         """The arguments that make this loss again."""

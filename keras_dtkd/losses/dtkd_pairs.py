@@ -1,6 +1,6 @@
 """The factors of DTKD's two terms in the authors' CIFAR-100 experiments."""
 
-from keras_dtkd.losses.pairs import find
+from keras_dtkd.core.model_pairs import lookup_pair
 
 # (teacher, student): (alpha, beta). Source: the configurations in the authors'
 # repository, JinYu1998/DTKD; a pair without its own value has the default (3, 1).
@@ -32,4 +32,6 @@ def constants(teacher, student):
     Raises:
         ValueError: No such pair.
     """
-    return find(PAIRS, teacher, student, "DTKD", "DTKD.published(alpha=…, beta=…)")
+    return lookup_pair(
+        PAIRS, teacher, student, "DTKD", "DTKD.published(alpha=…, beta=…)"
+    )

@@ -5,12 +5,12 @@ import numbers
 import keras
 
 from keras_dtkd.functional import divergences
-from keras_dtkd.functional.statistics import soften
-from keras_dtkd.losses.softened import Softened
+from keras_dtkd.functional.statistics import soft_log_probs
+from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class GeneralizedJSD(Softened):
+class GeneralizedJSD(TemperatureLoss):
     """Matches both models' softened distributions to a mixture of the two.
 
     With `p = softmax(z_t / T_t)`, `q = softmax(z_s / T_s)`, `m = β p + (1 − β) q` and
@@ -88,8 +88,8 @@ class GeneralizedJSD(Softened):
         """One value a sample."""
         t = self._rule(student_logits, teacher_logits, sample_weight)
         return t.weight * divergences.generalized_jsd(
-            soften(teacher_logits, t.teacher),
-            soften(student_logits, t.student),
+            soft_log_probs(teacher_logits, t.teacher),
+            soft_log_probs(student_logits, t.student),
             self.beta,
             self.convention,
         )

@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.losses.gradient_norm import GradientNorm
+from keras_dtkd.losses.input_gradient_base import InputGradientLoss
 
 ESTIMATORS = ("exact", "jvp", "finite_difference")
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class InputGradientAlignment(GradientNorm):
+class InputGradientAlignment(InputGradientLoss):
     """KDIGA: the student's loss changes with the inputs as the teacher's does.
 
     With `g_i` the gradient of sample i's cross-entropy with respect to its own inputs,
@@ -40,7 +40,7 @@ class InputGradientAlignment(GradientNorm):
         squared: Whether the length is squared (before the last division by B).
         labels: Whose labels the cross-entropy is of: `"data"`, or `"teacher"` for the
             teacher's first choices, which needs no labels.
-        only_where_teacher_is_right: Whether samples on which the teacher's first choice
+        teacher_correct_only: Whether samples on which the teacher's first choice
             is not the label count 0. Needs labels.
         estimator: `"exact"`, or an estimate of the squared length from a random
             direction `v ~ N(0, 1)`: `E[((g_S − g_T)·v)²] = ‖g_S − g_T‖²`, of high
@@ -64,7 +64,7 @@ class InputGradientAlignment(GradientNorm):
         Distillation?", arXiv 2110.12072. The authors' code divides the KL term by the
         number of classes too, and passes each batch through the student twice, which
         moves BatchNorm's statistics twice; here it is once. Per-sample lengths and
-        `only_where_teacher_is_right` are those of their code of 2022.
+        `teacher_correct_only` are those of their code of 2022.
 
     Example:
 
@@ -78,7 +78,7 @@ class InputGradientAlignment(GradientNorm):
         norm="per_sample",
         squared=False,
         labels="data",
-        only_where_teacher_is_right=False,
+        teacher_correct_only=False,
         estimator="exact",
         warmup_epochs=0,
         **kwargs,
@@ -88,7 +88,7 @@ class InputGradientAlignment(GradientNorm):
         )
         self.labels = _one_of("labels", labels, ("data", "teacher"))
         self.estimator = _one_of("estimator", estimator, ESTIMATORS)
-        self.only_where_teacher_is_right = bool(only_where_teacher_is_right)
+        self.teacher_correct_only = bool(teacher_correct_only)
         if estimator != "exact" and not squared:
             raise ValueError(
                 f"`InputGradientAlignment`: estimator={estimator!r} estimates squared "
@@ -109,7 +109,7 @@ class InputGradientAlignment(GradientNorm):
     @property
     def needs_labels(self):  # type: ignore[override]
         """Whether the labels count."""
-        return self.labels == "data" or self.only_where_teacher_is_right
+        return self.labels == "data" or self.teacher_correct_only
 
     def compute(self, step):
         """One value a sample."""
@@ -117,7 +117,7 @@ class InputGradientAlignment(GradientNorm):
             ops.subtract, step.student_input_gradient, step.teacher_input_gradient
         )
         right = 1.0
-        if self.only_where_teacher_is_right:
+        if self.teacher_correct_only:
             right = _right(step.teacher_logits, step.y)
         return self.length(difference, step.sample_weight, right)
 
@@ -126,7 +126,7 @@ class InputGradientAlignment(GradientNorm):
         return {
             **super().get_config(),
             "labels": self.labels,
-            "only_where_teacher_is_right": self.only_where_teacher_is_right,
+            "teacher_correct_only": self.teacher_correct_only,
             "estimator": self.estimator,
         }
 

@@ -2,11 +2,11 @@
 
 import keras
 
-from keras_dtkd.losses.gradient_norm import GradientNorm
+from keras_dtkd.losses.input_gradient_base import InputGradientLoss
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class InputGradientPenalty(GradientNorm):
+class InputGradientPenalty(InputGradientLoss):
     """The length of the student's input gradient: the control of KDIGA.
 
     With `g_i` the gradient of sample i's cross-entropy with respect to its own inputs,

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dtkd.functional.statistics import MASKED_LOGIT, centered
+from keras_dtkd.functional.statistics import MASKED_LOGIT, center
 from keras_dtkd.losses.base import DistillationLoss
 
 
@@ -23,14 +23,14 @@ def present(*logits):
     return ops.logical_not(masked)
 
 
-def residual(student_logits, target_logits, where, center=False):
+def residual(student_logits, target_logits, where, centered=False):
     """The difference of logits.
 
     Args:
         student_logits: `(..., classes)`.
         target_logits: `(..., classes)`.
         where: Booleans: the classes that count. The others come back as 0.
-        center: Whether each sample's mean difference is taken out.
+        centered: Whether each sample's mean difference is taken out.
 
     Returns:
         `(..., classes)`.
@@ -38,7 +38,7 @@ def residual(student_logits, target_logits, where, center=False):
     # Both sides are made finite first: inf - inf would poison the gradient.
     student_logits = ops.where(where, student_logits, 0.0)
     difference = student_logits - ops.where(where, target_logits, 0.0)
-    return centered(difference, where=where) if center else difference
+    return center(difference, where=where) if centered else difference
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")

@@ -2,21 +2,21 @@
 
 import keras
 
+from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.correlation import (
-    column_distance,
-    common_weight,
+    batch_weight,
     cosine,
-    counted,
-    probabilities,
-    row_distance,
+    inter_class_distance,
+    intra_class_distance,
+    soft_probs,
+    unmasked_by_any,
 )
 from keras_dtkd.functional.ranking import soft_ranks, spearman
-from keras_dtkd.knobs import Knob
-from keras_dtkd.losses.softened import Softened
+from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class R2KD(Softened):
+class R2KD(TemperatureLoss):
     """Correlation distance in value, and in rank.
 
     For each sample i, `λ_v · [w · (1 − cos_i) + w̄ · (1 − mean_c cos_c)]
@@ -80,9 +80,9 @@ class R2KD(Softened):
     >>> Distiller(teacher, student, losses, views=views.Mixup()).fit(x, y)
     """
 
-    value_weight = Knob(minimum=0.0)
-    rank_weight = Knob(minimum=0.0)
-    softness = Knob(above=0.0)
+    value_weight = Hyperparameter(minimum=0.0)
+    rank_weight = Hyperparameter(minimum=0.0)
+    softness = Hyperparameter(above=0.0)
 
     def __init__(
         self,
@@ -108,22 +108,24 @@ class R2KD(Softened):
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
         """One value a sample."""
         t = self._rule(student_logits, teacher_logits, sample_weight)
-        where = counted(student_logits, teacher_logits)
-        q = probabilities(student_logits, t.student)
-        p = probabilities(teacher_logits, t.teacher)
-        rows = row_distance(cosine, q, p, where)
-        classes = column_distance(cosine, q, p, where, sample_weight)
-        common = common_weight(t.weight, sample_weight)
-        value = self.knob("value_weight") * (t.weight * rows + common * classes)
+        where = unmasked_by_any(student_logits, teacher_logits)
+        q = soft_probs(student_logits, t.student)
+        p = soft_probs(teacher_logits, t.teacher)
+        rows = inter_class_distance(cosine, q, p, where)
+        classes = intra_class_distance(cosine, q, p, where, sample_weight)
+        common = batch_weight(t.weight, sample_weight)
+        value = self.hyperparameter("value_weight") * (
+            t.weight * rows + common * classes
+        )
         if not self._ranks:
             return value
-        softness = self.knob("softness")
+        softness = self.hyperparameter("softness")
         rank = spearman(
             soft_ranks(student_logits, softness * t.student, where),
             soft_ranks(teacher_logits, softness * t.teacher, where),
             where,
         )
-        return value + self.knob("rank_weight") * (1.0 - rank)
+        return value + self.hyperparameter("rank_weight") * (1.0 - rank)
 
     def get_config(self):
         """The arguments that make this loss again."""

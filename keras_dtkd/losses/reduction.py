@@ -6,7 +6,7 @@ from keras import ops
 from keras_dtkd import backend
 
 
-class _WeightedMean(keras.losses.Loss):
+class _IdentityLoss(keras.losses.Loss):
     """Hands values that are losses already to Keras's own reduction.
 
     `y_true` are the values; `y_pred`, the student's output, only brings its mask.
@@ -16,7 +16,7 @@ class _WeightedMean(keras.losses.Loss):
         return y_true
 
 
-_MEAN = _WeightedMean(name="weighted_mean", dtype="float32")
+_MEAN_REDUCTION = _IdentityLoss(name="weighted_mean", dtype="float32")
 
 
 def reduce(values, outputs=None, sample_weight=None):
@@ -47,10 +47,10 @@ def reduce(values, outputs=None, sample_weight=None):
             # Keras multiplies the mask into the weights in place under torch: that
             # needs their full shape, and would change those of the caller.
             sample_weight = sample_weight * ops.ones_like(values)
-    return _MEAN(values, outputs, sample_weight)
+    return _MEAN_REDUCTION(values, outputs, sample_weight)
 
 
-def unscaled(value):
+def undo_replica_scaling(value):
     """Takes back the division by replicas, for what is logged."""
     replicas = backend.replicas()
     return value * replicas if replicas > 1 else value

@@ -3,12 +3,12 @@
 import keras
 
 from keras_dtkd.functional import divergences
-from keras_dtkd.functional.statistics import soften
-from keras_dtkd.losses.softened import Softened
+from keras_dtkd.functional.statistics import soft_log_probs
+from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class TotalVariation(Softened):
+class TotalVariation(TemperatureLoss):
     """Lowers the most by which teacher and student differ on any event.
 
     `w · ½ Σ |softmax(z_t / T_t) − softmax(z_s / T_s)|` for each sample, with the
@@ -52,6 +52,6 @@ class TotalVariation(Softened):
         """One value a sample."""
         t = self._rule(student_logits, teacher_logits, sample_weight)
         return t.weight * divergences.total_variation(
-            soften(teacher_logits, t.teacher),
-            soften(student_logits, t.student),
+            soft_log_probs(teacher_logits, t.teacher),
+            soft_log_probs(student_logits, t.student),
         )

@@ -10,7 +10,7 @@ def _fn(teacher_logits, student_logits):
         raise ValueError(
             "`Agreement` compares first choices, and outputs of shape "
             f"{tuple(student_logits.shape)} have one class. Give both classes: "
-            "`keras_dtkd.logits.recover(outputs, 'sigmoid')` makes pairs of them."
+            "`keras_dtkd.core.logits.to_logits(outputs, 'sigmoid')` makes pairs of them."
         )
     return agreement(student_logits, teacher_logits)
 
@@ -39,7 +39,7 @@ class Agreement(keras.metrics.MeanMetricWrapper):
     """
 
     # Not to be compiled: it would be given labels in the teacher's place.
-    compares_models = True
+    requires_teacher_outputs = True
 
     def __init__(self, name="agreement", dtype=None):
         super().__init__(fn=_fn, name=name, dtype=dtype)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.metrics.rows import check_from_logits, counts, recovered
+from keras_dtkd.metrics.inputs import check_from_logits, row_weights, to_logits
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -75,9 +75,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             y_pred: Outputs, `(batch, ..., classes)`.
             sample_weight: `(batch,)` or `(batch, ...)`. Optional.
         """
-        logits = recovered(y_pred, self.from_logits)
+        logits = to_logits(y_pred, self.from_logits)
         label = one_hot(y_true, logits)
-        mass = counts(y_pred, sample_weight) * ops.sum(label, axis=-1)
+        mass = row_weights(y_pred, sample_weight) * ops.sum(label, axis=-1)
         confidence = ops.max(ops.softmax(logits, axis=-1), axis=-1)
         correct = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(label, axis=-1))
         # The upper edge belongs to a bin; a confidence may round to just above 1.
@@ -97,7 +97,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         gap = ops.sum(ops.abs(self.correct - self.confidence))
         return ops.cast(ops.divide_no_nan(gap, ops.sum(self.count)), self.dtype)
 
-    def takes_for_logits(self, shape):
+    def assumes_logits(self, shape):
         """Whether it would take outputs of that shape for logits; `None`: it looks."""
         if self.from_logits == "auto":
             return True if shape[-1] == 1 else None

@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from keras_dtkd.functional.decoupled import label_or_not, others
+from keras_dtkd.functional.decoupled import non_target_log_probs, target_log_probs
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.functional.statistics import soften
-from keras_dtkd.metrics.rows import check_temperature, counts, recovered
+from keras_dtkd.functional.statistics import soft_log_probs
+from keras_dtkd.metrics.inputs import check_temperature, row_weights, to_logits
 
 PARTS = ("target", "non_target", "weighted_non_target", "total")
 
@@ -49,7 +49,7 @@ class TargetNonTargetSplit(keras.metrics.Metric):
     """
 
     # Not to be compiled: it would be given labels in the teacher's place.
-    compares_models = True
+    requires_teacher_outputs = True
 
     def __init__(self, temperature=1.0, name="target_non_target_split", dtype=None):
         super().__init__(name=name, dtype=dtype)
@@ -65,18 +65,21 @@ class TargetNonTargetSplit(keras.metrics.Metric):
                 `(batch, ..., classes)`.
             sample_weight: `(batch,)` or `(batch, ...)`. Optional.
         """
-        teacher, student = map(recovered, logits)
+        teacher, student = map(to_logits, logits)
         label = one_hot(labels, student)
-        mass = counts(logits[1], sample_weight) * ops.sum(label, axis=-1)
+        mass = row_weights(logits[1], sample_weight) * ops.sum(label, axis=-1)
         t = self.temperature
-        of_teacher = label_or_not(teacher, t, label)
-        of_student = label_or_not(student, t, label)
-        non_target = kl(others(teacher, t, label), others(student, t, label))
+        of_teacher = target_log_probs(teacher, t, label)
+        of_student = target_log_probs(student, t, label)
+        non_target = kl(
+            non_target_log_probs(teacher, t, label),
+            non_target_log_probs(student, t, label),
+        )
         values = (
             kl(of_teacher, of_student),
             non_target,
             ops.exp(of_teacher[..., 1]) * non_target,
-            kl(soften(teacher, t), soften(student, t)),
+            kl(soft_log_probs(teacher, t), soft_log_probs(student, t)),
         )
         for mean, value in zip(self.means, values, strict=True):
             mean.update_state(value, mass)

@@ -3,12 +3,12 @@
 import keras
 
 from keras_dtkd.functional.divergences import kl
-from keras_dtkd.functional.statistics import soften
-from keras_dtkd.metrics.rows import (
+from keras_dtkd.functional.statistics import soft_log_probs
+from keras_dtkd.metrics.inputs import (
     check_from_logits,
     check_temperature,
-    counts,
-    recovered,
+    row_weights,
+    to_logits,
 )
 
 
@@ -39,7 +39,7 @@ class TeacherStudentKL(keras.metrics.Mean):
     """
 
     # Not to be compiled: it would be given labels in the teacher's place.
-    compares_models = True
+    requires_teacher_outputs = True
 
     def __init__(
         self, temperature=1.0, from_logits="auto", name="teacher_student_kl", dtype=None
@@ -57,10 +57,10 @@ class TeacherStudentKL(keras.metrics.Mean):
             sample_weight: `(batch,)` or `(batch, ...)`. Optional.
         """
         teacher, student = (
-            soften(recovered(outputs, self.from_logits), self.temperature)
+            soft_log_probs(to_logits(outputs, self.from_logits), self.temperature)
             for outputs in (teacher_outputs, student_outputs)
         )
-        mass = counts(student_outputs, sample_weight)
+        mass = row_weights(student_outputs, sample_weight)
         super().update_state(kl(teacher, student), mass)
 
     def get_config(self):

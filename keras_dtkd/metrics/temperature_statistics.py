@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dtkd.metrics.rows import counts, recovered
+from keras_dtkd.metrics.inputs import row_weights, to_logits
 from keras_dtkd.temperatures import base as temperatures
 
 
@@ -33,7 +33,7 @@ class TemperatureStatistics(keras.metrics.Metric):
     """
 
     # Not to be compiled: it would be given labels in the teacher's place.
-    compares_models = True
+    requires_teacher_outputs = True
 
     def __init__(self, rule, name="temperature_statistics", dtype=None):
         super().__init__(name=name, dtype=dtype)
@@ -56,8 +56,8 @@ class TemperatureStatistics(keras.metrics.Metric):
             student_logits: `(batch, ..., classes)`.
             sample_weight: `(batch,)` or `(batch, ...)`. Optional.
         """
-        mass = counts(student_logits, sample_weight)
-        student, teacher = recovered(student_logits), recovered(teacher_logits)
+        mass = row_weights(student_logits, sample_weight)
+        student, teacher = to_logits(student_logits), to_logits(teacher_logits)
         t = self.rule(student, teacher, mass)
         self.rule.take_latest()
         both = [ops.ones_like(student[..., :1]) * side for side in t[:2]]

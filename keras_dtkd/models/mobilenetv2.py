@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_dtkd.models.layers import Layers, small_normal, zeros
+from keras_dtkd.models.builder import LayerBuilder, small_normal, zeros
 
 # Expansion, width, repeats, stride of the first; widths are halved already. The strides
 # of the second group and of the stem are those for 32x32 images.
@@ -36,7 +36,7 @@ def mobilenetv2(inputs, classes, data_format):
         Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv
         1801.04381, whose ReLU6 is a plain ReLU in the distillation literature.
     """
-    made = Layers(data_format)
+    made = LayerBuilder(data_format)
     x = made.conv(inputs, 16, 3, 2, name="conv1_0")
     x = made.relu(made.norm(x, name="conv1_1"), name="stem")
     for g, (expansion, width, repeats, stride) in enumerate(GROUPS):

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_dtkd import backend
-from keras_dtkd.losses.pairs import plain
+from keras_dtkd.core.model_pairs import normalize_model_name
 from keras_dtkd.models import resnet
 from keras_dtkd.models.mobilenetv2 import mobilenetv2
 from keras_dtkd.models.shufflev1 import shufflev1
@@ -41,14 +41,16 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "shufflev1": shufflev1,
     "shufflev2": shufflev2,
 }
-NAMES = tuple(NETWORKS)
+MODEL_NAMES = tuple(NETWORKS)
 # Three halvings leave one pixel of it.
-SMALLEST = 8
+MIN_SIDE = 8
 
 
-def find(name):
+def match_name(name):
     """A network's name as `NAMES` has it, or `None`."""
-    return {plain(known): known for known in NAMES}.get(plain(name))
+    return {normalize_model_name(known): known for known in MODEL_NAMES}.get(
+        normalize_model_name(name)
+    )
 
 
 def get(name, num_classes=100, input_shape=None, data_format=None):
@@ -81,11 +83,11 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
 
     >>> Distiller(models.get("resnet32x4"), models.get("ShuffleV1")).fit(x, y)
     """
-    found = find(name)
+    found = match_name(name)
     if found is None:
         raise ValueError(
             f"`models.get`: there is no network {name!r}. Choose one of: "
-            f"{', '.join(NAMES)}."
+            f"{', '.join(MODEL_NAMES)}."
         )
     if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
         raise ValueError(
@@ -117,11 +119,11 @@ def _shape(input_shape, data_format):
     given = input_shape if isinstance(input_shape, Iterable) else ()
     shape = tuple(int(n) if isinstance(n, numbers.Integral) else 0 for n in given)
     sides = shape[:2] if last else shape[1:]
-    if len(shape) != 3 or min(shape) < 1 or min(sides) < SMALLEST:
+    if len(shape) != 3 or min(shape) < 1 or min(sides) < MIN_SIDE:
         order = "(height, width, channels)" if last else "(channels, height, width)"
         raise ValueError(
             f"`models.get`: with {data_format}, `input_shape` must be {order} in whole "
-            f"numbers above 0, and the sides at least {SMALLEST}. Received: "
+            f"numbers above 0, and the sides at least {MIN_SIDE}. Received: "
             f"input_shape={input_shape}."
         )
     return shape

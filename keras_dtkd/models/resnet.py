@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_dtkd.models.layers import Layers
+from keras_dtkd.models.builder import LayerBuilder
 
 
 def cifar(inputs, classes, data_format, depth, width=16, stem=16):
@@ -47,7 +47,7 @@ def resnet50(inputs, classes, data_format):
 
 
 def _resnet(inputs, classes, data_format, stem, stages, block, shortcut):
-    made = Layers(data_format)
+    made = LayerBuilder(data_format)
     x = made.conv(inputs, stem, 3, name="conv1")
     x = made.relu(made.norm(x, name="bn1"), name="stem")
     for s, (width, repeats, stride) in enumerate(stages, 1):

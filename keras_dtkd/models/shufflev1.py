@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_dtkd.models.layers import Layers, fan_in_uniform
+from keras_dtkd.models.builder import LayerBuilder, fan_in_uniform
 
 GROUPS = 3
 
@@ -23,7 +23,7 @@ def shufflev1(inputs, classes, data_format):
         for Mobile Devices", arXiv 1707.01083. As in the distillation literature there
         is a ReLU after the depthwise convolution, which the paper leaves out.
     """
-    made = Layers(data_format, fan_in_uniform)
+    made = LayerBuilder(data_format, fan_in_uniform)
     x = made.norm(made.conv(inputs, 24, 1, name="conv1"), name="bn1")
     x = made.relu(x, name="stem")
     for s, (width, repeats) in enumerate(((240, 4), (480, 8), (960, 4)), 1):

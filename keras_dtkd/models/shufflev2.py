@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_dtkd.models.layers import Layers, fan_in_uniform
+from keras_dtkd.models.builder import LayerBuilder, fan_in_uniform
 
 
 def shufflev2(inputs, classes, data_format):
@@ -23,7 +23,7 @@ def shufflev2(inputs, classes, data_format):
         Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture
         Design", arXiv 1807.11164.
     """
-    made = Layers(data_format, fan_in_uniform)
+    made = LayerBuilder(data_format, fan_in_uniform)
     x = made.norm(made.conv(inputs, 24, 1, name="conv1"), name="bn1")
     x = made.relu(x, name="stem")
     for s, (width, repeats) in enumerate(((116, 4), (232, 8), (464, 4)), 1):

@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_dtkd.models.layers import Layers, small_normal, zeros
+from keras_dtkd.models.builder import LayerBuilder, small_normal, zeros
 
 
 def vgg(inputs, classes, data_format, repeats):
@@ -21,7 +21,7 @@ def vgg(inputs, classes, data_format, repeats):
         Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
         Recognition", arXiv 1409.1556, with the changes of the distillation literature.
     """
-    made = Layers(data_format)
+    made = LayerBuilder(data_format)
     height, width, _ = made.shape(inputs)
     # The fourth pooling is for 64x64 images alone; else stages 4 and 5 share a size.
     pooled = {1, 2, 3, 4} if height == width == 64 else {1, 2, 3}

@@ -72,7 +72,7 @@ def load_torch(model, weights):
     return _assign("load_torch", model, found)
 
 
-def load_flat(model, weights):
+def load_sequential_npz(model, weights):
     """Fills a ResNet with weights whose blocks are numbered through all stages.
 
     In such a file `f.0` is the stem's convolution, `f.1` its batch norm, `f.3`, `f.4`,
@@ -93,7 +93,7 @@ def load_flat(model, weights):
 
     Example:
 
-    >>> models.load_flat(models.get("resnet32x4"), "teacher-resnet32x4-fp16.npz")
+    >>> models.load_sequential_npz(models.get("resnet32x4"), "teacher-resnet32x4-fp16.npz")
     """
     by_name = {layer.name: layer for layer in model.layers}
     blocks = [name[:-6] for name in by_name if re.fullmatch(r"layer\d_\d+_conv1", name)]
@@ -105,11 +105,11 @@ def load_flat(model, weights):
             f"f.{i}.{short}": f"{block}_{long}" for short, long in parts.items()
         }
     found: dict[str, np.ndarray] = {}
-    for name, array in _arrays("load_flat", weights).items():
+    for name, array in _arrays("load_sequential_npz", weights).items():
         module, _, kind = name.rpartition(".")
         layer = by_name.get(modules.get(module, ""))
         found[_key(layer, kind) if layer is not None else name] = array
-    return _assign("load_flat", model, found)
+    return _assign("load_sequential_npz", model, found)
 
 
 def _key(layer, kind):

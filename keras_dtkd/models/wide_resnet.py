@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_dtkd.models.layers import Layers, zeros
+from keras_dtkd.models.builder import LayerBuilder, zeros
 
 
 def wide_resnet(inputs, classes, data_format, depth, factor):
@@ -27,7 +27,7 @@ def wide_resnet(inputs, classes, data_format, depth, factor):
     Reference:
         Zagoruyko and Komodakis, "Wide Residual Networks", arXiv 1605.07146.
     """
-    made = Layers(data_format)
+    made = LayerBuilder(data_format)
     x = made.conv(inputs, 16, 3, name="conv1")
     end = "stem"
     x = made.mark(x, end)

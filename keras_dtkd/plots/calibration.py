@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.metrics.expected_calibration_error import ExpectedCalibrationError
-from keras_dtkd.plots import arrays, canvas
+from keras_dtkd.plots import inputs, style
 
 WHO = "plots.calibration"
 
@@ -58,12 +58,12 @@ def calibration(labels, outputs, bins=15, from_logits=True, figure=None):
         for name, value in outputs.items()
     }
     if figure is None:
-        figure = canvas.new_figure(5.5, 6.5)
+        figure = style.new_figure(5.5, 6.5)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    top.plot([0, 1], [0, 1], ":", color=canvas.GREY, lw=1)
-    for name, colour in canvas.colours(found).items():
+    top.plot([0, 1], [0, 1], ":", color=style.GREY, lw=1)
+    for name, colour in style.colours(found).items():
         _draw(top, bottom, name, colour, *found[name])
-    words = {"color": canvas.GREY, "fontsize": 9, "style": "italic"}
+    words = {"color": style.GREY, "fontsize": 9, "style": "italic"}
     top.text(0.97, 0.04, "too confident", ha="right", **words)
     top.text(0.03, 0.95, "not confident enough", **words)
     figure.suptitle("Calibration: how often right, at each confidence", fontsize=11)
@@ -77,19 +77,19 @@ def calibration(labels, outputs, bins=15, from_logits=True, figure=None):
     top.legend(frameon=False, fontsize=9, ncols=2, **above)
     bottom.set(xlabel="Confidence (top probability)", ylabel="Samples (%)")
     for ax in (top, bottom):
-        canvas.clear(ax)
-    return canvas.root(figure)
+        style.clear(ax)
+    return style.root(figure)
 
 
 def _measured(name, labels, outputs, bins, from_logits):
     """Counts, correct ones and summed confidences a bin, and the error."""
-    array = arrays.numbers(outputs)
-    arrays.check_outputs(WHO, f"the outputs of {name!r}", array, from_logits)
-    rows = arrays.labels(WHO, labels, array.shape)
+    array = inputs.numbers(outputs)
+    inputs.check_outputs(WHO, f"the outputs of {name!r}", array, from_logits)
+    rows = inputs.labels(WHO, labels, array.shape)
     metric = ExpectedCalibrationError(bins, from_logits)
     metric.update_state(rows, array.reshape(-1, array.shape[-1]).astype("float32"))
     sums = [
-        arrays.numbers(ops.convert_to_tensor(values))
+        inputs.numbers(ops.convert_to_tensor(values))
         for values in (metric.count, metric.correct, metric.confidence)
     ]
     if not sums[0].sum():

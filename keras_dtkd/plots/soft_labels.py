@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.plots import arrays, canvas
+from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
 WHO = "plots.soft_labels"
@@ -56,16 +56,16 @@ def soft_labels(
 
     >>> figure = plots.soft_labels(teacher.predict(x), student.predict(x), images=x)
     """
-    student, teacher = arrays.pair(WHO, student_logits, teacher_logits)
+    student, teacher = inputs.pair(WHO, student_logits, teacher_logits)
     names = _names(class_names, teacher.shape[-1])
     if not isinstance(top, numbers.Integral) or top < 1:
         raise ValueError(
             f"`{WHO}`: `top` must be an integer of at least 1. Received: top={top!r}."
         )
     rule = base.get(temperature)
-    chosen = arrays.chosen(rule, student, teacher)
-    student_p, _ = arrays.softened(student, chosen[0][:, None])
-    teacher_p, entropy = arrays.softened(teacher, chosen[1][:, None])
+    chosen = inputs.chosen(rule, student, teacher)
+    student_p, _ = inputs.softened(student, chosen[0][:, None])
+    teacher_p, entropy = inputs.softened(teacher, chosen[1][:, None])
     rows, spread = _rows(samples, entropy)
     pictures = None if images is None else _pictures(images, rows, len(teacher))
     true = _true(labels, teacher_logits, teacher)
@@ -75,7 +75,7 @@ def soft_labels(
     ratios = (1,) if pictures is None else (1, 1.4)
     if figure is None:
         height = (3 if pictures is None else 4.6) * lines + 0.6
-        figure = canvas.new_figure(max(3.6 * columns, 5), height)
+        figure = style.new_figure(max(3.6 * columns, 5), height)
     grid = figure.add_gridspec(
         len(ratios) * lines, columns, height_ratios=ratios * lines
     )
@@ -101,7 +101,7 @@ def soft_labels(
     figure.suptitle(
         f"Soft labels {told}{order if spread and len(rows) > 1 else ''}", fontsize=12
     )
-    return canvas.root(figure)
+    return style.root(figure)
 
 
 def _names(names, classes):
@@ -118,8 +118,8 @@ def _true(labels, given, teacher):
     """The number of each row's true class, or `None`."""
     if labels is None:
         return [None] * len(teacher)
-    shape = arrays.numbers(given).shape
-    label = arrays.numbers(one_hot(arrays.labels(WHO, labels, shape), teacher))
+    shape = inputs.numbers(given).shape
+    label = inputs.numbers(one_hot(inputs.labels(WHO, labels, shape), teacher))
     return [int(row.argmax()) if row.any() else None for row in label]
 
 
@@ -133,7 +133,7 @@ def _pictures(images, rows, count):
             f"({count}, height, width, 1, 3 or 4 channels), an image for each row of "
             f"logits. Received: shape {shape}."
         )
-    drawn = np.stack([arrays.numbers(images[row]) for row in rows])
+    drawn = np.stack([inputs.numbers(images[row]) for row in rows])
     low, high = drawn.min(), drawn.max()
     if low < 0 or high > 1:
         # All alike: a faint one must look faint.
@@ -174,7 +174,7 @@ def _draw_bars(ax, both, names, top, true):
         }
     place = np.arange(len(names))
     for (who, p), shift in zip(both.items(), (-0.2, 0.2), strict=True):
-        ax.bar(place + shift, 100 * p, 0.38, color=canvas.FIXED[who], label=who)
+        ax.bar(place + shift, 100 * p, 0.38, color=style.FIXED[who], label=who)
     for column in np.flatnonzero(shown == true):
         top = 100 * max(p[column] for p in both.values())
         text = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
@@ -190,7 +190,7 @@ def _draw_bars(ax, both, names, top, true):
     )
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("Class" if len(shown) == len(names) else "Class, most probable first")
-    canvas.clear(ax)
+    style.clear(ax)
 
 
 def _make_room_for_legend(ax, marked):

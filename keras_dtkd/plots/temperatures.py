@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.plots import arrays, canvas
+from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
 WHO = "plots.temperatures"
@@ -62,19 +62,19 @@ def temperatures(
             f"`{WHO}`: `bins` must be at least 1. Received: bins={bins!r}."
         )
     rule = base.get(rule)
-    student, teacher = arrays.pair(WHO, student_logits, teacher_logits)
-    chosen = arrays.chosen(rule, student, teacher)
+    student, teacher = inputs.pair(WHO, student_logits, teacher_logits)
+    chosen = inputs.chosen(rule, student, teacher)
     mean = np.mean(chosen)
     what, unit = "teacher's entropy", f"at temperature {mean:.3g}, nats"
     if difficulty is None:
-        difficulty = arrays.softened(teacher, mean)[1]
+        difficulty = inputs.softened(teacher, mean)[1]
     else:
         what, unit = "given difficulty", "as given"
         difficulty = _difficulty(difficulty, len(teacher))
     wrong = np.zeros(len(teacher), bool)
     if labels is not None:
-        shape = arrays.numbers(teacher_logits).shape
-        wrong = _wrong(arrays.labels(WHO, labels, shape), teacher)
+        shape = inputs.numbers(teacher_logits).shape
+        wrong = _wrong(inputs.labels(WHO, labels, shape), teacher)
 
     order = np.argsort(difficulty, kind="stable")
     place = difficulty
@@ -82,17 +82,17 @@ def temperatures(
         place = np.empty(len(order))
         place[order] = 100 * (np.arange(len(order)) + 0.5) / len(order)
     if ax is None:
-        ax = canvas.new_figure(7.5, 4.5).subplots()
+        ax = style.new_figure(7.5, 4.5).subplots()
     parts = np.array_split(order, min(bins, len(order)))
     sides = [
-        ("student's", chosen[0], canvas.STUDENT),
-        ("teacher's", chosen[1], canvas.TEACHER),
+        ("student's", chosen[0], style.STUDENT),
+        ("teacher's", chosen[1], style.TEACHER),
     ]
     if np.array_equal(*chosen):
         # One over the other, only the upper would be seen.
         sides = [("both models'", chosen[0], "black")]
     ends = [_draw(ax, place, parts, wrong, *side) for side in sides]
-    ax.axhline(mean, color=canvas.GREY, ls=":", lw=1, zorder=1)
+    ax.axhline(mean, color=style.GREY, ls=":", lw=1, zorder=1)
     crosses = " (crosses: the teacher is wrong)" if wrong.any() else ""
     by_rank = f"Samples from easy to hard (percentile of the {what})"
     ax.set(
@@ -106,10 +106,10 @@ def temperatures(
     # A constant temperature has no range of its own.
     if np.ptp(chosen) < 0.01 * mean:
         ax.set_ylim(0, 2 * mean)
-    canvas.clear(ax)
+    style.clear(ax)
     right = ax.get_xlim()[1]
-    canvas.name_ends(ax, [*ends, (right, mean, f"mean {mean:.3g}", canvas.GREY)])
-    return canvas.root(ax)
+    style.name_ends(ax, [*ends, (right, mean, f"mean {mean:.3g}", style.GREY)])
+    return style.root(ax)
 
 
 def _draw(ax, place, parts, wrong, name, chosen, colour):
@@ -143,7 +143,7 @@ def _draw(ax, place, parts, wrong, name, chosen, colour):
 
 
 def _difficulty(value, rows):
-    value = arrays.numbers(value).reshape(-1)
+    value = inputs.numbers(value).reshape(-1)
     if len(value) != rows or not np.isfinite(value).all():
         raise ValueError(
             f"`{WHO}`: `difficulty` must be one finite number for each of the {rows} "
@@ -154,6 +154,6 @@ def _difficulty(value, rows):
 
 
 def _wrong(labels, teacher):
-    label = arrays.numbers(one_hot(labels, teacher))
+    label = inputs.numbers(one_hot(labels, teacher))
     right = label.argmax(-1) == teacher.argmax(-1)
     return (label.sum(-1) > 0) & ~right

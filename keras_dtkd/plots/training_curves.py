@@ -4,7 +4,7 @@ import collections.abc
 
 import numpy as np
 
-from keras_dtkd.plots import arrays, canvas
+from keras_dtkd.plots import inputs, style
 
 WHO = "plots.training_curves"
 STYLES = "-", "--", ":", "-."
@@ -47,15 +47,15 @@ def training_curves(runs, metric="val_accuracy", ax=None):
         raise ValueError(f"`{WHO}`: `runs` is empty. Give at least one method.")
     found = {name: _aligned(name, value, metric) for name, value in runs.items()}
     if ax is None:
-        ax = canvas.new_figure(7.5, 4.5).subplots()
+        ax = style.new_figure(7.5, 4.5).subplots()
     ends = []
-    for count, (name, colour) in enumerate(canvas.colours(found).items()):
+    for count, (name, colour) in enumerate(style.colours(found).items()):
         epochs, values = found[name]
         mean = values.mean(0)
-        style = STYLES[count // len(canvas.PALETTE) % len(STYLES)]
+        line_style = STYLES[count // len(style.PALETTE) % len(STYLES)]
         # A single point makes no line.
         marker = "o" if len(epochs) == 1 else None
-        ax.plot(epochs, mean, style, color=colour, lw=2, marker=marker, label=name)
+        ax.plot(epochs, mean, line_style, color=colour, lw=2, marker=marker, label=name)
         if len(values) > 1:
             std = values.std(0, ddof=1)
             ax.fill_between(
@@ -63,9 +63,9 @@ def training_curves(runs, metric="val_accuracy", ax=None):
             )
         ends.append((epochs[-1], mean[-1], name, colour))
     _label(ax, found, metric)
-    if not canvas.name_ends(ax, ends):
+    if not style.name_ends(ax, ends):
         ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return canvas.root(ax)
+    return style.root(ax)
 
 
 def _label(ax, found, metric):
@@ -91,7 +91,7 @@ def _label(ax, found, metric):
     if share:
         # Only how it is written: the lines have the values as they are.
         ax.yaxis.set_major_formatter(_percent)
-    canvas.clear(ax)
+    style.clear(ax)
 
 
 def _percent(value, _):
@@ -118,7 +118,7 @@ def _several(value):
     """A method's runs, if it is one run or many."""
     if _history(value) is not None:
         return [value]
-    value = list(value) if isinstance(value, list | tuple) else arrays.numbers(value)
+    value = list(value) if isinstance(value, list | tuple) else inputs.numbers(value)
     if len(value) and _history(value[0]) is None and np.ndim(value[0]) == 0:
         return [value]
     return value
@@ -141,7 +141,7 @@ def _run(name, run, metric):
             f"`{WHO}`: a run of {name!r} has no {metric!r}. It has: "
             f"{', '.join(map(str, history)) or 'nothing'}."
         )
-    values = arrays.numbers(values)
+    values = inputs.numbers(values)
     if values.ndim != 1 or not len(values):
         raise ValueError(
             f"`{WHO}`: a run of {name!r} must have one value of {metric!r} an epoch. "

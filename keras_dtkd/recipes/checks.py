@@ -4,7 +4,7 @@ import math
 import numbers
 
 from keras_dtkd import losses, views
-from keras_dtkd.recipes.specs import check
+from keras_dtkd.recipes.config import check
 
 
 def numbers_and_classes(recipe):

@@ -7,12 +7,13 @@ from typing import Any
 
 import keras
 
-from keras_dtkd import logits, losses, views
+from keras_dtkd import losses, views
+from keras_dtkd.core import logits
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.recipes import checks
-from keras_dtkd.recipes.coupled_sgd import CoupledSGD
-from keras_dtkd.recipes.methods import TRAINING_SAMPLES
-from keras_dtkd.recipes.specs import make, rescaled
+from keras_dtkd.recipes.config import make, rescaled
+from keras_dtkd.recipes.sgd import TorchSGD
+from keras_dtkd.recipes.tables import TRAINING_SAMPLES
 from keras_dtkd.teachers import Ensemble, Pruned
 
 
@@ -146,7 +147,7 @@ class Recipe:
                 [(epoch - 1) * steps_per_epoch - 1 for epoch in self.milestones],
                 [rate * self.factor**i for i in range(len(self.milestones) + 1)],
             )
-        return CoupledSGD(rate, momentum=self.momentum, weight_decay=self.weight_decay)
+        return TorchSGD(rate, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def losses(self):
         """The distillation losses, newly made.
@@ -178,7 +179,7 @@ class Recipe:
             options["views"] = {n: make(s, views) for n, s in self.views.items()}
             options["task_weight"] = self.task_weight
             model = Distiller(teacher, student, self.losses(), **options)
-        probabilities = logits.head_by_layers(student) == logits.SOFTMAX
+        probabilities = logits.infer_output_kind(student) == logits.SOFTMAX
         model.compile(
             optimizer=self.optimizer(steps_per_epoch),
             loss=keras.losses.SparseCategoricalCrossentropy(

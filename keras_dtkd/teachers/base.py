@@ -1,11 +1,9 @@
 """What a teacher is."""
 
-import hashlib
 import os
 from typing import Any, Protocol, runtime_checkable
 
 import keras
-import numpy as np
 
 
 @runtime_checkable
@@ -19,8 +17,8 @@ class Teacher(Protocol):
             arguments of the compiled step. Empty for stored outputs.
 
     A teacher that knows what its outputs are says so in an attribute `head`, one of
-    the heads of `keras_dtkd.logits`; else its layers tell, or its values. One that
-    cannot speak without `rows` has `needs_rows = True`.
+    the heads of `keras_dtkd.core.logits`; else its layers tell, or its values. One that
+    cannot speak without `rows` has `needs_sample_ids = True`.
     """
 
     variables: list
@@ -43,7 +41,7 @@ class Teacher(Protocol):
         ...
 
 
-def get(teacher):
+def resolve_teacher(teacher):
     """A `Teacher` from whatever a user may give.
 
     Args:
@@ -58,7 +56,7 @@ def get(teacher):
         ValueError: The list is empty; see `Stored` for a folder.
     """
     from keras_dtkd.teachers.ensemble import Ensemble
-    from keras_dtkd.teachers.live import Live
+    from keras_dtkd.teachers.model_teacher import ModelTeacher
     from keras_dtkd.teachers.stored import Stored
 
     if isinstance(teacher, str | os.PathLike) and os.path.isdir(teacher):
@@ -66,7 +64,7 @@ def get(teacher):
     if isinstance(teacher, list | tuple):
         return Ensemble(teacher)
     if isinstance(teacher, keras.layers.Layer):
-        return Live(teacher)
+        return ModelTeacher(teacher)
     if isinstance(teacher, Teacher) and not isinstance(teacher, type):
         return teacher
     raise TypeError(
@@ -77,7 +75,7 @@ def get(teacher):
     )
 
 
-def models(teacher):
+def iter_models(teacher):
     """The Keras models that speak for a teacher.
 
     Args:
@@ -88,22 +86,4 @@ def models(teacher):
     """
     model = getattr(teacher, "model", None)
     members = getattr(teacher, "members", ())
-    return [model] * (model is not None) + [m for t in members for m in models(t)]
-
-
-def fingerprint(model):
-    """A digest of a model's weights: shapes, dtypes and bytes, in order.
-
-    Args:
-        model: A built `keras.Model`.
-
-    Returns:
-        32 hexadecimal digits. The names of layers do not matter, so the same model
-        loaded again has the same fingerprint.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in model.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
-        digest.update(f"{value.shape}{value.dtype.name}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+    return [model] * (model is not None) + [m for t in members for m in iter_models(t)]

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import logits
-from keras_dtkd.rows import needed
+from keras_dtkd.core import logits
 from keras_dtkd.teachers import base
+from keras_dtkd.teachers.sample_ids import needs_sample_ids
 
 EACH_LABEL = {logits.SIGMOID, logits.BINARY}
 
@@ -39,7 +39,7 @@ class Ensemble:
     Attributes:
         members: A `Teacher` for each.
         weights: The ω, floats of sum 1.
-        heads: What each member gives, see `keras_dtkd.logits`.
+        heads: What each member gives, see `keras_dtkd.core.logits`.
 
     Raises:
         TypeError: A member is neither model nor `Teacher`.
@@ -70,7 +70,7 @@ class Ensemble:
                 "`Ensemble`: `in_` must be 'logits' or 'probabilities'. Received: "
                 f"in_={in_!r}."
             )
-        self.members = [base.get(model) for model in models]
+        self.members = [base.resolve_teacher(model) for model in models]
         self.weights = _normalized(weights, len(self.members))
         self.in_ = in_
         self.settle([_head(member) for member in self.members])
@@ -82,14 +82,14 @@ class Ensemble:
         return list({id(v): v for v in variables}.values())
 
     @property
-    def needs_rows(self):
+    def needs_sample_ids(self):
         """Whether a member's outputs are stored."""
-        return any(needed(member) for member in self.members)
+        return any(needs_sample_ids(member) for member in self.members)
 
     @property
     def rows(self):
         """How many rows all members have answers to, `None` where none is stored."""
-        counts = [getattr(m, "rows", None) for m in self.members if needed(m)]
+        counts = [getattr(m, "rows", None) for m in self.members if needs_sample_ids(m)]
         return min((count for count in counts if count is not None), default=None)
 
     @property
@@ -121,14 +121,14 @@ class Ensemble:
         """Says what the members give, where it is known better than by their layers.
 
         Args:
-            heads: One of the heads of `keras_dtkd.logits` for each member.
+            heads: One of the heads of `keras_dtkd.core.logits` for each member.
             several: Whether they have several outputs. Then `heads` are those of the
                 one that is distilled.
         """
         self.heads = list(heads)
         self._several = several
 
-    def each_label(self):
+    def multilabel(self):
         """Says that logits are a choice for each label, as the student's are.
 
         Raises:
@@ -143,7 +143,7 @@ class Ensemble:
         self.heads = [logits.BINARY if h == logits.LOGITS else h for h in self.heads]
         for member in self.members:
             if isinstance(member, Ensemble):
-                member.each_label()
+                member.multilabel()
 
     def outputs(self, x, rows=None):
         """The mean of the members' outputs for a batch, float32 and shaped as theirs.
@@ -169,17 +169,17 @@ class Ensemble:
         return keras.tree.map_structure(lambda *leaves: _sum(leaves, weights), *said)
 
     def _mean(self, leaves, weights, heads):
-        each_label = self.head == logits.BINARY
-        if each_label:
+        multilabel = self.head == logits.BINARY
+        if multilabel:
             heads = [logits.BINARY if h == logits.LOGITS else h for h in heads]
-        recovered = map(logits.recover, leaves, heads)
+        recovered = map(logits.to_logits, leaves, heads)
         if self.in_ == "probabilities":
             pairs = zip(recovered, weights, strict=True)
             shares = [ops.log_softmax(z, axis=-1) + math.log(w) for z, w in pairs]
             mean = ops.logsumexp(ops.stack(shares), axis=0)
         else:
             mean = _sum(recovered, weights)
-        if not each_label:
+        if not multilabel:
             return mean
         mean = mean[..., 1:] - mean[..., :1]
         return mean if leaves[0].shape[-1] == 1 else ops.squeeze(mean, axis=-1)
@@ -219,7 +219,7 @@ def _head(member):
     if isinstance(stated, str):
         return stated
     model = getattr(member, "model", None)
-    told = None if model is None else logits.head_by_layers(model)
+    told = None if model is None else logits.infer_output_kind(model)
     return logits.LOGITS if told is None else told
 
 

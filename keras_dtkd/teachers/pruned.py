@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_dtkd.parts import layers_in
-from keras_dtkd.teachers.live import Live
+from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 
 class Pruned:
@@ -66,7 +66,7 @@ class Pruned:
             )
         for kernel in kernels:
             _prune(kernel, self.rate)
-        self._live = Live(self.model)
+        self._live = ModelTeacher(self.model)
 
     @property
     def variables(self):
@@ -83,7 +83,7 @@ class Pruned:
         return self._live.outputs(x, rows)
 
     def fingerprint(self):
-        """See `keras_dtkd.teachers.fingerprint`."""
+        """See `keras_dtkd.teachers.weights_fingerprint`."""
         return self._live.fingerprint()
 
 
@@ -108,7 +108,7 @@ def _copy(model):
             "that makes it again, or give a functional model. Keras says: "
             f"{type(error).__name__}: {error}"
         ) from error
-    for layer in layers_in(copy):
+    for layer in iter_layers(copy):
         if isinstance(layer, keras.layers.Normalization):
             # It computes with what it derives from its weights.
             layer.finalize_state()

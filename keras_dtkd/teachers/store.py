@@ -8,11 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_dtkd import backend, logits
-from keras_dtkd import rows as numbers
-from keras_dtkd.data import is_arrays, peek, rows_of, take, to_numpy
-from keras_dtkd.files import replace, write_json
+from keras_dtkd import backend
+from keras_dtkd.core import logits
+from keras_dtkd.core.arrays import is_arrays, num_samples, take_rows, to_numpy
+from keras_dtkd.core.atomic_io import atomic_write, write_json
+from keras_dtkd.preparation.data_peek import peek
 from keras_dtkd.teachers import base
+from keras_dtkd.teachers import sample_ids as numbers
 from keras_dtkd.teachers.stored import ABOUT, OUTPUTS, Stored
 
 PARTS, BEGUN = "parts", "begun.json"
@@ -59,7 +61,7 @@ def store(
     >>> stored = teachers.store(teacher, x_train, "answers", dtype="float16")
     >>> Distiller(stored, student).fit(x_train, y_train)
     """
-    teacher, folder = base.get(teacher), Path(path)
+    teacher, folder = base.resolve_teacher(teacher), Path(path)
     if dtype not in ("float32", "float16"):
         raise ValueError(
             "`store`: `dtype` must be 'float32' or 'float16'. Received: "
@@ -75,13 +77,13 @@ def store(
     }
     if not _claim(folder, about):
         parts = _Parts(folder / PARTS)
-        speak, shown = backend.speaker(teacher), None
+        speak, shown = backend.compiled_teacher_forward(teacher), None
         if verbose:
             shown = keras.utils.Progbar(total, unit_name="batch")
         head, done = _head(teacher, output), 0
         for batch in batches:
             _in_order(batch, done)
-            done += rows_of(batch)
+            done += num_samples(batch)
             if done > parts.rows:
                 said = _said(teacher, speak, batch, output)
                 if dtype == "float16":
@@ -95,17 +97,19 @@ def store(
 
 
 def _build(teacher, batch):
-    for model in base.models(teacher):
+    for model in base.iter_models(teacher):
         if not model.built:
-            model(keras.tree.map_structure(lambda a: a[:1], numbers.inputs(batch)))
+            model(
+                keras.tree.map_structure(lambda a: a[:1], numbers.model_inputs(batch))
+            )
 
 
 def _in_order(batch, first):
     """Rows that the data brings are those under which the answers will be found."""
-    rows = numbers.split(batch)[1]
+    rows = numbers.split_sample_ids(batch)[1]
     if rows is None:
         return
-    expected = np.arange(first, first + rows_of(rows))
+    expected = np.arange(first, first + num_samples(rows))
     if not np.array_equal(to_numpy(rows), expected):
         raise ValueError(
             "`store`: the data brings rows, and not from 0 on in their order. Give the "
@@ -120,10 +124,10 @@ def _digest(x, batches=None):
         x: Arrays, or the first batch of a data set.
         batches: How many batches the data set has, `None` if nobody knows.
     """
-    x, count = numbers.inputs(x), rows_of(x)
+    x, count = numbers.model_inputs(x), num_samples(x)
     digest = hashlib.blake2b(f"{count} {batches}".encode(), digest_size=16)
     some = np.linspace(0, count - 1, min(count, 64)).astype(int)
-    for leaf in keras.tree.flatten(take(x, some)):
+    for leaf in keras.tree.flatten(take_rows(x, some)):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 
@@ -148,10 +152,10 @@ def _claim(folder, about):
 def _batches(x, batch_size):
     """Batches of inputs, how many there are, `None` if nobody knows, and the first."""
     if is_arrays(x):
-        count = rows_of(x)
+        count = num_samples(x)
         starts = range(0, count, batch_size)
-        batches = (take(x, slice(s, min(s + batch_size, count))) for s in starts)
-        return batches, len(starts), take(x, slice(0, 1))
+        batches = (take_rows(x, slice(s, min(s + batch_size, count))) for s in starts)
+        return batches, len(starts), take_rows(x, slice(0, 1))
     try:
         total = len(x)
     except TypeError:
@@ -163,12 +167,12 @@ def _batches(x, batch_size):
 
 def _said(teacher, speak, batch, output):
     batch = keras.tree.map_structure(
-        lambda a: keras.ops.convert_to_tensor(to_numpy(a)), numbers.inputs(batch)
+        lambda a: keras.ops.convert_to_tensor(to_numpy(a)), numbers.model_inputs(batch)
     )
     names = getattr(getattr(teacher, "model", teacher), "output_names", None)
     said = speak(batch)
     try:
-        said = logits.pick(said, output, names)
+        said = logits.select_output(said, output, names)
     except KeyError as error:
         known = ", ".join(repr(name) for name in error.args[0])
         raise ValueError(
@@ -200,12 +204,12 @@ def _head(teacher, output):
         return stated
     model = getattr(teacher, "model", None)
     several = len(getattr(model, "outputs", None) or ()) > 1
-    return None if model is None or several else logits.head_by_layers(model)
+    return None if model is None or several else logits.infer_output_kind(model)
 
 
 def _finish(folder, parts, about):
     values = parts.all()
-    replace(folder / OUTPUTS, lambda path: _save(path, values))
+    atomic_write(folder / OUTPUTS, lambda path: _save(path, values))
     write_json(folder / ABOUT, {**about, "rows": len(values)})
     (folder / BEGUN).unlink()
     shutil.rmtree(folder / PARTS)
@@ -240,5 +244,7 @@ class _Parts:
 
     def _write(self):
         path = self.folder / f"{len(self._files()):06d}.npy"
-        replace(path, lambda unfinished: _save(unfinished, np.concatenate(self._kept)))
+        atomic_write(
+            path, lambda unfinished: _save(unfinished, np.concatenate(self._kept))
+        )
         self._kept = []

@@ -28,7 +28,7 @@ class Stored:
 
     Args:
         outputs: A folder written by `store`, or an array `(rows, ..., classes)`.
-        head: What the outputs are, one of the heads of `keras_dtkd.logits`. `None` for
+        head: What the outputs are, one of the heads of `keras_dtkd.core.logits`. `None` for
             what the folder says, or the values tell.
 
     Attributes:
@@ -45,7 +45,7 @@ class Stored:
     >>> Distiller(stored, student).fit(x_train, y_train, epochs=60)
     """
 
-    needs_rows = True
+    needs_sample_ids = True
 
     def __init__(self, outputs, head=None):
         if isinstance(outputs, str | os.PathLike):
@@ -80,7 +80,7 @@ class Stored:
         if rows is None:
             raise ValueError(
                 "`Stored`: the data does not say which rows its samples are. Let it "
-                "give `keras_dtkd.teachers.with_rows(x, rows)` in place of `x`."
+                "give `keras_dtkd.teachers.with_sample_ids(x, rows)` in place of `x`."
             )
         # A pipeline may have lost their shape.
         rows = ops.reshape(ops.cast(rows, "int32"), (-1,))

@@ -1,7 +1,7 @@
 """How soft the targets are: one rule a file."""
 
 from keras_dtkd.temperatures.base import Temperature as Temperature
-from keras_dtkd.temperatures.base import Temperatures as Temperatures
+from keras_dtkd.temperatures.base import TemperaturePair as TemperaturePair
 from keras_dtkd.temperatures.base import get as get
 from keras_dtkd.temperatures.constant import Constant as Constant
 from keras_dtkd.temperatures.cosine_similarity import (
@@ -9,6 +9,5 @@ from keras_dtkd.temperatures.cosine_similarity import (
 )
 from keras_dtkd.temperatures.curriculum import Curriculum as Curriculum
 from keras_dtkd.temperatures.dynamic import Dynamic as Dynamic
-from keras_dtkd.temperatures.policy import Policy as Policy
-from keras_dtkd.temperatures.schedule import Schedule as Schedule
+from keras_dtkd.temperatures.scheduled import Scheduled as Scheduled
 from keras_dtkd.temperatures.standardized import Standardized as Standardized

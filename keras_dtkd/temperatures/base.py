@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_dtkd.knobs import Knobs
+from keras_dtkd.core.hyperparameters import HyperparameterMixin
 
 
-class Temperatures(NamedTuple):
+class TemperaturePair(NamedTuple):
     """The temperatures of one batch.
 
     Attributes:
@@ -29,7 +29,7 @@ class _Record:
     latest = None
 
 
-class Temperature(Knobs):
+class Temperature(HyperparameterMixin):
     """Base of all temperature rules.
 
     A subclass overrides `call(student_logits, teacher_logits)`, both of shape
@@ -91,21 +91,21 @@ class Temperature(Knobs):
         latest, self._record.latest = self._record.latest, None
         return latest
 
-    def undecayed(self):
+    def variables_without_weight_decay(self):
         """The trainable variables that weight decay must leave alone."""
         return []
 
     def compute_mask(self, inputs, previous_mask):
         """None: a mask is read at the student's output and nowhere else."""
 
-    def begin_epoch(self, epoch, epochs):
+    def on_epoch_begin(self, epoch, epochs):
         """Called before each epoch. Assign here what changes with time.
 
         Args:
             epoch: Counted from 1.
             epochs: The last epoch of this `fit`.
         """
-        self.refresh_knobs()
+        self.push_hyperparameters()
 
 
 def get(value):

@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_dtkd.knobs import Knob
-from keras_dtkd.temperatures.base import Temperature, Temperatures
+from keras_dtkd.core.hyperparameters import Hyperparameter
+from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -33,7 +33,7 @@ class Constant(Temperature):
     >>> KD(temperature=Constant(4.0))  # the same as KD(temperature=4.0)
     """
 
-    temperature = Knob(above=0.0)
+    temperature = Hyperparameter(above=0.0)
 
     def __init__(self, temperature=4.0, **kwargs):
         super().__init__(**kwargs)
@@ -41,8 +41,8 @@ class Constant(Temperature):
 
     def call(self, student_logits, teacher_logits):
         """The scalars T, T and T²."""
-        temperature = self.knob("temperature") + 0.0
-        return Temperatures(temperature, temperature, temperature * temperature)
+        temperature = self.hyperparameter("temperature") + 0.0
+        return TemperaturePair(temperature, temperature, temperature * temperature)
 
     def __float__(self):
         return self.temperature

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_dtkd.functional.statistics import soften
-from keras_dtkd.knobs import Knob
-from keras_dtkd.temperatures.base import Temperature, Temperatures
+from keras_dtkd.core.hyperparameters import Hyperparameter
+from keras_dtkd.functional.statistics import soft_log_probs
+from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 
 # Distances of a batch that differ by less than this, relative and absolute, count
 # as equal: float32 could not tell which is the greater.
@@ -13,7 +13,7 @@ RELATIVE = 1e-5
 ABSOLUTE = 1e-10
 
 
-class _Bound(Knob):
+class _OrderedBound(Hyperparameter):
     """One of two temperatures, `minimum` and `maximum`, in this order."""
 
     def check(self, layer, value):
@@ -77,8 +77,8 @@ class CosineSimilarity(Temperature):
     >>> KD(temperature=CosineSimilarity(minimum=2.0, maximum=6.0))
     """
 
-    minimum = _Bound(above=0.0)
-    maximum = _Bound(above=0.0)
+    minimum = _OrderedBound(above=0.0)
+    maximum = _OrderedBound(above=0.0)
 
     def __init__(self, minimum=2.0, maximum=6.0, **kwargs):
         super().__init__(**kwargs)
@@ -101,9 +101,12 @@ class CosineSimilarity(Temperature):
         share = (distance - nearest) / ops.maximum(farthest - nearest, smallest)
         # Only a row that does not count can lie outside.
         share = ops.clip(share, 0.0, 1.0)
-        minimum, maximum = self.knob("minimum"), self.knob("maximum")
+        minimum, maximum = (
+            self.hyperparameter("minimum"),
+            self.hyperparameter("maximum"),
+        )
         temperature = minimum + (maximum - minimum) * share
-        return Temperatures(
+        return TemperaturePair(
             temperature[..., None], temperature[..., None], temperature * temperature
         )
 
@@ -124,7 +127,7 @@ def _distance(student_logits, teacher_logits):
     """
 
     def unit(logits):
-        probs = ops.exp(soften(logits))
+        probs = ops.exp(soft_log_probs(logits))
         return probs / ops.sqrt(ops.sum(probs * probs, axis=-1, keepdims=True))
 
     difference = unit(student_logits) - unit(teacher_logits)

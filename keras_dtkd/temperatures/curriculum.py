@@ -6,10 +6,10 @@ import numbers
 import keras
 from keras import ops
 
-from keras_dtkd.functional.statistics import soften
-from keras_dtkd.knobs import Knob
-from keras_dtkd.temperatures.base import Temperature, Temperatures
-from keras_dtkd.temperatures.reversed_weight import ReversedWeight
+from keras_dtkd.core.hyperparameters import Hyperparameter
+from keras_dtkd.functional.statistics import soft_log_probs
+from keras_dtkd.temperatures.base import Temperature, TemperaturePair
+from keras_dtkd.temperatures.gradient_reversal import GradientReversedWeight
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -54,7 +54,7 @@ class Curriculum(Temperature):
     Returns:
         `Temperatures` τ, τ and τ², float32: scalars; with `instance`, `(..., 1)`,
         `(..., 1)` and `(...)`. Outside of `fit`, where nobody counts epochs, λ is 1
-        until `begin_epoch` is called.
+        until `on_epoch_begin` is called.
 
     Raises:
         ValueError: `minimum` or `span` is not above 0, `epochs` or `hidden` below 1,
@@ -75,9 +75,9 @@ class Curriculum(Temperature):
     >>> KD(temperature=Curriculum(epochs=10))
     """
 
-    minimum = Knob(above=0.0)
-    span = Knob(above=0.0)
-    learning_rate = Knob(minimum=0.0)
+    minimum = Hyperparameter(above=0.0)
+    span = Hyperparameter(above=0.0)
+    learning_rate = Hyperparameter(minimum=0.0)
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Curriculum(Temperature):
         self.strengths = tuple(strengths)
         self.excluded_from_weight_decay = excluded_from_weight_decay
         self.seed = seed
-        self._parts: list[ReversedWeight] = []
+        self._parts: list[GradientReversedWeight] = []
         if not instance:
             self._parts = [self._part("raw", (), keras.initializers.Constant(start))]
             self.built = True
@@ -133,7 +133,7 @@ class Curriculum(Temperature):
 
     def _part(self, name, shape, initializer):
         decays = not self.excluded_from_weight_decay
-        return ReversedWeight(
+        return GradientReversedWeight(
             shape, initializer, self.learning_rate, decays=decays, name=name
         )
 
@@ -152,16 +152,18 @@ class Curriculum(Temperature):
         if self.instance:
             kernel_1, bias_1, kernel_2, bias_2 = weights
             seen = [
-                ops.exp(soften(ops.stop_gradient(logits)))
+                ops.exp(soft_log_probs(ops.stop_gradient(logits)))
                 for logits in (student_logits, teacher_logits)
             ]
             units = ops.relu(ops.matmul(ops.concatenate(seen, -1), kernel_1) + bias_1)
             raw = ops.matmul(units, kernel_2) + bias_2
         else:
             (raw,) = weights
-        tau = self.knob("minimum") + self.knob("span") * ops.sigmoid(raw)
+        tau = self.hyperparameter("minimum") + self.hyperparameter(
+            "span"
+        ) * ops.sigmoid(raw)
         row = tau[..., 0] if self.instance else tau
-        return Temperatures(tau, tau, row * row)
+        return TemperaturePair(tau, tau, row * row)
 
     def strength(self, epoch):
         """λ of an epoch, counted from 1."""
@@ -169,13 +171,13 @@ class Curriculum(Temperature):
         angle = (1.0 + min(epoch, self.epochs) / self.epochs) * math.pi
         return first + 0.5 * (full - first) * (1.0 + math.cos(angle))
 
-    def begin_epoch(self, epoch, epochs):
+    def on_epoch_begin(self, epoch, epochs):
         """Sets λ. The temperature stays where it is."""
-        super().begin_epoch(epoch, epochs)
+        super().on_epoch_begin(epoch, epochs)
         for part in self._parts:
             part.set_pace(self.strength(epoch) * self.learning_rate)
 
-    def undecayed(self):
+    def variables_without_weight_decay(self):
         """The trained variables, if excluded from weight decay."""
         parts = self._parts if self.excluded_from_weight_decay else []
         return [part.theta for part in parts]

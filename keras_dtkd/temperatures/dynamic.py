@@ -3,21 +3,21 @@
 import keras
 from keras import ops
 
+from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional import statistics
-from keras_dtkd.knobs import Knob
 from keras_dtkd.temperatures import base
-from keras_dtkd.temperatures.base import Temperature, Temperatures
+from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 from keras_dtkd.temperatures.equal_sharpness import equal_sharpness
 
 RULES = ("exact", "max", "centered", "std")
-STOPS = (None, False, "weight", True)
+STOP_GRADIENT_MODES = (None, False, "weight", True)
 # A rule without a `minimum` still needs its temperatures positive: this share of
 # the mean temperature is far below what any of them gives but on a dead student.
-SMALLEST = 1e-6
+MIN_RELATIVE_TEMPERATURE = 1e-6
 # A bound against numerical trouble only: trained models do not reach it.
-LOOSE = 0.1
+DEFAULT_MIN_TEMPERATURE = 0.1
 # How the variable behind `minimum` says "auto".
-AUTO = -1.0
+AUTO_SENTINEL = -1.0
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -86,14 +86,14 @@ class Dynamic(Temperature):
     >>> KD(temperature=Dynamic(4.0, rule="std", stop_gradient="weight"))
     """
 
-    minimum = Knob(above=0.0, words={None: 0.0, "auto": AUTO})
+    minimum = Hyperparameter(above=0.0, words={None: 0.0, "auto": AUTO_SENTINEL})
 
     def __init__(
         self,
         temperature=4.0,
         rule="exact",
         stop_gradient=None,
-        minimum=LOOSE,
+        minimum=DEFAULT_MIN_TEMPERATURE,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -104,7 +104,8 @@ class Dynamic(Temperature):
             )
         # Identity, not equality: 0 and 1 are no modes.
         if not any(
-            stop_gradient is mode or stop_gradient == "weight" for mode in STOPS
+            stop_gradient is mode or stop_gradient == "weight"
+            for mode in STOP_GRADIENT_MODES
         ):
             raise ValueError(
                 "Unknown `stop_gradient`. Received: "
@@ -164,22 +165,23 @@ class Dynamic(Temperature):
         weight = teacher[..., 0] * student[..., 0]
         if self.stop_gradient == "weight":
             weight = ops.stop_gradient(weight)
-        return Temperatures(student, teacher, weight)
+        return TemperaturePair(student, teacher, weight)
 
     def _sizes(self, student_logits, teacher_logits):
         """What the temperatures are in proportion to: teacher's and student's."""
         where = ops.logical_and(
-            statistics.possible(student_logits), statistics.possible(teacher_logits)
+            statistics.is_unmasked(student_logits),
+            statistics.is_unmasked(teacher_logits),
         )
 
         def centred_maximum(logits):
-            z = statistics.centered(logits, where=where)
+            z = statistics.center(logits, where=where)
             return ops.max(z, axis=-1, keepdims=True)
 
         if self.rule == "std":
             return (
-                statistics.spread(teacher_logits, where=where),
-                statistics.spread(student_logits, where=where),
+                statistics.std(teacher_logits, where=where),
+                statistics.std(student_logits, where=where),
             )
         if self.rule == "centered":
             return centred_maximum(teacher_logits), centred_maximum(student_logits)
@@ -208,13 +210,13 @@ class Dynamic(Temperature):
 
     def _lowest(self, tau):
         # A learned or scheduled τ may come below a minimum that was right once.
-        bound = ops.convert_to_tensor(self.knob("minimum"))
-        bound = ops.where(bound == AUTO, self._auto(tau), bound)
-        return ops.maximum(SMALLEST * tau, ops.minimum(bound, tau))
+        bound = ops.convert_to_tensor(self.hyperparameter("minimum"))
+        bound = ops.where(bound == AUTO_SENTINEL, self._auto(tau), bound)
+        return ops.maximum(MIN_RELATIVE_TEMPERATURE * tau, ops.minimum(bound, tau))
 
     def _auto(self, tau):
         """The bound that "auto" stands for."""
-        return 0.5 * tau if self.rule == "exact" else LOOSE
+        return 0.5 * tau if self.rule == "exact" else DEFAULT_MIN_TEMPERATURE
 
     def floor(self):
         """A mean student temperature that tells of a collapsed student.
@@ -230,14 +232,14 @@ class Dynamic(Temperature):
             bound = self._auto(tau)
         return 0.0 if bound >= 0.25 * tau > 0.0 else max(1.5 * bound, 0.02 * tau)
 
-    def begin_epoch(self, epoch, epochs):
+    def on_epoch_begin(self, epoch, epochs):
         """Passes the call on to the rule that gives τ."""
-        super().begin_epoch(epoch, epochs)
-        self._centre.begin_epoch(epoch, epochs)
+        super().on_epoch_begin(epoch, epochs)
+        self._centre.on_epoch_begin(epoch, epochs)
 
-    def undecayed(self):
+    def variables_without_weight_decay(self):
         """Those of the rule that gives τ."""
-        return self._centre.undecayed()
+        return self._centre.variables_without_weight_decay()
 
     def get_config(self):
         """The arguments that make this rule again."""

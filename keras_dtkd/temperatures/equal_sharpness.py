@@ -33,10 +33,10 @@ def equal_sharpness(student_logits, teacher_logits, tau, lowest):
         Wei and Bai, arXiv 2404.12711, equation 3, with centred logits.
     """
     where = ops.logical_and(
-        statistics.possible(student_logits), statistics.possible(teacher_logits)
+        statistics.is_unmasked(student_logits), statistics.is_unmasked(teacher_logits)
     )
-    u = statistics.centered(teacher_logits, where=where)
-    v = statistics.centered(student_logits, where=where)
+    u = statistics.center(teacher_logits, where=where)
+    v = statistics.center(student_logits, where=where)
     mass = ops.cast(where, u.dtype)
     # The maximum is taken out once, for all iterations: dividing by a positive
     # temperature does not move it.
@@ -82,4 +82,4 @@ def _moments(z, maximum, mass, temperature):
 
 def _spread(z, mass):
     """Standard deviation of logits whose maximum was taken out."""
-    return statistics.spread(z, where=mass > 0)
+    return statistics.std(z, where=mass > 0)

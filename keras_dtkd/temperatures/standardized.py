@@ -8,12 +8,12 @@ from keras import ops
 
 from keras_dtkd.functional import statistics
 from keras_dtkd.temperatures import base
-from keras_dtkd.temperatures.base import Temperature, Temperatures
+from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 
 # Added to the variance. It bounds the gradient of a model whose logits are all
 # equal, and leaves any standard deviation above 0.03 its float32 digits.
 EPSILON = 1e-8
-LEAST_CONFIDENT = 0.5
+MIN_CONFIDENCE_CAP = 0.5
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -80,9 +80,10 @@ class Standardized(Temperature):
         t = self._base(student_logits, teacher_logits, sample_weight)
         self._base.take_latest()
         where = ops.logical_and(
-            statistics.possible(student_logits), statistics.possible(teacher_logits)
+            statistics.is_unmasked(student_logits),
+            statistics.is_unmasked(teacher_logits),
         )
-        return Temperatures(
+        return TemperaturePair(
             t.student * _unbiased(student_logits, where),
             t.teacher * _unbiased(teacher_logits, where),
             t.weight,
@@ -95,7 +96,7 @@ class Standardized(Temperature):
         # In logarithms: a low temperature overflows the exponential.
         rest = math.exp(-math.sqrt(classes) / temperature) * (classes - 1)
         cap = 1.0 / (1.0 + rest)
-        if cap < LEAST_CONFIDENT:
+        if cap < MIN_CONFIDENCE_CAP:
             self._warned = True
             enough = math.sqrt(classes) / math.log(classes - 1)
             warnings.warn(
@@ -106,14 +107,14 @@ class Standardized(Temperature):
                 stacklevel=2,
             )
 
-    def begin_epoch(self, epoch, epochs):
+    def on_epoch_begin(self, epoch, epochs):
         """Passes the call on to the rule that gives T."""
-        super().begin_epoch(epoch, epochs)
-        self._base.begin_epoch(epoch, epochs)
+        super().on_epoch_begin(epoch, epochs)
+        self._base.on_epoch_begin(epoch, epochs)
 
-    def undecayed(self):
+    def variables_without_weight_decay(self):
         """Those of the rule that gives T."""
-        return self._base.undecayed()
+        return self._base.variables_without_weight_decay()
 
     def get_config(self):
         """The arguments that make this rule again."""
@@ -128,6 +129,6 @@ def _unbiased(logits, where):
     count = ops.sum(ops.cast(where, logits.dtype), axis=-1, keepdims=True)
     # One class alone has no standard deviation: its variance is 0, whatever divides.
     correction = ops.sqrt(count / ops.maximum(count - 1.0, 1.0))
-    return statistics.spread(logits, where=where, epsilon=EPSILON) * ops.maximum(
+    return statistics.std(logits, where=where, epsilon=EPSILON) * ops.maximum(
         correction, 1.0
     )

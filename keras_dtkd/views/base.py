@@ -80,7 +80,7 @@ class View(keras.layers.Layer):
         return cls(layer, **config)
 
 
-class Ready(View):
+class BuiltInView(View):
     """Base of the views that make their layer themselves.
 
     Attributes:

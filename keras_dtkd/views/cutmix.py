@@ -2,11 +2,11 @@
 
 import keras
 
-from keras_dtkd.views.base import Ready
+from keras_dtkd.views.base import BuiltInView
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class CutMix(Ready):
+class CutMix(BuiltInView):
     """Each image with a rectangle cut out of another of its batch.
 
     `keras.layers.CutMix` draws a rectangle for each image; the code of R2KD draws

@@ -2,11 +2,11 @@
 
 import keras
 
-from keras_dtkd.views.base import Ready
+from keras_dtkd.views.base import BuiltInView
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Cutout(Ready):
+class Cutout(BuiltInView):
     """Each image with a square hole, somewhere inside.
 
     `keras.layers.RandomErasing` cuts a hole in each image; the code of R2KD cuts the

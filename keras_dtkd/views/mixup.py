@@ -4,11 +4,11 @@ import numbers
 
 import keras
 
-from keras_dtkd.views.base import Ready
+from keras_dtkd.views.base import BuiltInView
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Mixup(Ready):
+class Mixup(BuiltInView):
     """Each image over another of its batch, `λ x_i + (1 − λ) x_j`.
 
     `keras.layers.MixUp` draws a λ from Beta(α, α) for each image; the code of R2KD

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd.attacks import di2_fgsm, diversity, pgd
+from keras_dtkd.attacks import di2_fgsm, input_diversity, pgd
 from tests.attacks import oracle
 from tests.attacks.oracle import inputs, network
 
@@ -37,7 +37,7 @@ def test_one_step_follows_the_gradient_of_the_changed_image():
     y = np.zeros(5, int)
     found = di2_fgsm(linear(w), IMAGES, y, 0.05, steps=1, diversity=1.0, seed=4)
     rng = np.random.default_rng(np.random.SeedSequence(4).spawn(1)[0])
-    rows, columns = diversity.draw(rng, IMAGES.shape, 1.0)
+    rows, columns = input_diversity.draw(rng, IMAGES.shape, 1.0)
     # d/dx of w · (R x Cᵀ) is Rᵀ w C.
     slope = np.einsum("brh,rsc,bsw->bhwc", rows, w, columns)
     np.testing.assert_allclose(found, IMAGES + 0.05 * np.sign(slope), atol=1e-6)
@@ -46,7 +46,7 @@ def test_one_step_follows_the_gradient_of_the_changed_image():
 
 def test_an_image_becomes_smaller_and_stands_somewhere_on_black():
     rng = np.random.default_rng(0)
-    rows, columns = diversity.draw(rng, (200, *IMAGES.shape[1:]), 1.0)
+    rows, columns = input_diversity.draw(rng, (200, *IMAGES.shape[1:]), 1.0)
     heights, offsets = set(), set()
     for r, c in zip(rows[:40], columns[:40], strict=True):
         used = np.flatnonzero(r.sum(-1))
@@ -59,7 +59,7 @@ def test_an_image_becomes_smaller_and_stands_somewhere_on_black():
         )
         expected = np.zeros_like(IMAGES)
         expected[:, top : top + height, left : left + width] = small
-        found = diversity.change(
+        found = input_diversity.change(
             *map(keras.ops.convert_to_tensor, (IMAGES,)),
             *(keras.ops.convert_to_tensor(np.tile(m, (5, 1, 1))) for m in (r, c)),
         )
@@ -70,24 +70,28 @@ def test_an_image_becomes_smaller_and_stands_somewhere_on_black():
 
 
 def test_the_probability_says_how_many_are_changed():
-    rows, _ = diversity.draw(np.random.default_rng(0), (500, 8, 8, 1), 0.3)
+    rows, _ = input_diversity.draw(np.random.default_rng(0), (500, 8, 8, 1), 0.3)
     changed = (rows != np.eye(8)).any((1, 2)).mean()
     assert abs(changed - 0.3) < 0.06
-    rows, columns = diversity.draw(np.random.default_rng(0), (9, 8, 8, 1), 0.0)
+    rows, columns = input_diversity.draw(np.random.default_rng(0), (9, 8, 8, 1), 0.0)
     assert (rows == np.eye(8)).all() and (columns == np.eye(8)).all()
 
 
 def test_images_with_channels_first_are_changed_alike():
     rng = np.random.default_rng(0)
-    matrices = diversity.draw(rng, IMAGES.shape, 1.0)
-    last = diversity.change(*map(keras.ops.convert_to_tensor, (IMAGES, *matrices)))
+    matrices = input_diversity.draw(rng, IMAGES.shape, 1.0)
+    last = input_diversity.change(
+        *map(keras.ops.convert_to_tensor, (IMAGES, *matrices))
+    )
     before = keras.config.image_data_format()
     keras.config.set_image_data_format("channels_first")
     try:
         moved = np.ascontiguousarray(IMAGES.transpose(0, 3, 1, 2))
         rng = np.random.default_rng(0)
-        again = diversity.draw(rng, moved.shape, 1.0)
-        first = diversity.change(*map(keras.ops.convert_to_tensor, (moved, *again)))
+        again = input_diversity.draw(rng, moved.shape, 1.0)
+        first = input_diversity.change(
+            *map(keras.ops.convert_to_tensor, (moved, *again))
+        )
     finally:
         keras.config.set_image_data_format(before)
     first = keras.ops.convert_to_numpy(first).transpose(0, 2, 3, 1)

@@ -69,7 +69,7 @@ def test_a_range_and_a_radius_may_differ_from_channel_to_channel():
 
 
 def test_a_random_start_is_somewhere_in_the_ball_and_a_seed_says_where():
-    from keras_dtkd.attacks.balls import L2, Linf
+    from keras_dtkd.attacks.threat_model import L2, Linf
 
     rng = np.random.default_rng(0)
     for ball, order in ((Linf, np.inf), (L2, 2)):

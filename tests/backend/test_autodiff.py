@@ -8,8 +8,8 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.backend import autodiff
 from tests import oracles_networks as networks
-from tests.cases import assert_close
 from tests.gradients import value_and_grad
+from tests.logit_cases import assert_close
 
 ALL = pytest.mark.parametrize("name", networks.NETWORKS)
 BOTH = pytest.mark.parametrize("compiled", [False, True])
@@ -77,7 +77,7 @@ def test_the_input_gradient_equals_the_formula(name, compiled):
     fn = total_of(model, y)
 
     def both(x):
-        (value, (losses, _)), gradient = autodiff.value_and_input_gradient(
+        (value, (losses, _)), gradient = autodiff.value_and_input_grad(
             fn, x, has_aux=True
         )
         # The helper differentiates: only this leaves the numbers as they are.
@@ -100,7 +100,7 @@ def test_it_can_be_differentiated_by_the_weights(name):
     fn = total_of(model, y)
 
     def product():
-        _, gradient = autodiff.value_and_input_gradient(fn, tensor(x), has_aux=True)
+        _, gradient = autodiff.value_and_input_grad(fn, tensor(x), has_aux=True)
         return ops.sum(gradient * tensor(u))
 
     found = of_weights(model, product, compiled=True)
@@ -177,7 +177,7 @@ def test_what_a_layer_assigns_leaves_the_derivative_with_the_rest():
     model, (x, y) = networks.made(BATCH_NORM), networks.drawn(BATCH_NORM)
     before = weights_of(model)
     fn = total_of(model, y)
-    (_, (_, values)), _ = autodiff.value_and_input_gradient(fn, tensor(x), has_aux=True)
+    (_, (_, values)), _ = autodiff.value_and_input_grad(fn, tensor(x), has_aux=True)
     assert all(map(np.array_equal, before, weights_of(model)))
     for variable, value in zip(model.variables, values, strict=True):
         variable.assign(value)
@@ -189,9 +189,7 @@ X = np.array([[1.0, -2.0], [3.0, 0.5]])
 
 
 def test_without_more_the_function_gives_its_value_alone():
-    value, gradient = autodiff.value_and_input_gradient(
-        lambda x: ops.sum(x**2), tensor(X)
-    )
+    value, gradient = autodiff.value_and_input_grad(lambda x: ops.sum(x**2), tensor(X))
     assert_close(array(value), (X**2).sum())
     assert_close(array(gradient), 2 * X)
     for estimate in (autodiff.jvp, autodiff.finite_difference):
@@ -206,7 +204,7 @@ def test_inputs_may_be_nested():
     def fn(x):
         return ops.sum(x["a"] * x["b"][0])
 
-    _, gradient = autodiff.value_and_input_gradient(fn, x)
+    _, gradient = autodiff.value_and_input_grad(fn, x)
     assert_close(array(gradient["a"]), np.tile(X[0], (2, 1)))
     assert_close(array(gradient["b"][0]), X.sum(0))
     v = {"a": tensor(0 * X), "b": [tensor([1.0, 0.0])]}
@@ -219,7 +217,7 @@ def test_inputs_may_be_nested():
     [lambda x: ops.convert_to_tensor(3.0), lambda x: ops.sum(ops.stop_gradient(x))],
 )
 def test_where_the_function_does_not_depend_on_its_inputs_it_is_zero(fn):
-    _, gradient = autodiff.value_and_input_gradient(fn, tensor(X))
+    _, gradient = autodiff.value_and_input_grad(fn, tensor(X))
     assert (array(gradient) == 0).all()
     _, tangent = autodiff.jvp(fn, tensor(X), tensor(X))
     assert array(tangent) == 0
@@ -244,23 +242,23 @@ def test_all_evaluations_of_a_finite_difference_draw_the_same_numbers():
         with keras.StatelessScope([(v, v.value) for v in drop.variables]):
             return drop(x, training=True)
 
-    before = backend.generator()
+    before = backend.get_rng_state()
     fn(x)
-    after = backend.generator()
-    backend.set_generator(before)
+    after = backend.get_rng_state()
+    backend.set_rng_state(before)
     value, tangent = autodiff.finite_difference(fn, x, x)
     assert 0 < (array(value) == 0).mean() < 1
     # Linear, but for what is dropped.
     assert_close(array(tangent), array(value), 1e-3)
-    for name, state in backend.generator().items():
+    for name, state in backend.get_rng_state().items():
         assert (state == after[name]).all() and (state != before[name]).any()
 
 
 def test_where_nothing_is_recorded_they_are_constants():
-    with backend.no_gradient():
-        value, gradient = autodiff.value_and_input_gradient(
+    with backend.no_grad():
+        value, gradient = autodiff.value_and_input_grad(
             lambda x: ops.sum(x**2), tensor(X)
         )
     assert_close(array(gradient), 2 * X)
-    if backend.name() == "torch":
+    if backend.backend_name() == "torch":
         assert not value.requires_grad and not gradient.requires_grad

@@ -13,7 +13,7 @@ import pytest
 from keras_dtkd import Distiller, callbacks
 from keras_dtkd.callbacks import Resume
 from keras_dtkd.losses import DTKD, KD
-from tests.models import (
+from tests.tiny_models import (
     CLASSES,
     FEATURES,
     data,
@@ -113,7 +113,7 @@ def test_other_ranks_only_read(tmp_path, monkeypatch):
     expected, _ = run(tmp_path, epochs=2)
     (tmp_path / "unfinished-01-3.weights.h5").write_text("of rank 0")
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(callbacks.resume.backend, "processes", lambda: (1, 2))
+    monkeypatch.setattr(callbacks.resume.backend, "rank_and_world_size", lambda: (1, 2))
     resume = Resume(tmp_path)
     d = distiller(DTKD(rule="std", warmup_epochs=3), keras.optimizers.Adam(0.01))
     resume.set_model(d)

@@ -12,7 +12,7 @@ from keras_dtkd.callbacks import RobustAccuracy
 from keras_dtkd.losses import KD
 from tests.attacks import trained
 from tests.attacks.oracle import CLASSES, network
-from tests.models import Counting, close, everything, numbers
+from tests.tiny_models import Counting, close, everything, numbers
 
 X, Y = trained.data(64)
 NAME = "val_robust_accuracy"

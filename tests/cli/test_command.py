@@ -60,7 +60,7 @@ def test_numbers_out_of_range_and_names_that_are_none_are_refused(words, capsys)
 
 
 def test_the_device_has_a_name():
-    name, memory = backend.device()
+    name, memory = backend.device_info()
     assert isinstance(name, str) and name
     assert memory is None or memory > 0
 

@@ -13,8 +13,8 @@ import pytest
 
 from keras_dtkd.cli import compare as command
 from keras_dtkd.cli import main
-from keras_dtkd.cli.record import alone
-from keras_dtkd.cli.refusal import Refused
+from keras_dtkd.cli.errors import UserError
+from keras_dtkd.cli.run_dir import alone
 from tests.cli.conftest import BACKEND, TINY, folder
 
 pytest.importorskip("rich")
@@ -134,7 +134,7 @@ def is_free(path):
     try:
         with alone(path):
             return True
-    except Refused:
+    except UserError:
         return False
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import datasets
-from keras_dtkd.cli import export, images, main
+from keras_dtkd.cli import data, export, main
 from tests.cli.conftest import BACKEND
 
 pytest.importorskip("rich")
@@ -20,7 +20,7 @@ def evaluated(capsys, *words):
 
 
 def test_a_student_is_measured_on_the_test_images(distilled, capsys):
-    _, (x, y) = datasets.arrays("digits")
+    _, (x, y) = datasets.load_arrays("digits")
     found = evaluated(capsys, distilled.folder)
     model = keras.saving.load_model(distilled.folder / "student.keras", compile=False)
     z = np.asarray(model.predict(x / np.float32(255), verbose=0), "float64")
@@ -105,13 +105,13 @@ def test_a_runs_data_is_where_it_was(teacher, tmp_path, capsys, monkeypatch):
     shutil.copytree(teacher, path)
     run["paths"]["data_dir"] = str(there)
     (path / "run.json").write_text(json.dumps(run))
-    asked, read = [], images.read
+    asked, read = [], data.read
 
     def reading(data, data_dir, **parts):
         asked.append(data_dir)
         return read(data, **parts)
 
-    monkeypatch.setattr(images, "read", reading)
+    monkeypatch.setattr(data, "read", reading)
     evaluated(capsys, path)
     there.mkdir()
     evaluated(capsys, path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import recipes
-from tests.cli.planting import plant, report
+from tests.cli.fake_runs import plant, report
 
 pytest.importorskip("rich")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd.cli import main
-from tests.cli.planting import plant, report
+from tests.cli.fake_runs import plant, report
 
 pytest.importorskip("rich")
 
@@ -55,11 +55,11 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, refused):
 
 def test_the_picture_has_a_point_for_each_row_and_epoch(tmp_path):
     pytest.importorskip("matplotlib")
-    from keras_dtkd.cli import picture, record, table
+    from keras_dtkd.cli import plot, run_dir, table
 
     values = [plant(tmp_path, m, seed=s) for m in ("kd", "dtkd") for s in (0, 1)]
-    runs = [record.read(path.parent) for path in sorted(tmp_path.rglob("run.json"))]
-    figure = picture.draw(table.make(runs), runs)
+    runs = [run_dir.read(path.parent) for path in sorted(tmp_path.rglob("run.json"))]
+    figure = plot.draw(table.make(runs), runs)
     left, right = figure.axes
     bars = [bar.get_children()[0].get_xdata()[0] for bar in left.containers]
     pairs = [values[2:], values[:2]]
@@ -93,12 +93,12 @@ def test_what_is_no_run_is_refused_by_name(text, tmp_path, refused):
 
 def test_a_row_of_the_picture_names_the_settings_that_vary(tmp_path):
     pytest.importorskip("matplotlib")
-    from keras_dtkd.cli import picture, record, table
+    from keras_dtkd.cli import plot, run_dir, table
 
     plant(tmp_path, "dtkd", warmup=None, train_size=96)
     plant(tmp_path, "dtkd", warmup=96, train_size=None)
-    runs = [record.read(path.parent) for path in sorted(tmp_path.rglob("run.json"))]
-    left, right = picture.draw(table.make(runs), runs).axes
+    runs = [run_dir.read(path.parent) for path in sorted(tmp_path.rglob("run.json"))]
+    left, right = plot.draw(table.make(runs), runs).axes
     names = {text.get_text() for text in left.get_yticklabels()}
     assert names == {"dtkd jax, warmup 96", "dtkd jax, train size 96"}
 

@@ -17,11 +17,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import datasets, files, recipes
-from keras_dtkd.cli import following, main
-from keras_dtkd.cli.images import NAMES, in_order, read
-from keras_dtkd.cli.refusal import Refused
-from keras_dtkd.datasets.named import NORMALISATION
+from keras_dtkd import datasets, recipes
+from keras_dtkd.cli import callbacks, main
+from keras_dtkd.cli.data import NAMES, in_order, read
+from keras_dtkd.cli.errors import UserError
+from keras_dtkd.core import atomic_io
+from keras_dtkd.datasets.registry import NORMALISATION
 from tests.cli.conftest import BACKEND, folder, words
 
 
@@ -60,7 +61,7 @@ def test_run_json_tells_all_that_repeats_it(distilled):
 def test_both_epochs_are_measured_on_the_test_images(distilled):
     """By the saved students, and arrays read by other means."""
     run = told(distilled.folder)
-    _, (x, y) = datasets.arrays("digits")
+    _, (x, y) = datasets.load_arrays("digits")
     for which, file in (("last", "student.keras"), ("best", "best.keras")):
         model = keras.saving.load_model(distilled.folder / file, compile=False)
         logits = np.asarray(model.predict(x / np.float32(255), verbose=0))
@@ -133,8 +134,8 @@ def test_the_best_student_is_of_an_epoch_that_the_log_has(tmp_path):
         return sorted(path.name for path in tmp_path.glob("*.keras"))
 
     for epoch in (2, 4):
-        following.save(student, tmp_path / f"best-{epoch}.keras")
-    best = following.Best(tmp_path, student, [0.5, 0.7, 0.6])
+        callbacks.save(student, tmp_path / f"best-{epoch}.keras")
+    best = callbacks.Best(tmp_path, student, [0.5, 0.7, 0.6])
     assert kept() == ["best-2.keras"]
     for epoch, accuracy, expected in (
         (3, 0.7, ["best-2.keras"]),
@@ -143,14 +144,16 @@ def test_the_best_student_is_of_an_epoch_that_the_log_has(tmp_path):
     ):
         best.on_epoch_end(epoch, {"val_accuracy": accuracy})
         assert kept() == expected
-    with pytest.raises(Refused, match="best-1.keras, the best student so far"):
-        following.Best(tmp_path, student, [0.9])
+    with pytest.raises(UserError, match="best-1.keras, the best student so far"):
+        callbacks.Best(tmp_path, student, [0.9])
 
 
 def test_a_row_of_the_log_is_on_the_disk_before_the_state(tmp_path, monkeypatch):
     path, synced = tmp_path / "log.csv", []
-    monkeypatch.setattr(files.os, "fsync", lambda _: synced.append(path.read_text()))
-    log = following.Log(path, append=True)
+    monkeypatch.setattr(
+        atomic_io.os, "fsync", lambda _: synced.append(path.read_text())
+    )
+    log = callbacks.Log(path, append=True)
     log.set_model(None)
     log.on_train_begin()
     log.on_epoch_end(0, {"val_loss": 0.5})
@@ -339,7 +342,7 @@ def test_logs_for_a_tensorboard_that_is_not_there_are_refused(tmp_path, refused)
 
 
 def test_one_run_is_trained_by_one_process(tmp_path, refused):
-    from keras_dtkd.cli.record import alone
+    from keras_dtkd.cli.run_dir import alone
 
     with alone(folder(tmp_path, "ce", pair="resnet8")):
         error = refused(words(method="ce", output=tmp_path))
@@ -398,12 +401,12 @@ def test_a_small_study_is_a_part_of_each_larger_one():
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_normalised_as_the_data_sets_are(name, monkeypatch):
     """A run opens its own arrays, and normalises them as the named data sets."""
-    from keras_dtkd.datasets import named
+    from keras_dtkd.datasets import registry
 
     channels = 3 if name.startswith("cifar") else 1
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, channels), "uint8")
     part = (images, np.arange(4, dtype="int32"))
-    monkeypatch.setattr(named, "arrays", lambda *args, **kwargs: (part, part))
+    monkeypatch.setattr(registry, "load_arrays", lambda *args, **kwargs: (part, part))
     expected = next(iter(getattr(datasets, name)(batch_size=4)[1]))[0]
     whole = read("digits")._replace(data=name)
     found = next(iter(in_order(whole, part)))[0]
@@ -439,6 +442,6 @@ def test_missing_data_names_the_option(tmp_path, refused, monkeypatch):
     def missing(*args, **kwargs):
         raise FileNotFoundError("`digits` is nowhere.")
 
-    monkeypatch.setattr(datasets, "arrays", missing)
+    monkeypatch.setattr(datasets, "load_arrays", missing)
     error = refused(words(method="ce", output=tmp_path))
     assert "`digits` is nowhere." in error and "--data-dir DIR" in error

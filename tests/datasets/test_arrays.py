@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dtkd.datasets import arrays, cifar100
+from keras_dtkd.datasets import cifar100, load_arrays
 from tests.datasets.conftest import write
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -18,7 +18,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
 def test_equals_what_was_written(tmp_path, name):
     written = write(tmp_path, name)
-    for found, expected in zip(arrays(name, tmp_path), written, strict=True):
+    for found, expected in zip(load_arrays(name, tmp_path), written, strict=True):
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
         assert found[0].dtype == "uint8" and found[1].dtype == "int32"
@@ -27,7 +27,7 @@ def test_equals_what_was_written(tmp_path, name):
 def test_a_folder_may_lie_in_ones_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     written = write(tmp_path / "data", "cifar10")
-    (found, _), _ = arrays("cifar10", "~/data", download=False)
+    (found, _), _ = load_arrays("cifar10", "~/data", download=False)
     np.testing.assert_array_equal(found, written[0][0])
 
 
@@ -40,8 +40,8 @@ machinery.PathFinder.find_spec = classmethod(
     lambda c, name, *rest: None if name == "tensorflow" else find(name, *rest))
 import sys
 import numpy as np
-from keras_dtkd.datasets import arrays, cifar100
-(x, y), test = arrays("cifar100", {str(tmp_path)!r})
+from keras_dtkd.datasets import cifar100, load_arrays
+(x, y), test = load_arrays("cifar100", {str(tmp_path)!r})
 np.savez({str(tmp_path / "found.npz")!r}, x=x, y=y)
 assert "tensorflow" not in sys.modules
 try:
@@ -69,7 +69,7 @@ else:
 
 def test_digits_are_scikit_learn_s():
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
-    (x_train, y_train), (x_test, y_test) = arrays("digits")
+    (x_train, y_train), (x_test, y_test) = load_arrays("digits")
     assert x_train.shape == (1297, 8, 8, 1) and x_test.shape == (500, 8, 8, 1)
     found = np.concatenate([x_train, x_test]) / 255
     theirs, labels = load_digits(return_X_y=True)
@@ -88,7 +88,7 @@ def test_digits_are_scikit_learn_s():
 
 def test_a_validation_share_comes_off_the_training_images(tmp_path):
     (images, labels), test = write(tmp_path, "cifar100")
-    train, validation, found = arrays("cifar100", tmp_path, validation=0.25)
+    train, validation, found = load_arrays("cifar100", tmp_path, validation=0.25)
     assert len(train[0]) == 15 and len(validation[0]) == 5
     kept = [1, 8, 10, 18, 19]
     np.testing.assert_array_equal(validation[0], images[kept])
@@ -162,28 +162,28 @@ def test_a_download_makes_it_readable(tmp_path, monkeypatch):
 
     written = []
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", prepare)
-    (images, _), _ = arrays("cifar100", tmp_path)
+    (images, _), _ = load_arrays("cifar100", tmp_path)
     np.testing.assert_array_equal(images, written[0][0])
 
 
 def test_tensorflow_datasets_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match="pip install tensorflow-datasets importlib_"):
-        arrays("cifar100")
+        load_arrays("cifar100")
 
 
 def test_scikit_learn_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match="pip install scikit-learn"):
-        arrays("digits")
+        load_arrays("digits")
 
 
 def test_an_unknown_name_is_refused_with_the_list():
     with pytest.raises(ValueError, match=r"no data set 'cifar'.*'cifar100'"):
-        arrays("cifar")
+        load_arrays("cifar")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_out_of_range_is_refused_before_reading(share):
     with pytest.raises(ValueError, match="`arrays`: `validation` is a share"):
-        arrays("cifar100", "nowhere", validation=share, download=False)
+        load_arrays("cifar100", "nowhere", validation=share, download=False)

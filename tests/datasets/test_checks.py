@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_dtkd.datasets import arrays, from_arrays
-from keras_dtkd.datasets.batches import Batches
+from keras_dtkd.datasets import from_arrays, load_arrays
+from keras_dtkd.datasets.pipeline import ImagePipeline
 
 pytest.importorskip("tensorflow")
 
@@ -34,13 +34,13 @@ REFUSED = [
 def test_a_wrong_argument_is_refused_before_anything_is_read(options, message):
     options = {"batch_size": 32, "augment": True, "seed": 0, **options}
     with pytest.raises(ValueError, match=f"`mine`: .*{message}"):
-        Batches("mine", **options)
+        ImagePipeline("mine", **options)
 
 
 @pytest.mark.parametrize("share", ["0.1", None])
 def test_a_share_that_is_no_number_is_refused(share):
     with pytest.raises(ValueError, match="`arrays`: `validation` is a share"):
-        arrays("digits", validation=share)
+        load_arrays("digits", validation=share)
 
 
 @pytest.mark.parametrize(

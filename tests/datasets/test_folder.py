@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd.datasets import folder
+from keras_dtkd.datasets import image_folder
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("PIL")
@@ -23,21 +23,21 @@ def save(path, image):
 def pixels(path, **options):
     """Without augmentation, from 0 to 255."""
     options = {"mean": 0.0, "std": 1 / 255, "batch_size": 50, "seed": 0, **options}
-    datasets = folder(path, augment=False, **options)
+    datasets = image_folder(path, augment=False, **options)
     return [next(dataset.as_numpy_iterator()) for dataset in datasets]
 
 
-@pytest.mark.parametrize("held_out", ["val", "test"])
-def test_labels_are_the_sorted_names_of_the_classes(tmp_path, held_out):
+@pytest.mark.parametrize("holdout", ["val", "test"])
+def test_labels_are_the_sorted_names_of_the_classes(tmp_path, holdout):
     written = {}
-    for split, seed in (("train", 0), (held_out, 1)):
+    for split, seed in (("train", 0), (holdout, 1)):
         for i, (name, image) in enumerate(zip("bacb", images(4, seed), strict=True)):
             save(tmp_path / split / name / f"{i}.png", image)
             written[split, i] = image
     (x, y), (x_test, y_test) = pixels(tmp_path)
     np.testing.assert_array_equal(y_test, [0, 1, 1, 2])
     for found, i in zip(x_test, (1, 0, 3, 2), strict=True):
-        np.testing.assert_allclose(found, written[held_out, i], atol=1e-3)
+        np.testing.assert_allclose(found, written[holdout, i], atol=1e-3)
     np.testing.assert_array_equal(np.sort(y), [0, 1, 1, 2])
     b = np.sort(x[y == 1].sum(axis=(1, 2, 3)))
     expected = np.sort([written["train", i].sum(dtype="float64") for i in (0, 3)])
@@ -65,7 +65,7 @@ def test_tiny_imagenet_is_read_as_it_comes(tmp_path):
 def test_images_are_resized_and_normalised_as_imagenet_is(tmp_path):
     for split in ("train", "val"):
         save(tmp_path / split / "a" / "0.png", np.full((20, 30, 3), 51, "uint8"))
-    train, test = folder(tmp_path, seed=0, image_size=16)
+    train, test = image_folder(tmp_path, seed=0, image_size=16)
     x, _ = next(test.as_numpy_iterator())
     expected = (0.2 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
     assert x.shape == (1, 16, 16, 3)
@@ -83,21 +83,21 @@ def test_a_folder_may_lie_in_ones_home(tmp_path, monkeypatch):
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"there is no {tmp_path}/train"):
-        folder(tmp_path)
+        image_folder(tmp_path)
 
 
 def test_a_folder_without_images_is_named(tmp_path):
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=f"No images found .*{tmp_path}/train"):
-        folder(tmp_path)
+        image_folder(tmp_path)
 
 
 def test_a_class_that_training_does_not_have_is_refused(tmp_path):
     save(tmp_path / "train/a/0.png", images(1, 0)[0])
     save(tmp_path / "val/b/0.png", images(1, 0)[0])
     with pytest.raises(ValueError, match=r"the class of .*0.png is 'b'"):
-        folder(tmp_path)
+        image_folder(tmp_path)
 
 
 def two_classes(path):
@@ -113,7 +113,7 @@ def test_an_image_that_cannot_be_decoded_is_named(content, tmp_path):
     broken = tmp_path / "train" / "b" / "1.png"
     broken.write_bytes(content)
     with pytest.raises(ValueError, match=f"{broken} cannot be read or decoded"):
-        folder(tmp_path)
+        image_folder(tmp_path)
 
 
 @pytest.mark.parametrize("hidden", [".cache/0.png", "a/._0.png"])
@@ -124,14 +124,14 @@ def test_a_hidden_image_is_named(hidden, tmp_path):
     path.parent.mkdir(exist_ok=True)
     (tmp_path / "0.png").rename(path)
     with pytest.raises(ValueError, match=f"{path} is hidden"):
-        folder(tmp_path)
+        image_folder(tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 64.0, (64, 64), None])
 def test_a_size_that_is_none_is_refused(size, tmp_path):
     two_classes(tmp_path)
     with pytest.raises(ValueError, match="`image_size` must be one whole number"):
-        folder(tmp_path, image_size=size)
+        image_folder(tmp_path, image_size=size)
 
 
 def test_annotations_may_be_spaced_and_must_be_whole(tmp_path):
@@ -143,11 +143,11 @@ def test_annotations_may_be_spaced_and_must_be_whole(tmp_path):
             here.rename(tmp_path / "val" / f"{name}{i}.png")
         (tmp_path / "val" / name).rmdir()
     with pytest.raises(ValueError, match=f"or write the classes into {path}"):
-        folder(tmp_path)
+        image_folder(tmp_path)
     lines = [f"{name}{i}.png {name} 0 0" for name in "ab" for i in range(3)]
     path.write_text("\n\n".join(lines))
     _, (_, y) = pixels(tmp_path)
     np.testing.assert_array_equal(y, [0, 0, 0, 1, 1, 1])
     path.write_text("\n".join([*lines, "b3.png"]))
     with pytest.raises(ValueError, match="line 7 of .* names no class: 'b3.png'"):
-        folder(tmp_path)
+        image_folder(tmp_path)

@@ -8,7 +8,7 @@ from keras_dtkd import Distiller
 from keras_dtkd.datasets import digits, from_arrays
 from keras_dtkd.losses import KD
 from keras_dtkd.teachers import Stored, store
-from tests.models import close
+from tests.tiny_models import close
 
 tf = pytest.importorskip("tensorflow")
 

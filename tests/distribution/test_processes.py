@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from keras_dtkd import backend
-from keras_dtkd.processes import even_batches, of_this_rank
+from keras_dtkd.distribution.rank_callbacks import (
+    rank_zero_callbacks,
+    validate_divisible_batches,
+)
 
 
 @pytest.fixture
@@ -19,13 +22,13 @@ def callbacks(tmp_path):
 
 
 def test_rank_0_keeps_its_callbacks(callbacks, monkeypatch):
-    monkeypatch.setattr(backend, "processes", lambda: (0, 2))
-    assert of_this_rank(callbacks, 1) == (callbacks, 1)
+    monkeypatch.setattr(backend, "rank_and_world_size", lambda: (0, 2))
+    assert rank_zero_callbacks(callbacks, 1) == (callbacks, 1)
 
 
 def test_other_ranks_only_read(callbacks, monkeypatch):
-    monkeypatch.setattr(backend, "processes", lambda: (1, 2))
-    (stopping, restoring), verbose = of_this_rank(callbacks, 1)
+    monkeypatch.setattr(backend, "rank_and_world_size", lambda: (1, 2))
+    (stopping, restoring), verbose = rank_zero_callbacks(callbacks, 1)
     assert stopping is callbacks[2]
     assert restoring.backup_dir == callbacks[3].backup_dir
     assert not restoring.delete_checkpoint
@@ -48,10 +51,10 @@ def test_other_ranks_only_read(callbacks, monkeypatch):
 def test_a_batch_that_devices_cannot_share_is_named(
     rows, batch_size, kwargs, left, monkeypatch
 ):
-    monkeypatch.setattr(backend, "processes", lambda: (0, 2))
-    monkeypatch.setattr(backend, "even", lambda: 8)
+    monkeypatch.setattr(backend, "rank_and_world_size", lambda: (0, 2))
+    monkeypatch.setattr(backend, "batch_divisor", lambda: 8)
     with pytest.raises(ValueError, match=f"a batch of {left}, which JAX .* 4 devices"):
-        even_batches({"x": np.zeros((rows, 2))}, batch_size, kwargs)
+        validate_divisible_batches({"x": np.zeros((rows, 2))}, batch_size, kwargs)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +68,11 @@ def test_a_batch_that_devices_cannot_share_is_named(
     ],
 )
 def test_batches_that_devices_can_share_pass(rows, batch_size, kwargs, monkeypatch):
-    monkeypatch.setattr(backend, "processes", lambda: (0, 2))
-    monkeypatch.setattr(backend, "even", lambda: 8)
-    even_batches(np.zeros((rows, 2)), batch_size, kwargs)
+    monkeypatch.setattr(backend, "rank_and_world_size", lambda: (0, 2))
+    monkeypatch.setattr(backend, "batch_divisor", lambda: 8)
+    validate_divisible_batches(np.zeros((rows, 2)), batch_size, kwargs)
 
 
 def test_data_that_is_no_array_is_not_looked_at(monkeypatch):
-    monkeypatch.setattr(backend, "even", lambda: 8)
-    even_batches(iter([]), 16, {})
+    monkeypatch.setattr(backend, "batch_divisor", lambda: 8)
+    validate_divisible_batches(iter([]), 16, {})

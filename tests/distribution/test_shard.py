@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import backend
-from keras_dtkd.distribution import processes, rank, shard
+from keras_dtkd.distribution.sharding import rank, shard, world_size
 
 
 @pytest.fixture
@@ -12,8 +12,8 @@ def world(monkeypatch):
     """Makes this process one of several."""
 
     def be(mine, count, even=None):
-        monkeypatch.setattr(backend, "processes", lambda: (mine, count))
-        monkeypatch.setattr(backend, "even", lambda: even)
+        monkeypatch.setattr(backend, "rank_and_world_size", lambda: (mine, count))
+        monkeypatch.setattr(backend, "batch_divisor", lambda: even)
 
     return be
 
@@ -28,7 +28,7 @@ def parts(world, count, *arrays, even=None, **kwargs):
 
 def test_rank_and_processes(world):
     world(1, 3)
-    assert (rank(), processes()) == (1, 3)
+    assert (rank(), world_size()) == (1, 3)
 
 
 @pytest.mark.invariant(number=4)

@@ -90,7 +90,7 @@ def test_a_step_that_is_infinite_in_one_process_is_taken_by_none(found):
 
 def test_validation_is_that_of_all_processes_together(found):
     x, y, _ = data(43)
-    model = distiller(sgd(), evaluate_teacher=True)
+    model = distiller(sgd(), evaluate_distillation=True)
     logs = fit(model, 43, validation_data=(x, y))
     for rank in RANKS:
         assert_same_logs(found[rank]["validation"], logs)

@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_dtkd.functional import correlation
 from tests import oracles
-from tests.cases import STACKED, assert_close, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import STACKED, assert_close, draw
 
 CASE = draw((8, 100))
 MASSES = np.array([2, 1, 0, 1, 3, 1, 0, 1])
@@ -76,21 +76,21 @@ def test_without_any_mass_all_is_zero_and_finite(measure):
 def test_probabilities_are_the_softmax():
     temperature = np.array([[0.5], [1.0], [4.0], [8.0]] * 2)
     for z in (CASE.student, CASE.student * 1e3, np.full((8, 100), 7.0)):
-        value = correlation.probabilities(tensor(z), tensor(temperature))
+        value = correlation.soft_probs(tensor(z), tensor(temperature))
         assert_close(numpy(value), oracles.softmax(z / temperature), 3e-7)
 
 
 def test_a_class_counts_unless_both_models_mask_it():
     student = np.array([[0.0, -1e9, 1.0, -np.inf]])
     teacher = np.array([[0.0, 1.0, -1e9, -1e9]])
-    value = correlation.counted(tensor(student), tensor(teacher))
+    value = correlation.unmasked_by_any(tensor(student), tensor(teacher))
     assert ops.convert_to_numpy(value).tolist() == [[True, True, True, False]]
 
 
 def test_classes_that_never_count_leave_the_mean_over_classes():
     where = np.isin(np.arange(100), (3, 4), invert=True) * np.ones((8, 1), bool)
     q, p = (oracles.softmax(z) for z in CASE[:2])
-    value = correlation.column_distance(
+    value = correlation.intra_class_distance(
         correlation.pearson, tensor(q), tensor(p), tensor(where, "bool")
     )
     kept = 1 - reference(correlation.pearson, q[:, where[0]], p[:, where[0]], 0)
@@ -102,7 +102,7 @@ def test_a_class_counts_in_the_rows_that_have_it():
     where = np.ones((8, 100), bool)
     where[:4, 3] = False
     x, y = CASE[:2]
-    value = correlation.column_distance(
+    value = correlation.intra_class_distance(
         correlation.cosine, *map(tensor, (x, y)), tensor(where, "bool")
     )
     expected = 1 - reference(correlation.cosine, x, y, 0)
@@ -113,7 +113,7 @@ def test_a_class_counts_in_the_rows_that_have_it():
 def test_positions_of_sequences_are_rows():
     x, y = (z.reshape(2, 4, 100) for z in CASE[:2])
     where = np.ones((2, 4, 100), bool)
-    value = correlation.column_distance(
+    value = correlation.intra_class_distance(
         correlation.cosine,
         tensor(x),
         tensor(y),
@@ -129,17 +129,17 @@ def test_positions_of_sequences_are_rows():
 def test_the_common_weight_is_the_square_of_the_mean_temperature():
     temperatures = np.arange(1.0, 9.0)
     weight = tensor(temperatures**2)
-    plain = numpy(correlation.common_weight(weight))
+    plain = numpy(correlation.batch_weight(weight))
     assert_close(plain, temperatures.mean() ** 2, 1e-5, plain)
-    massed = numpy(correlation.common_weight(weight, tensor(MASSES)))
+    massed = numpy(correlation.batch_weight(weight, tensor(MASSES)))
     assert_close(massed, np.average(temperatures, weights=MASSES) ** 2, 1e-5, massed)
-    nothing = correlation.common_weight(weight, tensor(np.zeros(8)))
+    nothing = correlation.batch_weight(weight, tensor(np.zeros(8)))
     assert numpy(nothing) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("weight", [16.0, 16])
 def test_the_common_weight_of_a_number_is_that_number(weight):
-    value = correlation.common_weight(weight, tensor(MASSES))
+    value = correlation.batch_weight(weight, tensor(MASSES))
     assert numpy(value) == pytest.approx(16.0, rel=1e-6)
 
 
@@ -148,7 +148,7 @@ def test_the_common_weight_of_a_number_is_that_number(weight):
 def test_equal_tables_have_no_distance_and_no_gradient(measure):
     where = tensor(np.ones(STACKED.teacher.shape, bool), "bool")
     value, gradient = value_and_grad(
-        lambda z: correlation.row_distance(
+        lambda z: correlation.inter_class_distance(
             measure, z, tensor(STACKED.teacher[:8]), where[:8]
         ),
         STACKED.teacher[:8],

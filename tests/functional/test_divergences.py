@@ -6,8 +6,15 @@ from keras import ops
 
 from keras_dtkd.functional import divergences
 from tests import oracles, oracles_pointwise
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import (
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    digits,
+    draw,
+)
 
 NAMES = ("kl", "reverse_kl", "jsd")
 # These functions compute in the dtype they get.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd.functional.labels import distribution, one_hot
+from keras_dtkd.functional.labels import one_hot, to_class_probs
 
 LABELS = np.array([2, 0, 1, 2])
 EXPECTED = np.eye(3)[LABELS]
@@ -69,7 +69,7 @@ def test_other_shapes_are_refused():
 
 
 def target(labels, shape, dtype="float32"):
-    made = distribution(ops.convert_to_tensor(labels, dtype), ops.zeros(shape))
+    made = to_class_probs(ops.convert_to_tensor(labels, dtype), ops.zeros(shape))
     assert keras.backend.standardize_dtype(made.dtype) == "float32"
     return ops.convert_to_numpy(made)
 

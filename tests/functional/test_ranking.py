@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_dtkd.functional.ranking import soft_ranks, spearman
 from tests import oracles, oracles_correlation
-from tests.cases import assert_close, draw
 from tests.gradients import gradient, value_and_grad
+from tests.logit_cases import assert_close, draw
 
 CASE = draw((8, 100))
 

@@ -7,8 +7,15 @@ from keras import ops
 
 from keras_dtkd.functional import statistics
 from tests import oracles
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import (
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    digits,
+    draw,
+)
 
 FLOAT32 = [name for name, case in CASES.items() if case.dtype == "float32"]
 
@@ -33,14 +40,14 @@ def masked(mask, shape=(8, 100)):
 def test_centered_is_the_difference_from_the_mean(case):
     z = CASES[case].student
     scale = np.abs(z).max()
-    assert_close(numpy(statistics.centered(tensor(z))), oracles.centred(z), 1e-6, scale)
+    assert_close(numpy(statistics.center(tensor(z))), oracles.centred(z), 1e-6, scale)
 
 
 @pytest.mark.parametrize("case", FLOAT32)
 def test_spread_is_the_standard_deviation(case):
     z = CASES[case].student
     expected = z.std(-1, keepdims=True)
-    assert_close(numpy(statistics.spread(tensor(z))), expected, 1e-5, expected)
+    assert_close(numpy(statistics.std(tensor(z))), expected, 1e-5, expected)
 
 
 @pytest.mark.invariant(number=6)
@@ -49,7 +56,7 @@ def test_spread_has_a_gradient_where_all_logits_are_equal(where):
     z = np.full((2, 5), 0.5)
     where = None if where is None else ops.ones((2, 5), "bool")
     value, gradient = value_and_grad(
-        lambda x: statistics.spread(x, where=where)[..., 0], z
+        lambda x: statistics.std(x, where=where)[..., 0], z
     )
     assert_close(value, 1e-12 * np.ones(2), 1e-15)
     assert (gradient == 0).all()
@@ -79,12 +86,12 @@ def test_sharpness_of_equal_logits_is_log_classes():
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 def test_masked_classes_count_nowhere(mask):
     z, kept = masked(mask)
-    where = statistics.possible(tensor(z))
+    where = statistics.is_unmasked(tensor(z))
     assert np.array_equal(ops.convert_to_numpy(where)[0], kept)
-    centred = numpy(statistics.centered(tensor(z), where=where))
+    centred = numpy(statistics.center(tensor(z), where=where))
     assert_close(centred[:, kept], oracles.centred(z[:, kept]), 1e-6)
     assert (centred[:, ~kept] == 0).all()
-    spread = numpy(statistics.spread(tensor(z), where=where))
+    spread = numpy(statistics.std(tensor(z), where=where))
     assert_close(spread, z[:, kept].std(-1, keepdims=True), 1e-6)
     actual, gradient = value_and_grad(statistics.sharpness, z)
     assert_close(actual, oracles.sharpness(z[:, kept])[:, 0], 1e-6)
@@ -97,7 +104,7 @@ def test_softened_logits_are_the_formula_also_beside_masked_classes(mask):
     temperature = np.array([[1e-5], [0.1], [4.0], [8.0]] * 2)
     value, gradient = value_and_grad(
         # What is masked weighs nothing, as in an expectation.
-        lambda x: ops.exp(statistics.soften(x, tensor(temperature)))[:, 0],
+        lambda x: ops.exp(statistics.soft_log_probs(x, tensor(temperature)))[:, 0],
         z,
     )
 
@@ -117,7 +124,7 @@ def test_a_common_shift_costs_the_temperatures_gradient_no_digits(shift):
     weights = oracles.softmax(other)
 
     def cross_entropy(temperature):
-        log_probs = statistics.soften(tensor(z), temperature)
+        log_probs = statistics.soft_log_probs(tensor(z), temperature)
         return -ops.sum(tensor(weights) * log_probs, axis=-1)
 
     _, gradient = value_and_grad(cross_entropy, np.full((8, 1), 4.0))

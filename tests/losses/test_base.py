@@ -10,8 +10,8 @@ from keras_dtkd.losses import DTKD, KD, DistillationLoss
 from keras_dtkd.losses.base import snake_case
 from keras_dtkd.temperatures import Constant
 from tests import oracles
-from tests.cases import assert_close, draw
-from tests.models import data, distiller
+from tests.logit_cases import assert_close, draw
+from tests.tiny_models import data, distiller
 
 CASE = draw((8, 100))
 WEIGHTS = np.array([0.0, 1.0, 2.0, 0.5, 1.0, 1.0, 3.0, 0.0])
@@ -172,13 +172,13 @@ def test_compute_hands_logits_and_labels_to_call():
 def test_warmup_grows_linearly_from_the_first_epoch(warmup, epochs, factors):
     loss = KD(weight=3.0, warmup_epochs=warmup)
     for epoch, factor in factors.items():
-        loss.begin_epoch(epoch, epochs)
+        loss.on_epoch_begin(epoch, epochs)
         assert number(loss.scale) == pytest.approx(3.0 * factor)
 
 
 def test_the_weight_may_change_at_any_time():
     loss = KD(weight=3.0, warmup_epochs=4)
-    loss.begin_epoch(1, 10)
+    loss.on_epoch_begin(1, 10)
     loss.weight = 8.0
     assert number(loss.scale) == pytest.approx(2.0)
 
@@ -187,19 +187,19 @@ def test_an_epoch_reaches_the_temperature_rule():
     seen = []
 
     class Told(Constant):
-        def begin_epoch(self, epoch, epochs):
+        def on_epoch_begin(self, epoch, epochs):
             seen.append((epoch, epochs))
 
-    KD(temperature=Told(2.0)).begin_epoch(3, 7)
-    DTKD(temperature=Told(2.0)).begin_epoch(4, 7)
+    KD(temperature=Told(2.0)).on_epoch_begin(3, 7)
+    DTKD(temperature=Told(2.0)).on_epoch_begin(4, 7)
     assert seen == [(3, 7), (4, 7)]
 
 
 def test_temperature_rules_are_found_for_the_logs():
     kd, dtkd = KD(), DTKD()
-    assert kd.temperature_rules() == [kd.temperature]
-    assert dtkd.temperature_rules() == [dtkd.temperature]
-    assert Top().temperature_rules() == []
+    assert kd.get_temperatures() == [kd.temperature]
+    assert dtkd.get_temperatures() == [dtkd.temperature]
+    assert Top().get_temperatures() == []
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_compute_loss_is_weight_times_ramp_times_mean_under_the_mask():
     outputs, kept = sequences("embedding")
     teacher = tensor(draw((2, 3, 4)).teacher)
     loss = KD(weight=0.5, warmup_epochs=4)
-    loss.begin_epoch(1, 10)
+    loss.on_epoch_begin(1, 10)
     student = np.asarray(ops.convert_to_numpy(outputs), "float64")
     values = oracles.kd(student, np.asarray(ops.convert_to_numpy(teacher), "float64"))
     expected = 0.5 * 0.25 * values[kept == 1].mean()

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd import Distiller, Step, logits
+from keras_dtkd import Distiller, Step
+from keras_dtkd.core import logits
 from keras_dtkd.losses import KD, BinaryKD
-from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
-from tests import models, oracles, oracles_pointwise
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from keras_dtkd.temperatures import Constant, Dynamic, Temperature, TemperaturePair
+from tests import oracles, oracles_pointwise, tiny_models
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 
 CASE = draw((8, 100))
 # What a model of labels gives: one of several, one alone, each at every time step.
@@ -26,7 +27,7 @@ class Rows(Temperature):
     def call(self, student_logits, teacher_logits, sample_weight=None):
         one = ops.ones_like(student_logits[..., :1])
         weight = one[..., 0] if sample_weight is None else sample_weight
-        return Temperatures(one, one, weight)
+        return TemperaturePair(one, one, weight)
 
 
 def tensor(z):
@@ -148,7 +149,7 @@ def test_a_step_may_bring_pairs_or_logits(head, shape):
     outputs = [tensor(z) for z in case[:2]]
     if head == "sigmoid":
         outputs = [ops.sigmoid(z) for z in outputs]
-    student, teacher = (logits.recover(z, head) for z in outputs)
+    student, teacher = (logits.to_logits(z, head) for z in outputs)
     weights = 1.0 + np.arange(shape[0])
     step = Step(
         sample_weight=tensor(weights),
@@ -171,8 +172,8 @@ def test_a_step_of_several_outputs_has_one_that_fits():
     outputs = {"labels": tensor(case.student), "size": tensor(np.ones((8, 1)))}
     step = Step(
         student_outputs=outputs,
-        student_logits=logits.recover(outputs["labels"], "binary logits"),
-        teacher_logits=logits.recover(tensor(case.teacher), "binary logits"),
+        student_logits=logits.to_logits(outputs["labels"], "binary logits"),
+        teacher_logits=logits.to_logits(tensor(case.teacher), "binary logits"),
     )
     expected = oracles_pointwise.binary_kd(*case[:2])
     assert_close(numpy(BinaryKD().compute(step)), expected, 1e-5, expected)
@@ -182,13 +183,13 @@ def test_a_step_of_several_outputs_has_one_that_fits():
 @pytest.mark.parametrize("classes", [1, 4])
 def test_any_head_is_distilled_label_by_label(classes, head):
     """In a Distiller that was compiled with no loss at all."""
-    x, _ = models.data(16)
+    x, _ = tiny_models.data(16)
     y = (x[:, :classes] > 0).astype("float32")
-    teacher = models.teacher(head, classes, scale=1.0)
-    student = models.student(head, classes)
-    linear = models.student(None, classes)
+    teacher = tiny_models.teacher(head, classes, scale=1.0)
+    student = tiny_models.student(head, classes)
+    linear = tiny_models.student(None, classes)
     expected = oracles_pointwise.binary_kd(
-        numpy(linear(x)), numpy(models.teacher(None, classes, scale=1.0)(x)), 2.0
+        numpy(linear(x)), numpy(tiny_models.teacher(None, classes, scale=1.0)(x)), 2.0
     ).mean()
     distiller = Distiller(teacher, student, BinaryKD(2.0))
     history = distiller.fit(x, y, batch_size=16, epochs=2, verbose=0).history
@@ -202,7 +203,7 @@ def test_any_head_is_distilled_label_by_label(classes, head):
 @pytest.mark.parametrize("classes", [1, 3])
 def test_masked_time_steps_count_nowhere(classes):
     x = np.array([[1, 2, 3, 0], [4, 5, 0, 0]])
-    pair = [models.sequence(seed, classes=classes) for seed in (5, 1)]
+    pair = [tiny_models.sequence(seed, classes=classes) for seed in (5, 1)]
     student, teacher = (numpy(model(x))[x > 0] for model in pair)
     distiller = Distiller(pair[1], pair[0], BinaryKD(2.0))
     history = distiller.fit(x, batch_size=2, verbose=0).history

@@ -9,9 +9,9 @@ from keras import ops
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import CKD
-from tests import coupled, models, oracles_ckd
-from tests.cases import CASES, assert_close, draw
+from tests import batch_coupled, oracles_ckd, tiny_models
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, assert_close, draw
 
 CASE = draw((8, 100))
 LABELS = np.random.default_rng(0).integers(0, 2, 80)
@@ -61,7 +61,7 @@ def results(loss, student, teacher, **further):
 def test_equals_the_mean_over_all_groups(arguments, case):
     of_oracle = dict(arguments)
     center = of_oracle.pop("centered", False)
-    coupled.assert_equals_oracle(
+    batch_coupled.assert_equals_oracle(
         ours(**arguments), theirs(**of_oracle, center=center), CASES[case]
     )
 
@@ -69,8 +69,8 @@ def test_equals_the_mean_over_all_groups(arguments, case):
 @pytest.mark.invariant(number=5)
 def test_compiled_equals_the_mean_over_all_groups():
     arguments = {**ALL, "group": (1, 1)}
-    coupled.assert_equals_oracle(
-        ours(**arguments), theirs(**arguments), coupled.STACKED, compiled=True
+    batch_coupled.assert_equals_oracle(
+        ours(**arguments), theirs(**arguments), batch_coupled.STACKED, compiled=True
     )
 
 
@@ -85,7 +85,7 @@ def test_groups_are_a_scale_of_the_unbiased_variance(group, scale):
 @pytest.mark.parametrize("centered", [False, True])
 def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(centered):
     loss = CKD(0.0, mean_penalty=1.0, centered=centered)
-    for teacher in (CASE.teacher, coupled.STACKED.teacher):
+    for teacher in (CASE.teacher, batch_coupled.STACKED.teacher):
         value, slopes = results(loss, teacher, teacher)
         assert value == 0 and (slopes == 0).all()
 
@@ -148,7 +148,7 @@ def test_a_constant_of_one_samples_logits_counts_unless_they_are_centered():
 @pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("penalty", [0.0, 0.5])
 def test_a_weight_of_two_is_that_sample_twice(penalty):
-    coupled.assert_weights_count(
+    batch_coupled.assert_weights_count(
         CKD(0.0, mean_penalty=penalty),
         lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=penalty),
     )
@@ -157,7 +157,7 @@ def test_a_weight_of_two_is_that_sample_twice(penalty):
 @pytest.mark.invariant(number=3)
 def test_a_weight_of_two_is_that_label_twice():
     labels = labels_of(CASE.student)
-    weights = coupled.WEIGHTS
+    weights = batch_coupled.WEIGHTS
     value, _ = results(
         CKD(1.0, 0.0), *CASE[:2], labels=labels, sample_weight=tensor(weights)
     )
@@ -194,12 +194,12 @@ def test_weights_of_one_sample_or_none_leave_no_variance(weights):
 
 @pytest.mark.invariant(number=6)
 def test_weights_of_zero_leave_the_penalty_finite():
-    coupled.assert_weights_of_zero_leave_all_finite(CKD(0.0, mean_penalty=1.0))
+    batch_coupled.assert_weights_of_zero_leave_all_finite(CKD(0.0, mean_penalty=1.0))
 
 
 @pytest.mark.invariant(number=3)
 def test_masked_positions_count_nowhere():
-    coupled.assert_masks_count(
+    batch_coupled.assert_masks_count(
         CKD(0.0, mean_penalty=0.5),
         lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=0.5),
     )
@@ -208,7 +208,7 @@ def test_masked_positions_count_nowhere():
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("center", [False, True])
 def test_masked_classes_count_nowhere(center, mask):
-    coupled.assert_masked_classes_count_nowhere(
+    batch_coupled.assert_masked_classes_count_nowhere(
         CKD(0.0, mean_penalty=0.5, centered=center),
         lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=0.5, center=center),
         mask,
@@ -250,18 +250,22 @@ def test_labels_are_needed_where_they_count():
 
 @pytest.mark.invariant(number=10)
 def test_data_without_labels_is_refused_before_the_first_step():
-    x, _ = models.data(16)
+    x, _ = tiny_models.data(16)
     with pytest.raises(ValueError, match="`ckd` needs labels"):
-        Distiller(models.teacher(), models.student(), CKD()).fit(x, verbose=0)
-    history = Distiller(models.teacher(), models.student(), CKD(0.0)).fit(x, verbose=0)
+        Distiller(tiny_models.teacher(), tiny_models.student(), CKD()).fit(x, verbose=0)
+    history = Distiller(tiny_models.teacher(), tiny_models.student(), CKD(0.0)).fit(
+        x, verbose=0
+    )
     assert history.history["ckd"][0] > 0
 
 
 @pytest.mark.invariant(number=7)
 def test_factors_may_be_changed_while_training_runs():
-    x, y = models.data(16)
+    x, y = tiny_models.data(16)
     loss = CKD()
-    distiller = Distiller(models.teacher(), models.student(), loss, task_weight=0.0)
+    distiller = Distiller(
+        tiny_models.teacher(), tiny_models.student(), loss, task_weight=0.0
+    )
     before = distiller.student.predict(x, verbose=0)
 
     class Off(keras.callbacks.Callback):

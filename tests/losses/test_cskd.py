@@ -9,10 +9,10 @@ from keras import ops
 
 from keras_dtkd.losses import CSKD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
-from tests import coupled, oracles
-from tests.cases import CASES, assert_close, draw
-from tests.coupled import assert_equals_oracle, tensor
+from tests import batch_coupled, oracles
+from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, assert_close, draw
 from tests.oracles_correlation import column_term, cskd
 
 CASE = draw((8, 100))
@@ -30,7 +30,7 @@ def test_equals_the_formula(case):
 
 @pytest.mark.invariant(number=5)
 def test_compiled_equals_the_formula():
-    case = coupled.STACKED
+    case = batch_coupled.STACKED
     assert_equals_oracle(CSKD(), cskd, case, compiled=True)
 
 
@@ -88,22 +88,22 @@ def test_one_sample_teaches_next_to_nothing():
 
 @pytest.mark.invariant(number=3)
 def test_a_row_of_weight_two_counts_as_that_row_twice():
-    coupled.assert_weights_count(CSKD(), cskd)
+    batch_coupled.assert_weights_count(CSKD(), cskd)
 
 
 @pytest.mark.invariant(number=3)
 def test_weights_of_zero_leave_all_finite():
-    coupled.assert_weights_of_zero_leave_all_finite(CSKD())
+    batch_coupled.assert_weights_of_zero_leave_all_finite(CSKD())
 
 
 @pytest.mark.invariant(number=3)
 def test_masked_positions_count_nowhere():
-    coupled.assert_masks_count(CSKD(), cskd)
+    batch_coupled.assert_masks_count(CSKD(), cskd)
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 def test_masked_classes_count_nowhere(mask):
-    coupled.assert_masked_classes_count_nowhere(CSKD(), cskd, mask)
+    batch_coupled.assert_masked_classes_count_nowhere(CSKD(), cskd, mask)
 
 
 def test_any_rules_give_the_temperatures():
@@ -121,7 +121,7 @@ def test_any_rules_give_the_temperatures():
 def test_the_first_rule_that_differs_between_samples_is_logged():
     loss = CSKD(temperatures=(2.0, CosineSimilarity(), Dynamic(), 4.0))
     fixed, similar, dynamic, other = loss.temperatures
-    assert loss.temperature_rules() == [similar, dynamic, fixed, other]
+    assert loss.get_temperatures() == [similar, dynamic, fixed, other]
     values(loss)
     assert similar.take_latest() is not None
     # Nobody would take them, and they would outlive the step.
@@ -132,10 +132,10 @@ def test_every_rule_is_told_of_each_epoch():
     seen = []
 
     class Told(Constant):
-        def begin_epoch(self, epoch, epochs):
+        def on_epoch_begin(self, epoch, epochs):
             seen.append((self.temperature, epoch, epochs))
 
-    CSKD(temperatures=(Told(2.0), Told(3.0))).begin_epoch(2, 30)
+    CSKD(temperatures=(Told(2.0), Told(3.0))).on_epoch_begin(2, 30)
     assert seen == [(2.0, 2, 30), (3.0, 2, 30)]
 
 

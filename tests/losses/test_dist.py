@@ -9,10 +9,10 @@ from keras import ops
 
 from keras_dtkd.losses import DIST
 from keras_dtkd.temperatures import Constant, Dynamic
-from tests import coupled, oracles
-from tests.cases import CASES, assert_close, draw
-from tests.coupled import assert_equals_oracle, tensor
+from tests import batch_coupled, oracles
+from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, assert_close, draw
 from tests.oracles_correlation import dist, pearson
 
 CASE = draw((8, 100))
@@ -26,7 +26,9 @@ def values(loss, case=CASE):
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_formula(case):
     case = CASES[case]
-    assert_equals_oracle(DIST(), dist, case, scale=coupled.last_digits(dist, case))
+    assert_equals_oracle(
+        DIST(), dist, case, scale=batch_coupled.last_digits(dist, case)
+    )
 
 
 @pytest.mark.invariant(number=5)
@@ -35,7 +37,7 @@ def test_compiled_equals_the_formula():
     assert_equals_oracle(
         loss,
         lambda student, teacher: dist(student, teacher, 2.0, 2.0, 0.5, 3.0),
-        coupled.STACKED,
+        batch_coupled.STACKED,
         compiled=True,
     )
 
@@ -104,33 +106,33 @@ def test_a_student_of_equal_logits_gets_a_finite_gradient():
 
 @pytest.mark.invariant(number=3)
 def test_a_row_of_weight_two_counts_as_that_row_twice():
-    coupled.assert_weights_count(
+    batch_coupled.assert_weights_count(
         DIST(beta=0.0), lambda student, teacher: dist(student, teacher, beta=0.0)
     )
 
 
 @pytest.mark.invariant(number=3)
 def test_weights_leave_each_samples_own_term_alone():
-    loss, weights = DIST(gamma=0.0), tensor(coupled.WEIGHTS)
+    loss, weights = DIST(gamma=0.0), tensor(batch_coupled.WEIGHTS)
     weighted = loss(*map(tensor, CASE[:2]), sample_weight=weights)
     assert np.array_equal(ops.convert_to_numpy(weighted), values(loss))
 
 
 @pytest.mark.invariant(number=3)
 def test_weights_of_zero_leave_all_finite():
-    coupled.assert_weights_of_zero_leave_all_finite(DIST())
+    batch_coupled.assert_weights_of_zero_leave_all_finite(DIST())
 
 
 @pytest.mark.invariant(number=3)
 def test_masked_positions_count_nowhere():
-    coupled.assert_masks_count(
+    batch_coupled.assert_masks_count(
         DIST(beta=0.0), lambda student, teacher: dist(student, teacher, beta=0.0)
     )
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 def test_masked_classes_count_nowhere(mask):
-    coupled.assert_masked_classes_count_nowhere(DIST(), dist, mask)
+    batch_coupled.assert_masked_classes_count_nowhere(DIST(), dist, mask)
 
 
 def test_a_rule_gives_each_sample_its_temperatures_and_the_classes_their_mean():

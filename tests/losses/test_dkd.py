@@ -11,8 +11,8 @@ from keras_dtkd import Step
 from keras_dtkd.losses import DKD, KD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
 from tests import oracles
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 
 CASE = draw((8, 100))
 

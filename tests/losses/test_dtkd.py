@@ -10,8 +10,8 @@ from keras import ops
 from keras_dtkd.losses import DTKD
 from keras_dtkd.temperatures import Constant, Dynamic
 from tests import oracles
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 from tests.gradients import gradient, value_and_grad
+from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 
 CLOSED = ("max", "centered", "std")
 STOPS = (False, "weight", True)

@@ -9,10 +9,10 @@ from keras import ops
 
 from keras_dtkd import Distiller, Step, diagnose, teachers
 from keras_dtkd.losses import KD, InputGradientAlignment, InputGradientPenalty
-from tests import models
 from tests import oracles_networks as networks
-from tests.cases import assert_close
-from tests.models import Counting, numbers
+from tests import tiny_models
+from tests.logit_cases import assert_close
+from tests.tiny_models import Counting, numbers
 
 IGA = InputGradientAlignment
 BATCH = 6
@@ -81,7 +81,9 @@ def fitted(d, x, y=None, sample_weight=None, optimizer=None, **options):
 @pytest.mark.parametrize("form", ["sparse", "column", "one-hot"])
 def test_equals_the_formula(norm, squared, form):
     (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
-    given = {"sparse": y, "column": y[:, None], "one-hot": models.one_hot(y, 3)}[form]
+    given = {"sparse": y, "column": y[:, None], "one-hot": tiny_models.one_hot(y, 3)}[
+        form
+    ]
     found = value(teacher, student, IGA(norm=norm, squared=squared), x, given)
     expected = oracle(difference(teacher, student, x, y), norm, squared)
     assert found == pytest.approx(expected, rel=1e-4)
@@ -115,7 +117,7 @@ def test_samples_that_the_teacher_has_wrong_may_count_nothing(norm):
     (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
     right = np.asarray(teacher.predict(x, verbose=0)).argmax(-1) == y
     assert 0 < right.sum() < BATCH
-    loss = IGA(norm=norm, only_where_teacher_is_right=True)
+    loss = IGA(norm=norm, teacher_correct_only=True)
     kept = difference(teacher, student, x, y) * right[:, None]
     found = value(teacher, student, loss, x, y)
     assert found == pytest.approx(oracle(kept, norm), rel=1e-4)
@@ -133,9 +135,12 @@ def test_a_softmax_changes_nothing(heads):
 
 
 def test_a_sigmoid_sums_over_labels():
-    x, _ = models.data(8)
-    y = models.one_hot(np.arange(8) % models.CLASSES)
-    large, small = models.teacher("sigmoid", scale=0.5), models.student("sigmoid")
+    x, _ = tiny_models.data(8)
+    y = tiny_models.one_hot(np.arange(8) % tiny_models.CLASSES)
+    large, small = (
+        tiny_models.teacher("sigmoid", scale=0.5),
+        tiny_models.student("sigmoid"),
+    )
     kernel, bias = (np.float64(w) for w in small.get_weights()[:2])
     out, last = (np.float64(w) for w in small.get_weights()[2:])
     hidden = np.tanh(x @ kernel + bias)
@@ -161,7 +166,7 @@ def test_inputs_may_be_nested():
     def gradient(m):
         w = np.float64(m.get_weights()[0])
         z = np.exp(x @ w)
-        return (z / z.sum(-1, keepdims=True) - models.one_hot(y, 3)) @ w.T
+        return (z / z.sum(-1, keepdims=True) - tiny_models.one_hot(y, 3)) @ w.T
 
     d = Distiller(large, small, IGA(weight=0.5), task_weight=0.0)
     d.compile(keras.optimizers.SGD(0.1), CE)
@@ -192,7 +197,7 @@ def test_a_compiled_step_follows_its_gradient(name):
         if name == "dense":
             return networks.gradient(name, kernel, x, y)
         z = np.exp(x.reshape(BATCH, -1) @ kernel[0] + kernel[1])
-        slope = z / z.sum(-1, keepdims=True) - models.one_hot(y, 3)
+        slope = z / z.sum(-1, keepdims=True) - tiny_models.one_hot(y, 3)
         return (slope @ kernel[0].T).reshape(x.shape)
 
     before, target = weights_of(student), pull(x)
@@ -243,18 +248,18 @@ def rich(policy=None):
         layers.Activation("tanh", dtype=policy),
         Adding(dtype=policy),
         layers.Dropout(0.3, seed=5, dtype=policy),
-        layers.Dense(models.CLASSES, dtype=policy, **start(2)),
+        layers.Dense(tiny_models.CLASSES, dtype=policy, **start(2)),
     ]
-    made = keras.Sequential([keras.Input((models.FEATURES,)), *parts])
+    made = keras.Sequential([keras.Input((tiny_models.FEATURES,)), *parts])
     if policy:
         made.dtype_policy = keras.DTypePolicy(policy)
     return made
 
 
 def trained(losses, policy=None, **fit):
-    x, y = models.data(24)
+    x, y = tiny_models.data(24)
     small = rich(policy)
-    d = Distiller(models.teacher(), small, losses)
+    d = Distiller(tiny_models.teacher(), small, losses)
     d.compile(keras.optimizers.SGD(0.1), CE)
     options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0, **fit}
     logs = d.fit(x, y, **options).history
@@ -296,8 +301,8 @@ def test_in_mixed_precision_too(policy):
 
 @pytest.mark.invariant(number=1)
 def test_a_step_is_one_pass_of_each_model():
-    x, y = models.data(8)
-    large, small = models.teacher(), rich()
+    x, y = tiny_models.data(8)
+    large, small = tiny_models.teacher(), rich()
     d = Distiller(large, small, [KD(), IGA()])
     options = {"batch_size": 8, "verbose": 0}
     d.fit(x, y, **options)
@@ -326,11 +331,11 @@ def test_moving_statistics_move_once_a_step(estimator):
 
 @pytest.mark.invariant(number=9)
 def test_the_teacher_stays_as_it_is():
-    x, y = models.data(16)
-    large = models.teacher(compiled=True)
-    before = models.everything(large)
-    Distiller(large, models.student(), [KD(), IGA()]).fit(x, y, verbose=0)
-    assert models.everything(large) == before
+    x, y = tiny_models.data(16)
+    large = tiny_models.teacher(compiled=True)
+    before = tiny_models.everything(large)
+    Distiller(large, tiny_models.student(), [KD(), IGA()]).fit(x, y, verbose=0)
+    assert tiny_models.everything(large) == before
 
 
 @pytest.mark.invariant(number=2)
@@ -341,7 +346,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(options):
     d = Distiller(teacher, student, IGA(**options), task_weight=0.0)
     logs = fitted(d, *networks.drawn("dense", BATCH))
     assert logs["input_gradient_alignment"] == 0.0
-    assert models.same(numbers(student), before)
+    assert tiny_models.same(numbers(student), before)
 
 
 @pytest.mark.invariant(number=3)
@@ -351,7 +356,7 @@ def test_weights_of_zero_teach_nothing(norm):
     before = numbers(student)
     x, y = networks.drawn("dense", BATCH)
     fitted(Distiller(teacher, student, IGA(norm=norm)), x, y, np.zeros(BATCH))
-    assert models.same(numbers(student), before)
+    assert tiny_models.same(numbers(student), before)
 
 
 @pytest.mark.invariant(number=3)
@@ -380,7 +385,7 @@ def test_without_labels_a_student_learns_from_the_teachers_own():
     d = Distiller(teacher, student, [KD(), IGA(labels="teacher")])
     logs = fitted(d, networks.drawn("dense", BATCH)[0])
     assert logs["input_gradient_alignment"] > 0
-    assert not models.same(numbers(student), before)
+    assert not tiny_models.same(numbers(student), before)
 
 
 def test_it_is_evaluated_with_the_teacher_only():
@@ -389,7 +394,7 @@ def test_it_is_evaluated_with_the_teacher_only():
     fitted(d, x, y)
     silent = d.evaluate(x, y, verbose=0, return_dict=True)
     assert "iga" not in silent
-    d.evaluate_teacher = True
+    d.evaluate_distillation = True
     told = d.evaluate(x, y, verbose=0, return_dict=True)
     expected = oracle(difference(teacher, student, x, y))
     assert told["iga"] == pytest.approx(expected, rel=1e-4)
@@ -442,7 +447,7 @@ def test_the_masks_of_other_outputs_stay_with_them():
         d.compile(keras.optimizers.SGD(0.1), {"label": CE, "tags": CE})
         logs = d.fit(x, y, batch_size=8, verbose=0, shuffle=False).history
         runs.append((numbers(small), logs["task_loss"]))
-    assert models.close(runs[0][0], runs[1][0], 1e-5)
+    assert tiny_models.close(runs[0][0], runs[1][0], 1e-5)
     assert runs[0][1] == pytest.approx(runs[1][1], rel=1e-5)
 
 
@@ -458,8 +463,8 @@ class Features(KD):
 
 
 def test_it_works_beside_losses_on_inner_layers_and_on_views():
-    x, y = models.data(16)
-    large, small = models.teacher(), rich()
+    x, y = tiny_models.data(16)
+    large, small = tiny_models.teacher(), rich()
     hint = Features()
     hint.student_layers = (small.layers[1].name,)
     hint.teacher_layers = (large.layers[1].name,)
@@ -534,10 +539,10 @@ def test_directions_differ_from_step_to_step_and_come_from_the_seed(estimator):
 
 @pytest.mark.invariant(number=8)
 def test_directions_go_on_after_loading(tmp_path):
-    x, y = models.data(16)
-    large = models.teacher()
+    x, y = tiny_models.data(16)
+    large = tiny_models.teacher()
     loss = IGA(squared=True, estimator="finite_difference")
-    d = Distiller(large, models.student(), loss)
+    d = Distiller(large, tiny_models.student(), loss)
     options = {"batch_size": 8, "shuffle": False, "verbose": 0}
     d.fit(x, y, **options)
     d.save(tmp_path / "d.keras")
@@ -545,7 +550,7 @@ def test_directions_go_on_after_loading(tmp_path):
     loaded.teacher = large
     for one in (d, loaded):
         one.fit(x, y, **options)
-    assert models.same(d.student, loaded.student)
+    assert tiny_models.same(d.student, loaded.student)
 
 
 # What is refused.
@@ -554,10 +559,10 @@ def test_directions_go_on_after_loading(tmp_path):
 def refused(
     message, teacher=None, student=None, losses=None, x=None, y=None, **options
 ):
-    data = models.data(8)
+    data = tiny_models.data(8)
     d = Distiller(
-        teacher or models.teacher(),
-        student or models.student(),
+        teacher or tiny_models.teacher(),
+        student or tiny_models.student(),
         IGA() if losses is None else losses,
         **options,
     )
@@ -567,55 +572,55 @@ def refused(
 
 @pytest.mark.invariant(number=10)
 def test_inputs_that_are_no_floats_are_refused():
-    pixels = np.zeros((8, models.FEATURES), "uint8")
+    pixels = np.zeros((8, tiny_models.FEATURES), "uint8")
     refused("some of them are uint8. Cast pixels", x=pixels)
 
 
 def of_integers():
     return keras.Sequential(
         [
-            keras.Input((models.FEATURES,), dtype="uint8"),
+            keras.Input((tiny_models.FEATURES,), dtype="uint8"),
             keras.layers.Rescaling(1 / 255),
-            keras.layers.Dense(models.CLASSES),
+            keras.layers.Dense(tiny_models.CLASSES),
         ]
     )
 
 
 @pytest.mark.invariant(number=10)
 def test_models_that_cast_their_inputs_to_integers_are_refused():
-    pixels = np.zeros((8, models.FEATURES), "float32")
+    pixels = np.zeros((8, tiny_models.FEATURES), "float32")
     found = "the {} takes inputs of uint8.*takes floats"
     refused(found.format("student"), student=of_integers(), x=pixels)
     refused(found.format("teacher"), teacher=of_integers(), x=pixels)
-    refused(found.format("teacher"), [models.teacher(), of_integers()], x=pixels)
+    refused(found.format("teacher"), [tiny_models.teacher(), of_integers()], x=pixels)
     # Of which nobody asks for a gradient.
-    d = Distiller(of_integers(), models.student(), InputGradientPenalty())
-    d.fit(pixels, models.data(8)[1], verbose=0)
+    d = Distiller(of_integers(), tiny_models.student(), InputGradientPenalty())
+    d.fit(pixels, tiny_models.data(8)[1], verbose=0)
 
 
 def of_tokens():
     layers = [keras.layers.Embedding(9, 5), keras.layers.GlobalAveragePooling1D()]
-    inputs = keras.Input((models.FEATURES,))
-    return keras.Sequential([inputs, *layers, keras.layers.Dense(models.CLASSES)])
+    inputs = keras.Input((tiny_models.FEATURES,))
+    return keras.Sequential([inputs, *layers, keras.layers.Dense(tiny_models.CLASSES)])
 
 
 @pytest.mark.invariant(number=10)
 def test_models_that_look_their_inputs_up_are_refused():
-    tokens = np.ones((8, models.FEATURES), "float32")
+    tokens = np.ones((8, tiny_models.FEATURES), "float32")
     found = "the gradient of the {} with respect to its inputs is 0.*`Embedding`"
     refused(found.format("student"), student=of_tokens(), x=tokens)
     refused(found.format("teacher"), teacher=of_tokens(), x=tokens)
-    inner = keras.Sequential([keras.Input((models.FEATURES,)), of_integers()])
+    inner = keras.Sequential([keras.Input((tiny_models.FEATURES,)), of_integers()])
     refused(found.format("student"), student=inner, x=tokens)
 
 
 def test_an_embedding_of_something_else_is_no_obstacle():
-    inputs = keras.Input((models.FEATURES,))
-    places = keras.layers.Embedding(models.FEATURES, 3)
-    seen = inputs[..., None] + places(ops.arange(models.FEATURES))
-    outputs = keras.layers.Dense(models.CLASSES)(keras.layers.Flatten()(seen))
-    x, y = models.data(8)
-    d = Distiller(models.teacher(), keras.Model(inputs, outputs), IGA())
+    inputs = keras.Input((tiny_models.FEATURES,))
+    places = keras.layers.Embedding(tiny_models.FEATURES, 3)
+    seen = inputs[..., None] + places(ops.arange(tiny_models.FEATURES))
+    outputs = keras.layers.Dense(tiny_models.CLASSES)(keras.layers.Flatten()(seen))
+    x, y = tiny_models.data(8)
+    d = Distiller(tiny_models.teacher(), keras.Model(inputs, outputs), IGA())
     assert d.fit(x, y, verbose=0).history["input_gradient_alignment"][0] > 0
 
 
@@ -623,8 +628,8 @@ def test_an_embedding_of_something_else_is_no_obstacle():
 def test_a_compiler_without_a_second_derivative_is_refused():
     if keras.backend.backend() != "torch":
         pytest.skip("those of the others have one")
-    x, y = models.data(8)
-    d = Distiller(models.teacher(), models.student(), IGA())
+    x, y = tiny_models.data(8)
+    d = Distiller(tiny_models.teacher(), tiny_models.student(), IGA())
     d.compile("sgd", CE, jit_compile=True)
     with pytest.raises(ValueError, match="`Distiller`: .*`jit_compile=False`"):
         d.fit(x, y, verbose=0)
@@ -634,7 +639,7 @@ def test_a_compiler_without_a_second_derivative_is_refused():
 @pytest.mark.parametrize("loss", [IGA(), InputGradientPenalty()])
 def test_inside_the_distiller_of_keras_it_is_refused(loss):
     with pytest.raises(ValueError, match="needs the inputs.*`keras_dtkd.Distiller`"):
-        keras.distillation.Distiller(models.teacher(), models.student(), loss)
+        keras.distillation.Distiller(tiny_models.teacher(), tiny_models.student(), loss)
 
 
 @pytest.mark.invariant(number=10)
@@ -654,7 +659,7 @@ def test_a_view_is_refused():
 
 @pytest.mark.invariant(number=10)
 def test_stored_outputs_are_refused():
-    stored = teachers.Stored(np.zeros((8, models.CLASSES), "float32"))
+    stored = teachers.Stored(np.zeros((8, tiny_models.CLASSES), "float32"))
     refused("its outputs are stored", stored)
 
 
@@ -668,15 +673,15 @@ def test_losses_that_ask_for_different_gradients_are_refused(other):
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize(
-    "loss", [IGA(), IGA(labels="teacher", only_where_teacher_is_right=True)]
+    "loss", [IGA(), IGA(labels="teacher", teacher_correct_only=True)]
 )
 def test_missing_labels_are_refused(loss):
-    d = Distiller(models.teacher(), models.student(), loss)
+    d = Distiller(tiny_models.teacher(), tiny_models.student(), loss)
     with pytest.raises(ValueError, match="needs labels, and the data has none"):
-        d.fit(models.data(8)[0], verbose=0)
-    d = Distiller(models.teacher(), models.student(), loss)
+        d.fit(tiny_models.data(8)[0], verbose=0)
+    d = Distiller(tiny_models.teacher(), tiny_models.student(), loss)
     with pytest.raises(ValueError, match="needs labels, and there are none"):
-        d.compute_losses(tensor(models.data(8)[0]))
+        d.compute_losses(tensor(tiny_models.data(8)[0]))
 
 
 @pytest.mark.parametrize(
@@ -696,7 +701,11 @@ def test_wrong_arguments_are_refused_by_their_values(options, message):
 
 def test_the_doctor_looks_at_it():
     report = diagnose(
-        models.teacher(), models.student(), models.data(), [KD(), IGA()], verbose=0
+        tiny_models.teacher(),
+        tiny_models.student(),
+        tiny_models.data(),
+        [KD(), IGA()],
+        verbose=0,
     )
     assert report["losses"]["input_gradient_alignment"]["value"] > 0
     # It pulls, though not at the logits.

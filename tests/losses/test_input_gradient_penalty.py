@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_dtkd import Distiller, teachers
 from keras_dtkd.losses import KD, InputGradientPenalty
-from tests import models
 from tests import oracles_networks as networks
+from tests import tiny_models
 
 
 def gradients(name="dense", samples=6):
@@ -60,28 +60,28 @@ def test_a_student_without_slope_has_no_loss_and_no_gradient():
     )
     logs = d.fit(x, y, verbose=0).history
     assert logs["input_gradient_penalty"] == [0.0]
-    assert all((w == 0).all() for w in models.numbers(student))
+    assert all((w == 0).all() for w in tiny_models.numbers(student))
 
 
 def test_the_teachers_outputs_may_be_stored():
-    x, y = models.data(16)
-    teacher = models.teacher()
+    x, y = tiny_models.data(16)
+    teacher = tiny_models.teacher()
     stored = teachers.Stored(np.asarray(teacher.predict(x, verbose=0)))
     runs = []
     for one in (teacher, stored):
-        small = models.student()
+        small = tiny_models.student()
         d = Distiller(one, small, [KD(), InputGradientPenalty(0.1)])
         logs = d.fit(x, y, shuffle=False, verbose=0).history
         assert logs["input_gradient_penalty"][0] > 0
-        runs.append(models.numbers(small))
-    assert models.close(*runs, 1e-5)
+        runs.append(tiny_models.numbers(small))
+    assert tiny_models.close(*runs, 1e-5)
 
 
 @pytest.mark.invariant(number=10)
 def test_missing_labels_are_refused():
-    d = Distiller(models.teacher(), models.student(), InputGradientPenalty())
+    d = Distiller(tiny_models.teacher(), tiny_models.student(), InputGradientPenalty())
     with pytest.raises(ValueError, match="needs labels, and the data has none"):
-        d.fit(models.data(8)[0], verbose=0)
+        d.fit(tiny_models.data(8)[0], verbose=0)
 
 
 @pytest.mark.parametrize(

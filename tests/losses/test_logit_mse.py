@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_dtkd.losses import KD, LogitMSE
 from tests import oracles_pointwise
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 
 CASE = draw((8, 100))
 BOTH = pytest.mark.parametrize("centered", [False, True])

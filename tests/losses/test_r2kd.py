@@ -9,11 +9,11 @@ from keras import ops
 
 from keras_dtkd.losses import R2KD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
-from tests import coupled, oracles
+from tests import batch_coupled, oracles
 from tests import oracles_correlation as references
-from tests.cases import CASES, assert_close, draw
-from tests.coupled import assert_equals_oracle, tensor
+from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, assert_close, draw
 from tests.oracles_correlation import rank_term, value_term
 
 CASE = draw((8, 100))
@@ -46,7 +46,7 @@ def test_equals_the_formula(case):
 
 @pytest.mark.invariant(number=5)
 def test_compiled_equals_the_formula():
-    case = coupled.STACKED
+    case = batch_coupled.STACKED
     assert_equals_oracle(
         R2KD(),
         r2kd,
@@ -125,10 +125,10 @@ def test_a_row_of_weight_two_counts_as_that_row_twice():
     def columns(student, teacher):
         return references.column_term(student, teacher)
 
-    plain, weights = R2KD(softness=None), tensor(coupled.WEIGHTS)
+    plain, weights = R2KD(softness=None), tensor(batch_coupled.WEIGHTS)
     pair = [tensor(z) for z in CASE[:2]]
     difference = plain(*pair, sample_weight=weights) - plain(*pair)
-    twice = [np.repeat(z, coupled.WEIGHTS, axis=0) for z in CASE[:2]]
+    twice = [np.repeat(z, batch_coupled.WEIGHTS, axis=0) for z in CASE[:2]]
     # What a sample has for itself stays.
     expected = columns(*twice)[0] - columns(*CASE[:2])[0]
     assert_close(ops.convert_to_numpy(difference), expected)
@@ -136,7 +136,7 @@ def test_a_row_of_weight_two_counts_as_that_row_twice():
 
 @pytest.mark.invariant(number=3)
 def test_weights_of_zero_leave_all_finite():
-    coupled.assert_weights_of_zero_leave_all_finite(R2KD())
+    batch_coupled.assert_weights_of_zero_leave_all_finite(R2KD())
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])

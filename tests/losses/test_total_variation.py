@@ -10,8 +10,15 @@ from keras import ops
 from keras_dtkd.losses import TotalVariation
 from keras_dtkd.temperatures import Constant, Dynamic
 from tests import oracles, oracles_pointwise
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import (
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    digits,
+    draw,
+)
 
 CASE = draw((8, 100))
 

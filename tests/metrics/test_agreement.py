@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_dtkd.metrics import Agreement
 from tests import oracles
-from tests.cases import draw
+from tests.logit_cases import draw
 
 CASE = draw((32, 4))
 

@@ -9,8 +9,8 @@ from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
 from keras_dtkd.metrics import ExpectedCalibrationError
 from tests import oracles, oracles_metrics
-from tests.cases import CASES, draw
-from tests.models import data, one_hot, student, teacher
+from tests.logit_cases import CASES, draw
+from tests.tiny_models import data, one_hot, student, teacher
 
 LOGITS = draw((32, 4), teacher=1.5).teacher
 Y = np.random.default_rng(1).integers(0, 4, 32)

@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_dtkd.metrics import TargetNonTargetSplit, TeacherStudentKL
 from tests import oracles_metrics
-from tests.cases import CASES, draw
-from tests.models import one_hot
+from tests.logit_cases import CASES, draw
+from tests.tiny_models import one_hot
 
 CASE = draw((32, 4))
 Y = np.random.default_rng(3).integers(0, 4, 32)

@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_dtkd.metrics import TeacherStudentKL
 from tests import oracles
-from tests.cases import CASES, draw
-from tests.models import data, student, teacher
+from tests.logit_cases import CASES, draw
+from tests.tiny_models import data, student, teacher
 
 CASE = draw((32, 4))
 VALUES = oracles.kl(CASE.teacher, CASE.student)

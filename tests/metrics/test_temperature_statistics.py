@@ -7,10 +7,10 @@ from keras import ops
 
 from keras_dtkd.losses import KD
 from keras_dtkd.metrics import TemperatureStatistics
-from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
+from keras_dtkd.temperatures import Constant, Dynamic, Temperature, TemperaturePair
 from tests import oracles
-from tests.cases import CASES, draw
-from tests.models import data, student, teacher
+from tests.logit_cases import CASES, draw
+from tests.tiny_models import data, student, teacher
 
 CASE = draw((32, 4))
 RULE = {"tau": 4.0, "rule": "std", "minimum": 0.1}
@@ -73,7 +73,7 @@ def test_a_deviation_far_below_the_mean_keeps_its_digits():
 
         def call(self, student_logits, teacher_logits):
             t = 100.0 + 1e-3 * student_logits[..., :1]
-            return Temperatures(t, t, 1.0)
+            return TemperaturePair(t, t, 1.0)
 
     batches = [(z, z) for z in (CASE.student, CASE.teacher)]
     found = measured(Nearly(), *batches)["student_temperature_std"]
@@ -97,7 +97,7 @@ def test_a_rule_that_couples_rows_is_told_their_weights():
 
         def call(self, student_logits, teacher_logits, sample_weight=None):
             mean = ops.sum(sample_weight * student_logits[..., 0])
-            return Temperatures(mean / ops.sum(sample_weight), 3.0, 1.0)
+            return TemperaturePair(mean / ops.sum(sample_weight), 3.0, 1.0)
 
     weights = np.arange(32.0)
     found = measured(Mean(), (CASE.teacher, CASE.student, weights))

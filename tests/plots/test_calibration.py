@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from keras_dtkd import plots
-from keras_dtkd.plots import canvas
+from keras_dtkd.plots import style
 from tests import oracles, oracles_metrics
 
 pytest.importorskip("matplotlib")
@@ -70,7 +70,7 @@ def test_two_axes_share_the_confidence():
     top, bottom = figure.axes
     assert top.get_xlim() == bottom.get_xlim() == (0, 1)
     assert bottom.get_xlabel() == "Confidence (top probability)"
-    assert line(figure, "teacher").get_color() == canvas.TEACHER
+    assert line(figure, "teacher").get_color() == style.TEACHER
 
 
 @pytest.mark.parametrize("form", ["one-hot", "column", "tensor", "list"])

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_dtkd import plots
-from keras_dtkd.plots.canvas import PALETTE
+from keras_dtkd.plots.style import PALETTE
 
 pytest.importorskip("matplotlib")
 RNG = np.random.default_rng(0)

@@ -223,10 +223,10 @@ def weight_of(recipe):
 def test_a_control_has_the_weight_of_what_it_controls(pair):
     """But where the pair's own is not the 4 of methods that are tuned to no pair."""
     for method in recipes.methods():
-        control = recipes.control(method)
+        control = recipes.baseline_for(method)
         if control is None or method == "ckd":
             continue
-        assert recipes.control(control) is None
+        assert recipes.baseline_for(control) is None
         found, beside = recipes.get(method, *pair), recipes.get(control, *pair)
         if method in ("cskd", "dist"):
             assert weight_of(found) == 4.0
@@ -249,18 +249,21 @@ def test_controls_are_tuned_to_the_pair(teacher, student, rate, alpha, beta, dkd
 
 
 def test_what_a_table_says_of_weights_is_what_recipes_weigh():
-    from keras_dtkd.cli.weights import weight
+    from keras_dtkd.cli.loss_weight_audit import weight
 
     for pair in recipes.pairs():
         for method in recipes.methods():
             recipe = recipes.get(method, *pair)
             found = weight(recipe.to_dict())
             assert found is None or found == weight_of(recipe)
-            assert found is not None or recipes.control(method) in (None, "logit_mse")
+            assert found is not None or recipes.baseline_for(method) in (
+                None,
+                "logit_mse",
+            )
 
 
 def test_every_method_of_more_weight_than_kd_has_a_control():
     controls = {"ce_4kd", "ce_9kd", "kd_9", "logit_mse"}
-    without = {m for m in recipes.methods() if recipes.control(m) is None}
+    without = {m for m in recipes.methods() if recipes.baseline_for(m) is None}
     assert without == {"ce", "kd", "r2kd", "cswt", "ctkd", "gjsd", "tv"} | controls
-    assert recipes.control("no such method") is None
+    assert recipes.baseline_for("no such method") is None

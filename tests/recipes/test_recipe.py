@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import recipes
-from keras_dtkd.recipes import CoupledSGD, Recipe
+from keras_dtkd.recipes import Recipe, TorchSGD
 
 
 def rates(recipe, steps):
@@ -34,7 +34,7 @@ def test_without_milestones_the_rate_stays():
 
 def test_the_optimizer_has_the_recipe_s_numbers():
     optimizer = recipes.get("kd", student="MobileNetV2").optimizer()
-    assert type(optimizer) is CoupledSGD
+    assert type(optimizer) is TorchSGD
     config = optimizer.get_config()
     assert config["momentum"] == 0.9 and config["weight_decay"] == 5e-4
     schedule = config["learning_rate"]["config"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller, recipes
-from keras_dtkd.recipes import CoupledSGD
+from keras_dtkd.recipes import TorchSGD
 from keras_dtkd.teachers import Ensemble
-from tests.models import close, data, numbers, same, student, teacher
+from tests.tiny_models import close, data, numbers, same, student, teacher
 
 # The other variants of DTKD differ in arguments that tests of DTKD cover.
 METHODS = [m for m in recipes.methods() if not m.startswith("dtkd_")]
@@ -109,7 +109,7 @@ def test_a_learned_temperature_does_not_decay(expert):
     # Without a gradient: decay is all there is.
     model.fit(x, y, BATCH, sample_weight=np.zeros(BATCH), verbose=0)
     assert loss.temperature.raw == 1.0
-    (theta,) = loss.temperature.undecayed()
+    (theta,) = loss.temperature.variables_without_weight_decay()
     theta.assign(0.5)
     model.fit(x, y, BATCH, sample_weight=np.zeros(BATCH), verbose=0)
     assert float(keras.ops.convert_to_numpy(theta.value)) == 0.5
@@ -125,7 +125,7 @@ def test_a_distiller_goes_on_from_a_file_bit_for_bit(expert, tmp_path):
     model.save(tmp_path / "distiller.keras")
     again = keras.models.load_model(tmp_path / "distiller.keras")
     again.teacher = expert
-    assert isinstance(again, Distiller) and type(again.optimizer) is CoupledSGD
+    assert isinstance(again, Distiller) and type(again.optimizer) is TorchSGD
     fit(model, 2, 4)
     fit(again, 2, 4)
     assert same(model, again)

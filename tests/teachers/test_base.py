@@ -6,8 +6,13 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
-from keras_dtkd.teachers import Live, Teacher, fingerprint, get
-from tests.models import CLASSES, close, data, student, teacher
+from keras_dtkd.teachers import (
+    ModelTeacher,
+    Teacher,
+    resolve_teacher,
+    weights_fingerprint,
+)
+from tests.tiny_models import CLASSES, close, data, student, teacher
 
 X, Y = data(32)
 
@@ -31,7 +36,7 @@ def test_an_object_with_the_protocol_teaches_as_a_model_would():
     # `teacher()` computes just that.
     for given in (Rule(), teacher()):
         small = student()
-        d = Distiller(given, small, KD(), evaluate_teacher=True)
+        d = Distiller(given, small, KD(), evaluate_distillation=True)
         d.fit(X, Y, shuffle=False, validation_data=(X, Y), verbose=0)
         runs.append(small)
     assert close(*runs, 1e-4)
@@ -61,37 +66,43 @@ def test_another_teacher_may_take_over():
 
 def test_get_takes_models_and_teachers_and_nothing_else():
     model, rule = teacher(), Rule()
-    assert isinstance(get(model), Live) and get(model).model is model
-    assert get(rule) is rule and isinstance(rule, Teacher)
+    assert (
+        isinstance(resolve_teacher(model), ModelTeacher)
+        and resolve_teacher(model).model is model
+    )
+    assert resolve_teacher(rule) is rule and isinstance(rule, Teacher)
     for wrong in (None, "resnet", Rule, 3):
         with pytest.raises(TypeError, match="`teacher` must be a `keras.Model`"):
-            get(wrong)
+            resolve_teacher(wrong)
 
 
 def test_a_fingerprint_is_the_weights_and_nothing_else(tmp_path):
     model = teacher()
-    first = fingerprint(model)
+    first = weights_fingerprint(model)
     assert len(first) == 32 and int(first, 16) >= 0
-    assert fingerprint(teacher()) == first
+    assert weights_fingerprint(teacher()) == first
     model.save(tmp_path / "teacher.keras")
-    assert fingerprint(keras.models.load_model(tmp_path / "teacher.keras")) == first
+    assert (
+        weights_fingerprint(keras.models.load_model(tmp_path / "teacher.keras"))
+        == first
+    )
     model.trainable = False
     model.compile("adam", "mse")
     model.predict(X, verbose=0)
-    assert fingerprint(model) == first
+    assert weights_fingerprint(model) == first
 
 
 def test_any_changed_weight_changes_the_fingerprint():
     model = teacher()
-    first = fingerprint(model)
+    first = weights_fingerprint(model)
     for i, weight in enumerate(model.get_weights()):
         values = [np.array(w) for w in model.get_weights()]
         changed = [v.copy() for v in values]
         changed[i].flat[-1] = np.nextafter(weight.flat[-1], np.float32(9))
         model.set_weights(changed)
-        assert fingerprint(model) != first, model.weights[i].path
+        assert weights_fingerprint(model) != first, model.weights[i].path
         model.set_weights(values)
-    assert fingerprint(model) == first
+    assert weights_fingerprint(model) == first
 
 
 def test_the_shape_and_the_precision_are_part_of_a_fingerprint():
@@ -102,7 +113,7 @@ def test_the_shape_and_the_precision_are_part_of_a_fingerprint():
         ]
         model = keras.Sequential([keras.Input((4,)), *layers])
         model.set_weights([np.zeros(w.shape) for w in model.weights])
-        return fingerprint(model)
+        return weights_fingerprint(model)
 
     prints = {zeros(2), zeros(4), zeros(1, 4), zeros(4, dtype="float16")}
     assert len(prints) == 4

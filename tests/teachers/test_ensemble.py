@@ -6,9 +6,10 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
-from keras_dtkd.teachers import Ensemble, Live, Teacher, get
+from keras_dtkd.teachers import Ensemble, ModelTeacher, Teacher, resolve_teacher
 from tests import oracles
-from tests.models import (
+from tests.stub_teachers import Says, draw, heard, of
+from tests.tiny_models import (
     CLASSES,
     FEATURES,
     close,
@@ -19,7 +20,6 @@ from tests.models import (
     student,
     teacher,
 )
-from tests.saying import Says, draw, heard, of
 
 X, Y = data(16)
 A, B, C = (draw(8, 5, seed=seed) for seed in range(3))
@@ -30,9 +30,12 @@ A, B, C = (draw(8, 5, seed=seed) for seed in range(3))
 
 def test_it_is_a_teacher():
     ensemble = Ensemble([teacher(), student()])
-    assert isinstance(ensemble, Teacher) and get(ensemble) is ensemble
-    assert all(isinstance(member, Live) for member in ensemble.members)
-    for made in (get([teacher(), student()]), get((teacher(),))):
+    assert isinstance(ensemble, Teacher) and resolve_teacher(ensemble) is ensemble
+    assert all(isinstance(member, ModelTeacher) for member in ensemble.members)
+    for made in (
+        resolve_teacher([teacher(), student()]),
+        resolve_teacher((teacher(),)),
+    ):
         assert isinstance(made, Ensemble) and made.in_ == "logits"
 
 
@@ -197,7 +200,7 @@ def test_a_list_teaches_as_the_one_model_that_is_its_mean():
     runs = []
     for given in (mean, pair, Ensemble(pair)):
         small = student()
-        d = Distiller(given, small, KD(), evaluate_teacher=True)
+        d = Distiller(given, small, KD(), evaluate_distillation=True)
         d.fit(X, Y, batch_size=8, shuffle=False, validation_data=(X, Y), verbose=0)
         runs.append(small)
         expected = given if given is not pair else None

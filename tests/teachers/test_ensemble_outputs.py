@@ -4,13 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller, heads, logits
-from keras_dtkd.data import peek
+from keras_dtkd import Distiller
+from keras_dtkd.core import logits
 from keras_dtkd.losses import KD
-from keras_dtkd.teachers import Ensemble, get
+from keras_dtkd.preparation.data_peek import peek
+from keras_dtkd.teachers import Ensemble, resolve_teacher
+from keras_dtkd.validation import outputs
 from tests import oracles
-from tests.models import CLASSES, data, student, teacher, two_outputs
-from tests.saying import Says, draw, heard, of
+from tests.stub_teachers import Says, draw, heard, of
+from tests.tiny_models import CLASSES, data, student, teacher, two_outputs
 
 X, Y = data(16)
 A, B = (draw(8, 5, seed=seed) for seed in range(2))
@@ -71,7 +73,7 @@ def test_a_softmax_beside_a_sigmoid_is_refused():
 
 def found_heads(given, small=None, **options):
     d = Distiller(given, small or student(), KD(), **options)
-    found = heads.find(d, peek(X, Y)[0])
+    found = outputs.infer_output_specs(d, peek(X, Y)[0])
     return d.teacher, tuple(o.head for o in found)
 
 
@@ -97,7 +99,7 @@ def test_beside_a_student_of_labels_it_averages_probabilities_of_labels():
     pair = [teacher(scale=1.0), Ensemble([student(seed=3)])]
     ensemble, found = found_heads(Ensemble(pair, in_="probabilities"), small)
     assert found == (logits.BINARY, logits.BINARY)
-    p = sum(sigmoid(heard(get(member), X)) for member in pair) / 2
+    p = sum(sigmoid(heard(resolve_teacher(member), X)) for member in pair) / 2
     assert np.allclose(heard(ensemble, X), np.log(p / (1 - p)), atol=1e-4)
 
 
@@ -141,7 +143,7 @@ def test_several_outputs_with_different_heads_are_refused():
     with pytest.raises(ValueError, match="different kinds.*logits, softmax"):
         d.fit(X, Y, verbose=0)
     alike = Distiller([soft, soft], student(), KD(), output="label")
-    assert heads.find(alike, peek(X, Y)[0])[1].head == logits.SOFTMAX
+    assert outputs.infer_output_specs(alike, peek(X, Y)[0])[1].head == logits.SOFTMAX
 
 
 def test_several_outputs_are_no_probabilities_to_average():

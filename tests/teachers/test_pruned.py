@@ -6,8 +6,14 @@ import pytest
 
 from keras_dtkd import Distiller, backend
 from keras_dtkd.losses import KD
-from keras_dtkd.teachers import Ensemble, Live, Pruned, Teacher, fingerprint
-from tests.models import CLASSES, close, data, everything, student, teacher
+from keras_dtkd.teachers import (
+    Ensemble,
+    ModelTeacher,
+    Pruned,
+    Teacher,
+    weights_fingerprint,
+)
+from tests.tiny_models import CLASSES, close, data, everything, student, teacher
 
 X, Y = data(16)
 
@@ -43,7 +49,7 @@ def numpy(variable):
 
 
 def heard(given, x=X):
-    return keras.ops.convert_to_numpy(backend.hear(given, x))
+    return keras.ops.convert_to_numpy(backend.teacher_forward(given, x))
 
 
 def reference(values, rate):
@@ -159,7 +165,7 @@ def test_its_batch_statistics_are_the_models_and_do_not_drift():
 
 def test_at_rate_zero_it_says_what_the_model_says():
     model = teacher(scale=1.0)
-    assert np.array_equal(heard(Pruned(model, 0.0)), heard(Live(model)))
+    assert np.array_equal(heard(Pruned(model, 0.0)), heard(ModelTeacher(model)))
 
 
 def test_what_the_model_learns_later_does_not_reach_the_copy():
@@ -200,7 +206,11 @@ def test_it_is_a_teacher_with_the_fingerprint_of_its_copy():
     model = rich()
     given = Pruned(model, 0.1)
     assert isinstance(given, Teacher)
-    assert given.fingerprint() == fingerprint(given.model) != fingerprint(model)
+    assert (
+        given.fingerprint()
+        == weights_fingerprint(given.model)
+        != weights_fingerprint(model)
+    )
     assert Pruned(model, 0.1).fingerprint() == given.fingerprint()
     assert Pruned(model, 0.2).fingerprint() != given.fingerprint()
 
@@ -211,7 +221,7 @@ def test_what_a_layer_has_adapted_to_is_copied():
     model = keras.Sequential(
         [keras.Input(X.shape[1:]), normalization, keras.layers.Dense(CLASSES)]
     )
-    assert np.allclose(heard(Pruned(model, 0.0)), heard(Live(model)), atol=1e-6)
+    assert np.allclose(heard(Pruned(model, 0.0)), heard(ModelTeacher(model)), atol=1e-6)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -247,7 +257,7 @@ def test_a_model_of_its_own_class_is_made_again():
     model = Known(7)
     model(X)
     model.compile("adam", "mse")
-    assert np.array_equal(heard(Pruned(model, 0.0)), heard(Live(model)))
+    assert np.array_equal(heard(Pruned(model, 0.0)), heard(ModelTeacher(model)))
     given = Pruned(model, 0.5)
     assert isinstance(given.model, Known)
     assert (numpy(given.model.hidden.kernel) == 0).sum() == 21

@@ -7,9 +7,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import backend, logits
-from keras_dtkd.teachers import Live, Stored, fingerprint, store, with_rows
-from tests.models import data, teacher
+from keras_dtkd import backend
+from keras_dtkd.core import logits
+from keras_dtkd.teachers import (
+    ModelTeacher,
+    Stored,
+    store,
+    weights_fingerprint,
+    with_sample_ids,
+)
+from tests.tiny_models import data, teacher
 
 X, Y = data(70)
 
@@ -38,7 +45,7 @@ class Counting:
 @pytest.fixture(autouse=True)
 def counted(monkeypatch):
     """Counts, and kills, outside of what a backend may compile. Files are small."""
-    speaker = backend.speaker
+    speaker = backend.compiled_teacher_forward
 
     def counting(teacher):
         speak = speaker(teacher)
@@ -52,7 +59,7 @@ def counted(monkeypatch):
 
         return speaks
 
-    monkeypatch.setattr(backend, "speaker", counting)
+    monkeypatch.setattr(backend, "compiled_teacher_forward", counting)
     monkeypatch.setattr(sys.modules[store.__module__], "PART", 20)
 
 
@@ -66,12 +73,12 @@ def given(request):
 
 def test_the_answers_are_the_teachers(tmp_path, given):
     model = teacher()
-    before = fingerprint(model)
+    before = weights_fingerprint(model)
     stored = store(model, given(), tmp_path, batch_size=8, verbose=0)
     expected = model.predict(X, verbose=0)
     np.testing.assert_allclose(answers(stored), expected, atol=1e-5)
     assert stored.rows == 70 and stored.head == logits.LOGITS
-    assert fingerprint(model) == before
+    assert weights_fingerprint(model) == before
     np.testing.assert_array_equal(answers(Stored(tmp_path)), answers(stored))
     assert Stored(tmp_path).fingerprint() == stored.fingerprint()
 
@@ -192,10 +199,10 @@ def test_one_of_several_outputs(tmp_path):
 
 def test_shuffled_rows_are_refused(tmp_path):
     order = np.random.default_rng(0).permutation(70)
-    shuffled = ((with_rows(X[o], o),) for o in np.array_split(order, 5))
+    shuffled = ((with_sample_ids(X[o], o),) for o in np.array_split(order, 5))
     with pytest.raises(ValueError, match="unshuffled"):
         store(Counting(), shuffled, tmp_path / "a", verbose=0)
-    in_order = ((with_rows(X[o], o),) for o in np.array_split(np.arange(70), 5))
+    in_order = ((with_sample_ids(X[o], o),) for o in np.array_split(np.arange(70), 5))
     stored = store(Counting(), in_order, tmp_path / "b", verbose=0)
     np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
 
@@ -204,7 +211,7 @@ def test_a_model_that_is_not_built_is(tmp_path):
     model = keras.Sequential([keras.layers.Dense(4)])
     stored = store(model, X, tmp_path, verbose=0)
     about = json.loads((tmp_path / "stored.json").read_text())
-    assert about["teacher"] == Live(model).fingerprint()
+    assert about["teacher"] == ModelTeacher(model).fingerprint()
     assert stored.rows == 70
 
 

@@ -6,9 +6,17 @@ import pytest
 
 from keras_dtkd import Distiller, diagnose, views
 from keras_dtkd.losses import CKD, DTKD, KD
-from keras_dtkd.rows import has_rows, split
-from keras_dtkd.teachers import Ensemble, Live, Stored, Teacher, get, store, with_rows
-from tests.models import close, data, numbers, same, student, teacher
+from keras_dtkd.teachers import (
+    Ensemble,
+    ModelTeacher,
+    Stored,
+    Teacher,
+    resolve_teacher,
+    store,
+    with_sample_ids,
+)
+from keras_dtkd.teachers.sample_ids import has_sample_ids, split_sample_ids
+from tests.tiny_models import close, data, numbers, same, student, teacher
 
 X, Y = data(64)
 OPTIONS = {"batch_size": 16, "epochs": 2, "shuffle": False, "verbose": 0}
@@ -44,7 +52,9 @@ def trained(given, x=X, y=Y, loss=KD, **options):
 
 def test_it_is_a_teacher(folder):
     assert isinstance(Stored(folder), Teacher)
-    assert isinstance(get(folder), Stored) and isinstance(get(str(folder)), Stored)
+    assert isinstance(resolve_teacher(folder), Stored) and isinstance(
+        resolve_teacher(str(folder)), Stored
+    )
 
 
 @pytest.mark.parametrize("loss", [KD, DTKD])
@@ -67,7 +77,9 @@ def test_probabilities_are_known_for_what_they_are(tmp_path, head):
 def test_rows_decide_and_not_the_place_in_the_data(folder):
     order = np.random.default_rng(0).permutation(64)[:48]
     x, y = X[order], Y[order]
-    assert close(trained(folder, with_rows(x, order), y), trained(teacher(), x, y))
+    assert close(
+        trained(folder, with_sample_ids(x, order), y), trained(teacher(), x, y)
+    )
 
 
 def test_shuffled_by_fit_the_rows_go_along(folder):
@@ -89,7 +101,7 @@ def test_batches_that_bring_rows(folder):
     def batches(rows):
         for s in range(0, 64, 16):
             x = (
-                with_rows(X[s : s + 16], np.arange(s, s + 16))
+                with_sample_ids(X[s : s + 16], np.arange(s, s + 16))
                 if rows
                 else X[s : s + 16]
             )
@@ -109,14 +121,16 @@ def test_the_student_is_called_with_its_inputs_alone(folder):
     expected = small.predict(X, verbose=0)
     np.testing.assert_allclose(distiller.predict(X, verbose=0), expected, atol=1e-6)
     assert distiller.evaluate(X, Y, verbose=0, return_dict=True)["accuracy"] >= 0
-    seen = keras.ops.convert_to_numpy(distiller(with_rows(X)))
+    seen = keras.ops.convert_to_numpy(distiller(with_sample_ids(X)))
     np.testing.assert_allclose(seen, expected, atol=1e-5)
 
 
 def test_one_batch_says_which_rows_it_is(folder):
     small, other = student(), student()
     rows = np.arange(5, 21)
-    Distiller(folder, small, KD()).train_on_batch(with_rows(X[rows], rows), Y[rows])
+    Distiller(folder, small, KD()).train_on_batch(
+        with_sample_ids(X[rows], rows), Y[rows]
+    )
     Distiller(teacher(), other, KD()).train_on_batch(X[rows], Y[rows])
     assert close(small, other)
     with pytest.raises(ValueError, match="do not say which"):
@@ -130,13 +144,13 @@ def test_beside_a_live_teacher_in_an_ensemble(folder):
 
 
 def test_evaluate_teacher_wants_rows(folder):
-    distiller = Distiller(folder, student(), KD(), evaluate_teacher=True)
+    distiller = Distiller(folder, student(), KD(), evaluate_distillation=True)
     before = numbers(distiller.student)
     for wrong in ((X[:16], Y[:16]), Batches(X, Y)):
         with pytest.raises(ValueError, match="does not say which"):
             distiller.fit(X, Y, validation_data=wrong, **OPTIONS)
     assert same(distiller.student, before)
-    data = (with_rows(X[16:32], np.arange(16, 32)), Y[16:32])
+    data = (with_sample_ids(X[16:32], np.arange(16, 32)), Y[16:32])
     history = distiller.fit(X, Y, validation_data=data, **OPTIONS).history
     assert history["val_agreement"][0] >= 0
 
@@ -165,8 +179,8 @@ def test_diagnose_looks_at_it_as_at_any_teacher(folder):
     ("x", "y", "message"),
     [
         (X[:10], Y[:10], "64 rows, and 10 inputs do not say which"),
-        (with_rows(X, np.arange(64) + 1), Y, "from 1 to 64"),
-        (with_rows(X, np.arange(64) - 1), Y, "from -1 to 62"),
+        (with_sample_ids(X, np.arange(64) + 1), Y, "from 1 to 64"),
+        (with_sample_ids(X, np.arange(64) - 1), Y, "from -1 to 62"),
         ([(X[:8], Y[:8])], None, "Let each batch be"),
     ],
 )
@@ -182,7 +196,7 @@ def test_one_wrong_row_among_many_is_found(folder):
     rows[33] = 64
     refused = pytest.raises(ValueError, match="for 64 rows.*from 0 to 64")
     with refused:
-        Distiller(folder, student(), KD()).fit(with_rows(X, rows), Y, verbose=0)
+        Distiller(folder, student(), KD()).fit(with_sample_ids(X, rows), Y, verbose=0)
 
 
 def test_rows_that_are_not_there_have_no_answer(folder):
@@ -206,7 +220,9 @@ def test_rows_are_counted_in_an_ensemble_too(folder):
     rows = np.arange(48)
     rows[20] = 48
     with pytest.raises(ValueError, match="for 48 rows.*from 0 to 48"):
-        Distiller(both, student(), KD()).fit(with_rows(X[:48], rows), Y[:48], verbose=0)
+        Distiller(both, student(), KD()).fit(
+            with_sample_ids(X[:48], rows), Y[:48], verbose=0
+        )
 
 
 def test_data_may_have_an_attribute_of_that_name(folder):
@@ -218,7 +234,7 @@ def test_data_may_have_an_attribute_of_that_name(folder):
 
         def __getitem__(self, i):
             part = np.arange(16 * i, 16 * i + 16)
-            return with_rows(X[part], part), Y[part]
+            return with_sample_ids(X[part], part), Y[part]
 
     Distiller(folder, student(), KD()).fit(Named(), verbose=0)
 
@@ -249,18 +265,24 @@ def test_what_is_no_folder_of_answers_is_refused(tmp_path):
 
 
 def test_with_rows_counts_them():
-    x = with_rows({"a": X, "b": X})
-    assert has_rows(x) and not has_rows(X) and not has_rows({"inputs": X})
-    np.testing.assert_array_equal(split(x)[1], np.arange(64))
+    x = with_sample_ids({"a": X, "b": X})
+    assert (
+        has_sample_ids(x)
+        and not has_sample_ids(X)
+        and not has_sample_ids({"inputs": X})
+    )
+    np.testing.assert_array_equal(split_sample_ids(x)[1], np.arange(64))
     for wrong in (np.arange(3), np.arange(64.0), np.zeros((64, 1), int)):
         with pytest.raises(ValueError, match="as many integers"):
-            with_rows(X, wrong)
+            with_sample_ids(X, wrong)
 
 
 def test_calibration_is_possible_from_answers(folder):
     stored = Stored(folder)
     target = CKD().target(stored.outputs(None, np.arange(64)), Y)
-    expected = CKD().target(keras.ops.convert_to_tensor(Live(teacher()).outputs(X)), Y)
+    expected = CKD().target(
+        keras.ops.convert_to_tensor(ModelTeacher(teacher()).outputs(X)), Y
+    )
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(target),
         keras.ops.convert_to_numpy(expected),

@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_dtkd import temperatures
 from keras_dtkd.losses import KD
-from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
-from tests.cases import draw
+from keras_dtkd.temperatures import Constant, Dynamic, Temperature, TemperaturePair
+from tests.logit_cases import draw
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -16,7 +16,7 @@ class Doubled(Temperature):
 
     def call(self, student_logits, teacher_logits):
         top = ops.max(student_logits, axis=-1, keepdims=True)
-        return Temperatures(top, 2.0 * top, top[..., 0])
+        return TemperaturePair(top, 2.0 * top, top[..., 0])
 
 
 def test_a_number_means_the_same_for_every_sample():
@@ -84,6 +84,6 @@ def test_a_rule_without_call_says_what_is_missing():
 
 def test_an_epoch_writes_the_knobs_again():
     rule = Constant(3.0)
-    rule.knob("temperature").assign(9.0)
-    rule.begin_epoch(1, 10)
-    assert float(rule.knob("temperature")) == 3.0
+    rule.hyperparameter("temperature").assign(9.0)
+    rule.on_epoch_begin(1, 10)
+    assert float(rule.hyperparameter("temperature")) == 3.0

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from keras_dtkd.temperatures import Constant
-from tests.cases import draw
 from tests.gradients import gradient
+from tests.logit_cases import draw
 
 LOGITS = draw((8, 100))
 

@@ -11,7 +11,14 @@ from keras_dtkd import Step
 from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import CosineSimilarity
 from tests import oracles_temperatures as oracles
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
+from tests.logit_cases import (
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    digits,
+    draw,
+)
 
 CASE = draw((8, 100))
 

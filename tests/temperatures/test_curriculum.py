@@ -11,10 +11,17 @@ import pytest
 from keras import ops
 
 from keras_dtkd.losses import DTKD, KD
-from keras_dtkd.temperatures import Curriculum, Temperature, Temperatures
+from keras_dtkd.temperatures import Curriculum, Temperature, TemperaturePair
 from tests import oracles_temperatures as oracles
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import (
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    digits,
+    draw,
+)
 
 CASE = draw((8, 100))
 START = oracles.curriculum(1.0)
@@ -35,7 +42,7 @@ def with_layers(classes, seed=0, **arguments):
     zeros = ops.zeros((1, classes))
     rule(zeros, zeros)
     rng = np.random.default_rng(seed)
-    thetas = rule.undecayed()
+    thetas = rule.variables_without_weight_decay()
     for layer, theta in zip(rule._parts, thetas, strict=True):
         layer.base.assign(rng.normal(size=theta.shape))
     return rule, [np.asarray(w, "float64") for w in rule.raw]
@@ -132,7 +139,7 @@ def test_the_students_gradient_is_not_reversed(instance):
     class Same(Temperature):
         def call(self, student_logits, teacher_logits):
             (tau,) = tensors(t)
-            return Temperatures(tau, tau, tau[..., 0] ** 2 if instance else tau**2)
+            return TemperaturePair(tau, tau, tau[..., 0] ** 2 if instance else tau**2)
 
     (teacher,) = tensors(CASE.teacher)
     learned, constant = (
@@ -152,7 +159,10 @@ def test_gives_dtkd_its_tau(instance):
     t = dynamic(*tensors(*CASE[:2]))
     mean = 0.5 * ops.convert_to_numpy(t.student + t.teacher)
     assert_close(mean, tau, 1e-5, tau)
-    assert dynamic.undecayed() == rule.undecayed()
+    assert (
+        dynamic.variables_without_weight_decay()
+        == rule.variables_without_weight_decay()
+    )
     values = DTKD(rule, alpha=0.0)(*tensors(*CASE[:2]))
     expected = oracles.kd_at(tau, *CASE[:2])
     assert_close(ops.convert_to_numpy(values), expected, 1e-5, expected)
@@ -177,7 +187,7 @@ def test_strength_grows_as_in_equation_11():
 def test_an_epoch_sets_strength_times_learning_rate():
     rule = Curriculum(epochs=4, strengths=(0.2, 0.8), learning_rate=5.0)
     for epoch in (1, 2, 4, 9):
-        rule.begin_epoch(epoch, 20)
+        rule.on_epoch_begin(epoch, 20)
         expected = 5.0 * oracles.strength(epoch, 4, 0.2, 0.8)
         assert_close(pace(rule), expected, 1e-6)
 
@@ -190,7 +200,7 @@ def test_before_any_epoch_strength_is_full():
 def test_a_new_learning_rate_is_used_from_the_next_epoch():
     rule = Curriculum(strengths=(1.0, 1.0))
     rule.learning_rate = 4.0
-    rule.begin_epoch(2, 20)
+    rule.on_epoch_begin(2, 20)
     assert pace(rule) == 4.0
 
 
@@ -253,7 +263,7 @@ def test_serializes():
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is Curriculum
     assert again.get_config() == rule.get_config()
-    assert again.undecayed() == [] and again.raw == -0.5
+    assert again.variables_without_weight_decay() == [] and again.raw == -0.5
 
 
 @pytest.mark.parametrize("wrap", [KD, DTKD])
@@ -264,6 +274,6 @@ def test_serializes_with_its_dense_layers(wrap):
     assert [v.shape for v in loss.weights] == [v.shape for v in wrap(rule).weights]
     loss.set_weights(wrap(rule).get_weights())
     again = loss.temperature if wrap is KD else loss.temperature.temperature
-    assert len(again.undecayed()) == 4
+    assert len(again.variables_without_weight_decay()) == 4
     for one, other in zip(again.raw, weights, strict=True):
         assert_close(one, other, 1e-6)

@@ -7,9 +7,9 @@ import pytest
 from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import Curriculum
 from tests import oracles_temperatures as oracles
-from tests.cases import assert_close
-from tests.models import CLASSES, data, distiller, numbers, same, student, teacher
+from tests.logit_cases import assert_close
 from tests.oracles import dtkd
+from tests.tiny_models import CLASSES, data, distiller, numbers, same, student, teacher
 
 X, Y = data(32)
 FULL = (1.0, 1.0)
@@ -57,7 +57,7 @@ def test_one_step_of_sgd_adds_the_gradient_to_what_it_learns():
         return dtkd(soft, hard, tau, rule="std", stop_gradient=False).mean()
 
     def moved(rule):
-        return [array(theta) for theta in rule.undecayed()]
+        return [array(theta) for theta in rule.variables_without_weight_decay()]
 
     expected = oracles.gradient_of(lambda raw: whole(raw, soft, hard), 1.0)
     assert_close(moved(rules["kd"]), [expected])
@@ -162,7 +162,9 @@ def test_it_learns_in_float32_beside_a_float16_student():
     assert rules[0].raw - 1.0 == pytest.approx(expected, rel=0.02)
     for rule in rules:
         assert {v.dtype for v in rule.weights} == {"float32"}
-    assert all(np.abs(array(v)).max() > 0 for v in rules[1].undecayed())
+    assert all(
+        np.abs(array(v)).max() > 0 for v in rules[1].variables_without_weight_decay()
+    )
 
 
 @pytest.mark.invariant(number=8)

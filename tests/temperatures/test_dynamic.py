@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd.temperatures import Constant, Dynamic, Temperature, Temperatures
+from keras_dtkd.temperatures import Constant, Dynamic, Temperature, TemperaturePair
 from tests import oracles
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
 
 CLOSED = ("max", "centered", "std")
 RULES = ("exact", *CLOSED)
@@ -204,7 +204,7 @@ def test_a_learned_tau_gets_its_gradient(rule):
 
     class Given(Temperature):
         def call(self, student_logits, teacher_logits):
-            return Temperatures(self.tau, self.tau, self.tau[..., 0] ** 2)
+            return TemperaturePair(self.tau, self.tau, self.tau[..., 0] ** 2)
 
     case, given = draw((8, 100)), Given()
     made = Dynamic(given, rule, minimum=None)
@@ -266,10 +266,10 @@ def test_an_epoch_reaches_the_rule_that_gives_tau():
     seen = []
 
     class Told(Constant):
-        def begin_epoch(self, epoch, epochs):
+        def on_epoch_begin(self, epoch, epochs):
             seen.append((epoch, epochs))
 
-    Dynamic(Told(4.0)).begin_epoch(2, 30)
+    Dynamic(Told(4.0)).on_epoch_begin(2, 30)
     assert seen == [(2, 30)]
 
 

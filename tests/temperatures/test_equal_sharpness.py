@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_dtkd.temperatures.equal_sharpness import equal_sharpness
 from tests import oracles
-from tests.cases import CASES, assert_close, draw, rounded
+from tests.logit_cases import CASES, assert_close, draw, rounded
 
 TAU = 4.0
 

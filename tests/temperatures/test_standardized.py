@@ -11,8 +11,15 @@ from keras import ops
 from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Standardized
 from tests import oracles_temperatures as oracles
-from tests.cases import CASES, STACKED, assert_close, assert_equals_oracle, digits, draw
 from tests.gradients import value_and_grad
+from tests.logit_cases import (
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    digits,
+    draw,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:`Standardized`")
 
@@ -157,16 +164,16 @@ def test_an_epoch_and_weight_decay_reach_the_rule_that_gives_t():
     seen = []
 
     class Told(Constant):
-        def begin_epoch(self, epoch, epochs):
+        def on_epoch_begin(self, epoch, epochs):
             seen.append((epoch, epochs))
 
-        def undecayed(self):
+        def variables_without_weight_decay(self):
             return ["variable"]
 
     rule = Standardized(Told(4.0))
-    rule.begin_epoch(2, 30)
+    rule.on_epoch_begin(2, 30)
     assert seen == [(2, 30)]
-    assert rule.undecayed() == ["variable"]
+    assert rule.variables_without_weight_decay() == ["variable"]
 
 
 # The warning.

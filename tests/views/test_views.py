@@ -10,7 +10,7 @@ from keras import ops
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD, DistillationLoss
 from keras_dtkd.views import CutMix, Cutout, Mixup, View
-from tests.models import Counting, close, numbers, same
+from tests.tiny_models import Counting, close, numbers, same
 
 SHAPE, CLASSES = (8, 8, 1), 3
 RNG = np.random.default_rng(0)

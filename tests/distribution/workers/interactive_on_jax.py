@@ -37,6 +37,6 @@ keras.distribution.set_distribution(
 )
 model = interactive(sgd())
 report.fit("halves", model, 48)
-kernel = model.taught.layers[0].kernel.value
+kernel = model.trainable_teacher.layers[0].kernel.value
 report.found["shards"] = [list(shard.data.shape) for shard in kernel.addressable_shards]
 report.write()

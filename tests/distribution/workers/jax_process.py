@@ -10,7 +10,8 @@ folder, rank, port = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 keras.distribution.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=rank)
 
-from keras_dtkd import callbacks, distribution  # noqa: E402
+from keras_dtkd import callbacks
+from keras_dtkd.distribution import sharding  # noqa: E402
 from tests.distribution.workers.common import (  # noqa: E402
     BATCH,
     Report,
@@ -23,7 +24,7 @@ from tests.distribution.workers.common import (  # noqa: E402
 )
 
 report = Report(folder, rank)
-report.found["processes"] = [distribution.rank(), distribution.processes()]
+report.found["processes"] = [sharding.rank(), sharding.world_size()]
 early_teacher, early_distiller = teacher(), distiller(adam())
 # Each process brings its own rows.
 keras.distribution.set_distribution(
@@ -32,10 +33,10 @@ keras.distribution.set_distribution(
 
 
 def part(*arrays):
-    return distribution.shard(*arrays, batch_size=BATCH)
+    return sharding.shard(*arrays, batch_size=BATCH)
 
 
-mine = {"part": part, "batch_size": BATCH // distribution.processes()}
+mine = {"part": part, "batch_size": BATCH // sharding.world_size()}
 # One row of 48 is left over: two devices cannot share it.
 report.fit("sgd", distiller(sgd()), 45, **mine)
 report.fit("feedback", interactive(sgd()), 48, **mine)

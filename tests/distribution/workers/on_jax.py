@@ -27,7 +27,7 @@ x, y, _ = data(44)
 
 
 def make(name="sgd", by=None):
-    return distiller(optimizers[name](), by, evaluate_teacher=True)
+    return distiller(optimizers[name](), by, evaluate_distillation=True)
 
 
 def halves():

@@ -39,7 +39,7 @@ outside = teacher()
 both(
     "sgd",
     43,
-    lambda: distiller(sgd(), outside, evaluate_teacher=True),
+    lambda: distiller(sgd(), outside, evaluate_distillation=True),
     validation_data=(x, y),
 )
 # The last batch has one row: one and none.

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import torch
 
-from keras_dtkd import callbacks, distribution
+from keras_dtkd import callbacks
+from keras_dtkd.distribution import sharding
 from tests.distribution.workers.common import (
     BATCH,
     INTERACTIVE,
@@ -24,13 +25,13 @@ from tests.distribution.workers.common import (
 )
 
 torch.distributed.init_process_group("gloo")
-RANK, WORLD = distribution.rank(), distribution.processes()
+RANK, WORLD = sharding.rank(), sharding.world_size()
 FOLDER = Path(sys.argv[1])
 report = Report(FOLDER, RANK)
 
 
 def part(*arrays, batch_size=BATCH):
-    return distribution.shard(*arrays, batch_size=batch_size)
+    return sharding.shard(*arrays, batch_size=batch_size)
 
 
 mine = {"part": part, "batch_size": BATCH // WORLD}
@@ -69,7 +70,7 @@ class Alone(keras.callbacks.Callback):
 x, y, _ = part(*data(43))
 report.fit(
     "validation",
-    distiller(sgd(), evaluate_teacher=True),
+    distiller(sgd(), evaluate_distillation=True),
     43,
     validation_data=(x, y),
     callbacks=[Alone()],

@@ -1,0 +1,74 @@
+"""A number that changes over the epochs."""
+
+import keras
+
+from keras_dtkd.core.hyperparameters import HyperparameterMixin
+
+
+class HyperparameterSchedule(keras.callbacks.Callback):
+    """Sets one number of the Distiller before each epoch, by its name.
+
+    Args:
+        name: `"task_weight"`, or the name of a loss and of one of its numbers:
+            `"dtkd.weight"`, `"dtkd.alpha"`, `"kd.temperature"`. Longer paths reach
+            further in: `"dtkd.temperature.minimum"`.
+        schedule: A function of the epoch (from 0, as everywhere in Keras), or a
+            `keras.optimizers.schedules.LearningRateSchedule`, called with the epoch.
+        verbose: 1 prints each new value.
+
+    Raises:
+        ValueError: At the beginning of `fit`: nothing has that name.
+
+    Example:
+
+    >>> fade = Schedule("dtkd.weight", lambda epoch: max(0.0, 1 - epoch / 50))
+    >>> distiller.fit(x, y, epochs=60, callbacks=[fade])
+    """
+
+    def __init__(self, name, schedule, verbose=0):
+        super().__init__()
+        if not callable(schedule):
+            raise ValueError(
+                "`Schedule`: `schedule` must be a function of the epoch or a Keras "
+                f"learning-rate schedule. Received: schedule={schedule!r}."
+            )
+        self.name = name
+        self.schedule = schedule
+        self.verbose = verbose
+
+    def on_train_begin(self, logs=None):
+        """Finds the number, before the first step."""
+        self._owner()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets the number."""
+        value = float(self.schedule(epoch))
+        setattr(self._owner(), self.name.rpartition(".")[2], value)
+        if self.verbose:
+            print(f"\nEpoch {epoch + 1}: {self.name} = {value:g}")
+
+    def _owner(self):
+        owner = self.model
+        *path, last = self.name.split(".")
+        losses = getattr(owner, "distillation_losses", {})
+        for i, part in enumerate(path):
+            owner = losses.get(part) if i == 0 else getattr(owner, part, None)
+        if not hasattr(owner, last):
+            names = [
+                f"{name}.{knob}" for name in losses for knob in _names(losses[name])
+            ]
+            raise ValueError(
+                f"`Schedule`: nothing is called {self.name!r}. Known are: "
+                f"{', '.join(map(repr, ['task_weight', *names]))}."
+            )
+        return owner
+
+
+def _names(part):
+    """Of the numbers that a loss and its temperature let change."""
+    if not isinstance(part, HyperparameterMixin):
+        return []
+    inner = _names(getattr(part, "temperature", None))
+    # A loss hands a number on to its rule.
+    reached = (n if n == "temperature" else f"temperature.{n}" for n in inner)
+    return [*part.hyperparameter_names(), *reached]

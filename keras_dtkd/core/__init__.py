@@ -1,0 +1,1 @@
+"""What all parts of the package may use: logits, masks, arrays, hyperparameters, files."""

@@ -1,0 +1,178 @@
+"""Logits out of any model's outputs.
+
+A softmax forgets only the constant that all logits may share, and no divergence
+or temperature here depends on it (but DTKD's published rule, which says so): the
+logarithm of probabilities serves as logits. A sigmoid is a choice between two
+classes, and so is a single output.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd.functional.statistics import MIN_LOGIT
+
+LOGITS, SOFTMAX, SIGMOID, BINARY = "logits", "softmax", "sigmoid", "binary logits"
+# Lowest probability. Its logarithm is finite, and so is its slope 1/p times the
+# gradient of a scaled loss, which the smallest float32 leaves no room for.
+MIN_PROB = 1e-30
+# Half a unit in the last place below 1: 1 itself has no logit.
+MAX_PROB = 1.0 - 2.0**-24
+# The same for heads in float16, whose gradients overflow at 65504.
+MIN_PROB_FP16, MAX_PROB_FP16 = 2.0**-14, 1.0 - 2.0**-11
+
+
+def select_output(outputs, key, names=None):
+    """The output that is distilled.
+
+    Args:
+        outputs: What a model returned: a tensor, list, tuple or dict.
+        key: Name or index of one output; `None` where there is only one.
+        names: The model's `output_names`, for lists.
+
+    Returns:
+        A tensor.
+
+    Raises:
+        KeyError: `key` names no output, or is missing where it is needed. The
+            message lists the names.
+    """
+    if not isinstance(outputs, dict | list | tuple):
+        return outputs
+    if isinstance(outputs, dict):
+        known = list(outputs)
+    else:
+        names = list(names) if names and len(names) == len(outputs) else []
+        known = names or list(range(len(outputs)))
+    if key is None and len(known) == 1:
+        key = known[0]
+    if key in known:
+        return outputs[key if isinstance(outputs, dict) else known.index(key)]
+    if isinstance(key, int) and not isinstance(outputs, dict):
+        if -len(outputs) <= key < len(outputs):
+            return outputs[key]
+    raise KeyError(known)
+
+
+def to_logits(outputs, head):
+    """Logits from what a head gave.
+
+    Args:
+        outputs: `(batch, ..., classes)`, of any float dtype.
+        head: `"logits"`, `"softmax"`, `"sigmoid"` (probabilities, each label by
+            itself) or `"binary logits"` (logits, each label by itself).
+
+    Returns:
+        float32 logits, up to a constant a sample. `(batch, ..., classes)` for the
+        first two; for the last two a pair for each label, `(batch, ..., labels, 2)`, or
+        `(batch, ..., 2)` for a single one: first "no", then "yes".
+    """
+    half = keras.backend.standardize_dtype(outputs.dtype) == "float16"
+    tiny, almost_one = (MIN_PROB_FP16, MAX_PROB_FP16) if half else (MIN_PROB, MAX_PROB)
+    outputs = ops.cast(outputs, "float32")
+    if head == SOFTMAX:
+        return ops.log(ops.maximum(outputs, tiny))
+    if head == SIGMOID:
+        p = ops.clip(outputs, tiny, almost_one)
+        pair = ops.stack([ops.log1p(-p), ops.log(p)], axis=-1)
+    elif head == BINARY:
+        pair = ops.stack([-0.5 * outputs, 0.5 * outputs], axis=-1)
+    else:
+        return ops.maximum(outputs, MIN_LOGIT)
+    return ops.squeeze(pair, axis=-2) if outputs.shape[-1] == 1 else pair
+
+
+def infer_output_kind(model, tensor=None):
+    """What a model's last layers say of its outputs.
+
+    Args:
+        model: A `keras.Model`, or any layer.
+        tensor: Which of its symbolic outputs. The only one by default.
+
+    Returns:
+        `"logits"`, `"softmax"`, `"sigmoid"`, or `None` where the layers do not tell.
+    """
+    reshaped = False
+    for operation in _walk_back_from_output(model, tensor):
+        head = _kind_of_operation(operation)
+        if head is _PASS_THROUGH:
+            reshaped = reshaped or not isinstance(operation, _IDENTITY_LAYERS)
+        else:
+            # What sums to 1 over the last axis may not after a change of shape.
+            return None if reshaped and head == SOFTMAX else head
+    return None
+
+
+_PASS_THROUGH = "passes on what it gets"
+_IDENTITY_LAYERS = keras.layers.Activation, keras.layers.Identity
+_RESHAPE_LAYERS = keras.layers.Reshape, keras.layers.Flatten
+
+
+def _kind_of_operation(operation):
+    if isinstance(operation, keras.Model):
+        return infer_output_kind(operation)
+    # Operations (`keras.ops.softmax`) and layers of that name alike; a function of
+    # any library is known by its name too.
+    activation = getattr(operation, "activation", type(operation))
+    name = getattr(activation, "__name__", "").lower()
+    if name == "softmax":
+        return SOFTMAX if getattr(operation, "axis", -1) == -1 else None
+    if name == "sigmoid":
+        return SIGMOID
+    if name == "linear" and hasattr(operation, "kernel"):
+        return LOGITS
+    passes = name == "linear" or isinstance(
+        operation, (keras.layers.Identity, *_RESHAPE_LAYERS)
+    )
+    return _PASS_THROUGH if passes else None
+
+
+def _walk_back_from_output(model, tensor):
+    """The layers and operations before an output, the last first."""
+    if isinstance(model, keras.Sequential):
+        yield from reversed(model.layers)
+        return
+    operations = getattr(model, "operations", None)
+    if not operations:
+        return
+    only = len(model.outputs) == 1
+    tensor = model.outputs[0] if tensor is None and only else tensor
+    operation = _producer(operations, tensor)
+    if operation is None and only and isinstance(operations[-1], keras.Model):
+        # A nested model's output is its own, not that of this call.
+        operation = operations[-1]
+    while operation is not None:
+        yield operation
+        try:
+            inputs = keras.tree.flatten(operation.input)
+        except (AttributeError, ValueError):
+            # Shared, and so with several inputs.
+            return
+        operation = _producer(operations, inputs[0]) if len(inputs) == 1 else None
+
+
+def _producer(operations, tensor):
+    for operation in reversed(operations):
+        try:
+            outputs = keras.tree.flatten(operation.output)
+        except (AttributeError, ValueError):
+            continue
+        if any(output is tensor for output in outputs):
+            return operation
+    return None
+
+
+def look_like_probabilities(outputs):
+    """Whether values are distributions over the last axis.
+
+    Args:
+        outputs: NumPy array `(..., classes)`.
+
+    Returns:
+        True if all lie in [0, 1] and every row sums to 1 (to 1 %, for half precision).
+    """
+    outputs = np.asarray(outputs, "float32")
+    if outputs.shape[-1] < 2 or not outputs.size:
+        return False
+    inside = bool((outputs >= 0).all() and (outputs <= 1).all())
+    return inside and bool(np.abs(outputs.sum(-1) - 1).max() < 0.01)

@@ -1,0 +1,5 @@
+"""What is wrong with a teacher, a student and their data, before any training."""
+
+from keras_dtkd.diagnostics.diagnose import diagnose as diagnose
+from keras_dtkd.diagnostics.report import Report as Report
+from keras_dtkd.validation.issue import Issue as Issue

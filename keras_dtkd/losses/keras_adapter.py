@@ -1,0 +1,88 @@
+"""Losses of `keras.distillation` in our Distiller."""
+
+import keras
+from keras import ops
+
+from keras_dtkd.losses.base import DistillationLoss, snake_case
+
+
+@keras.saving.register_keras_serializable("keras_dtkd")
+class KerasDistillationLoss(DistillationLoss):
+    """Wraps a loss that has `compute_loss(teacher_outputs, student_outputs)`.
+
+    A `keras.distillation.LogitsDistillation` gets logits, a `FeatureDistillation` the
+    outputs of the layers it names, recorded in the one forward pass. Such a loss
+    reduces the batch itself: weights of samples scale its mean, no more. Beware that
+    the default of `LogitsDistillation` is no KL divergence (Keras 3.12 to 3.15):
+    `loss="kl_divergence"` becomes a function that the class does not recognise, and
+    is applied to raw logits. Pass `loss=keras.losses.KLDivergence()`, or use
+    `keras_dtkd.losses.KD`.
+
+    Args:
+        loss: The loss to wrap.
+        weight: Factor in the total.
+        warmup_epochs: See `DistillationLoss`.
+
+    Raises:
+        ValueError: Before the first step, where the loss cannot compare what it is
+            given, such as features of unlike shapes.
+    """
+
+    def __init__(self, loss, weight=1.0, warmup_epochs=0, name=None, **kwargs):
+        name = name or snake_case(type(loss).__name__)
+        super().__init__(weight, warmup_epochs, name=name, **kwargs)
+        self.loss = loss
+        self.student_layers = _layers(loss, "student_layer_name")
+        self.teacher_layers = _layers(loss, "teacher_layer_name")
+        # What it is given shows where it is called: before the first step.
+        self.built = False
+
+    def compute(self, step):
+        """The loss's own mean, once for each sample."""
+        teacher = self._side(step, "teacher")
+        student = self._side(step, "student")
+        try:
+            if hasattr(self.loss, "validate_outputs"):
+                self.loss.validate_outputs(teacher, student)
+            value = ops.cast(self.loss.compute_loss(teacher, student), "float32")
+        except Exception as error:
+            # Each backend has its own for shapes that do not fit.
+            raise ValueError(self._unfit(teacher, student, error)) from error
+        self.built = True
+        return value * ops.ones_like(step.student_logits[..., 0])
+
+    def _unfit(self, teacher, student, error):
+        told = []
+        for side, given in (("teacher", teacher), ("student", student)):
+            layers = getattr(self, f"{side}_layers")
+            what = f"layer {layers[0]!r}" if layers else "outputs"
+            shapes = keras.tree.map_structure(lambda a: tuple(a.shape), given)
+            told.append(f"the {side}'s {what} ({shapes})")
+        return (
+            f"`Distiller`: the loss {self.name!r} cannot compare {' and '.join(told)}. "
+            "Choose layers of one shape, or give the student a layer that brings its "
+            f"features to the teacher's shape. Its own message: {error}"
+        )
+
+    def _side(self, step, side):
+        layers = getattr(self, f"{side}_layers")
+        if layers:
+            return getattr(step, f"{side}_features")[layers[0]]
+        nested = keras.tree.is_nested(getattr(self.loss, "loss", None))
+        return getattr(step, f"{side}_outputs" if nested else f"{side}_logits")
+
+    def get_config(self):
+        """The arguments that make this loss again."""
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the loss again."""
+        loss = keras.saving.deserialize_keras_object(config.pop("loss"))
+        return cls(loss, **config)
+
+
+def _layers(loss, attribute):
+    name = getattr(loss, attribute, None)
+    return (name,) if name else ()

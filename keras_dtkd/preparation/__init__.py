@@ -1,0 +1,1 @@
+"""What `fit` does before its first step."""

@@ -1,0 +1,142 @@
+"""What a loss that couples the rows of a batch must get right."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd import Step
+from tests import oracles_correlation as oracles
+from tests.gradients import value_and_grad
+from tests.logit_cases import CASES, ROUNDING, Case, assert_close, draw
+
+# One program for each loss, whose gradient takes a step for each of its entries.
+STACKED = Case(
+    *(
+        np.concatenate([CASES[name][side] for name in ("equal logits", "up to 1e4")])
+        for side in (0, 1)
+    )
+)
+WEIGHTS = np.array([2, 1, 0, 1, 3, 1, 0, 1])
+
+
+def tensor(z):
+    return ops.convert_to_tensor(z, "float32")
+
+
+def last_digits(oracle, case, temperature=4.0):
+    """How far the gradient moves with the last digits of float32 probabilities.
+
+    A class on which nearly all rows agree has little but these to correlate.
+
+    Args:
+        oracle: Of the student's and the teacher's logits.
+        case: A `Case`.
+        temperature: Of the student.
+
+    Returns:
+        `(..., 1)`, in units of the tolerance.
+    """
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], case.student.shape)
+    # Equal logits have equal probabilities, whatever these are.
+    signs *= np.ptp(case.student, axis=-1, keepdims=True) > 0
+    slopes = [
+        oracles.gradient(lambda z: oracle(z, case.teacher), student)
+        for student in (case.student, case.student + temperature * 2.0**-22 * signs)
+    ]
+    return np.abs(slopes[1] - slopes[0]).max(-1, keepdims=True) / 1e-5
+
+
+def assert_equals_oracle(
+    function, oracle, case, compiled=False, scale=1.0, gradient=oracles.gradient
+):
+    """Values and the gradient of their sum are the reference's.
+
+    Relative to a sample's value and to its greatest gradient, where above 1.
+
+    Args:
+        function: Of the student's and the teacher's logits, both tensors of the
+            case's dtype. One value a sample.
+        oracle: The same of float64 arrays.
+        case: A `Case`.
+        compiled: See `value_and_grad`. True for shapes other than `(8, 100)`.
+        scale: Multiplies the tolerance where above the others, `(..., 1)`.
+        gradient: From the oracle of the student's logits, and these, to its gradient.
+    """
+    # For a new shape JAX compiles every operation by itself, or all at once.
+    compiled = compiled or case.student.shape != (8, 100)
+    teacher = ops.cast(tensor(case.teacher), case.dtype)
+    values, slopes = value_and_grad(
+        lambda student: function(student, teacher), case.student, compiled, case.dtype
+    )
+    expected = oracle(case.student, case.teacher)
+    least = np.broadcast_to(scale, (*expected.shape, 1))
+    assert_close(values, expected, 1e-5, np.maximum(least[..., 0], np.abs(expected)))
+    expected = gradient(lambda z: oracle(z, case.teacher), case.student)
+    greatest = np.maximum(least, np.abs(expected).max(-1, keepdims=True))
+    assert_close(slopes, expected, 1e-5 + ROUNDING[case.dtype], greatest)
+
+
+def assert_weights_count(loss, oracle):
+    """A row of weight 2 enters the statistics as that row twice, one of 0 not at all.
+
+    Args:
+        loss: Its values must be the same for all rows.
+        oracle: One value a sample, all the same.
+    """
+    case = draw((8, 100))
+    twice = np.repeat(case.teacher, WEIGHTS, axis=0)
+
+    def expected(z):
+        return len(WEIGHTS) * oracle(np.repeat(z, WEIGHTS, axis=0), twice)[:1]
+
+    values, slopes = value_and_grad(
+        lambda z: loss(z, tensor(case.teacher), sample_weight=tensor(WEIGHTS)),
+        case.student,
+    )
+    assert_close(8 * values, expected(case.student)[0], 1e-5, 8 * values)
+    slope = oracles.gradient(expected, case.student)
+    assert_close(slopes, slope, 1e-5, np.abs(slope).max())
+    assert (slopes[WEIGHTS == 0] == 0).all()
+
+
+def assert_weights_of_zero_leave_all_finite(loss):
+    case = draw((8, 100))
+    results = value_and_grad(
+        lambda z: loss(z, tensor(case.teacher), sample_weight=tensor(np.zeros(8))),
+        case.student,
+    )
+    assert all(np.isfinite(r).all() for r in results)
+
+
+def assert_masks_count(loss, oracle):
+    """Padded positions of a sequence, and samples of weight 0, enter no statistics."""
+    kept = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]])
+    model = keras.Sequential(
+        [keras.layers.Embedding(9, 5, mask_zero=True), keras.layers.Dense(6)]
+    )
+    outputs = model(kept * (1 + np.arange(12).reshape(3, 4) % 7))
+    teacher = draw((3, 4, 6)).teacher
+    step = Step(
+        student_logits=outputs,
+        teacher_logits=tensor(teacher),
+        sample_weight=tensor([1.0, 1.0, 0.0]),
+    )
+    values = ops.convert_to_numpy(loss.compute(step))
+    where = (kept * [[1], [1], [0]]).astype(bool)
+    student = np.asarray(ops.convert_to_numpy(outputs), "float64")
+    expected = oracle(student[where], teacher[where])[0]
+    assert values.shape == (3, 4)
+    assert_close(values, expected, 1e-5, max(1.0, expected))
+
+
+def assert_masked_classes_count_nowhere(loss, oracle, mask):
+    """Values and gradients are those of the other classes alone."""
+    case, kept = draw((8, 100)), ~np.isin(np.arange(100), (3, 4))
+    student, teacher = (np.where(kept, z, mask) for z in case[:2])
+    values, slopes = value_and_grad(lambda z: loss(z, tensor(teacher)), student)
+    student, teacher = (z[:, kept] for z in case[:2])
+    expected = oracle(student, teacher)
+    assert_close(values, expected, 1e-5, np.maximum(1.0, expected))
+    expected = oracles.gradient(lambda z: oracle(z, teacher), student)
+    assert_close(slopes[:, kept], expected)
+    assert (slopes[:, ~kept] == 0).all()

@@ -1,0 +1,98 @@
+"""Invariant 7, by name: numbers that follow a schedule."""
+
+import keras
+import pytest
+
+from keras_dtkd.callbacks import HyperparameterSchedule
+from keras_dtkd.losses import DTKD, KD
+from tests.tiny_models import data, distiller, numbers, same, student
+
+pytestmark = pytest.mark.invariant(number=7)
+
+X, Y = data(16)
+
+
+def scheduled(*schedules, epochs=3, **options):
+    losses = {"kd": KD(), "ours": DTKD(rule="std", warmup_epochs=0)}
+    d = distiller(losses, keras.optimizers.SGD(0.0), **options)
+    logs = d.fit(
+        X, Y, batch_size=16, epochs=epochs, callbacks=list(schedules), verbose=0
+    ).history
+    return d, logs
+
+
+def test_a_function_of_the_epoch_sets_the_number():
+    d, logs = scheduled(
+        HyperparameterSchedule("kd.weight", lambda epoch: 0.5**epoch),
+        HyperparameterSchedule("ours.weight", lambda epoch: 0.0),
+        HyperparameterSchedule("task_weight", lambda epoch: float(epoch)),
+    )
+    for epoch in range(3):
+        expected = 0.5**epoch * logs["kd"][epoch] + epoch * logs["task_loss"][epoch]
+        assert logs["loss"][epoch] == pytest.approx(expected, rel=1e-5)
+    assert d.distillation_losses["kd"].weight == 0.25 and d.task_weight == 2.0
+
+
+def test_a_learning_rate_schedule_of_keras_is_called_with_the_epoch():
+    decay = keras.optimizers.schedules.PolynomialDecay(8.0, 2, 2.0)
+    _, logs = scheduled(HyperparameterSchedule("kd.temperature", decay))
+    assert logs["student_temperature"] == pytest.approx([8.0, 5.0, 2.0])
+
+
+def test_longer_names_reach_further_in():
+    d, logs = scheduled(
+        HyperparameterSchedule("ours.temperature", lambda epoch: 3.0),
+        HyperparameterSchedule("ours.alpha", lambda epoch: 0.0),
+        HyperparameterSchedule("ours.temperature.minimum", lambda epoch: 0.5),
+        HyperparameterSchedule("ours.warmup_epochs", lambda epoch: 6),
+    )
+    both = logs["ours_student_temperature"][0] + logs["ours_teacher_temperature"][0]
+    assert both == pytest.approx(6.0)
+    loss = d.distillation_losses["ours"]
+    assert loss.alpha == 0.0 and loss.temperature.minimum == 0.5
+    assert loss.warmup_epochs == 6
+
+
+def test_whoever_misspells_a_name_is_told_all_of_them():
+    with pytest.raises(ValueError) as error:
+        scheduled(HyperparameterSchedule("ours.temperature.minimun", lambda epoch: 0.0))
+    listed = str(error.value).partition("Known are: ")[2].rstrip(".").split(", ")
+    names = [name.strip("'") for name in listed]
+    assert {"task_weight", "kd.temperature", "ours.temperature.minimum"} <= set(names)
+    for name in names:
+        scheduled(HyperparameterSchedule(name, lambda epoch: 1.0), epochs=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["kd.wieght", "dtkd.weight", "weight", "kd.temperature.nothing.at_all"]
+)
+def test_an_unknown_name_is_an_error_before_the_first_step(name):
+    small = student()
+    d = distiller({"kd": KD()}, student=small)
+    message = f"nothing is called '{name}'.*'task_weight', 'kd.weight'"
+    with pytest.raises(ValueError, match=message):
+        d.fit(
+            X, Y, callbacks=[HyperparameterSchedule(name, lambda epoch: 1.0)], verbose=0
+        )
+    assert same(numbers(small), numbers(student()))
+
+
+def test_a_schedule_that_is_none_is_an_error():
+    with pytest.raises(ValueError, match="function of the epoch.*schedule=0.5"):
+        HyperparameterSchedule("kd.weight", 0.5)
+
+
+def test_a_value_out_of_range_is_an_error_that_names_the_number():
+    small = student()
+    d = distiller({"kd": KD()}, student=small)
+    falling = HyperparameterSchedule("kd.weight", lambda epoch: -1.0)
+    with pytest.raises(ValueError, match="`weight` must be.*weight=-1.0"):
+        d.fit(X, Y, callbacks=[falling], verbose=0)
+    assert same(numbers(small), numbers(student()))
+
+
+def test_it_says_what_it_sets_where_asked(capsys):
+    scheduled(
+        HyperparameterSchedule("kd.weight", lambda epoch: 0.5, verbose=1), epochs=1
+    )
+    assert "Epoch 1: kd.weight = 0.5" in capsys.readouterr().out

@@ -1,0 +1,682 @@
+"""The teacher learns what helps its student, and nothing else changes."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import InteractiveDistiller
+from keras_dtkd.losses import KD
+from tests.tiny_models import (
+    close,
+    data,
+    everything,
+    numbers,
+    one_hot,
+    same,
+    sequence,
+    student,
+    teacher,
+    two_outputs,
+)
+
+X, Y = data(24)
+EXAM = data(10, seed=1)
+TAU, ALPHA, RATE = 2.0, 0.7, 0.5
+CE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def net(width, seed, norm=False):
+    init = keras.initializers.RandomNormal
+    layers = [
+        keras.Input((6,)),
+        keras.layers.Dense(width, "tanh", kernel_initializer=init(0.0, 0.7, seed)),
+    ]
+    if norm:
+        layers.append(keras.layers.BatchNormalization())
+    layers.append(keras.layers.Dense(4, kernel_initializer=init(0.0, 0.7, seed + 1)))
+    return keras.Sequential(layers)
+
+
+def made(large, small, rate=0.0, **options):
+    options = {
+        "temperature": TAU,
+        "alpha": ALPHA,
+        "look_ahead": RATE,
+        "teacher_optimizer": keras.optimizers.SGD(1.0),
+        **options,
+    }
+    distiller = InteractiveDistiller(large, small, **options)
+    # XLA takes minutes for forward mode under TensorFlow.
+    distiller.compile(keras.optimizers.SGD(rate), CE, jit_compile=False)
+    distiller.set_exam(*EXAM)
+    return distiller
+
+
+def step(large, small, **options):
+    """How much one step of plain SGD changes the teacher: less its gradient."""
+    before = numbers(large)
+    logs = made(large, small, **options).train_on_batch(X, Y, return_dict=True)
+    return [b - a for b, a in zip(before, numbers(large), strict=True)], logs
+
+
+# The same in float64 NumPy, from the formula.
+
+
+def forward(weights, x):
+    a, b, c, d = weights
+    hidden = np.tanh(x @ a + b)
+    return hidden, hidden @ c + d
+
+
+def softmax(z):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def looked_ahead(teacher_weights, student_weights, y=None):
+    """The exam's cross-entropy after the student's step."""
+    x, y = X.astype("float64"), np.eye(4)[Y] if y is None else y
+    p = softmax(forward(teacher_weights, x)[1] / TAU)
+    hidden, z = forward(student_weights, x)
+    slope = ALPHA * TAU * (softmax(z / TAU) - p) + (1 - ALPHA) * (softmax(z) - y)
+    slope /= len(x)
+    a, b, c, d = student_weights
+    inner = (slope @ c.T) * (1 - hidden**2)
+    gradient = [x.T @ inner, inner.sum(0), hidden.T @ slope, slope.sum(0)]
+    ahead = [w - RATE * g for w, g in zip(student_weights, gradient, strict=True)]
+    x, y = EXAM
+    q = softmax(forward(ahead, x.astype("float64"))[1])
+    return -np.log(q[np.arange(len(y)), y]).mean()
+
+
+def doubles(model):
+    return [w.astype("float64") for w in numbers(model)]
+
+
+@pytest.mark.parametrize("estimator", ["exact", "jvp", "finite_difference"])
+def test_the_teachers_gradient_is_that_of_the_exam(estimator):
+    large, small = net(7, 1), net(5, 3)
+    trainable_teacher, learned = doubles(large), doubles(small)
+    gradient, logs = step(large, small, estimator=estimator)
+    expected = looked_ahead(trainable_teacher, learned)
+    assert float(logs["exam_loss"]) == pytest.approx(expected, rel=1e-5)
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        direction = [random.normal(size=w.shape) for w in trainable_teacher]
+        ahead, behind = (
+            looked_ahead(
+                [w + h * v for w, v in zip(trainable_teacher, direction, strict=True)],
+                learned,
+            )
+            for h in (1e-5, -1e-5)
+        )
+        found = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True))
+        assert found == pytest.approx((ahead - behind) / 2e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
+def test_the_estimators_agree_with_batch_norm_and_dropout(estimator):
+    def gradient(estimator):
+        keras.utils.set_random_seed(0)
+        *layers, last = student(norm=True, dropout=0.3).layers
+        # Without a seed it draws from torch's own generator.
+        small = keras.Sequential([*layers, keras.layers.Dropout(0.3), last])
+        return step(net(7, 1), small, estimator=estimator)[0]
+
+    for exact, found in zip(gradient("exact"), gradient(estimator), strict=True):
+        assert np.abs(exact - found).max() < 1e-3 * np.abs(exact).max()
+
+
+@keras.saving.register_keras_serializable("tests")
+class Plain(keras.Model):
+    """Says nothing of training."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
+def test_a_student_whose_call_says_nothing_of_training_has_its_dropout(estimator):
+    found = []
+    for wrap in (Plain, lambda inner: inner):
+        large, small = net(7, 1), wrap(student(norm=True, dropout=0.3))
+        small(X)
+        found.append(step(large, small, estimator=estimator)[0])
+    for own, expected in zip(*found, strict=True):
+        assert np.abs(own - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("exam_for", ["feedback", "student"])
+def test_the_logged_loss_is_the_courses(exam_for):
+    _, logs = step(net(7, 1), net(5, 3), exam_for=exam_for)
+    course = ALPHA * logs["course"] + (1 - ALPHA) * logs["task_loss"]
+    assert float(logs["loss"]) == pytest.approx(float(course), rel=1e-5)
+    assert logs["exam_loss"] > 0.1
+
+
+@pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
+def test_the_estimators_agree_where_the_student_has_little_to_learn(estimator):
+    def gradient(estimator):
+        small = net(5, 3)
+        # What it is surest of, and surer still: by 12 and more.
+        z = small.predict(EXAM[0], verbose=0)
+        margin = np.diff(np.sort(z)[:, -2:])[:, 0]
+        sure = np.argsort(margin)[-3:]
+        last = small.layers[-1]
+        last.set_weights([12 / margin[sure].min() * w for w in last.get_weights()])
+        distiller = made(
+            large := net(7, 1),
+            small,
+            estimator=estimator,
+            look_ahead=1e-4,
+            teacher_optimizer=keras.optimizers.SGD(1e9),
+        )
+        distiller.set_exam(EXAM[0][sure], z[sure].argmax(-1))
+        before = numbers(large)
+        logs = distiller.train_on_batch(X, Y, return_dict=True)
+        assert float(logs["exam_loss"]) < 1e-4
+        return [b - a for b, a in zip(before, numbers(large), strict=True)]
+
+    exact, found = gradient("exact"), gradient(estimator)
+    greatest = max(np.abs(g).max() for g in exact)
+    assert greatest > 1e-3
+    assert all(
+        np.abs(a - b).max() < 1e-3 * greatest for a, b in zip(exact, found, strict=True)
+    )
+
+
+def test_an_exam_step_lowers_the_exam_after_the_look_ahead():
+    distiller = made(net(7, 1), net(5, 3), teacher_optimizer=keras.optimizers.SGD(0.3))
+    losses = [
+        float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
+        for _ in range(6)
+    ]
+    assert all(
+        after < before for before, after in zip(losses, losses[1:], strict=False)
+    )
+
+
+def test_the_student_takes_the_course_of_a_distiller():
+    """On the teacher as it was before the step."""
+    from keras_dtkd import Distiller
+    from keras_dtkd.losses import KD
+
+    ours, theirs = student(norm=True), student(norm=True)
+    made(net(7, 1), ours, rate=0.1).train_on_batch(X, Y)
+    plain = Distiller(net(7, 1), theirs, KD(TAU, weight=ALPHA), task_weight=1 - ALPHA)
+    plain.compile(keras.optimizers.SGD(0.1), CE)
+    plain.train_on_batch(X, Y)
+    # Statistics too: they move once a step, whatever is looked ahead.
+    assert close(ours, theirs, 1e-5)
+
+
+def test_fit_changes_the_teacher_and_restore_undoes_it_to_the_byte():
+    large = teacher()
+    before = [w.tobytes() for w in large.get_weights()]
+    distiller = InteractiveDistiller(large, student())
+    history = distiller.fit(
+        X, Y, epochs=2, batch_size=8, exam=EXAM, validation_data=(X, Y), verbose=0
+    ).history
+    assert {"exam_loss", "course", "task_loss", "val_accuracy"} <= set(history)
+    changed = [w.tobytes() for w in large.get_weights()]
+    assert changed != before
+    # Its statistics are no part of what it learns.
+    kinds = [w.trainable for w in large.weights]
+    pairs = zip(before, changed, kinds, strict=True)
+    assert all((a != b) == trainable for a, b, trainable in pairs)
+    distiller.fit(X, Y, verbose=0)
+    distiller.restore_teacher()
+    assert [w.tobytes() for w in large.get_weights()] == before
+
+
+def with_adagrad():
+    optimizer = keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.2)
+    distiller = InteractiveDistiller(
+        teacher(), student(), teacher_optimizer=optimizer, look_ahead=2.0
+    )
+    # A student's optimizer without a memory.
+    distiller.compile(keras.optimizers.SGD(0.1), CE)
+    return distiller
+
+
+def test_a_restored_teacher_learns_as_if_for_the_first_time():
+    def trainable_teacher():
+        distiller.student.set_weights(weights)
+        distiller.fit(X, Y, exam=EXAM, epochs=2, shuffle=False, verbose=0)
+        return numbers(distiller.trainable_teacher)
+
+    weights, distiller = student().get_weights(), with_adagrad()
+    first = trainable_teacher()
+    distiller.restore_teacher()
+    assert not same(first, numbers(distiller.trainable_teacher))
+    assert same(first, trainable_teacher())
+
+
+def test_a_loaded_teacher_is_restored_to_what_it_was_in_the_file(tmp_path):
+    distiller = with_adagrad()
+    distiller.fit(X, Y, exam=EXAM, verbose=0)
+    distiller.save(tmp_path / "d.keras")
+    distiller = keras.models.load_model(tmp_path / "d.keras")
+    before = numbers(distiller.trainable_teacher)
+    distiller.fit(X, Y, exam=EXAM, verbose=0)
+    distiller.restore_teacher()
+    assert same(before, numbers(distiller.trainable_teacher))
+    steps, _, *gathered = distiller.optimizer.teacher_optimizer.variables
+    assert int(steps.value) == 0
+    assert all(np.allclose(keras.ops.convert_to_numpy(v), 0.2) for v in gathered)
+
+
+def test_frozen_layers_of_the_teacher_stay():
+    large = net(7, 1)
+    large.layers[0].trainable = False
+    gradient, _ = step(large, net(5, 3))
+    moved = [np.abs(g).max() > 0 for g in gradient]
+    assert moved == [False, False, True, True]
+
+
+def test_the_teachers_regularizers_count_nowhere():
+    def run(regularizer):
+        large, small = net(7, 1), net(5, 3)
+        for layer in large.layers:
+            layer.kernel_regularizer = layer.kernel.regularizer = regularizer
+            layer.activity_regularizer = regularizer
+        for layer in small.layers:
+            layer.kernel_regularizer = keras.regularizers.L2(0.1)
+            layer.kernel.regularizer = layer.kernel_regularizer
+        gradient, logs = step(large, small)
+        distiller = made(large, small)
+        losses = [logs["loss"], distiller.evaluate(X, Y, verbose=0)]
+        small.compile("sgd", CE)
+        assert losses[1] == pytest.approx(small.evaluate(X, Y, verbose=0), rel=1e-5)
+        return [*gradient, np.array(losses)]
+
+    assert close(run(None), run(keras.regularizers.L2(1.0)), 1e-6)
+
+
+@pytest.mark.parametrize("state", ["frozen", "unbuilt"])
+def test_a_teacher_that_is_ready_after_compiling_has_its_own_optimizer(state):
+    large = net(7, 1)
+    if state == "unbuilt":
+        large = keras.Sequential([keras.layers.Dense(4)])
+    large.trainable = state != "frozen"
+    distiller = made(large, net(5, 3), 1.0, teacher_optimizer=keras.optimizers.SGD(0.0))
+    large.trainable = True
+    large(X)
+    before = numbers(large)
+    distiller.train_on_batch(X, Y)
+    assert same(before, large)
+
+
+def test_its_losses_are_computed_outside_of_a_step_too():
+    distiller = made(net(7, 1), net(5, 3))
+    logs = distiller.train_on_batch(X, Y, return_dict=True)
+    again = made(net(7, 1), net(5, 3)).compute_losses(X, Y)
+    assert float(again["course"]) == pytest.approx(float(logs["course"]), rel=1e-5)
+
+
+def test_another_teacher_is_refused():
+    distiller = InteractiveDistiller(teacher(), student())
+    distiller.teacher = distiller.teacher
+    with pytest.raises(ValueError, match="Make another `InteractiveDistiller`"):
+        distiller.teacher = teacher()
+
+
+def test_an_exam_that_is_drawn_is_another_one_each_time():
+    distiller = made(
+        net(7, 1),
+        net(5, 3),
+        exam_batch_size=4,
+        teacher_optimizer=keras.optimizers.SGD(0.0),
+    )
+    losses = {
+        float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
+        for _ in range(4)
+    }
+    assert len(losses) == 4
+
+
+def test_the_exams_labels_may_have_another_form_than_the_courses():
+    """Integers, a column of them, or one-hot: the same exam."""
+    (x, y), losses = EXAM, []
+    for labels in (Y, one_hot(Y)):
+        for exam in (y, y[:, None], one_hot(y)):
+            distiller = InteractiveDistiller(net(7, 1), net(5, 3))
+            distiller.fit(X, labels, exam=(x, exam), verbose=0)
+            losses.append(distiller.get_metrics_result()["exam_loss"])
+    assert close(losses, [losses[0]] * 6, 1e-6)
+
+
+def test_soft_labels_of_the_course_and_of_the_exam_stay_soft():
+    """A row of labels counts as what it is: the loss is linear in them."""
+    large, small, half = net(7, 1), net(5, 3), np.eye(4, dtype="float32")
+    x, y = EXAM
+    mixed = 0.75 * half[y] + 0.25 * half[(y + 1) % 4]
+
+    def examined(labels):
+        distiller = made(net(7, 1), net(5, 3))
+        distiller.set_exam(x, labels)
+        return float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
+
+    expected = 0.75 * examined(y) + 0.25 * examined((y + 1) % 4)
+    assert examined(mixed) == pytest.approx(expected, rel=1e-5)
+    trainable_teacher, learned = doubles(large), doubles(small)
+    course = 0.6 * half[Y] + 0.4 * half[(Y + 2) % 4]
+    distiller = made(large, small)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    found = float(distiller.train_on_batch(X, course, return_dict=True)["exam_loss"])
+    expected = looked_ahead(trainable_teacher, learned, course.astype("float64"))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("exam_for", ["feedback", "teacher", "student"])
+def test_masked_positions_count_nowhere(exam_for):
+    def run(fill):
+        random = np.random.default_rng(0)
+        x, y = random.integers(1, 9, (6, 5)), random.integers(0, 3, (6, 5))
+        x[:, 3:], y[2:, 3:] = 0, fill
+        large, small = sequence(1), sequence(5)
+        distiller = InteractiveDistiller(
+            large,
+            small,
+            exam_for=exam_for,
+            teacher_optimizer=keras.optimizers.SGD(1.0),
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        distiller.compile(keras.optimizers.SGD(1.0), loss)
+        distiller.set_exam(x[4:], y[4:])
+        before = numbers(large)
+        logs = distiller.train_on_batch(x[:4], y[:4], return_dict=True)
+        moved = any(np.any(a != b) for a, b in zip(before, numbers(large), strict=True))
+        assert moved == (exam_for != "student")
+        return [*numbers(large), *numbers(small), np.array(logs["exam_loss"])]
+
+    assert close(run(0), run(2), 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_of_several_outputs_the_distilled_one_is_examined(kind):
+    random = np.random.default_rng(0)
+    size, weights = random.normal(size=(24, 1)), random.uniform(size=24)
+
+    def named(label, size):
+        return {"label": label, "size": size} if kind == "dict" else [label, size]
+
+    def gradient(exam, only):
+        large, small = two_outputs(kind), two_outputs(kind, seed=5)
+        loss, y, weight = named(CE, "mse"), named(Y, size), named(weights, size[:, 0])
+        if only:
+            large, small = (
+                keras.Model(
+                    model.inputs, keras.tree.flatten(model.outputs)[0], name="only"
+                )
+                for model in (large, small)
+            )
+            loss, y, weight = CE, Y, weights
+        before = numbers(large)
+        distiller = InteractiveDistiller(
+            large,
+            small,
+            output=None if only else "label",
+            teacher_optimizer=keras.optimizers.SGD(1.0),
+        )
+        distiller.compile(keras.optimizers.SGD(0.0), loss)
+        distiller.set_exam(EXAM[0], exam)
+        logs = distiller.train_on_batch(X, y, weight, return_dict=True)
+        moved = [b - a for b, a in zip(before, numbers(large), strict=True)]
+        return [*moved[:4], np.array(logs["exam_loss"])]
+
+    expected = gradient(EXAM[1], only=True)
+    assert np.abs(expected[0]).max() > 1e-5
+    for exam in (EXAM[1], named(EXAM[1], size[:10])):
+        assert close(gradient(exam, only=False), expected, 1e-6)
+    distiller = InteractiveDistiller(
+        two_outputs("dict"), two_outputs("dict"), output="label"
+    )
+    with pytest.raises(ValueError, match=r"needs the labels .* 'label'. There are: "):
+        distiller.set_exam(EXAM[0], {"size": size[:10]})
+
+
+def test_control_without_feedback_the_teacher_learns_the_exam():
+    large, other, small = net(7, 1), net(7, 1), net(5, 3)
+    gradient, logs = step(large, small, exam_for="teacher")
+    assert float(logs["exam_loss"]) == pytest.approx(
+        float(CE(EXAM[1], other(EXAM[0]))), rel=1e-5
+    )
+    before = numbers(other)
+    other.compile(keras.optimizers.SGD(1.0), CE)
+    other.train_on_batch(*EXAM)
+    expected = [b - a for b, a in zip(before, numbers(other), strict=True)]
+    assert close(gradient, expected, 1e-5)
+
+
+def test_control_with_the_exam_for_the_student_the_teacher_stays():
+    large, small = teacher(), student(norm=True)
+    before = everything(large)
+    distiller = InteractiveDistiller(large, small, exam_for="student")
+    distiller.fit(X, Y, epochs=2, exam=EXAM, verbose=0)
+    after = everything(large)
+    assert after == before
+    without = student(norm=True)
+    plain = InteractiveDistiller(teacher(), without)
+    plain.fit(X, Y, epochs=2, exam=EXAM, verbose=0)
+    assert not close(small, without, 1e-4)
+
+
+@pytest.mark.invariant(number=7)
+@pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
+def test_the_look_ahead_follows_the_course_that_a_callback_changes(estimator):
+    """As one that was made with the new values."""
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            course = self.model.distillation_losses["course"]
+            course.temperature.temperature = TAU if epoch else 5.0
+            course.weight = ALPHA if epoch else 0.2
+            self.model.task_weight = 1 - ALPHA if epoch else 0.0
+            self.model.student.set_weights(small)
+            self.model.trainable_teacher.set_weights(large)
+
+    small, large = numbers(net(5, 3)), numbers(net(7, 1))
+
+    def run(temperature, alpha):
+        distiller = InteractiveDistiller(
+            net(7, 1), net(5, 3), temperature=temperature, alpha=alpha,
+            estimator=estimator, look_ahead=RATE,
+            teacher_optimizer=keras.optimizers.SGD(1.0),
+        )  # fmt: skip
+        distiller.compile(keras.optimizers.SGD(0.1), CE, jit_compile=False)
+        return distiller
+
+    changed = run(5.0, 0.2)
+    changed.fit(
+        X, Y, batch_size=24, epochs=2, shuffle=False, exam=EXAM,
+        callbacks=[Change()], verbose=0,
+    )  # fmt: skip
+    plain = run(TAU, ALPHA)
+    plain.fit(X, Y, batch_size=24, shuffle=False, exam=EXAM, verbose=0)
+    assert close(changed.trainable_teacher, plain.trainable_teacher)
+    assert close(changed.student, plain.student)
+    assert not close(changed.trainable_teacher, large)
+
+
+def test_saved_and_loaded_it_goes_on_bit_for_bit(tmp_path):
+    large, small = net(7, 1), student(norm=True)
+    distiller = InteractiveDistiller(large, small, exam_batch_size=5)
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0, "exam": EXAM}
+    distiller.fit(X, Y, epochs=2, **options)
+    distiller.save(tmp_path / "both.keras")
+    loaded = keras.saving.load_model(tmp_path / "both.keras")
+    assert same(loaded.student, small) and same(loaded.trainable_teacher, large)
+    for one in (distiller, loaded):
+        one.fit(X, Y, epochs=2, **options)
+    assert same(loaded.student, small) and same(loaded.trainable_teacher, large)
+
+
+def test_a_schedule_changes_the_students_rate_alone():
+    distiller = made(net(7, 1), net(5, 3), rate=0.1)
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
+    distiller.fit(X, Y, verbose=0, callbacks=[schedule])
+    optimizer = distiller.optimizer
+    assert float(optimizer.student_optimizer.learning_rate) == pytest.approx(0.01)
+    assert float(optimizer.teacher_optimizer.learning_rate) == 1.0
+    assert float(optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_evaluate_is_the_students():
+    small = student()
+    distiller = InteractiveDistiller(teacher(), small)
+    distiller.fit(X, Y, exam=EXAM, verbose=0)
+    logs = distiller.evaluate(X, Y, verbose=0, return_dict=True)
+    right = (small.predict(X, verbose=0).argmax(-1) == Y).mean()
+    assert logs["accuracy"] == pytest.approx(right)
+    assert "exam_loss" not in logs
+
+
+def test_probabilities_of_both_are_known_for_what_they_are():
+    gradients = []
+    for head in (None, "softmax"):
+        large, small = teacher(head=head, scale=1.0), student(head=head)
+        before = numbers(large)
+        distiller = InteractiveDistiller(
+            large, small, teacher_optimizer=keras.optimizers.SGD(1.0)
+        )
+        distiller.set_exam(*EXAM)
+        distiller.train_on_batch(X, Y)
+        gradients.append([b - a for b, a in zip(before, numbers(large), strict=True)])
+    assert close(*gradients, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0}, "temperature=0"),
+        ({"look_ahead": -1.0}, "`look_ahead` must be a number above 0"),
+        ({"alpha": 0.0}, r"`alpha`.*\(0, 1\]"),
+        ({"estimator": "guess"}, "estimator='guess'"),
+        ({"exam_for": "nobody"}, "exam_for='nobody'"),
+    ],
+)
+def test_a_wrong_argument_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        InteractiveDistiller(teacher(), student(), **options)
+
+
+def test_what_cannot_be_examined_is_refused_before_the_first_step():
+    large, small = teacher(), student()
+    before = numbers(small)
+    distiller = InteractiveDistiller(large, small, exam_batch_size=11)
+    with pytest.raises(ValueError, match="there is no exam"):
+        distiller.fit(X, Y, verbose=0)
+    with pytest.raises(ValueError, match="from 1 to the exam's 10"):
+        distiller.fit(X, Y, exam=EXAM, verbose=0)
+    distiller = InteractiveDistiller(large, small)
+    with pytest.raises(ValueError, match="needs labels"):
+        distiller.fit(X, Y, exam=(X, None), verbose=0)
+    with pytest.raises(ValueError, match="24 inputs and 10 labels"):
+        distiller.fit(X, Y, exam=(X, EXAM[1]), verbose=0)
+    for labels in (Y, None):
+        with pytest.raises(ValueError, match="labels of the exam from 7 to 10"):
+            distiller.fit(X, labels, exam=(EXAM[0], EXAM[1] + 7), verbose=0)
+    with pytest.raises(ValueError, match=r"is a ndarray. Give `exam=\(x, y\)`"):
+        distiller.fit(X, Y, exam=EXAM[0], verbose=0)
+    with pytest.raises(ValueError, match="np.asarray"):
+        distiller.fit(X, Y, exam=(EXAM[0], EXAM[1].tolist()), verbose=0)
+    with pytest.raises(ValueError, match="has not trained"):
+        distiller.restore_teacher()
+    assert same(numbers(small), before)
+
+
+@pytest.mark.parametrize(
+    ("exam", "message"),
+    [
+        ((EXAM[0] * np.nan, EXAM[1]), "10 of 10 inputs of the exam hold NaN"),
+        ((EXAM[0].reshape(-1, 2, 3), EXAM[1]), r"the exam: samples of shape \(2, 3\)"),
+        ((EXAM[0], EXAM[1].astype(str)), "labels of the exam such as '.' are no"),
+        ((EXAM[0], np.full(10, np.nan)), "labels of the exam hold NaN"),
+        ((EXAM[0].tolist(), EXAM[1]), "the exam's inputs are a list of single"),
+    ],
+    ids=["nan", "shape", "text", "nan labels", "lists"],
+)
+def test_an_exam_that_would_ruin_the_teacher_is_refused(exam, message):
+    large, small = teacher(), student()
+    before = [*numbers(large), *numbers(small)]
+    with pytest.raises(ValueError, match=message):
+        InteractiveDistiller(large, small).fit(X, Y, exam=exam, verbose=0)
+    assert same(before, [*numbers(large), *numbers(small)])
+
+
+def test_an_exam_on_another_scale_is_a_warning():
+    distiller = InteractiveDistiller(teacher(), student())
+    with (
+        pytest.warns(UserWarning, match="the inputs of the exam have a mean size of"),
+        pytest.raises(ValueError, match="labels of the exam"),
+    ):
+        distiller.fit(X, Y, exam=(EXAM[0] * 255, EXAM[1] + 7), verbose=0)
+
+
+def test_what_belongs_elsewhere_is_told_so():
+    models = teacher(), student()
+    for options in ({"distillation_losses": KD()}, {"task_weight": 0.5}):
+        with pytest.raises(
+            TypeError, match="loss is fixed.*`temperature=` and `alpha="
+        ):
+            InteractiveDistiller(*models, **options)
+    with pytest.raises(TypeError, match="loss is fixed"):
+        InteractiveDistiller(*models, KD())
+    distiller = InteractiveDistiller(*models)
+    with pytest.raises(TypeError, match="constructor: .*teacher_optimizer="):
+        distiller.compile("sgd", teacher_optimizer="sgd")
+    with pytest.raises(ValueError, match=r"`set_exam\(x, y\)`"):
+        distiller.set_exam(EXAM)
+
+
+@pytest.mark.invariant(number=10)
+def test_another_exam_is_looked_at_between_two_batches_too():
+    large = net(7, 1)
+    distiller = made(large, net(5, 3))
+    distiller.train_on_batch(X, Y)
+    before = numbers(large)
+    distiller.set_exam(np.nan * EXAM[0], EXAM[1])
+    with pytest.raises(ValueError, match="10 of 10 inputs of the exam hold NaN"):
+        distiller.train_on_batch(X, Y)
+    assert same(before, large)
+
+
+@pytest.mark.invariant(number=10)
+def test_float16_is_refused():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = net(5, 3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for models in ((teacher(), half), (half, student())):
+        with pytest.raises(ValueError, match="computes in float16"):
+            InteractiveDistiller(*models).fit(X, Y, exam=EXAM, verbose=0)
+
+
+def test_a_compiler_without_a_second_derivative_is_refused():
+    if keras.backend.backend() != "torch":
+        pytest.skip("those of the others have one")
+    small = student()
+    small.compile("sgd", CE, jit_compile=True)
+    distiller = InteractiveDistiller(teacher(), small)
+    with pytest.raises(ValueError, match="`InteractiveDistiller`: .*jit_compile=False"):
+        distiller.fit(X, Y, exam=EXAM, verbose=0)
+
+
+def test_a_teacher_that_cannot_learn_is_refused():
+    large = teacher()
+    large.trainable = False
+    distiller = InteractiveDistiller(large, student())
+    with pytest.raises(ValueError, match="no trainable weights, and is to learn"):
+        distiller.fit(X, Y, exam=EXAM, verbose=0)
+    with pytest.raises(TypeError, match="must be a `keras.Model`, since it is trained"):
+        InteractiveDistiller([teacher(), teacher()], student())

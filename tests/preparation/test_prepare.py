@@ -1,0 +1,138 @@
+"""How a Distiller is compiled that nobody compiled."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller
+from keras_dtkd.losses import KD
+from tests.tiny_models import close, data, numbers, one_hot, student, teacher
+
+X, Y = data(16)
+
+
+def compiled_student(**options):
+    small = student()
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    small.compile(optimizer, loss, **options)
+    return small, optimizer, loss
+
+
+def test_a_compiled_student_lends_its_optimizer_loss_and_metrics():
+    metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")]
+    small, optimizer, loss = compiled_student(metrics=metrics, weighted_metrics=["acc"])
+    d = Distiller(teacher(), small, KD())
+    logs = d.fit(X, Y, verbose=0).history
+    assert d.optimizer is optimizer and d.loss is loss
+    assert {"accuracy", "top2", "acc"} <= set(logs)
+    assert int(optimizer.iterations) == 1
+    # The student goes on by itself, with the same optimizer state.
+    small.fit(X, Y, verbose=0)
+    assert int(optimizer.iterations) == 2
+
+
+def test_it_lends_its_way_of_compiling():
+    small, *_ = compiled_student(run_eagerly=True)
+    d = Distiller(teacher(), small, KD())
+    d.fit(X, Y, verbose=0)
+    assert d.run_eagerly
+
+
+def test_loss_weights_are_taken_over():
+    small, *_ = compiled_student(loss_weights=0.25)
+    plain = Distiller(teacher(), compiled_student()[0], KD())
+    whole = plain.fit(X, Y, batch_size=16, verbose=0).history["task_loss"][0]
+    d = Distiller(teacher(), small, KD())
+    logs = d.fit(X, Y, batch_size=16, verbose=0).history
+    assert logs["task_loss"][0] == pytest.approx(0.25 * whole, rel=1e-5)
+
+
+def test_a_students_optimizer_that_has_begun_goes_on():
+    small, optimizer, _ = compiled_student()
+    small.fit(X, Y, batch_size=8, verbose=0)
+    Distiller(teacher(), small, KD()).fit(X, Y, batch_size=8, verbose=0)
+    assert int(optimizer.iterations) == 4
+
+
+def test_what_the_distiller_was_compiled_with_comes_first():
+    small, optimizer, _ = compiled_student()
+    d = Distiller(teacher(), small, KD())
+    d.compile("rmsprop", keras.losses.CategoricalCrossentropy(from_logits=True))
+    logs = d.fit(X, one_hot(Y), verbose=0).history
+    assert isinstance(d.optimizer, keras.optimizers.RMSprop)
+    assert int(optimizer.iterations) == 0
+    assert "accuracy" not in logs
+
+
+HEADS = {
+    (None, "ints"): ("sparse_categorical_crossentropy", True),
+    ("softmax", "ints"): ("sparse_categorical_crossentropy", False),
+    (None, "one_hot"): ("categorical_crossentropy", True),
+    ("softmax", "one_hot"): ("categorical_crossentropy", False),
+    ("sigmoid", "one_hot"): ("binary_crossentropy", False),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_the_cross_entropy_that_fits_head_and_labels(case):
+    head, labels = case
+    d = Distiller(teacher(head), student(head), KD())
+    d.train_on_batch(X, Y if labels == "ints" else one_hot(Y))
+    name, from_logits = HEADS[case]
+    assert d.loss.name == name
+    assert d.loss.get_config()["from_logits"] is from_logits
+    assert isinstance(d.optimizer, keras.optimizers.Adam)
+
+
+def test_other_labels_get_another_loss_and_the_optimizer_stays():
+    d = Distiller(teacher(), student(), KD())
+    d.fit(X, Y, batch_size=8, verbose=0)
+    optimizer = d.optimizer
+    logs = d.fit(X, one_hot(Y), batch_size=8, verbose=0).history
+    assert d.loss.name == "categorical_crossentropy"
+    assert d.optimizer is optimizer and int(optimizer.iterations) == 4
+    assert logs["accuracy"][0] > 0
+
+
+def test_label_free_training_leaves_a_compiled_students_loss_for_later():
+    small, optimizer, loss = compiled_student(metrics=["accuracy"])
+    d = Distiller(teacher(), small, KD())
+    logs = d.fit(X, verbose=0).history
+    assert "task_loss" not in logs and d.optimizer is optimizer
+    logs = d.evaluate(X, Y, verbose=0, return_dict=True)
+    assert set(logs) == {"loss", "accuracy"} and d.loss is loss
+    assert d.optimizer is optimizer and int(optimizer.iterations) == 1
+
+
+def test_a_callback_list_of_ones_own_is_honoured():
+    told = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: told.append(epoch)
+    )
+    d = Distiller(teacher(), student(), KD(warmup_epochs=2))
+    kept = keras.callbacks.CallbackList(
+        [callback], add_history=True, model=d, epochs=2, steps=1, verbose=0
+    )
+    d.fit(X, Y, epochs=2, callbacks=kept, verbose=0)
+    assert told == [0, 1]
+
+
+def test_one_callback_need_not_stand_in_a_list():
+    told = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: told.append(epoch)
+    )
+    Distiller(teacher(), student(), KD()).fit(X, Y, callbacks=callback, verbose=0)
+    assert told == [0]
+
+
+def test_two_uncompiled_runs_are_one_longer_run():
+    models = student(), student()
+    a, b = (Distiller(teacher(), m, KD()) for m in models)
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    a.fit(X, Y, epochs=2, **options)
+    b.fit(X, Y, epochs=1, **options)
+    b.fit(X, Y, initial_epoch=1, epochs=2, **options)
+    assert close(*models)
+    assert not np.array_equal(numbers(models[0])[0], numbers(student())[0])

@@ -1,0 +1,89 @@
+"""A model that teaches as it is."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller, backend
+from keras_dtkd.losses import KD
+from keras_dtkd.teachers import ModelTeacher, Teacher
+from tests.tiny_models import close, data, everything, student, teacher
+
+X, Y = data(16)
+
+
+def heard(model):
+    return keras.ops.convert_to_numpy(backend.teacher_forward(ModelTeacher(model), X))
+
+
+def test_it_is_a_teacher():
+    assert isinstance(ModelTeacher(teacher()), Teacher)
+
+
+def test_it_speaks_in_inference_mode():
+    # Dropout and BatchNormalization: predict is silent about both.
+    model = teacher(scale=1.0)
+    assert np.allclose(heard(model), model.predict(X, verbose=0), atol=1e-5)
+    assert np.array_equal(heard(model), heard(model))
+
+
+@pytest.mark.invariant(number=9)
+def test_hearing_it_changes_nothing():
+    class Noting(keras.layers.Layer):
+        """Counts in a variable, even in inference mode."""
+
+        def __init__(self):
+            super().__init__()
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, inputs):
+            self.count.assign_add(1.0)
+            return inputs
+
+    model = teacher(compiled=True)
+    model = keras.Sequential([keras.Input((6,)), Noting(), *model.layers])
+    before = everything(model)
+    heard(model)
+    assert everything(model) == before
+    Distiller(model, student(), KD()).fit(X, Y, batch_size=8, verbose=0)
+    assert everything(model) == before
+
+
+def test_given_values_replace_its_variables_for_once():
+    model = teacher()
+    values = [keras.ops.zeros_like(v.value) for v in model.variables]
+    assert not np.any(
+        keras.ops.convert_to_numpy(
+            backend.teacher_forward(ModelTeacher(model), X, values)
+        )
+    )
+    assert np.any(heard(model))
+
+
+@pytest.mark.invariant(number=9)
+def test_its_trainable_flag_is_left_as_found():
+    for flag in (True, False):
+        model = teacher()
+        model.trainable = flag
+        Distiller(model, student(), KD()).fit(X, Y, verbose=0)
+        assert model.trainable is flag
+
+
+def test_wrapped_or_not_it_is_the_same_teacher():
+    large, runs = teacher(), []
+    for given in (large, ModelTeacher(large)):
+        small = student()
+        d = Distiller(given, small, KD())
+        d.fit(X, Y, shuffle=False, verbose=0)
+        assert d.teacher is large
+        runs.append(small)
+    assert close(*runs)
+
+
+def test_a_teacher_is_held_and_not_tracked():
+    large, small = teacher(), student()
+    d = Distiller(large, small, KD())
+    owned = {id(v) for v in d.variables} | {id(v) for v in d.weights}
+    assert not owned & {id(v) for v in large.variables}
+    assert all(layer is not large for layer in d.layers)
+    assert len(d.trainable_variables) == len(small.trainable_variables)

@@ -1,0 +1,436 @@
+"""Invariant 10: a wrong use is one clear error, before the first step."""
+
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller
+from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.metrics import (
+    Agreement,
+    TargetNonTargetSplit,
+    TeacherStudentKL,
+    TemperatureStatistics,
+)
+from keras_dtkd.preparation.data_peek import peek
+from keras_dtkd.temperatures import Constant, Dynamic
+from keras_dtkd.validation import models
+from tests.tiny_models import (
+    CLASSES,
+    FEATURES,
+    data,
+    numbers,
+    one_hot,
+    same,
+    student,
+    teacher,
+    two_outputs,
+)
+
+pytestmark = pytest.mark.invariant(number=10)
+
+X, Y = data(32)
+
+
+def linear(classes=CLASSES, **kwargs):
+    return keras.Sequential(
+        [keras.Input((FEATURES,)), keras.layers.Dense(classes, **kwargs)]
+    )
+
+
+def with_nan(where):
+    model = teacher()
+    if where == "weights":
+        values = model.get_weights()
+        values[0][2, 3] = np.nan
+        model.set_weights(values)
+        return model
+    # Sound weights, but what they say overflows.
+    outputs = keras.layers.Lambda(lambda z: keras.ops.exp(z * 1e4))(model.outputs[0])
+    return keras.Model(model.inputs, outputs)
+
+
+class Integers(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = keras.layers.Dense(CLASSES)
+
+    def call(self, inputs):
+        return keras.ops.cast(self.head(inputs), "int32")
+
+
+class Flat(Integers):
+    def call(self, inputs):
+        return self.head(inputs)[:, 0]
+
+
+class Picky(Integers):
+    def call(self, inputs):
+        raise RuntimeError("these inputs will not do")
+
+
+def labels_with(last):
+    y = Y.copy()
+    y[-1] = last
+    return y
+
+
+# What is given: teacher, student, options of the Distiller, labels; what it says.
+WRONG = {
+    "classes": (lambda: (teacher(classes=3), student(), {}, None), "3 classes.*4"),
+    "nan weights": (lambda: (with_nan("weights"), student(), {}, None), "weights.*NaN"),
+    "nan outputs": (lambda: (with_nan("outputs"), student(), {}, None), "outputs.*NaN"),
+    "integers from the teacher": (
+        lambda: (Integers(), student(), {}, None),
+        "teacher's output is no logits.*int32",
+    ),
+    "one number from the teacher": (
+        lambda: (Flat(), student(), {}, None),
+        r"teacher's output is no logits: shape \(\d+,\)",
+    ),
+    "one number from the student": (
+        lambda: (teacher(), Flat(), {}, None),
+        "student's output is no logits",
+    ),
+    "a student that cannot be built": (
+        lambda: (teacher(), Picky(), {}, None),
+        "student is not built.*Call it.*will not do",
+    ),
+    "a teacher that cannot be built": (
+        lambda: (Picky(), student(), {}, None),
+        "teacher is not built.*Call it.*will not do",
+    ),
+    "probabilities of the teacher as logits": (
+        lambda: (teacher("softmax"), student(), {"from_logits": True}, None),
+        "from_logits=True.*teacher gives probabilities",
+    ),
+    "probabilities of the student as logits": (
+        lambda: (teacher(), student("sigmoid"), {"from_logits": True}, None),
+        "from_logits=True.*student gives probabilities",
+    ),
+    "logits as probabilities": (
+        lambda: (teacher(), student("softmax"), {"from_logits": False}, None),
+        "from_logits=False.*teacher gives values from",
+    ),
+    "a class too many": (
+        lambda: (teacher(), student(), {}, labels_with(CLASSES)),
+        "labels from 0 to 4.*classes 0 to 3",
+    ),
+    "a negative label": (
+        lambda: (teacher(), student(), {}, labels_with(-1)),
+        "labels from -1 to 3.*classes 0 to 3",
+    ),
+    "no output named": (
+        lambda: (two_outputs("dict"), student(), {}, None),
+        "teacher has several outputs.*output=.*'label', 'size'",
+    ),
+    "an unknown output": (
+        lambda: (two_outputs("list"), student(), {"output": "lable"}, None),
+        "teacher has no output 'lable'.*'label', 'size'",
+    ),
+    "an output of the student that is not named": (
+        lambda: (teacher(), two_outputs("list"), {}, None),
+        "student has several outputs.*output=.*'label', 'size'",
+    ),
+    "heads of different kinds": (
+        lambda: (teacher("sigmoid"), student("softmax"), {}, None),
+        "student ends in softmax and the teacher in sigmoid",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("how", ["fit", "train_on_batch"])
+def test_wrong_models_or_data_are_refused_before_the_first_step(case, how):
+    make, message = WRONG[case]
+    large, small, options, y = make()
+    before = numbers(small) if small.built else None
+    d = Distiller(large, small, KD(), **options)
+    run = getattr(d, how)
+    with pytest.raises(ValueError, match="(?s)" + message) as caught:
+        run(X, Y if y is None else y, **({"verbose": 0} if how == "fit" else {}))
+    assert str(caught.value).startswith("`Distiller`")
+    if before is not None:
+        assert same(before, numbers(small))
+    assert getattr(d, "optimizer", None) is None or int(d.optimizer.iterations) == 0
+
+
+def test_of_arrays_all_labels_are_checked_and_not_only_a_sample():
+    x, y = data(200)
+    y[198] = CLASSES
+    assert CLASSES not in peek(x, y)[0].y
+    with pytest.raises(ValueError, match="labels from 0 to 4"):
+        Distiller(teacher(), student(), KD()).fit(x, y, verbose=0)
+
+
+def test_the_first_batch_of_other_data_is_checked_for_labels():
+    def batches():
+        for start in range(0, 32, 8):
+            yield X[start : start + 8], labels_with(CLASSES)[::-1][start : start + 8]
+
+    d = Distiller(teacher(), student(), KD())
+    with pytest.raises(ValueError, match="labels from 0 to 4"):
+        d.fit(batches(), verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["U", "S", object])
+def test_labels_that_are_text_are_refused(dtype):
+    names = np.array(["cat", "dog", "cow", "hen"] * 4, dtype)
+    with pytest.raises(ValueError, match="are no numbers. Number the classes"):
+        Distiller(teacher(), student()).fit(data(16)[0], names, verbose=0)
+
+
+def test_a_class_that_the_loss_ignores_is_no_wrong_label():
+    d = Distiller(teacher(), student(), KD())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    d.compile("sgd", loss)
+    d.fit(X, labels_with(-1), verbose=0)
+
+
+def test_integer_labels_are_no_classes_to_a_loss_on_numbers():
+    d = Distiller(teacher(), student(), KD())
+    d.compile("sgd", "mse")
+    d.fit(X, one_hot(Y) * 100, verbose=0)
+
+
+def test_the_teacher_is_not_the_student():
+    model = teacher()
+    with pytest.raises(ValueError, match="the teacher is the student.*clone_model"):
+        Distiller(model, model)
+
+
+def test_teacher_and_student_share_nothing_that_is_trained():
+    large = teacher()
+    small = keras.Sequential([keras.Input((FEATURES,)), large.layers[-1]][:1])
+    small.add(large.layers[1])
+    with pytest.raises(ValueError, match=f"share.*{large.layers[1].kernel.path}"):
+        Distiller(large, small)
+    large.layers[1].trainable = False
+    Distiller(large, small)
+
+
+NUMBERS = {
+    "weight": lambda: KD(weight=-0.1),
+    "alpha": lambda: DTKD(alpha=-1.0),
+    "beta": lambda: DTKD(beta=float("nan")),
+    "warmup_epochs": lambda: KD(warmup_epochs=-1),
+    "temperature": lambda: KD(temperature=0.0),
+    "task_weight": lambda: Distiller(teacher(), student(), task_weight=-1.0),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_range_is_named_with_its_value(name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be.*{name}=(-|0|nan)"):
+        NUMBERS[name]()
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [("weight", -1), ("warmup_epochs", "soon"), ("temperature", -4.0)],
+)
+def test_a_number_out_of_range_is_refused_later_too(path, value):
+    loss = KD()
+    with pytest.raises(ValueError, match=re.escape(f"{path}={value!r}")):
+        setattr(loss, path, value)
+    assert loss.weight == 1.0 and float(loss.temperature) == 4.0
+
+
+ELSEWHERE = {
+    "temperature": (4.0, r"distillation_losses=KD\(temperature=4.0\)"),
+    "alpha": (0.1, r"`task_weight=`.*`KD\(weight=\)`"),
+    "distillation_loss": (None, r"`distillation_losses=KD\(\)`"),
+    "distillation_loss_weights": (0.5, r"`KD\(weight=0.5\)`"),
+    "student_loss": ("mse", r"`compile\(optimizer, loss\)`"),
+    "student_loss_weight": (0.5, "`task_weight=`"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_an_argument_of_another_class_is_told_where_it_belongs(name):
+    value, message = ELSEWHERE[name]
+    with pytest.raises(ValueError, match=f"no argument `{name}`. Give .*{message}"):
+        Distiller(teacher(), student(), **{name: value})
+
+
+def test_an_exam_belongs_to_the_interactive_distiller():
+    with pytest.raises(TypeError, match=r"`InteractiveDistiller\(teacher, student\)"):
+        Distiller(teacher(), student()).fit(X, Y, exam=(X, Y))
+
+
+def other_inputs():
+    return keras.Sequential(
+        [keras.Input((2, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    )
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_the_model_that_cannot_take_the_inputs_is_named_with_their_shape(role):
+    given = {"teacher": teacher(), "student": student(), role: other_inputs()}
+    message = rf"the {role} cannot take the inputs: samples of shape \(6,\)"
+    with pytest.raises(ValueError, match=message):
+        Distiller(**given).fit(X, Y, verbose=0)
+
+
+VALIDATION = {
+    "shape": ((X.reshape(-1, 2, 3), Y), r"the student .* validation data.*\(2, 3\)"),
+    "labels": ((X, Y[:9]), "32 validation inputs and 9 validation labels"),
+    "weights": ((X, Y, np.ones(9)), "32 validation inputs and 9 validation weights"),
+    "classes": ((X, Y + 1), "labels of the validation data from 1 to 4"),
+}
+
+
+@pytest.mark.parametrize("case", VALIDATION)
+def test_validation_data_is_checked_before_the_first_step(case):
+    given, message = VALIDATION[case]
+    small = student()
+    before = numbers(small)
+    with pytest.raises(ValueError, match=message):
+        Distiller(teacher(), small).fit(X, Y, validation_data=given, verbose=0)
+    assert same(before, small)
+
+
+@pytest.mark.parametrize("labels", [Y + 1, Y.astype(str)], ids=["range", "text"])
+def test_wrong_labels_are_no_sign_of_a_bad_teacher(labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        with pytest.raises(ValueError, match="labels"):
+            Distiller(teacher(), student()).fit(X, labels, verbose=0)
+
+
+def test_labels_that_are_nan_are_refused():
+    labels = Y.astype("float32")
+    labels[31] = np.nan
+    with pytest.raises(ValueError, match="labels hold NaN"):
+        Distiller(teacher(), student()).fit(X, labels, verbose=0)
+
+
+CHOICES = {
+    "an unknown rule": (lambda: DTKD(rule="maximum"), "'exact', 'max', 'centered'"),
+    "an unknown divergence": (lambda: KD(divergence="js"), "js.*'?kl'?.*jsd"),
+    "a negative temperature": (lambda: Constant(-4.0), "temperature=-4.0"),
+    "a temperature in words": (lambda: KD(temperature="warm"), "temperature='warm'"),
+    "a minimum above the mean": (lambda: Dynamic(2.0, minimum=3.0), "minimum=3.0"),
+    "a gradient through exact": (lambda: DTKD(stop_gradient=False), "exact"),
+    "a pair without constants": (
+        lambda: DTKD.for_pair("resnet8", "resnet4"),
+        "resnet32x4 → resnet8x4",
+    ),
+    "no loss": (lambda: Distiller(teacher(), student(), []), "is empty"),
+    "a loss with a taken name": (
+        lambda: Distiller(teacher(), student(), {"agreement": KD()}),
+        "'agreement'",
+    ),
+    "from_logits": (
+        lambda: Distiller(teacher(), student(), from_logits="yes"),
+        "from_logits='yes'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_a_wrong_choice_is_named_with_what_there_is(case):
+    make, message = CHOICES[case]
+    with pytest.raises(ValueError, match="(?s)" + message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Distiller("resnet", student()), "`teacher` must be.*str"),
+        (lambda: Distiller(teacher(), "resnet"), "`student` must be.*str"),
+        (lambda: Distiller(teacher(), student(), "dtkd"), "'dtkd'"),
+    ],
+    ids=["teacher", "student", "loss"],
+)
+def test_a_wrong_type_is_named(make, message):
+    with pytest.raises(TypeError, match="(?s)" + message):
+        make()
+
+
+def chance_teacher():
+    large = linear()
+    large.set_weights([np.eye(FEATURES)[:, 1 : CLASSES + 1], np.zeros(CLASSES)])
+    return large
+
+
+@pytest.mark.parametrize("labels", [Y, one_hot(Y), Y[:, None]], ids=["i", "1hot", "2d"])
+def test_a_teacher_no_better_than_chance_is_a_warning_with_its_accuracy(labels):
+    large = chance_teacher()
+    right = np.mean(large.predict(X, verbose=0).argmax(-1) == Y)
+    with pytest.warns(UserWarning, match=f"{right:.1%}, no better than chance .25.0%"):
+        Distiller(large, student(), KD()).fit(X, labels, verbose=0)
+
+
+def test_a_teacher_of_several_labels_is_not_judged_by_its_first_choice():
+    labels = np.zeros((32, CLASSES), "float32")
+    labels[:, 1:] = 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        models.warn_teacher_at_chance(np.eye(CLASSES)[[0] * 32], labels)
+
+
+def test_a_good_teacher_gives_no_warning():
+    for head in (None, "softmax"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            d = Distiller(teacher(head), student(), KD())
+            d.fit(X, Y, verbose=0)
+            d.fit(X, verbose=0)
+
+
+def test_evaluate_without_labels_says_that_there_is_nothing_to_measure():
+    d = Distiller(teacher(), student(), KD())
+    with pytest.raises(ValueError, match="no labels.*evaluate_distillation=True"):
+        d.evaluate(X, verbose=0)
+
+
+def test_several_outputs_without_losses_are_refused():
+    d = Distiller(teacher(), two_outputs("dict"), KD(), output="label")
+    with pytest.raises(ValueError, match="several outputs.*student.compile"):
+        d.fit(X, {"label": Y, "size": X[:, :1]}, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        Agreement(),
+        TeacherStudentKL(),
+        TemperatureStatistics(4.0),
+        TargetNonTargetSplit(),
+    ],
+)
+@pytest.mark.parametrize("by", ["metrics", "weighted_metrics"])
+def test_a_metric_of_two_models_is_not_compiled(metric, by):
+    message = f"'{metric.name}' compares two models.*update_state"
+    d = Distiller(teacher(), student())
+    with pytest.raises(ValueError, match=message):
+        d.compile("sgd", "mse", **{by: [metric]})
+    small = student()
+    small.compile("sgd", "mse", **{by: {"dense": [metric]}})
+    with pytest.raises(ValueError, match=message):
+        Distiller(teacher(), small).fit(X, one_hot(Y), verbose=0)
+
+
+def test_a_student_without_trainable_weights_is_refused():
+    small = student()
+    small.trainable = False
+    with pytest.raises(ValueError, match="no trainable weights.*trainable = True"):
+        Distiller(teacher(), small, KD()).fit(X, Y, verbose=0)
+    # It may well be judged.
+    Distiller(teacher(), small, KD()).evaluate(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("width", [CLASSES - 1, CLASSES + 3])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_hot_labels_of_another_width_are_refused(width, compiled):
+    small = student()
+    if compiled:
+        small.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    y = np.zeros((32, width), "float32")
+    with pytest.raises(ValueError, match=rf"shape \(32, {width}\).*{CLASSES} classes"):
+        Distiller(teacher(), small, KD()).fit(X, y, verbose=0)

@@ -1,0 +1,241 @@
+"""What kind of outputs the models give, found out before the first step."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller
+from keras_dtkd.core import logits
+from keras_dtkd.losses import CKD, KD, BinaryKD, LogitMSE
+from keras_dtkd.preparation.data_peek import peek
+from keras_dtkd.validation import outputs
+from tests.tiny_models import CLASSES, FEATURES, data, student, teacher, two_outputs
+
+X, Y = data(16)
+
+
+class Unreadable(keras.Model):
+    """Its layers do not tell what it gives: only its values do."""
+
+    def __init__(self, activation=None, classes=CLASSES):
+        super().__init__()
+        self.dense = keras.layers.Dense(classes)
+        self.last = activation or (lambda z: z)
+
+    def call(self, inputs):
+        return self.last(self.dense(inputs))
+
+
+def found(large, small, **options):
+    d = Distiller(large, small, KD(), **options)
+    return tuple(o.head for o in outputs.infer_output_specs(d, peek(X, Y)[0]))
+
+
+def separate(activation):
+    """The activation as a layer of its own, as in many published models."""
+    model = student()
+    model.add(activation)
+    return model
+
+
+MODELS = {
+    "logits": (lambda: student(), logits.LOGITS),
+    "softmax": (lambda: student("softmax"), logits.SOFTMAX),
+    "softmax layer": (lambda: separate(keras.layers.Softmax()), logits.SOFTMAX),
+    "activation layer": (
+        lambda: separate(keras.layers.Activation("softmax")),
+        logits.SOFTMAX,
+    ),
+    "nested": (
+        lambda: keras.Sequential([keras.Input((FEATURES,)), student("softmax")]),
+        logits.SOFTMAX,
+    ),
+    "own class, logits": (lambda: Unreadable(), logits.LOGITS),
+    "own class, softmax": (
+        lambda: Unreadable(keras.activations.softmax),
+        logits.SOFTMAX,
+    ),
+    "half precision": (lambda: student("softmax", dtype="bfloat16"), logits.SOFTMAX),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_head_is_recognised(name):
+    make, head = MODELS[name]
+    assert found(make(), make()) == (head, head)
+    assert found(teacher(), make()) == (head, logits.LOGITS)
+
+
+def test_a_sigmoid_turns_the_logits_beside_it_into_labels_by_themselves():
+    assert found(teacher("sigmoid"), student()) == (logits.BINARY, logits.SIGMOID)
+    assert found(teacher(), student("sigmoid")) == (logits.SIGMOID, logits.BINARY)
+
+
+def test_a_single_output_is_a_choice_of_two():
+    pair = teacher(classes=1), student(classes=1)
+    assert found(*pair) == (logits.BINARY, logits.BINARY)
+
+
+def test_a_binary_loss_makes_logits_labels_by_themselves():
+    small = student()
+    small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    assert found(teacher(), small) == (logits.BINARY, logits.BINARY)
+
+
+@pytest.mark.parametrize("losses", [BinaryKD(), [KD(), BinaryKD()]])
+def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
+    sample = peek(X, Y)[0]
+    for large, small, expected in (
+        (teacher(), student(), (logits.BINARY, logits.BINARY)),
+        (teacher(), student("sigmoid"), (logits.SIGMOID, logits.BINARY)),
+        (teacher("sigmoid"), student(), (logits.BINARY, logits.SIGMOID)),
+        ([teacher(), teacher()], student(), (logits.BINARY, logits.BINARY)),
+    ):
+        d = Distiller(large, small, losses)
+        assert tuple(o.head for o in outputs.infer_output_specs(d, sample)) == expected
+        alone, _ = outputs.infer_output_specs(d, sample, with_teacher=False)
+        assert alone.head == expected[0]
+
+
+@pytest.mark.invariant(number=10)
+def test_a_loss_for_each_label_refuses_a_softmax():
+    for large, small, wrong in (
+        (teacher(), student("softmax"), "the student ends in a softmax"),
+        (teacher("softmax"), student(), "the teacher ends in a softmax"),
+        ([teacher("softmax")] * 2, student(), "the teacher ends in a softmax"),
+    ):
+        with pytest.raises(ValueError, match=f"`binary_kd` .* {wrong}"):
+            Distiller(large, small, BinaryKD()).fit(X, Y, verbose=0)
+
+
+def test_what_the_user_says_holds():
+    own = Unreadable(keras.activations.softmax), Unreadable(keras.activations.softmax)
+    assert found(*own, from_logits=False) == (logits.SOFTMAX, logits.SOFTMAX)
+    own = Unreadable(keras.activations.sigmoid), Unreadable(keras.activations.sigmoid)
+    assert found(*own, from_logits=False) == (logits.SIGMOID, logits.SIGMOID)
+    assert found(teacher(), student(), from_logits=True) == (logits.LOGITS,) * 2
+
+
+@pytest.mark.parametrize("kind", ["dict", "list"])
+def test_of_several_outputs_the_chosen_ones_head_counts(kind):
+    small = two_outputs(kind)
+    nested = keras.tree.map_structure(lambda t: t, small.output)
+    label = nested["label"] if kind == "dict" else nested[0]
+    size = nested["size"] if kind == "dict" else nested[1]
+    soft = keras.layers.Softmax(name="soft")(label)
+    outputs = {"label": soft, "size": size} if kind == "dict" else [soft, size]
+    model = keras.Model(small.inputs, outputs)
+    key = "label" if kind == "dict" else 0
+    assert found(teacher(), model, output=key)[0] == logits.SOFTMAX
+
+
+@pytest.mark.parametrize("head", [None, "softmax", "sigmoid"])
+def test_recovered_logits_give_the_models_probabilities_back(head):
+    model = teacher(head, scale=1.0)
+    probabilities = {
+        None: keras.ops.softmax,
+        "softmax": lambda p: p,
+        "sigmoid": lambda p: keras.ops.stack([1 - p, p], axis=-1),
+    }[head](model(X))
+    kind = {None: logits.LOGITS, "softmax": logits.SOFTMAX, "sigmoid": logits.SIGMOID}
+    recovered = keras.ops.softmax(logits.to_logits(model(X), kind[head]))
+    assert np.allclose(
+        keras.ops.convert_to_numpy(recovered),
+        keras.ops.convert_to_numpy(probabilities),
+        atol=1e-5,
+    )
+
+
+def test_a_teacher_that_is_no_model_is_judged_by_its_values():
+    class Stored:
+        variables = []
+
+        def outputs(self, x, rows=None):
+            return keras.ops.softmax(keras.ops.convert_to_tensor(x)[:, :CLASSES])
+
+        def fingerprint(self):
+            return "stored"
+
+    d = Distiller(Stored(), student(), KD())
+    _, large = outputs.infer_output_specs(d, peek(X, Y)[0])
+    assert large.head == logits.SOFTMAX and large.values.shape == (16, CLASSES)
+
+
+def test_sequences_of_different_length_are_refused():
+    short = keras.Sequential([keras.Input((3, 2)), keras.layers.Dense(4)])
+    long = keras.Sequential(
+        [
+            keras.Input((3, 2)),
+            keras.layers.ZeroPadding1D(1),
+            keras.layers.Dense(4),
+        ]
+    )
+    with pytest.raises(ValueError, match=r"different shapes, \(8, 5, 4\).*\(8, 3, 4\)"):
+        Distiller(long, short, KD()).fit(np.ones((8, 3, 2)), verbose=0)
+
+
+@pytest.mark.parametrize("loss", [LogitMSE, CKD])
+@pytest.mark.parametrize("softmax", ["student", "teacher"])
+def test_raw_logits_beside_a_softmax_are_a_warning(loss, softmax):
+    """They are known up to a constant of each sample only."""
+
+    def pair():
+        for role in ("teacher", "student"):
+            last = "softmax" if role == softmax else None
+            dense = keras.layers.Dense(CLASSES, activation=last)
+            yield keras.Sequential([keras.Input((FEATURES,)), dense])
+
+    with pytest.warns(UserWarning, match=f"raw logits, and those of the {softmax}"):
+        Distiller(*pair(), loss()).fit(X, Y, verbose=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Distiller(*pair(), loss(centered=True)).fit(X, Y, verbose=0)
+        both = keras.models.clone_model(next(pair()))
+        Distiller(next(pair()), both, loss()).fit(X, Y, verbose=0)
+    assert not [w for w in told if "raw logits" in str(w.message)]
+
+
+def cleaned(model):
+    """The same model, which makes zeros of NaN first."""
+    inputs = keras.Input((FEATURES,))
+    return keras.Model(inputs, model(keras.ops.nan_to_num(inputs)))
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("who", ["teacher", "student"])
+def test_nan_in_the_data_that_reach_a_model_are_named(who):
+    x = X.copy()
+    x[::2, 1] = np.nan
+    large, small = teacher(), student()
+    large = cleaned(large) if who == "student" else large
+    small = cleaned(small) if who == "teacher" else small
+    d = Distiller(large, small, KD())
+    # Also after a look at sound data of the same shape.
+    d.fit(X, Y, verbose=0)
+    before = [w.numpy() for w in small.trainable_variables]
+    with pytest.raises(ValueError, match=rf"{who}'s first outputs|NaN in its inputs"):
+        d.fit(x, Y, verbose=0)
+    with pytest.raises(ValueError, match="8 of 16 samples"):
+        d.fit(x, Y, verbose=0)
+    for variable, value in zip(small.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_nan_in_the_data_that_both_models_bear_are_a_warning():
+    x = X.copy()
+    x[::2, 1] = np.nan
+    d = Distiller(cleaned(teacher()), cleaned(student()), KD())
+    with pytest.warns(UserWarning, match="NaN in its inputs.*finite outputs all the"):
+        d.fit(x, Y, verbose=0)
+
+
+@pytest.mark.invariant(number=10)
+def test_a_name_of_an_output_that_is_not_there_shows_the_names_if_there_are_any():
+    with pytest.raises(ValueError, match=r"no output 'size'.*leave `output=` out\.$"):
+        found(teacher(), student(), output="size")
+    inputs = keras.Input((FEATURES,))
+    small = keras.Model(inputs, keras.layers.Dense(CLASSES, name="label")(inputs))
+    with pytest.raises(ValueError, match="or name it: 'label'"):
+        found(teacher(), small, output="size")

@@ -1,0 +1,110 @@
+"""What a compiled loss takes the student's outputs for, and what Keras makes of it."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller
+from keras_dtkd.diagnostics import looking
+from keras_dtkd.diagnostics.samples import gather
+from keras_dtkd.losses import KD
+from keras_dtkd.metrics import ExpectedCalibrationError
+from tests import oracles
+from tests.tiny_models import CLASSES, data, one_hot, student, teacher, two_outputs
+
+X, Y = data(32)
+TENSORFLOW = keras.config.backend() == "tensorflow"
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+BINARY = keras.losses.BinaryCrossentropy
+
+
+def said(small, loss, y=Y, metrics=None, **options):
+    """The warnings of one epoch about `from_logits`, and its logs."""
+    small.compile(keras.optimizers.SGD(0.0), loss, metrics=metrics)
+    d = Distiller(teacher(small.layers[-1].activation), small, KD(), **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        logs = d.fit(X, y, epochs=2, verbose=0).history
+    messages = [str(w.message) for w in caught]
+    return [m for m in messages if "`Distiller`: the student ends in" in m], logs
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("loss", [SPARSE(), "sparse_categorical_crossentropy"])
+def test_logits_taken_for_probabilities_are_warned_of_once(loss):
+    (message,), _ = said(student(), loss)
+    assert "a linear layer" in message and "`from_logits=True`" in message
+
+
+@pytest.mark.parametrize(
+    "head, loss",
+    [(None, SPARSE(from_logits=True)), ("softmax", SPARSE()), (None, "mse")],
+)
+def test_of_a_loss_that_fits_nothing_is_said(head, loss):
+    y = one_hot(Y) if loss == "mse" else Y
+    assert said(student(head), loss, y)[0] == []
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_probabilities_taken_for_logits_are_warned_of_unless_keras_goes_back(head):
+    """TensorFlow's losses find the logits behind a softmax or sigmoid."""
+    small = student(head)
+    p = keras.ops.convert_to_numpy(small(X)).astype("float64")
+    if head == "softmax":
+        loss, y, given = SPARSE(from_logits=True), Y, one_hot(Y)
+        right = -np.log(p[np.arange(32), Y]).mean()
+        wrong = -oracles.log_softmax(p)[np.arange(32), Y].mean()
+    else:
+        loss, y = BINARY(from_logits=True), one_hot(Y)
+        given = y
+        right = -(given * np.log(p) + (1 - given) * np.log(1 - p)).mean()
+        wrong = (np.log1p(np.exp(p)) - given * p).mean()
+    messages, logs = said(small, loss, y)
+    assert len(messages) == (0 if TENSORFLOW else 1)
+    # As the step does, so it is told.
+    expected = right if TENSORFLOW else wrong
+    assert logs["task_loss"][0] == pytest.approx(expected, rel=1e-4)
+    assert abs(right - wrong) > 1e-2
+
+
+def test_after_a_change_of_dtype_nothing_goes_back():
+    small = student("softmax", dtype="bfloat16")
+    assert len(said(small, SPARSE(from_logits=True))[0]) == 1
+
+
+def test_a_student_that_says_nothing_yet_is_not_accused():
+    """Of equal probabilities, a softmax makes the same again."""
+    small = student("softmax")
+    small.layers[-1].set_weights([np.zeros((8, CLASSES)), np.zeros(CLASSES)])
+    assert said(small, SPARSE(from_logits=True))[0] == []
+
+
+def test_diagnose_finds_what_the_step_does():
+    small = student("softmax")
+    small.compile("sgd", SPARSE(from_logits=True))
+    made = looking.distiller(teacher(), small, KD(), "auto", None, None)
+    samples = gather((X, Y), 1)
+    looking.look(made, samples[0])
+    findings, _ = looking.compile_task(made, samples)
+    expected = [] if TENSORFLOW else ["probabilities_as_logits"]
+    assert [finding.name for finding in findings] == expected
+
+
+def test_each_of_several_outputs_is_looked_at():
+    small = two_outputs("dict")
+    small.compile("sgd", {"label": SPARSE(), "size": "mse"})
+    d = Distiller(two_outputs("dict", seed=5), small, KD(), output="label")
+    with pytest.warns(UserWarning, match="the loss of 'label' .* for probabilities"):
+        d.fit(X, {"label": Y, "size": X[:, :1]}, verbose=0)
+
+
+@pytest.mark.parametrize("from_logits", [True, "auto"])
+def test_a_calibration_error_of_a_single_probability_is_warned_of(from_logits):
+    metric = ExpectedCalibrationError(from_logits=from_logits)
+    small = student("sigmoid", classes=1)
+    small.compile("sgd", BINARY(), metrics=[metric])
+    d = Distiller(teacher("sigmoid", classes=1), small, KD())
+    with pytest.warns(UserWarning, match="metric 'expected_calibration_error'"):
+        d.fit(X, (X[:, :1] > 0).astype("float32"), verbose=0)
