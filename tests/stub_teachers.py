@@ -1,41 +1,38 @@
-"""Teachers that say what they are given, and what an ensemble makes of it."""
+"""Teachers that return what they are given, and the mean of an ensemble of them."""
 
 import keras
 import numpy as np
 
-from keras_dtkd import backend
-from keras_dtkd.teachers import Ensemble
+from keras_dtkd.teachers import Ensemble, Teacher
+from keras_dtkd.teachers.forward import run_teacher
 
 
-class Says:
-    """A teacher that says what it is given."""
+class StubTeacher(Teacher):
+    """A teacher that returns what it was given."""
 
-    variables: list = []
+    def __init__(self, values, output_kind=None):
+        self.values = values
+        self.output_kind = output_kind
 
-    def __init__(self, says, head=None):
-        self.says = says
-        if head is not None:
-            self.head = head
-
-    def outputs(self, x, rows=None):
-        return keras.tree.map_structure(keras.ops.convert_to_tensor, self.says)
+    def outputs(self, x, sample_ids=None):
+        return keras.tree.map_structure(keras.ops.convert_to_tensor, self.values)
 
     def fingerprint(self):
-        return str(self.says)
+        return str(self.values)
 
 
 def draw(*shape, scale=3.0, seed=0):
     return np.random.default_rng(seed).normal(scale=scale, size=shape)
 
 
-def heard(teacher, x=None):
-    """What a teacher says of inputs, as NumPy."""
+def outputs_of(teacher, x=None):
+    """A teacher's outputs for inputs, as NumPy."""
     return keras.tree.map_structure(
-        keras.ops.convert_to_numpy, backend.teacher_forward(teacher, x)
+        keras.ops.convert_to_numpy, run_teacher(teacher, x)
     )
 
 
-def of(*said, weights=None, in_="logits"):
-    """The mean of what teachers say, or of arrays."""
-    members = [s if isinstance(s, Says) else Says(s.astype("float32")) for s in said]
-    return heard(Ensemble(members, weights, in_))
+def ensemble_of(*values, weights=None, average="logits"):
+    """The mean of teachers' outputs, or of arrays."""
+    members = [s if isinstance(s, StubTeacher) else StubTeacher(s.astype("float32")) for s in values]
+    return outputs_of(Ensemble(members, weights, average))

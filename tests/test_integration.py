@@ -440,7 +440,7 @@ def test_a_teacher_of_ones_own_gets_tensors_always():
     class Linear:
         variables = []
 
-        def outputs(self, x, rows=None):
+        def outputs(self, x, sample_ids=None):
             kinds.add(isinstance(x, np.ndarray))
             return x[:, :CLASSES]
 

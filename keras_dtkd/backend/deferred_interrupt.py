@@ -11,64 +11,80 @@ class DeferredInterrupt:
 
     A compiled JAX step consumes the state it is given: an interrupt between its end
     and the moment Keras holds the new state would lose the student's weights. Under
-    TensorFlow and PyTorch, native code that asks Python something swallows the
+    TensorFlow and PyTorch, native code that reads a Python attribute swallows the
     exception now and then, and the run goes on. So an interrupt waits until the batch
-    is over, and one that was swallowed comes again there. A second one does not wait.
+    is over, and one that was swallowed is raised again there. A second one does not
+    wait.
+
+    Attributes:
+        in_step: Whether a step is running.
     """
 
     def __init__(self):
-        self._critical = False
-        self._waiting = False
-        self._previous: Any = None
+        self.in_step = False
+        self._is_deferring = False
+        self._is_pending = False
+        self._previous_handler: Any = None
 
     @contextlib.contextmanager
-    def deferred(self):
-        """While `fit` runs, in the main thread: no other is sent signals."""
+    def installed(self):
+        """While `fit` runs, in the main thread: no other gets signals."""
         previous = signal.getsignal(signal.SIGINT)
-        main = threading.current_thread() is threading.main_thread()
-        if not main or not callable(previous) or self._previous is not None:
+        is_main = threading.current_thread() is threading.main_thread()
+        is_installed = self._previous_handler is not None
+        if not is_main or not callable(previous) or is_installed:
             yield
             return
-        self._previous = previous
+        self._previous_handler = previous
         signal.signal(signal.SIGINT, self._on_signal)
         try:
             yield
-            self.batch_over()
+            self.raise_pending()
         finally:
             signal.signal(signal.SIGINT, previous)
-            self._previous, self._critical, self._waiting = None, False, False
+            self._previous_handler = None
+            self._is_deferring = self._is_pending = False
 
     def _on_signal(self, number, frame):
-        wait = self._critical and not self._waiting
+        defer = self._is_deferring and not self._is_pending
         # Until the run ends: whoever swallows it does not keep it.
-        self._waiting = True
-        if not wait:
-            self._previous(number, frame)
+        self._is_pending = True
+        if not defer:
+            self._previous_handler(number, frame)
 
-    def whole(self, function):
+    def protect_step(self, function):
         """The function of a step that leaves its state where it is, undivided."""
 
         def step(*args):
-            self._critical = self._previous is not None
+            self.begin_step()
             try:
                 result = function(*args)
             except BaseException:
-                self.batch_over(failed=True)
+                self.raise_pending(has_failed=True)
                 raise
-            self.batch_over()
+            self.raise_pending()
             return result
 
         return step
 
-    def watch(self, iterator):
+    def protect_iterator(self, iterator):
         """The iterator of one step. Once its first batch is there, the step begins."""
         for batch in iterator:
-            self._critical = self._previous is not None
+            self.begin_step()
             yield batch
 
-    def batch_over(self, failed=False):
-        """Keras holds the new state: an interrupt that waited comes now."""
-        self._critical = False
-        if self._waiting and not failed:
-            self._waiting = False
+    def begin_step(self):
+        """From now on an interrupt waits."""
+        self.in_step = True
+        self._is_deferring = self._previous_handler is not None
+
+    def raise_pending(self, has_failed=False):
+        """The step is over and Keras holds the new state: raises a pending interrupt.
+
+        Args:
+            has_failed: Whether another exception is on its way: none is raised then.
+        """
+        self.in_step = self._is_deferring = False
+        if self._is_pending and not has_failed:
+            self._is_pending = False
             raise KeyboardInterrupt

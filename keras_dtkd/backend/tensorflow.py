@@ -1,150 +1,115 @@
 """TensorFlow."""
 
 import contextlib
+import functools
 
-from keras_dtkd import backend
+import keras
 
-
-def replicas():
-    """See `keras_dtkd.backend.replicas`."""
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync
+from keras_dtkd.backend.base import Backend
 
 
-def rank_and_world_size():
-    """One: `tf.distribute` across machines fails in Keras 3."""
-    return 0, 1
+class TensorFlowBackend(Backend):
+    """Graphs read variables where they are; replicas share a step."""
 
+    def replicas(self):
+        """Those of the current strategy."""
+        import tensorflow as tf
 
-def sync_variables(model):
-    """Nothing: they are never empty."""
+        return tf.distribute.get_strategy().num_replicas_in_sync
 
+    def enable_determinism(self):
+        """By TensorFlow's own switch."""
+        import tensorflow as tf
 
-def single_process_scope():
-    """Nothing."""
-    return contextlib.nullcontext()
+        tf.config.experimental.enable_op_determinism()
 
+    def device_info(self):
+        """The first GPU and its peak memory, or the CPU."""
+        import tensorflow as tf
 
-def batch_divisor():
-    """Any batch can be split."""
+        devices = tf.config.list_logical_devices("GPU")
+        if not devices:
+            return "cpu", None
+        physical = tf.config.list_physical_devices("GPU")[0]
+        details = tf.config.experimental.get_device_details(physical)
+        memory = tf.config.experimental.get_memory_info(devices[0].name)
+        return details.get("device_name", "gpu"), memory["peak"]
 
+    def runs_channels_first(self):
+        """Whether one convolution of one pixel succeeds.
 
-def weight_loss_by_batch_share(model, loss, rows):
-    """See `keras_dtkd.backend.weight_loss_by_batch_share`."""
-    import tensorflow as tf
+        TensorFlow's own for the CPU know `channels_last` alone; oneDNN brings the
+        others, and TensorFlow leaves oneDNN off on processors without AVX-512.
+        """
+        import tensorflow as tf
 
-    replica = tf.distribute.get_replica_context()
-    if replicas() == 1 or replica is None:
-        return loss
-    rows = tf.cast(rows, loss.dtype)
-    share = rows * replicas() / replica.all_reduce("sum", rows)
-    # Keras logs the number: it stays as it is.
-    return share * loss + tf.stop_gradient((1 - share) * loss)
+        pixel = tf.zeros((1, 1, 1, 1))
+        try:
+            tf.nn.conv2d(pixel, pixel, 1, "VALID", data_format="NCHW")
+        except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+            return False
+        return True
 
+    def jit(self, variables, function):
+        """By `tf.function`."""
+        import tensorflow as tf
 
-def all_reduce_mean(model, values, rows):
-    """The means; `None` where there is one device."""
-    import tensorflow as tf
+        # TensorFlow counts how often the code of a function is traced: a `lambda` of
+        # this line would be one for all models. Keras's layers need no autograph.
+        run = functools.partial(_run_stateless, function)
+        return tf.function(run, autograph=False)
 
-    replica = tf.distribute.get_replica_context()
-    if replicas() == 1 or replica is None:
-        return None
-    total = replica.all_reduce("sum", tf.cast(rows, "float32"))
-    share = tf.cast(rows, "float32") / total
-    parts = [tf.cast(share, value.dtype) * value for value in values]
-    return replica.all_reduce("sum", parts)
+    def building_scope(self, strategy=None):
+        """The strategy's scope."""
+        return contextlib.nullcontext() if strategy is None else strategy.scope()
 
+    def weight_loss_by_batch_share(self, session, loss, batch_size):
+        """By this replica's share of the batch."""
+        import tensorflow as tf
 
-def zero_grad(variables):
-    """Nothing: gradients are results here."""
+        replica = tf.distribute.get_replica_context()
+        if self.replicas() == 1 or replica is None:
+            return loss
+        rows = tf.cast(batch_size, loss.dtype)
+        share = rows * self.replicas() / replica.all_reduce("sum", rows)
+        # Keras logs the number: it stays as it is.
+        return share * loss + tf.stop_gradient((1 - share) * loss)
 
+    def _global_means(self, session, values, batch_size):
+        import tensorflow as tf
 
-def enable_determinism():
-    """See `keras_dtkd.backend.enable_determinism`."""
-    import tensorflow as tf
+        replica = tf.distribute.get_replica_context()
+        if self.replicas() == 1 or replica is None:
+            return None
+        rows = tf.cast(batch_size, "float32")
+        share = rows / replica.all_reduce("sum", rows)
+        weighted = [tf.cast(share, value.dtype) * value for value in values]
+        return replica.all_reduce("sum", weighted)
 
-    tf.config.experimental.enable_op_determinism()
-
-
-def get_rng_state():
-    """None: Keras keeps a seed for each layer."""
-    return {}
-
-
-def set_rng_state(states):
-    """Nothing."""
-
-
-def device_info():
-    """See `keras_dtkd.backend.device_info`."""
-    import tensorflow as tf
-
-    cards = tf.config.list_logical_devices("GPU")
-    if not cards:
-        return "cpu", None
-    physical = tf.config.list_physical_devices("GPU")[0]
-    details = tf.config.experimental.get_device_details(physical)
-    memory = tf.config.experimental.get_memory_info(cards[0].name)
-    return details.get("device_name", "gpu"), memory["peak"]
-
-
-def runs_channels_first():
-    """Whether one convolution of one pixel succeeds."""
-    import tensorflow as tf
-
-    pixel = tf.zeros((1, 1, 1, 1))
-    try:
-        tf.nn.conv2d(pixel, pixel, 1, "VALID", data_format="NCHW")
-    except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
-        return False
-    return True
-
-
-def no_grad():
-    """Nothing: the teacher speaks before the tape opens."""
-    return contextlib.nullcontext()
-
-
-def building_scope(model):
-    """The strategy the Distiller was made under."""
-    return model.distribute_strategy.scope()
-
-
-def compiled_teacher_forward(teacher):
-    """See `keras_dtkd.backend.compiled_teacher_forward`."""
-    return lambda x: backend.teacher_forward(teacher, x)
-
-
-def with_teacher_variables(model, function, teacher):
-    """No more than not to be interrupted: a graph reads variables where they are."""
-    return model.held.interrupts.whole(function)
-
-
-@contextlib.contextmanager
-def training_session(model, training):
-    """See `keras_dtkd.backend.training_session`."""
-    strategy = model.distribute_strategy
-    count = strategy.num_replicas_in_sync
-    # The default strategy has no such list.
-    if count > 1 and count > len(strategy.extended.worker_devices):
-        raise ValueError(
-            "`Distiller`: Keras 3 cannot `fit` any model under a "
-            f"`{type(strategy).__name__}` with several workers. Use "
-            "`MirroredStrategy` for the devices of one machine, or the JAX or PyTorch "
-            "backend for several machines."
-        )
-    for variable in model.trainable_variables if training else ():
-        if not strategy.extended.variable_created_in_scope(variable.value):
+    @contextlib.contextmanager
+    def open_session(self, session, parts):
+        """Refuses strategies and variables with which Keras cannot train."""
+        strategy = parts.strategy
+        count = strategy.num_replicas_in_sync
+        # The default strategy has no such list.
+        if count > 1 and count > len(strategy.extended.worker_devices):
             raise ValueError(
-                f"`Distiller`: {variable.path} was not created under the Distiller's "
-                f"strategy, a `{type(strategy).__name__}`. Create the student, the "
-                "losses, the Distiller, and a teacher that is trained too, inside the "
-                "same `with strategy.scope():`."
+                "`Distiller`: Keras 3 cannot `fit` any model under a "
+                f"`{type(strategy).__name__}` with several workers. Use "
+                "`MirroredStrategy` for the devices of one machine, or the JAX or "
+                "PyTorch backend for several machines."
             )
-    yield
+        for variable in parts.trainable_variables if parts.is_training else ():
+            if not strategy.extended.variable_created_in_scope(variable.value):
+                raise ValueError(
+                    f"`Distiller`: {variable.path} was not created under the "
+                    f"Distiller's strategy, a `{type(strategy).__name__}`. Create the "
+                    "student, the losses, the Distiller, and a teacher that is trained "
+                    "too, inside the same `with strategy.scope():`."
+                )
+        yield
 
 
-def all_reduced_metrics(model):
-    """Nothing: a strategy's metrics are summed when they are read."""
-    return contextlib.nullcontext()
+def _run_stateless(function, *args):
+    with keras.StatelessScope([]):
+        return function(*args)

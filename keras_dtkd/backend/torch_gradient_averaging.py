@@ -1,4 +1,4 @@
-"""What the processes of one training run under `torchrun` tell each other."""
+"""Mean gradients of the processes of one training run under `torchrun`."""
 
 import contextlib
 
@@ -20,101 +20,105 @@ def default_device():
 
 
 class GradientAverager:
-    """What the processes of one training run tell each other.
+    """Exchanges the gradients of all processes.
 
     Keras has no distribution under torch. Here gradients are exchanged on their way
     to the optimizer, all of them at once, so that the training step stays Keras's own.
 
     Args:
-        model: The Distiller.
+        parts: The `SessionParts` of the model.
 
     Attributes:
-        rows: How many samples this process has in the current step.
+        local_batch_size: How many samples this process has in the current step.
     """
 
-    def __init__(self, model):
-        self.model = model
-        self.rows = 0
-        self._ended = None
+    def __init__(self, parts):
+        self.optimizer = parts.optimizer
+        self.variables = parts.trainable_variables
+        self.local_batch_size = 0
+        self._finished = None
 
     @contextlib.contextmanager
-    def averaging(self):
+    def patch_optimizer(self):
         """While it is open, the optimizer gets the mean gradients of all processes."""
-        optimizer = self.model.optimizer
-        apply = optimizer.apply
+        apply = self.optimizer.apply
 
         def apply_mean(gradients, variables):
-            return apply(self._mean(gradients, variables), variables)
+            return apply(self._mean_gradients(gradients, variables), variables)
 
-        optimizer.apply = apply_mean
+        self.optimizer.apply = apply_mean
         try:
             yield
         finally:
-            del optimizer.apply
+            del self.optimizer.apply
 
-    def mean(self, values, rows):
+    def mean(self, values, batch_size):
         """The means over all samples, of one value for each of the first variables.
 
-        In a bucket as large as that of the gradients, so that a process which ends
+        In a buffer as large as that of the gradients, so that a process which ends
         its epoch meets it there.
         """
-        variables = self.model.trainable_variables
-        rest = [None] * (len(variables) - len(values))
-        own = [value.detach() for value in values]
-        *sums, total, _ = self._exchange([*own, *rest], variables, rows, ended=0)
+        rest = [None] * (len(self.variables) - len(values))
+        local = [value.detach() for value in values]
+        *sums, total, _ = self._all_reduce(
+            [*local, *rest], self.variables, batch_size, finished=0
+        )
         total = total * rank_and_world_size()[1]
         return [
             (part / total).view_as(value)
             for part, value in zip(sums, values, strict=False)
         ]
 
-    def end_epoch(self):
+    def barrier_at_epoch_end(self):
         """Meets all other processes at the end of an epoch.
 
         Raises:
             RuntimeError: Some of them are still in a step.
         """
-        variables = self.model.trainable_variables
-        self._exchange([None] * len(variables), variables, 0, ended=1)
-        self._nobody_waits(rank_and_world_size()[1])
+        nothing = [None] * len(self.variables)
+        self._all_reduce(nothing, self.variables, 0, finished=1)
+        self._check_in_step(rank_and_world_size()[1])
 
-    def _mean(self, gradients, variables):
-        *sums, rows, _ = self._exchange(gradients, variables, self.rows, ended=0)
+    def _mean_gradients(self, gradients, variables):
+        *sums, rows, _ = self._all_reduce(
+            gradients, variables, self.local_batch_size, finished=0
+        )
         return [
             None if own is None else own.copy_((total / rows).view_as(own))
             for own, total in zip(gradients, sums, strict=True)
         ]
 
-    def _exchange(self, gradients, variables, rows, ended):
-        """Sums over all processes: gradients times rows, rows, who ended the epoch."""
+    def _all_reduce(self, gradients, variables, rows, finished):
+        """Sums over processes: gradients times rows, rows, who finished the epoch."""
         import torch
 
-        self._nobody_waits(0)
+        self._check_in_step(0)
         sizes = [variable.value.numel() for variable in variables]
         double = any(variable.value.dtype == torch.float64 for variable in variables)
-        bucket = torch.zeros(
+        buffer = torch.zeros(
             sum(sizes) + 2,
             # Wide enough for a scaled loss's gradients times rows.
             dtype=torch.float64 if double else torch.float32,
             device=default_device(),
         )
-        parts = bucket.split([*sizes, 1, 1])
+        parts = buffer.split([*sizes, 1, 1])
         for part, gradient in zip(parts[:-2], gradients, strict=True):
             if gradient is not None:
                 part.copy_(gradient.reshape(-1)).mul_(rows * rank_and_world_size()[1])
         parts[-2].fill_(rows)
-        parts[-1].fill_(ended)
-        torch.distributed.all_reduce(bucket)
-        self._ended = parts[-1]
+        parts[-1].fill_(finished)
+        torch.distributed.all_reduce(buffer)
+        self._finished = parts[-1]
         return parts
 
-    def _nobody_waits(self, expected):
+    def _check_in_step(self, expected):
         # Read when the next exchange is due, so that a step waits for no device.
-        ended, self._ended = self._ended, None
-        if ended is not None and int(ended) != expected:
+        finished, self._finished = self._finished, None
+        if finished is not None and int(finished) != expected:
             raise RuntimeError(
-                f"`Distiller`: {int(ended)} of {rank_and_world_size()[1]} processes have ended "
-                "the epoch while others are still training. All must take equally "
-                "many steps: cut arrays by `keras_dtkd.distribution.sharding.shard`, or pass "
-                "`steps_per_epoch`. A callback may stop an epoch only in all of them."
+                f"`Distiller`: {int(finished)} of {rank_and_world_size()[1]} processes "
+                "have ended the epoch while others are still training. All must take "
+                "equally many steps: cut arrays by `keras_dtkd.distribution.shard`, or "
+                "pass `steps_per_epoch`. A callback may stop an epoch only in all of "
+                "them."
             )

@@ -3,8 +3,14 @@
 import keras
 import numpy as np
 
+# So many samples of arrays show a teacher's accuracy, at the cost of a step or two.
+PEEK_SIZE = 64
+# Of a data set of `keras_dtkd.datasets`: how many sample ids it has in all epochs.
+REQUIRED_IDS_ATTRIBUTE = "keras_dtkd_sample_ids"
+
 
 def is_array_or_scalar(leaf):
+    """Whether this is an array or a number, and no container."""
     return hasattr(leaf, "shape") or np.isscalar(leaf)
 
 
@@ -50,12 +56,29 @@ def num_samples(arrays):
 
 
 def batch_signature(x, y):
-    """What must be the same for a batch to need no second look."""
-    kinds = [
-        (tuple(leaf.shape[1:]), str(leaf.dtype)) if hasattr(leaf, "dtype") else None
-        for leaf in keras.tree.flatten((x, y))
-    ]
-    return kinds, y is None
+    """What must be the same for a batch to need no second preparation.
+
+    The structure, ranks and dtypes of a batch, and the size of its last axis; but not
+    the lengths of sequences, nor the sides of images.
+
+    Args:
+        x: Inputs of the batch.
+        y: Labels of the batch, or `None`.
+
+    Returns:
+        A hashable value.
+    """
+    leaves = keras.tree.flatten_with_path((x, y))
+    return tuple((path, _leaf_signature(leaf)) for path, leaf in leaves)
+
+
+def _leaf_signature(leaf):
+    if not hasattr(leaf, "dtype"):
+        return type(leaf).__name__
+    dtype, rank = str(leaf.dtype), len(leaf.shape)
+    is_sequence_of_ids = rank == 2 and "int" in dtype
+    last = None if rank < 2 or is_sequence_of_ids else leaf.shape[-1]
+    return dtype, rank, last
 
 
 def placeholder_labels(x):

@@ -54,12 +54,12 @@ def select_output(outputs, key, names=None):
     raise KeyError(known)
 
 
-def to_logits(outputs, head):
+def to_logits(outputs, output_kind):
     """Logits from what a head gave.
 
     Args:
         outputs: `(batch, ..., classes)`, of any float dtype.
-        head: `"logits"`, `"softmax"`, `"sigmoid"` (probabilities, each label by
+        output_kind: `"logits"`, `"softmax"`, `"sigmoid"` (probabilities, each label by
             itself) or `"binary logits"` (logits, each label by itself).
 
     Returns:
@@ -70,12 +70,12 @@ def to_logits(outputs, head):
     half = keras.backend.standardize_dtype(outputs.dtype) == "float16"
     tiny, almost_one = (MIN_PROB_FP16, MAX_PROB_FP16) if half else (MIN_PROB, MAX_PROB)
     outputs = ops.cast(outputs, "float32")
-    if head == SOFTMAX:
+    if output_kind == SOFTMAX:
         return ops.log(ops.maximum(outputs, tiny))
-    if head == SIGMOID:
+    if output_kind == SIGMOID:
         p = ops.clip(outputs, tiny, almost_one)
         pair = ops.stack([ops.log1p(-p), ops.log(p)], axis=-1)
-    elif head == BINARY:
+    elif output_kind == BINARY:
         pair = ops.stack([-0.5 * outputs, 0.5 * outputs], axis=-1)
     else:
         return ops.maximum(outputs, MIN_LOGIT)

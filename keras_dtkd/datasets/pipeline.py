@@ -5,11 +5,11 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from keras_dtkd.core.arrays import REQUIRED_IDS_ATTRIBUTE
 from keras_dtkd.datasets.arrays import split
 from keras_dtkd.datasets.augment import PADDING, crop_and_flip
 from keras_dtkd.datasets.checks import check_arguments, check_images
 from keras_dtkd.datasets.tfds import require_tensorflow
-from keras_dtkd.teachers.sample_ids import REQUIRED_IDS_ATTRIBUTE
 
 
 def from_arrays(train, test, batch_size=64, augment=False, seed=None, **options):
@@ -153,7 +153,7 @@ class ImagePipeline:
 
         def batch(rows, offsets, flips, *place):
             chosen = self._cropped(tf, images, rows, offsets, flips)
-            x = {"inputs": chosen, "rows": place[0]} if place else chosen
+            x = {"inputs": chosen, "sample_ids": place[0]} if place else chosen
             return x, tf.gather(labels, rows)
 
         def counted(number, batch):

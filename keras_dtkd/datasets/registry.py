@@ -51,7 +51,7 @@ def cifar100(
 
         With `versions`, one more comes first: all versions of the training images, in
         the order of a stored teacher's rows; and `train` is of
-        `({"inputs": images, "rows": rows}, labels)`.
+        `({"inputs": images, "sample_ids": ids}, labels)`.
 
     Raises:
         ValueError: An argument out of range.

@@ -83,7 +83,7 @@ def diagnose(
         teacher, student, distillation_losses, from_logits, output, views
     )
     if isinstance(data, tuple) and data:
-        data = (add_sample_ids(made.held.teacher, data[0]), *data[1:])
+        data = (add_sample_ids(made.teacher_reference.teacher, data[0]), *data[1:])
     samples = gather(data, batches)
     report = Report(*_examine(made, samples))
     if verbose:
@@ -139,7 +139,7 @@ def _examine(made, samples):
 
 def _can_be_given(made, labels):
     """Whether any loss can make something of labels that do not fit."""
-    shapes, labels = made.held.student_shapes.values(), keras.tree.flatten(labels)
+    shapes, labels = made.student_shapes.values(), keras.tree.flatten(labels)
     return len(shapes) == len(labels) and all(
         not label_checks.is_text(np.asarray(leaf))
         and label_checks.has_class_label_shape(np.asarray(leaf), shape, one_hot=True)

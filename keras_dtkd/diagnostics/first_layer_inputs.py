@@ -7,7 +7,6 @@ from keras import layers, ops
 from keras_dtkd import backend
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.teachers.base import iter_models
 from keras_dtkd.training.feature_capture import patch_calls
 
 # How well a line must fit what the first layers do, to be undone.
@@ -82,7 +81,7 @@ def undo(made, x):
         A function of inputs, NumPy; or `None` where the teacher is no single model,
         or does more than to scale and shift each number.
     """
-    teachers = iter_models(made.held.teacher)
+    teachers = made.teacher_reference.teacher.models
     if len(teachers) != 1:
         return None
     x = x.astype("float32")

@@ -6,7 +6,6 @@ import numpy as np
 from keras_dtkd.core import arrays
 from keras_dtkd.diagnostics.first_layer_inputs import arrived
 from keras_dtkd.teachers import sample_ids
-from keras_dtkd.teachers.base import iter_models
 from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
 
 # Ranges of [0, 1], [-1, 1] and of unit variance lie within a factor of 5 of each
@@ -46,7 +45,7 @@ def figures(made, samples):
 
 
 def _both(made):
-    teachers = iter_models(made.held.teacher)
+    teachers = made.teacher_reference.teacher.models
     # Members of an ensemble each have their own.
     return [("teacher", m) for m in teachers[:1] if len(teachers) == 1] + [
         ("student", made.student)

@@ -10,7 +10,6 @@ from keras_dtkd.core.compiled_loss import distilled_labels
 from keras_dtkd.diagnostics import first_layer_inputs
 from keras_dtkd.diagnostics.teacher_quality import KNOWS, convincing
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.teachers import sample_ids
 from keras_dtkd.validation.issue import ERROR, Issue
 
 
@@ -59,10 +58,10 @@ def better(made, samples, before, surprise, unknown):
         labels are the least surprise: networks may choose alike on any scale, but are
         as certain as they should be on their own only.
     """
-    if sample_ids.needs_sample_ids(made.held.teacher):
+    if made.teacher_reference.teacher.needs_sample_ids:
         # What is stored does not depend on the inputs.
         return None
-    speak, found, count = backend.compiled_teacher_forward(made.held.teacher), {}, 0.0
+    speak, found, count = backend.compiled_teacher_forward(made.teacher_reference.teacher), {}, 0.0
     for name, scale in _scalings(made, samples).items():
         right = count = nats = 0.0
         for sample in samples:
@@ -122,11 +121,11 @@ def _measured(array):
 
 def _judged(made, outputs, y):
     """How many labelled rows are right, how many there are, their sum of `-log p`."""
-    names = getattr(made.held.teacher, "output_names", None)
-    model = getattr(made.held.teacher, "model", None)
+    names = getattr(made.teacher_reference.teacher, "output_names", None)
+    model = getattr(made.teacher_reference.teacher, "model", None)
     names = getattr(model, "output_names", names)
     z = logits.to_logits(
-        logits.select_output(outputs, made.distilled_output, names), made.held.heads[1]
+        logits.select_output(outputs, made.distilled_output, names), made.output_kinds[1]
     )
     label = one_hot(distilled_labels(made, y), z)
     agree = ops.take_along_axis(label, ops.argmax(z, axis=-1)[..., None], axis=-1)

@@ -5,7 +5,6 @@ import numpy as np
 from keras_dtkd.core import logits
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.functional.statistics import MASKED_LOGIT
-from keras_dtkd.teachers.base import iter_models
 from keras_dtkd.validation.issue import INFO, WARNING, Issue
 
 # A sixteenth of float16's greatest number: sums over some classes still fit.
@@ -51,8 +50,8 @@ def findings(made, found, depends):
     """
     told = []
     sides = {
-        "teacher": (iter_models(made.held.teacher), made.held.heads[1]),
-        "student": ([made.student], made.held.heads[0]),
+        "teacher": (made.teacher_reference.teacher.models, made.output_kinds[1]),
+        "student": ([made.student], made.output_kinds[0]),
     }
     for role, (parts, head) in sides.items():
         own = found[role]["logits"]

@@ -52,7 +52,7 @@ def look(made, sample):
         `(findings, seen)`: whether there is anything further to look at.
     """
     try:
-        models.validate_finite_weights(made.held.teacher)
+        models.validate_finite_weights(made.teacher_reference.teacher)
         models.require_labels(made, sample)
         models.build_models(made, sample)
     except ValueError as error:
@@ -116,12 +116,12 @@ def compile_task(made, samples):
 
 def _takes_for_what_it_is(made, sample):
     """A compiled cross-entropy and the head before it agree in what they are."""
-    names, key = list(made.held.student_shapes), made.distilled_output
+    names, key = list(made.student_shapes), made.distilled_output
     index = key if isinstance(key, int) else 0
     place = names.index(key) if key in names else index
     name = names[place]
     loss, y = (select_for_output(part, name, place) for part in (made.loss, sample.y))
-    head = made.held.heads[0]
+    head = made.output_kinds[0]
     if not task_loss.from_logits_contradicts(head, says_logits(loss)):
         return []
     gives_logits = head in (logits.LOGITS, logits.BINARY)
@@ -144,7 +144,7 @@ def _takes_for_what_it_is(made, sample):
 def stated_wrongly(made, rows):
     """Distributions that a teacher calls logits, or whose last layer seems linear."""
     found = []
-    sides = zip(("student", "teacher"), made.held.heads, rows[:2], strict=True)
+    sides = zip(("student", "teacher"), made.output_kinds, rows[:2], strict=True)
     for role, head, values in sides:
         if head == logits.LOGITS and logits.look_like_probabilities(values):
             found.append(

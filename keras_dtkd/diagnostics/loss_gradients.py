@@ -163,7 +163,7 @@ def _picked(made, step):
 def _outputs(made, step, z):
     """What the student would have returned for these logits."""
     picked = _picked(made, step)
-    output = _SWAPPED(picked, new=_output(z, made.held.heads[0], picked))
+    output = _SWAPPED(picked, new=_output(z, made.output_kinds[0], picked))
     return keras.tree.map_structure(
         lambda value: output if value is picked else value, step.student_outputs
     )

@@ -12,13 +12,18 @@ def rank_zero_callbacks(callbacks, verbose):
     """Callbacks and verbosity for this process: rank 0 alone prints and writes.
 
     Args:
-        callbacks: The user's.
+        callbacks: As `fit` got them.
         verbose: As in `fit`.
 
     Returns:
         `(callbacks, verbose)`. On other ranks without those that write files; a
         `BackupAndRestore` there still restores.
     """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        # Keras makes another of them, with the number of epochs that ours needs.
+        callbacks = callbacks.callbacks
+    callbacks = callbacks or []
+    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     if backend.rank_and_world_size()[0] == 0:
         return list(callbacks), verbose
     writers = [

@@ -1,9 +1,7 @@
 """What is matched: one loss a file."""
 
-from keras_dtkd.functional.output_bias import (
-    calibrate_output_bias as calibrate_output_bias,
-)
 from keras_dtkd.losses.base import DistillationLoss as DistillationLoss
+from keras_dtkd.losses.base import LossValues as LossValues
 from keras_dtkd.losses.binary_kd import BinaryKD as BinaryKD
 from keras_dtkd.losses.ckd import CKD as CKD
 from keras_dtkd.losses.cskd import CSKD as CSKD
@@ -19,5 +17,9 @@ from keras_dtkd.losses.input_gradient_penalty import (
 )
 from keras_dtkd.losses.kd import KD as KD
 from keras_dtkd.losses.logit_mse import LogitMSE as LogitMSE
+from keras_dtkd.losses.output_bias import (
+    calibrate_output_bias as calibrate_output_bias,
+)
 from keras_dtkd.losses.r2kd import R2KD as R2KD
+from keras_dtkd.losses.temperature_loss import TemperatureLoss as TemperatureLoss
 from keras_dtkd.losses.total_variation import TotalVariation as TotalVariation

@@ -3,17 +3,30 @@
 import inspect
 import numbers
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
+from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.losses.reduction import reduce
 from keras_dtkd.temperatures.base import Temperature
 
 
-class DistillationLoss(HyperparameterMixin):
+class LossValues(NamedTuple):
+    """What a loss gives of a batch.
+
+    Attributes:
+        values: One value a sample, `(batch,)` or `(batch, ...)`.
+        temperatures: The `TemperaturePair` that is logged, or `None`.
+    """
+
+    values: Any
+    temperatures: Any = None
+
+
+class DistillationLoss(FitHooks, HyperparameterMixin):
     """Base of all distillation losses.
 
     A loss on logits overrides `call(student_logits, teacher_logits, labels=None)` and
@@ -24,7 +37,10 @@ class DistillationLoss(HyperparameterMixin):
     Losses compute in float32 whatever the models compute in; trainable parts are
     ordinary weights, which train with the student and are saved with it.
 
-    A `temperature` attribute that is a `Temperature` is logged, and told of each epoch.
+    A `temperature` attribute that is a `Temperature` is notified of each epoch, and its
+    mean temperatures are logged. A loss with one may take a further argument
+    `return_temperatures=False` and return `LossValues(values, temperatures)` where it
+    is true: else its temperatures are computed a second time for the logs.
 
     Args:
         weight: Factor of this loss in the total. Not negative. May be changed while
@@ -39,8 +55,8 @@ class DistillationLoss(HyperparameterMixin):
     Attributes:
         student_layers: Names of student layers whose outputs `step.student_features`
             must hold.
-        teacher_layers: Likewise of the teacher.
-        needs_labels: Whether it cannot do without labels.
+        teacher_layers: Names of teacher layers, for `step.teacher_features`.
+        needs_labels: Whether it needs labels.
         input_gradient: How `step.student_input_gradient` and its teacher's are to be
             taken: `"exact"`, or as a derivative along a random direction by `"jvp"` or
             `"finite_difference"`; `None` where they are not needed.
@@ -85,8 +101,8 @@ class DistillationLoss(HyperparameterMixin):
                 f"{type(self).__name__}(view='strong'), views={{'strong': view}})`."
             )
         self.view = view
-        self._ramp = self.add_weight(
-            shape=(), initializer="ones", trainable=False, dtype="float32", name="ramp"
+        self._warmup_factor = self.add_weight(
+            shape=(), initializer="ones", trainable=False, dtype="float32", name="warmup_factor"
         )
         if type(self).build is keras.layers.Layer.build:
             self.built = True
@@ -115,23 +131,59 @@ class DistillationLoss(HyperparameterMixin):
         )
 
     def compute(self, step):
-        """The values for one `Step`. Override it for more than logits and labels."""
+        """The values for one `Step`. Override it for more than logits and labels.
+
+        Args:
+            step: A `keras_dtkd.Step`.
+
+        Returns:
+            One value a sample, or `LossValues` with the temperatures that were used.
+        """
         if self.needs_labels and step.y is None:
             raise ValueError(f"`{self.name}` needs labels, and there are none.")
-        return self._values(
-            step.student_logits, step.teacher_logits, step.y, step.sample_weight
+        return self._call_with_supported_arguments(
+            step.student_logits,
+            step.teacher_logits,
+            step.y,
+            step.sample_weight,
+            return_temperatures=True,
         )
 
-    def _values(self, student, teacher, labels=None, sample_weight=None):
-        taken = inspect.signature(self.call).parameters
-        given = {}
-        if "labels" in taken:
-            given["labels"] = labels
-        if "sample_weight" in taken:
-            given["sample_weight"] = row_weights(
-                student, sample_weight, get_mask(student)
+    def _call_with_supported_arguments(
+        self,
+        student_logits,
+        teacher_logits,
+        labels=None,
+        sample_weight=None,
+        return_temperatures=False,
+    ):
+        accepted = inspect.signature(self.call).parameters
+        kwargs = {}
+        if "labels" in accepted:
+            kwargs["labels"] = labels
+        if "sample_weight" in accepted:
+            kwargs["sample_weight"] = row_weights(
+                student_logits, sample_weight, get_mask(student_logits)
             )
-        return self(student, teacher, **given)
+        if return_temperatures and "return_temperatures" in accepted:
+            kwargs["return_temperatures"] = True
+        return self(student_logits, teacher_logits, **kwargs)
+
+    def temperatures_of(self, step):
+        """The temperatures to log of a loss that does not return them.
+
+        Args:
+            step: A `keras_dtkd.Step`.
+
+        Returns:
+            A `TemperaturePair`, or `None` for a loss without a temperature.
+        """
+        temperatures = self.get_temperatures()
+        if not temperatures:
+            return None
+        student = step.student_logits
+        weights = row_weights(student, step.sample_weight, get_mask(student))
+        return temperatures[0](student, step.teacher_logits, weights)
 
     def reduce(self, values, outputs=None, sample_weight=None):
         """The weighted mean of the values, by Keras's own rules.
@@ -147,12 +199,12 @@ class DistillationLoss(HyperparameterMixin):
         return reduce(values, outputs, sample_weight)
 
     @property
-    def scale(self):
-        """`weight · ramp`, the factor of this loss in the total, as a tensor."""
-        return self.hyperparameter("weight") * self._ramp
+    def effective_weight(self):
+        """`weight · warmup factor`, the factor in the total, as a tensor."""
+        return self.hyperparameter("weight") * self._warmup_factor
 
     def on_epoch_begin(self, epoch, epochs):
-        """Called before each epoch. Sets the ramp; override to set more.
+        """Called before each epoch. Sets the warm-up factor; override to set more.
 
         Args:
             epoch: Counted from 1.
@@ -160,21 +212,21 @@ class DistillationLoss(HyperparameterMixin):
         """
         self.push_hyperparameters()
         warmup = epochs / 12 if self.warmup_epochs == "auto" else self.warmup_epochs
-        self._ramp.assign(min(epoch / warmup, 1.0) if warmup > 0 else 1.0)
-        for rule in self.get_temperatures():
-            rule.on_epoch_begin(epoch, epochs)
+        self._warmup_factor.assign(min(epoch / warmup, 1.0) if warmup > 0 else 1.0)
+        for temperature in self.get_temperatures():
+            temperature.on_epoch_begin(epoch, epochs)
 
     def get_temperatures(self):
         """The `Temperature`s whose means are logged."""
-        rule = getattr(self, "temperature", None)
-        return [rule] if isinstance(rule, Temperature) else []
+        temperature = getattr(self, "temperature", None)
+        return [temperature] if isinstance(temperature, Temperature) else []
 
     def variables_without_weight_decay(self):
         """The trainable variables that weight decay must leave alone."""
         return [
             v
-            for rule in self.get_temperatures()
-            for v in rule.variables_without_weight_decay()
+            for temperature in self.get_temperatures()
+            for v in temperature.variables_without_weight_decay()
         ]
 
     def compute_mask(self, inputs, previous_mask):
@@ -188,12 +240,12 @@ class DistillationLoss(HyperparameterMixin):
             student_outputs: The student's logits.
 
         Returns:
-            The scalar `weight · ramp · mean`. There, weights of samples do not arrive.
+            The scalar `weight · warmup factor · mean`. There, weights of samples do not arrive.
         """
-        values = self._values(student_outputs, teacher_outputs)
-        for rule in self.get_temperatures():
-            rule.take_latest()
-        return self.scale * self.reduce(values, student_outputs)
+        values = self._call_with_supported_arguments(student_outputs, teacher_outputs)
+        if isinstance(values, LossValues):
+            values = values.values
+        return self.effective_weight * self.reduce(values, student_outputs)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         """Called by `keras.distillation.Distiller`, which allows one output here.

@@ -7,6 +7,7 @@ from keras_dtkd.core.logits import BINARY, to_logits
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import MIN_LOGIT, is_unmasked, soft_log_probs
+from keras_dtkd.losses.base import LossValues
 from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
@@ -59,8 +60,15 @@ class BinaryKD(TemperatureLoss):
             temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
         )
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
-        """One value a sample."""
+    def call(
+        self,
+        student_logits,
+        teacher_logits,
+        labels=None,
+        sample_weight=None,
+        return_temperatures=False,
+    ):
+        """One value a sample; with `return_temperatures`, `LossValues`."""
         where = ops.logical_or(is_unmasked(student_logits), is_unmasked(teacher_logits))
         where = ops.cast(where, "float32")
         student = to_logits(ops.maximum(student_logits, MIN_LOGIT), BINARY)
@@ -70,12 +78,13 @@ class BinaryKD(TemperatureLoss):
             sample_weight = ops.reshape(
                 sample_weight[..., None] * where, ops.shape(student[..., 0])
             )
-        t = self._rule(student, teacher, sample_weight)
+        t = self._temperature(student, teacher, sample_weight)
         values = t.weight * kl(
             soft_log_probs(teacher, t.teacher), soft_log_probs(student, t.student)
         )
         values = where * ops.reshape(values, ops.shape(where))
-        return ops.sum(values, axis=-1) / ops.maximum(ops.sum(where, axis=-1), 1.0)
+        values = ops.sum(values, axis=-1) / ops.maximum(ops.sum(where, axis=-1), 1.0)
+        return LossValues(values, t) if return_temperatures else values
 
     def compute(self, step):
         """The values for one `Step`, whose logits may be pairs already."""
@@ -86,7 +95,9 @@ class BinaryKD(TemperatureLoss):
         weights = row_weights(
             student, step.sample_weight, get_mask(step.student_logits)
         )
-        return self(student, teacher, sample_weight=weights)
+        return self(
+            student, teacher, sample_weight=weights, return_temperatures=True
+        )
 
 
 def _of_pairs(logits, outputs):

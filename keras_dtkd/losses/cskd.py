@@ -11,7 +11,7 @@ from keras_dtkd.functional.correlation import (
     soft_probs,
     unmasked_by_any,
 )
-from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.base import DistillationLoss, LossValues
 from keras_dtkd.temperatures import base as rules
 from keras_dtkd.temperatures.constant import Constant
 from keras_dtkd.temperatures.cosine_similarity import CosineSimilarity
@@ -83,34 +83,41 @@ class CSKD(DistillationLoss):
                 "`CSKD`: `temperatures` must be a list of at least one temperature. "
                 f"Received: temperatures={temperatures!r}."
             )
-        self._rules = [rules.get(value) for value in temperatures]
+        self._temperatures = [rules.get(value) for value in temperatures]
 
     @property
     def temperatures(self):
         """The temperature rules, one for each term."""
-        return tuple(self._rules)
+        return tuple(self._temperatures)
 
     def get_temperatures(self):
         """All rules. The first that may differ between samples is the one logged."""
-        return sorted(self._rules, key=lambda rule: isinstance(rule, Constant))
+        return sorted(self._temperatures, key=lambda rule: isinstance(rule, Constant))
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
-        """The loss of the batch, for each sample."""
+    def call(
+        self,
+        student_logits,
+        teacher_logits,
+        labels=None,
+        sample_weight=None,
+        return_temperatures=False,
+    ):
+        """The loss of the batch, for each sample; or `LossValues`."""
         where = unmasked_by_any(student_logits, teacher_logits)
         logged = self.get_temperatures()[0]
-        total = 0.0
-        for rule in self._rules:
-            t = rule(student_logits, teacher_logits, sample_weight)
-            if rule is not logged:
-                # Nobody else takes it, and it would outlive the trace.
-                rule.take_latest()
+        total, logged_pair = 0.0, None
+        for temperature in self._temperatures:
+            t = temperature(student_logits, teacher_logits, sample_weight)
+            if temperature is logged:
+                logged_pair = t
             q = soft_probs(student_logits, t.student)
             p = soft_probs(teacher_logits, t.teacher)
             distance = intra_class_distance(cosine, q, p, where, sample_weight)
             total = total + batch_weight(t.weight, sample_weight) * distance
-        return (
+        values = (
             self.hyperparameter("alpha") * total * ops.ones_like(student_logits[..., 0])
         )
+        return LossValues(values, logged_pair) if return_temperatures else values
 
     def get_config(self):
         """The arguments that make this loss again."""
@@ -118,6 +125,6 @@ class CSKD(DistillationLoss):
             **super().get_config(),
             "alpha": self.alpha,
             "temperatures": [
-                keras.saving.serialize_keras_object(rule) for rule in self._rules
+                keras.saving.serialize_keras_object(rule) for rule in self._temperatures
             ],
         }

@@ -88,17 +88,18 @@ class DIST(TemperatureLoss):
         self.gamma = gamma
         self.scale_by_t2 = scale_by_t2
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
+    def compute_values(
+        self, student_logits, teacher_logits, temperatures, labels, sample_weight
+    ):
         """One value a sample."""
-        t = self._rule(student_logits, teacher_logits, sample_weight)
-        q = soft_probs(student_logits, t.student)
-        p = soft_probs(teacher_logits, t.teacher)
+        q = soft_probs(student_logits, temperatures.student)
+        p = soft_probs(teacher_logits, temperatures.teacher)
         where = unmasked_by_any(student_logits, teacher_logits)
         rows = inter_class_distance(pearson, q, p, where)
         classes = intra_class_distance(pearson, q, p, where, sample_weight)
         if self.scale_by_t2:
-            rows = t.weight * rows
-            classes = batch_weight(t.weight, sample_weight) * classes
+            rows = temperatures.weight * rows
+            classes = batch_weight(temperatures.weight, sample_weight) * classes
         return (
             self.hyperparameter("beta") * rows + self.hyperparameter("gamma") * classes
         )

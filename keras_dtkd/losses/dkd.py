@@ -94,24 +94,25 @@ class DKD(TemperatureLoss):
         """
         return cls(**{"beta": constants(teacher, student), **kwargs})
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
+    def compute_values(
+        self, student_logits, teacher_logits, temperatures, labels, sample_weight
+    ):
         """One value a sample."""
         if labels is None:
             raise ValueError("`DKD` needs labels. Received: labels=None.")
         label = one_hot(labels, student_logits)
-        t = self._rule(student_logits, teacher_logits, sample_weight)
         target = kl(
-            target_log_probs(teacher_logits, t.teacher, label),
-            target_log_probs(student_logits, t.student, label),
+            target_log_probs(teacher_logits, temperatures.teacher, label),
+            target_log_probs(student_logits, temperatures.student, label),
         )
         rest = kl(
-            non_target_log_probs(teacher_logits, t.teacher, label),
-            non_target_log_probs(student_logits, t.student, label),
+            non_target_log_probs(teacher_logits, temperatures.teacher, label),
+            non_target_log_probs(student_logits, temperatures.student, label),
         )
         both = (
             self.hyperparameter("alpha") * target + self.hyperparameter("beta") * rest
         )
-        return ops.sum(label, axis=-1) * t.weight * both
+        return ops.sum(label, axis=-1) * temperatures.weight * both
 
     def get_config(self):
         """The arguments that make this loss again."""

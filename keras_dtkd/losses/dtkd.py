@@ -5,7 +5,7 @@ import keras
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.base import DistillationLoss, LossValues
 from keras_dtkd.losses.dtkd_pairs import constants
 from keras_dtkd.temperatures.dynamic import Dynamic
 
@@ -136,8 +136,15 @@ class DTKD(DistillationLoss):
     def temperature(self, value):
         self._dynamic.temperature = value
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
-        """One value a sample."""
+    def call(
+        self,
+        student_logits,
+        teacher_logits,
+        labels=None,
+        sample_weight=None,
+        return_temperatures=False,
+    ):
+        """One value a sample; with `return_temperatures`, `LossValues`."""
 
         def softened_kl(t):
             return t.weight * kl(
@@ -145,12 +152,12 @@ class DTKD(DistillationLoss):
                 soft_log_probs(student_logits, t.student),
             )
 
-        dynamic = self._dynamic(student_logits, teacher_logits, sample_weight)
-        # The rule that gave `Dynamic` its τ has just been asked.
-        fixed = self._dynamic.temperature.take_latest()
-        return self.hyperparameter("alpha") * softened_kl(
+        fixed = self._dynamic.temperature(student_logits, teacher_logits, sample_weight)
+        dynamic = self._dynamic(student_logits, teacher_logits, base=fixed)
+        values = self.hyperparameter("alpha") * softened_kl(
             dynamic
         ) + self.hyperparameter("beta") * softened_kl(fixed)
+        return LossValues(values, dynamic) if return_temperatures else values
 
     def get_config(self):
         """The arguments that make this loss again."""

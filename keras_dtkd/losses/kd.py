@@ -52,12 +52,13 @@ class KD(TemperatureLoss):
         self._divergence = divergences.get(divergence)
         self.divergence = divergence
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
+    def compute_values(
+        self, student_logits, teacher_logits, temperatures, labels, sample_weight
+    ):
         """One value a sample."""
-        t = self._rule(student_logits, teacher_logits, sample_weight)
-        return t.weight * self._divergence(
-            soft_log_probs(teacher_logits, t.teacher),
-            soft_log_probs(student_logits, t.student),
+        return temperatures.weight * self._divergence(
+            soft_log_probs(teacher_logits, temperatures.teacher),
+            soft_log_probs(student_logits, temperatures.student),
         )
 
     def get_config(self):

@@ -105,24 +105,25 @@ class R2KD(TemperatureLoss):
         if self._ranks:
             self.softness = softness
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
+    def compute_values(
+        self, student_logits, teacher_logits, temperatures, labels, sample_weight
+    ):
         """One value a sample."""
-        t = self._rule(student_logits, teacher_logits, sample_weight)
         where = unmasked_by_any(student_logits, teacher_logits)
-        q = soft_probs(student_logits, t.student)
-        p = soft_probs(teacher_logits, t.teacher)
+        q = soft_probs(student_logits, temperatures.student)
+        p = soft_probs(teacher_logits, temperatures.teacher)
         rows = inter_class_distance(cosine, q, p, where)
         classes = intra_class_distance(cosine, q, p, where, sample_weight)
-        common = batch_weight(t.weight, sample_weight)
+        common = batch_weight(temperatures.weight, sample_weight)
         value = self.hyperparameter("value_weight") * (
-            t.weight * rows + common * classes
+            temperatures.weight * rows + common * classes
         )
         if not self._ranks:
             return value
         softness = self.hyperparameter("softness")
         rank = spearman(
-            soft_ranks(student_logits, softness * t.student, where),
-            soft_ranks(teacher_logits, softness * t.teacher, where),
+            soft_ranks(student_logits, softness * temperatures.student, where),
+            soft_ranks(teacher_logits, softness * temperatures.teacher, where),
             where,
         )
         return value + self.hyperparameter("rank_weight") * (1.0 - rank)

@@ -62,3 +62,8 @@ def _resolve_loss(loss):
         f"of them. Received: {loss!r}."
         + (" That is the class: call it." if isinstance(loss, type) else "")
     )
+
+
+def input_gradient_losses(losses):
+    """The losses that need input gradients, by name."""
+    return {n: loss for n, loss in losses.items() if loss.input_gradient is not None}

@@ -1,39 +1,85 @@
-"""A loss on outputs that one temperature rule softens."""
+"""A loss on outputs that one temperature softens."""
 
 import keras
 
-from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.base import DistillationLoss, LossValues
 from keras_dtkd.temperatures import base as temperatures
 
 
 class TemperatureLoss(DistillationLoss):
     """Base of the losses that take a `temperature`.
 
-    In `call` the rule is `self._rule`; it is given `sample_weight` too, for those that
-    couple the batch.
+    A subclass overrides `compute_values`, which gets the temperatures of the batch.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures` rule.
+        temperature: A positive number, or any `keras_dtkd.temperatures`.
         **kwargs: As `DistillationLoss`.
 
     Raises:
         ValueError: A temperature not above 0, or what `DistillationLoss` refuses.
+
+    Example:
+
+    >>> class SoftCrossEntropy(TemperatureLoss):
+    ...     def compute_values(self, student_logits, teacher_logits, temperatures, **_):
+    ...         log_q = soft_log_probs(student_logits, temperatures.student)
+    ...         p = ops.softmax(teacher_logits / temperatures.teacher)
+    ...         return -temperatures.weight * ops.sum(p * log_q, axis=-1)
     """
 
     def __init__(self, temperature, **kwargs):
         super().__init__(**kwargs)
-        self._rule = temperatures.get(temperature)
+        self._temperature = temperatures.get(temperature)
 
     @property
     def temperature(self):
-        """The temperature rule. Set it to a number to change its temperature."""
-        return self._rule
+        """The `Temperature`. Set it to a number to change its temperature."""
+        return self._temperature
 
     @temperature.setter
     def temperature(self, value):
-        self._rule.temperature = value
+        self._temperature.temperature = value
+
+    def call(
+        self,
+        student_logits,
+        teacher_logits,
+        labels=None,
+        sample_weight=None,
+        return_temperatures=False,
+    ):
+        """One value a sample; with `return_temperatures`, `LossValues`."""
+        pair = self._temperature(student_logits, teacher_logits, sample_weight)
+        values = self.compute_values(
+            student_logits,
+            teacher_logits,
+            pair,
+            labels=labels,
+            sample_weight=sample_weight,
+        )
+        return LossValues(values, pair) if return_temperatures else values
+
+    def compute_values(
+        self, student_logits, teacher_logits, temperatures, labels, sample_weight
+    ):
+        """One value a sample, at given temperatures.
+
+        Args:
+            student_logits: `(batch, ..., classes)`.
+            teacher_logits: `(batch, ..., classes)`.
+            temperatures: A `TemperaturePair`.
+            labels: Labels, or `None`.
+            sample_weight: Weights of the rows in statistics of the batch, or `None`.
+
+        Returns:
+            `(batch, ...)`.
+        """
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must override `compute_values(student_logits, "
+            "teacher_logits, temperatures, labels, sample_weight)`."
+        )
 
     def get_config(self):
         """The arguments that make this loss again."""
-        rule = keras.saving.serialize_keras_object(self._rule)
-        return {**super().get_config(), "temperature": rule}
+        temperature = keras.saving.serialize_keras_object(self._temperature)
+        return {**super().get_config(), "temperature": temperature}

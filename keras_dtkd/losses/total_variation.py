@@ -48,10 +48,11 @@ class TotalVariation(TemperatureLoss):
             temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
         )
 
-    def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
+    def compute_values(
+        self, student_logits, teacher_logits, temperatures, labels, sample_weight
+    ):
         """One value a sample."""
-        t = self._rule(student_logits, teacher_logits, sample_weight)
-        return t.weight * divergences.total_variation(
-            soft_log_probs(teacher_logits, t.teacher),
-            soft_log_probs(student_logits, t.student),
+        return temperatures.weight * divergences.total_variation(
+            soft_log_probs(teacher_logits, temperatures.teacher),
+            soft_log_probs(student_logits, temperatures.student),
         )

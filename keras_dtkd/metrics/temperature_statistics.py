@@ -59,7 +59,6 @@ class TemperatureStatistics(keras.metrics.Metric):
         mass = row_weights(student_logits, sample_weight)
         student, teacher = to_logits(student_logits), to_logits(teacher_logits)
         t = self.rule(student, teacher, mass)
-        self.rule.take_latest()
         both = [ops.ones_like(student[..., :1]) * side for side in t[:2]]
         both = ops.reshape(ops.stack(both), (2, -1))
         mass = ops.reshape(mass, (-1,))

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_dtkd.core.arrays import (
+    PEEK_SIZE,
     is_array_or_scalar,
     is_arrays,
     num_samples,
@@ -14,8 +15,6 @@ from keras_dtkd.core.arrays import (
     to_numpy,
 )
 
-# So many samples of arrays show a teacher's accuracy, at the cost of a step or two.
-PEEK_SIZE = 64
 
 
 class Sample(NamedTuple):
@@ -24,12 +23,12 @@ class Sample(NamedTuple):
     Attributes:
         x: Inputs, NumPy, nested as the data has them.
         y: Labels, or `None`.
-        batch: How many of them a model is given at once.
+        batch_size: How many of them a model is given at once.
     """
 
     x: Any
     y: Any
-    batch: int
+    batch_size: int
 
 
 def peek(x, y=None, batch_size=None):
@@ -66,6 +65,15 @@ def peek(x, y=None, batch_size=None):
     batch_y = None if batch_y is None else keras.tree.map_structure(to_numpy, batch_y)
     batch_x = keras.tree.map_structure(to_numpy, batch_x)
     return Sample(batch_x, batch_y, num_samples(batch_x)), x
+
+
+def peek_inputs(validation_data):
+    """Some inputs of validation data; `None` for an iterator, which is not peeked at."""
+    if isinstance(validation_data, list | tuple):
+        return validation_data[0]
+    if hasattr(validation_data, "__next__"):
+        return None
+    return peek(validation_data)[0].x
 
 
 def peek_labels(validation_data):

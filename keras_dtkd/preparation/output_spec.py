@@ -1,99 +1,208 @@
-"""What kind of output a model gives, found out before the first step."""
+"""What kind of output each model gives, found out before the first step."""
 
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_dtkd import backend, teachers
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import describe_shapes, num_samples, to_numpy
 from keras_dtkd.core.compiled_loss import (
     canonical_loss_name,
+    compiled_loss,
     declared_from_logits,
     select_for_output,
 )
-from keras_dtkd.teachers import sample_ids
+from keras_dtkd.core.outputs import compute_output_spec, output_kind_of
+from keras_dtkd.teachers import Ensemble, ModelTeacher
+from keras_dtkd.teachers.forward import compile_teacher
+from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.validation import outputs as validation
 
 
+@dataclasses.dataclass(frozen=True)
 class OutputSpec:
-    """The output of one model that is distilled, and the head that gave it.
-
-    Args:
-        teacher: A `Teacher`; the student wrapped as one.
-        role: `"teacher"` or `"student"`, for messages.
-        sample: The `keras_dtkd.preparation.data_peek.Sample`.
-        key: The Distiller's `output`.
-        from_logits: The Distiller's.
-        loss: The loss that the model was compiled with, or `None`.
-        look: Whether the values themselves are wanted.
-        who: Who speaks in messages.
+    """The output of one model that is distilled.
 
     Attributes:
-        shape: Of the output for the sample.
+        role: `"teacher"` or `"student"`, for messages.
+        shape: Of the output for the sample, `(batch, ..., classes)`.
         shapes: Of all outputs, by name; `None` names the only one.
-        values: The output as float32 NumPy, or `None` where it was not looked at.
-        head: One of the heads of `keras_dtkd.core.logits`.
-        nested: Whether the model has several outputs.
+        output_kind: One of the kinds of `keras_dtkd.core.logits`.
+        names: The model's `output_names`, or `None`.
+        is_multi_output: Whether the model has several outputs.
+        member_kinds: Of an ensemble, the kinds of its members.
+    """
+
+    role: str
+    shape: tuple
+    shapes: Any
+    output_kind: str
+    names: Any = None
+    is_multi_output: bool = False
+    member_kinds: tuple = ()
+
+    def to_dict(self):
+        """A form for JSON."""
+        return {**dataclasses.asdict(self), "shapes": list(self.shapes.items())}
+
+    @classmethod
+    def from_dict(cls, config):
+        """From what `to_dict` gave."""
+        shapes = {name: tuple(shape) for name, shape in config["shapes"]}
+        return cls(**{**config, "shapes": shapes})
+
+
+def infer_output_specs(distiller, sample, with_teacher=True):
+    """The outputs of student and teacher, checked against each other.
+
+    Args:
+        distiller: The Distiller.
+        sample: The `data_peek.Sample`.
+        with_teacher: Whether the teacher will run.
+
+    Returns:
+        `(student, teacher, teacher_values)`: two `OutputSpec`s, and the teacher's
+        outputs for the sample as float32 NumPy. The last two may be `None`.
+
+    Raises:
+        ValueError: One gives no logits, or they do not fit together.
+    """
+    key, from_logits = distiller.distilled_output, distiller.from_logits
+    losses = distiller.distillation_losses
+    loss = compiled_loss(distiller) or compiled_loss(distiller.student)
+    inference = _Inference(
+        ModelTeacher(distiller.student), "student", sample, key, from_logits, loss
+    )
+    student = validation.apply_multilabel_losses(losses, inference.spec())
+    if not with_teacher:
+        validation.validate_output_key(key, student)
+        return student, None, None
+    model_teacher = distiller.teacher_reference.teacher
+    teacher_inference = _Inference(
+        model_teacher,
+        "teacher",
+        sample,
+        key,
+        from_logits,
+        compiled_loss(model_teacher.model),
+        evaluate=True,
+    )
+    teacher = teacher_inference.spec()
+    validation.validate_output_key(key, student, teacher)
+    validation.validate_finite_outputs(
+        teacher_inference.values, sample, inference.evaluated_values
+    )
+    validation.validate_same_shape(student, teacher)
+    teacher = validation.apply_multilabel_losses(losses, teacher)
+    student, teacher = validation.match_multilabel(student, teacher)
+    if isinstance(model_teacher, Ensemble) and teacher.output_kind == logits.BINARY:
+        model_teacher.as_multilabel()
+    return student, teacher, teacher_inference.values
+
+
+def infer_output_spec(
+    model, role, sample, key=None, from_logits="auto", loss=None, caller="Distiller"
+):
+    """The output of one model.
+
+    Args:
+        model: A `keras.Model`.
+        role: What the model is, for messages.
+        sample: The `data_peek.Sample`.
+        key: Name or index of the output; `None` for the only one.
+        from_logits: `True`, `False` or `"auto"`, as the Distiller's.
+        loss: The loss that the model was compiled with, or `None`.
+        caller: Whose messages they are.
+
+    Returns:
+        An `OutputSpec`.
 
     Raises:
         ValueError: The output cannot be found, or is no logits.
     """
+    teacher = ModelTeacher(model)
+    return _Inference(teacher, role, sample, key, from_logits, loss, caller).spec()
+
+
+class _Inference:
+    """Finds out about one model's outputs; runs it where that is needed, once."""
 
     def __init__(
-        self, teacher, role, sample, key, from_logits, loss, look, who="Distiller"
+        self,
+        teacher,
+        role,
+        sample,
+        key,
+        from_logits,
+        loss,
+        caller="Distiller",
+        evaluate=False,
     ):
-        self.who, self.role = who, role
+        self.caller, self.role = caller, role
         self.key, self.from_logits = key, from_logits
-        self.teacher, self.sample = teacher, sample
-        self.model = getattr(teacher, "model", None)
-        speaker = teacher if self.model is None else self.model
-        self.names = getattr(speaker, "output_names", None)
+        self.teacher, self.sample, self.model = teacher, sample, teacher.model
+        self.names = teacher.output_names
         self.loss = select_for_output(loss, key, _output_index(key, self.names))
         self.values: Any = None
-        self._settle_members()
-        self._specify()
-        if look:
-            self.look()
-        self.head = self._each_label(self._head())
+        self._infer_members()
+        self._symbolic_outputs()
+        if evaluate and self.values is None:
+            self.evaluate()
 
-    def _settle_members(self):
+    def spec(self):
+        return OutputSpec(
+            role=self.role,
+            shape=self.shape,
+            shapes=self.shapes,
+            output_kind=self._resolve_multilabel(self._output_kind()),
+            names=self.names,
+            is_multi_output=self.is_multi_output,
+            member_kinds=tuple(getattr(self.teacher, "output_kinds", ())),
+        )
+
+    def _infer_members(self):
         """What each member of an ensemble gives may show in its values alone."""
-        if not isinstance(self.teacher, teachers.Ensemble):
+        if not isinstance(self.teacher, Ensemble):
             return
         count = len(self.teacher.members)
-        found = [
-            OutputSpec(
+        specs = [
+            _Inference(
                 member,
                 f"{self.role}'s member {i} of {count}",
                 self.sample,
                 self.key,
                 self.from_logits,
                 None,
-                False,
-            )
+            ).spec()
             for i, member in enumerate(self.teacher.members, start=1)
         ]
-        self.teacher.settle([o.head for o in found], any(o.nested for o in found))
+        self.teacher.set_output_kinds(
+            [spec.output_kind for spec in specs],
+            any(spec.is_multi_output for spec in specs),
+        )
 
-    def _specify(self):
+    def _symbolic_outputs(self):
         if self.model is None:
-            outputs = self.look()
+            outputs = self.evaluate()
         else:
-            x = sample_ids.model_inputs(self.sample.x)
+            x = model_inputs(self.sample.x)
             try:
                 outputs = compute_output_spec(self.model, x)
             except Exception as error:
                 raise ValueError(
-                    f"`{self.who}`: the {self.role} cannot take the inputs: "
-                    f"{describe_shapes(x)}. Give inputs of the shape that it was made for, or a "
-                    f"model for these. Keras says: {error}"
+                    f"`{self.caller}`: the {self.role} cannot take the inputs: "
+                    f"{describe_shapes(x)}. Give inputs of the shape that it was made "
+                    f"for, or a model for these. Keras says: {error}"
                 ) from error
-        self.nested = isinstance(outputs, dict | list | tuple) and len(outputs) > 1
+        self.is_multi_output = (
+            isinstance(outputs, dict | list | tuple) and len(outputs) > 1
+        )
         self.shapes = self._shapes(outputs)
-        output = self._pick(outputs)
+        output = self._select(outputs)
         self.shape = tuple(output.shape)
-        self._check(output)
+        self._validate(output)
 
     def _shapes(self, outputs):
         if isinstance(outputs, dict):
@@ -104,131 +213,109 @@ class OutputSpec:
         names = names or range(len(outputs))
         return {n: tuple(o.shape) for n, o in zip(names, outputs, strict=True)}
 
-    def _check(self, output):
+    def _validate(self, output):
         dtype, shape = keras.backend.standardize_dtype(output.dtype), output.shape
         if len(shape) < 2 or not keras.backend.is_float_dtype(dtype):
             raise ValueError(
-                f"`{self.who}`: the {self.role}'s output is no logits: shape "
+                f"`{self.caller}`: the {self.role}'s output is no logits: shape "
                 f"{tuple(shape)}, dtype {dtype}. Needed is `(batch, ..., classes)` of "
                 "floats. Choose another output with `output=`, or another model."
             )
 
-    def _pick(self, outputs):
+    def _select(self, outputs):
         try:
             return logits.select_output(outputs, self.key, self.names)
         except KeyError as error:
             known = ", ".join(repr(name) for name in error.args[0])
         if self.key is None:
             raise ValueError(
-                f"`{self.who}`: the {self.role} has several outputs. Say which one "
+                f"`{self.caller}`: the {self.role} has several outputs. Choose one "
                 f"with `output=`. There are: {known}."
             )
         raise ValueError(
-            f"`{self.who}`: the {self.role} has no output {self.key!r}. `output=` may "
-            f"be: {known}."
+            f"`{self.caller}`: the {self.role} has no output {self.key!r}. `output=` "
+            f"may be: {known}."
         )
 
-    def look(self):
-        """Runs the model on the sample, once."""
-        speak, parts = backend.compiled_teacher_forward(self.teacher), []
-        count = num_samples(self.sample.x)
-        for start in range(0, count, self.sample.batch):
-            some = slice(start, start + self.sample.batch)
+    def evaluate(self):
+        """Runs the model on the sample, once. Returns the last batch's outputs."""
+        forward, values = compile_teacher(self.teacher), []
+        for start in range(0, num_samples(self.sample.x), self.sample.batch_size):
+            batch = slice(start, start + self.sample.batch_size)
             # Tensors, as in a step.
             x = keras.tree.map_structure(
-                lambda a: keras.ops.convert_to_tensor(a[some]),  # noqa: B023
+                lambda a: keras.ops.convert_to_tensor(a[batch]),  # noqa: B023
                 self.sample.x,
             )
-            outputs = speak(x)
-            output = self._pick(outputs)
+            outputs = forward(x)
+            output = self._select(outputs)
             # What a `Lambda` announces may not be what it gives.
-            self._check(output)
+            self._validate(output)
             output = keras.ops.cast(output, "float32")
-            parts.append(to_numpy(keras.ops.convert_to_numpy(output)))
-        self.values = np.concatenate(parts)
+            values.append(to_numpy(keras.ops.convert_to_numpy(output)))
+        self.values = np.concatenate(values)
         return outputs
 
-    def _likely(self):
+    def evaluated_values(self):
         if self.values is None:
-            self.look()
-        return logits.look_like_probabilities(self.values)
+            self.evaluate()
+        return self.values
 
-    def _head(self):
-        stated = getattr(self.teacher, "head", None)
-        if isinstance(stated, str):
-            return stated
-        told = self._told_by_layers()
-        probabilities = told in (logits.SOFTMAX, logits.SIGMOID)
+    def _look_like_probabilities(self):
+        return logits.look_like_probabilities(self.evaluated_values())
+
+    def _output_kind(self):
+        if self.teacher.output_kind is not None:
+            return self.teacher.output_kind
+        kind = self._kind_from_layers()
+        is_probability = kind in (logits.SOFTMAX, logits.SIGMOID)
         if self.from_logits == "auto":
-            return told or self._told_by_values()
+            return kind or self._kind_from_values()
         if self.from_logits:
-            if probabilities or (told is None and self._likely()):
+            if is_probability or (kind is None and self._look_like_probabilities()):
                 raise ValueError(
-                    f"`{self.who}`: `from_logits=True`, but the {self.role} gives "
+                    f"`{self.caller}`: `from_logits=True`, but the {self.role} gives "
                     "probabilities: its last layer is a softmax or sigmoid, or its "
                     "outputs lie in [0, 1] and sum to 1. Use `from_logits='auto'`."
                 )
             return logits.LOGITS
-        if probabilities:
-            return told
-        likely = self._likely()
+        if is_probability:
+            return kind
+        is_softmax = self._look_like_probabilities()
         if self.values.min() < 0 or self.values.max() > 1:
             raise ValueError(
-                f"`{self.who}`: `from_logits=False`, but the {self.role} gives values "
-                f"from {self.values.min():.3g} to {self.values.max():.3g}, no "
+                f"`{self.caller}`: `from_logits=False`, but the {self.role} gives "
+                f"values from {self.values.min():.3g} to {self.values.max():.3g}, no "
                 "probabilities. Use `from_logits='auto'`."
             )
-        return logits.SOFTMAX if likely else logits.SIGMOID
+        return logits.SOFTMAX if is_softmax else logits.SIGMOID
 
-    def _told_by_values(self):
-        if self._likely():
+    def _kind_from_values(self):
+        if self._look_like_probabilities():
             return logits.SOFTMAX
-        inside = self.values.size and self.values.min() >= 0 and self.values.max() <= 1
-        # Of a model that cannot be read, or whose user says that it is so.
-        says = declared_from_logits(self.loss)
-        readable = getattr(self.model, "operations", None)
-        judged = says is False or (says is None and not readable)
-        return logits.SIGMOID if inside and judged else logits.LOGITS
+        if self.model is None or not self.values.size:
+            # Numbers between 0 and 1 alone do not make a sigmoid.
+            return logits.LOGITS
+        is_inside = self.values.min() >= 0 and self.values.max() <= 1
+        # Of a model whose layers do not tell, or whose user declares it.
+        declared = declared_from_logits(self.loss)
+        is_readable = getattr(self.model, "operations", None)
+        may_be_sigmoid = declared is False or (declared is None and not is_readable)
+        return logits.SIGMOID if is_inside and may_be_sigmoid else logits.LOGITS
 
-    def _told_by_layers(self):
+    def _kind_from_layers(self):
         if self.model is None:
             return None
-        if not self.nested:
+        if not self.is_multi_output:
             return logits.infer_output_kind(self.model)
         return output_kind_of(self.model, self.key, self.names)
 
-    def _each_label(self, head):
-        """One logit is a choice of two; several are, where the loss says so."""
-        if head != logits.LOGITS:
-            return head
-        single = self.shape[-1] == 1
-        return (
-            logits.BINARY
-            if single or "binary" in canonical_loss_name(self.loss)
-            else head
-        )
-
-
-def compute_output_spec(model, x):
-    """The outputs that a model announces for inputs, which are NumPy."""
-    return model.compute_output_spec(
-        keras.tree.map_structure(lambda a: keras.KerasTensor(a.shape, a.dtype.name), x)
-    )
-
-
-def output_kind_of(model, key, names=None):
-    """As `logits.head_by_layers`, of one of a model's several outputs.
-
-    Args:
-        model: A `keras.Model`.
-        key: Its name or index, see `logits.pick`.
-        names: The model's `output_names`.
-    """
-    symbolic = getattr(model, "outputs", None)
-    structure = getattr(model, "output", None)
-    if not symbolic or structure is None:
-        return None
-    return logits.infer_output_kind(model, logits.select_output(structure, key, names))
+    def _resolve_multilabel(self, kind):
+        """One logit is a choice of two; several are, where the loss is binary."""
+        if kind != logits.LOGITS:
+            return kind
+        is_binary = "binary" in canonical_loss_name(self.loss)
+        return logits.BINARY if self.shape[-1] == 1 or is_binary else kind
 
 
 def _output_index(key, names):

@@ -1,44 +1,106 @@
 """What a teacher is."""
 
 import os
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import keras
 
+from keras_dtkd.core.hooks import FitHooks
 
-@runtime_checkable
-class Teacher(Protocol):
-    """Whoever can say what a batch should look like.
 
-    A teacher is no Keras layer, so that nothing tracks, trains or saves it.
+class Teacher(FitHooks):
+    """Base of all teachers: what a batch should look like to the student.
+
+    A subclass overrides `outputs` and `fingerprint`, and states what else is true of
+    it. A teacher is no Keras layer, so that nothing tracks, trains or saves it.
 
     Attributes:
         variables: Keras variables that `outputs` reads. Under JAX they become
-            arguments of the compiled step. Empty for stored outputs.
+            arguments of the compiled step.
+        seed_variables: Those of them that hold a random state. They are never assigned:
+            a Distiller keeps and advances a copy.
+        model: The one Keras model that gives the outputs, whose layers losses may
+            name; or `None`.
+        models: All Keras models that take part.
+        output_kind: What the outputs are, one of the kinds of `keras_dtkd.core.logits`;
+            `None` where layers, the compiled loss or the values tell.
+        output_names: Names of several outputs that come as a list, or `None`.
+        needs_sample_ids: Whether `outputs` needs to know which samples these are.
+        num_samples: How many samples it knows, where it knows some alone; or `None`.
 
-    A teacher that knows what its outputs are says so in an attribute `head`, one of
-    the heads of `keras_dtkd.core.logits`; else its layers tell, or its values. One that
-    cannot speak without `rows` has `needs_sample_ids = True`.
+    Example:
+
+    >>> class Rules(Teacher):
+    ...     def outputs(self, x, sample_ids=None):
+    ...         return 4.0 * ops.cast(x[:, :1] > 0, "float32") * ops.array([-1.0, 1.0])
+    ...     def fingerprint(self):
+    ...         return "positive"
+    >>> Distiller(Rules(), student).fit(x, y)
     """
 
-    variables: list
+    variables: Any = ()
+    seed_variables: Any = ()
+    model: Any = None
+    output_kind: Any = None
+    output_names: Any = None
+    needs_sample_ids = False
+    num_samples: Any = None
 
-    def outputs(self, x: Any, rows: Any = None) -> Any:
+    @property
+    def models(self):
+        """The Keras models that take part: `model`, if there is one."""
+        return () if self.model is None else (self.model,)
+
+    def outputs(self, x, sample_ids=None):
         """The teacher's outputs for a batch.
 
         Args:
             x: The batch of inputs, as the data gave it.
-            rows: Indices of the samples in the data, where the data brings them.
+            sample_ids: Indices of the samples in the data, where the data brings them.
 
         Returns:
             A tensor, list or dict. Called without gradient, and without lasting
             effect on `variables`.
         """
-        ...
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must override `outputs(x, sample_ids=None)`."
+        )
 
-    def fingerprint(self) -> str:
-        """A text that changes when what the teacher says changes."""
-        ...
+    def fingerprint(self):
+        """A text that changes when the outputs change."""
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must override `fingerprint()`."
+        )
+
+    def __call__(self, x, sample_ids=None):
+        """The teacher's outputs for a batch, see `outputs`."""
+        return self.outputs(x, sample_ids)
+
+
+class ProtocolTeacher(Teacher):
+    """An object with `outputs(x, sample_ids)`, `variables` and `fingerprint()`.
+
+    Nothing else is read from it: subclass `Teacher` to state more.
+
+    Args:
+        wrapped: The object.
+    """
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    @property
+    def variables(self):
+        """The object's variables."""
+        return self.wrapped.variables
+
+    def outputs(self, x, sample_ids=None):
+        """The object's outputs for a batch."""
+        return self.wrapped.outputs(x, sample_ids)
+
+    def fingerprint(self):
+        """The object's fingerprint."""
+        return self.wrapped.fingerprint()
 
 
 def resolve_teacher(teacher):
@@ -47,6 +109,8 @@ def resolve_teacher(teacher):
     Args:
         teacher: A `keras.Model` (or any layer), a `Teacher`, a folder of stored
             outputs, or a list of them, which becomes an `Ensemble` of equal weights.
+            An object that has `outputs(x, sample_ids)`, `variables` and
+            `fingerprint()` is taken for a teacher that states no more than that.
 
     Returns:
         A `Teacher`.
@@ -65,25 +129,13 @@ def resolve_teacher(teacher):
         return Ensemble(teacher)
     if isinstance(teacher, keras.layers.Layer):
         return ModelTeacher(teacher)
-    if isinstance(teacher, Teacher) and not isinstance(teacher, type):
+    if isinstance(teacher, Teacher):
         return teacher
+    members = ("outputs", "fingerprint")
+    is_protocol = all(callable(getattr(teacher, name, None)) for name in members)
+    if is_protocol and hasattr(teacher, "variables") and not isinstance(teacher, type):
+        return ProtocolTeacher(teacher)
     raise TypeError(
-        "`teacher` must be a `keras.Model` or an object with `outputs(x, rows)`, "
-        "`variables` and `fingerprint()`, a folder of stored outputs, or a list of "
-        "them. Received: "
-        f"{type(teacher).__name__}."
+        "`teacher` must be a `keras.Model`, a `keras_dtkd.teachers.Teacher`, a folder "
+        f"of stored outputs, or a list of them. Received: {type(teacher).__name__}."
     )
-
-
-def iter_models(teacher):
-    """The Keras models that speak for a teacher.
-
-    Args:
-        teacher: A `Teacher`.
-
-    Returns:
-        A list: its `model`, those of its `members`, or none.
-    """
-    model = getattr(teacher, "model", None)
-    members = getattr(teacher, "members", ())
-    return [model] * (model is not None) + [m for t in members for m in iter_models(t)]

@@ -2,11 +2,15 @@
 
 import inspect
 
+from keras_dtkd.teachers.base import Teacher
 from keras_dtkd.teachers.fingerprint import weights_fingerprint
 
 
-class ModelTeacher:
+class ModelTeacher(Teacher):
     """A Keras model as teacher: one forward pass in inference mode for each batch.
+
+    A model that draws random numbers at inference (Monte Carlo dropout) draws new ones
+    in each step; its own random state stays as it is.
 
     Args:
         model: A `keras.Model`. It is held, never tracked: its weights, its optimizer
@@ -14,7 +18,7 @@ class ModelTeacher:
 
     Example:
 
-    >>> Distiller(Live(teacher), student)  # the same as Distiller(teacher, student)
+    >>> Distiller(ModelTeacher(teacher), student)  # as Distiller(teacher, student)
     """
 
     def __init__(self, model):
@@ -27,10 +31,21 @@ class ModelTeacher:
         """All the model's variables."""
         return self.model.variables
 
-    def outputs(self, x, rows=None):
+    @property
+    def seed_variables(self):
+        """The random states of its layers: Keras has them in none of its files."""
+        weights = {id(weight) for weight in self.model.weights}
+        return [v for v in self.model.variables if id(v) not in weights]
+
+    @property
+    def output_names(self):
+        """Names of the model's outputs, or `None`."""
+        return getattr(self.model, "output_names", None)
+
+    def outputs(self, x, sample_ids=None):
         """The model's outputs for a batch, in inference mode."""
         return self.model(x, **self._inference)
 
     def fingerprint(self):
-        """See `keras_dtkd.teachers.weights_fingerprint`."""
+        """A digest of the model's weights, see `weights_fingerprint`."""
         return weights_fingerprint(self.model)

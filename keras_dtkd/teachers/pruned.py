@@ -4,10 +4,11 @@ import keras
 import numpy as np
 
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.teachers.base import Teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 
-class Pruned:
+class Pruned(Teacher):
     """A model less a share of its weights, as they are now; the model stays as it is.
 
     In each kernel the `round(rate · n)` weights of smallest `|w|` of its n are 0;
@@ -15,7 +16,7 @@ class Pruned:
     of dense, convolutional (depthwise, separable), attention and recurrent layers.
     Biases, embeddings and normalizations are left alone. Nothing is trained after.
 
-    It speaks in inference mode, and its batch statistics are the model's, for good.
+    It runs in inference mode, and its batch statistics are the model's, for good.
 
     Args:
         model: A built `keras.Model`: functional, sequential, or of a class of its own
@@ -65,26 +66,31 @@ class Pruned:
                 "so there is nothing to prune."
             )
         for kernel in kernels:
-            _prune(kernel, self.rate)
-        self._live = ModelTeacher(self.model)
+            _zero_smallest(kernel, self.rate)
+        self._teacher = ModelTeacher(self.model)
 
     @property
     def variables(self):
         """All the copy's variables."""
-        return self._live.variables
+        return self._teacher.variables
+
+    @property
+    def seed_variables(self):
+        """The random states of the copy's layers."""
+        return self._teacher.seed_variables
 
     @property
     def output_names(self):
         """Names of the model's outputs, or `None`."""
         return getattr(self.model, "output_names", None)
 
-    def outputs(self, x, rows=None):
+    def outputs(self, x, sample_ids=None):
         """The copy's outputs for a batch, in inference mode."""
-        return self._live.outputs(x, rows)
+        return self._teacher.outputs(x, sample_ids)
 
     def fingerprint(self):
-        """See `keras_dtkd.teachers.weights_fingerprint`."""
-        return self._live.fingerprint()
+        """A digest of the copy's weights."""
+        return self._teacher.fingerprint()
 
 
 def _copy(model):
@@ -115,7 +121,7 @@ def _copy(model):
     return copy
 
 
-def _prune(kernel, rate):
+def _zero_smallest(kernel, rate):
     """Sets the smallest share of a variable to 0, on the host and in its own dtype."""
     values = np.array(keras.ops.convert_to_numpy(kernel.value), order="C")
     sizes = np.abs(values.astype("float64")).ravel()

@@ -1,6 +1,7 @@
-"""Asks a teacher once about every sample, and keeps the answers."""
+"""Runs a teacher once on every sample, and stores the outputs."""
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -8,19 +9,18 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import is_arrays, num_samples, take_rows, to_numpy
 from keras_dtkd.core.atomic_io import atomic_write, write_json
-from keras_dtkd.preparation.data_peek import peek
 from keras_dtkd.teachers import base
-from keras_dtkd.teachers import sample_ids as numbers
-from keras_dtkd.teachers.stored import ABOUT, OUTPUTS, Stored
+from keras_dtkd.teachers.forward import compile_teacher
+from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
+from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE, Stored
 
-PARTS, BEGUN = "parts", "begun.json"
+CHUNK_DIR, PROGRESS_FILE = "chunks", "progress.json"
 # Samples of a file: so much is lost at most when the process dies.
-PART = 2048
-OTHER = {
+CHUNK_SIZE = 2048
+MISMATCH_TEXT = {
     "teacher": "another teacher",
     "samples": "other samples",
     "output": "another output",
@@ -31,20 +31,20 @@ OTHER = {
 def store(
     teacher, x, path, *, batch_size=64, output=None, dtype="float32", verbose="auto"
 ):
-    """Asks a teacher about every sample, once, and keeps what it says in a folder.
+    """Runs a teacher once on every sample, and stores its outputs in a folder.
 
-    May be interrupted at any moment: the same call goes on. The same call again, when
-    all is there, asks nothing.
+    May be interrupted at any moment: the same call resumes. The same call again, when
+    all outputs are stored, runs nothing.
 
     Args:
         teacher: As the Distiller's. It stays as it is.
-        x: All samples, in the order in which rows count: arrays, or a data set of
+        x: All samples, in the order of their ids: arrays, or a data set of
             batches of `x`, `(x, y)` or the like. It must not be shuffled. Another time
             it must have batches of the same size.
         path: The folder. Made where there is none.
-        batch_size: Samples of arrays that are asked about at once.
+        batch_size: Samples of arrays that the teacher gets at once.
         output: Name or index of the output to keep, for a teacher with several.
-        dtype: What the answers are kept as, `"float32"` or `"float16"`. The latter
+        dtype: Of the stored outputs, `"float32"` or `"float16"`. The latter
             halves them, and rounds logits near 10 by up to 0.004.
         verbose: 0 for silence, 1 for a bar; `"auto"` is 1.
 
@@ -52,13 +52,13 @@ def store(
         A `Stored`.
 
     Raises:
-        ValueError: The folder holds the answers of another teacher, or to other
-            samples; data that brings rows, in another order; the output cannot be
-            found; float16 has no room for it.
+        ValueError: The folder holds the outputs of another teacher, or for other
+            samples; data with sample ids in another order; the output cannot be
+            found; float16 cannot hold it.
 
     Example:
 
-    >>> stored = teachers.store(teacher, x_train, "answers", dtype="float16")
+    >>> stored = teachers.store(teacher, x_train, "teacher_outputs", dtype="float16")
     >>> Distiller(stored, student).fit(x_train, y_train)
     """
     teacher, folder = base.resolve_teacher(teacher), Path(path)
@@ -69,51 +69,50 @@ def store(
         )
     batches, total, first = _batches(x, batch_size)
     _build(teacher, first)
-    about = {
+    metadata = {
         "teacher": teacher.fingerprint(),
         "samples": _digest(x) if is_arrays(x) else _digest(first, total),
         "output": output,
         "dtype": dtype,
     }
-    if not _claim(folder, about):
-        parts = _Parts(folder / PARTS)
-        speak, shown = backend.compiled_teacher_forward(teacher), None
+    if not _is_complete(folder, metadata):
+        writer = _ChunkWriter(folder / CHUNK_DIR)
+        forward, progress = compile_teacher(teacher), None
         if verbose:
-            shown = keras.utils.Progbar(total, unit_name="batch")
-        head, done = _head(teacher, output), 0
+            progress = keras.utils.Progbar(total, unit_name="batch")
+        output_kind, done = _output_kind(teacher, output), 0
         for batch in batches:
-            _in_order(batch, done)
+            _validate_id_order(batch, done)
             done += num_samples(batch)
-            if done > parts.rows:
-                said = _said(teacher, speak, batch, output)
+            if done > writer.num_samples:
+                values = _forward_batch(teacher, forward, batch, output)
                 if dtype == "float16":
-                    _fits(said, head)
+                    _validate_float16_range(values, output_kind)
                 # Another batch size than before the break may cut across.
-                parts.add(said[parts.rows - done :].astype(dtype))
-            if shown:
-                shown.add(1)
-        _finish(folder, parts, {**about, "head": head})
+                writer.add(values[writer.num_samples - done :].astype(dtype))
+            if progress:
+                progress.add(1)
+        _finalize(folder, writer, {**metadata, "output_kind": output_kind})
     return Stored(folder)
 
 
 def _build(teacher, batch):
-    for model in base.iter_models(teacher):
+    for model in teacher.models:
         if not model.built:
-            model(
-                keras.tree.map_structure(lambda a: a[:1], numbers.model_inputs(batch))
-            )
+            model(keras.tree.map_structure(lambda a: a[:1], model_inputs(batch)))
 
 
-def _in_order(batch, first):
-    """Rows that the data brings are those under which the answers will be found."""
-    rows = numbers.split_sample_ids(batch)[1]
-    if rows is None:
+def _validate_id_order(batch, first):
+    """Sample ids of the data are those under which the outputs will be found."""
+    sample_ids = split_sample_ids(batch)[1]
+    if sample_ids is None:
         return
-    expected = np.arange(first, first + num_samples(rows))
-    if not np.array_equal(to_numpy(rows), expected):
+    expected = np.arange(first, first + num_samples(sample_ids))
+    if not np.array_equal(to_numpy(sample_ids), expected):
         raise ValueError(
-            "`store`: the data brings rows, and not from 0 on in their order. Give the "
-            "samples unshuffled: of `keras_dtkd.datasets` the data set of all versions."
+            "`store`: the data has `sample_ids` that do not run from 0 on in order. "
+            "Give the samples unshuffled: of `keras_dtkd.datasets` the data set of all "
+            "augmentations."
         )
 
 
@@ -122,9 +121,9 @@ def _digest(x, batches=None):
 
     Args:
         x: Arrays, or the first batch of a data set.
-        batches: How many batches the data set has, `None` if nobody knows.
+        batches: How many batches the data set has, `None` if unknown.
     """
-    x, count = numbers.model_inputs(x), num_samples(x)
+    x, count = model_inputs(x), num_samples(x)
     digest = hashlib.blake2b(f"{count} {batches}".encode(), digest_size=16)
     some = np.linspace(0, count - 1, min(count, 64)).astype(int)
     for leaf in keras.tree.flatten(take_rows(x, some)):
@@ -132,25 +131,25 @@ def _digest(x, batches=None):
     return digest.hexdigest()
 
 
-def _claim(folder, about):
-    """Whether all is there; an error if it is of something else."""
-    for name in (ABOUT, BEGUN):
+def _is_complete(folder, metadata):
+    """Whether all outputs are stored; an error if they are of something else."""
+    for name in (METADATA_FILE, PROGRESS_FILE):
         if not (folder / name).is_file():
             continue
         found = json.loads((folder / name).read_text(encoding="utf-8"))
-        if unlike := [key for key, value in about.items() if found[key] != value]:
+        if unlike := [key for key, value in metadata.items() if found[key] != value]:
             raise ValueError(
                 f"`store`: {folder} holds what was stored with "
-                f"{' and '.join(OTHER[key] for key in unlike)}. Give another folder, "
+                f"{' and '.join(MISMATCH_TEXT[key] for key in unlike)}. Give another folder, "
                 "or remove it."
             )
-        return name == ABOUT
-    write_json(folder / BEGUN, about)
+        return name == METADATA_FILE
+    write_json(folder / PROGRESS_FILE, metadata)
     return False
 
 
 def _batches(x, batch_size):
-    """Batches of inputs, how many there are, `None` if nobody knows, and the first."""
+    """Batches of inputs, how many there are, `None` if unknown, and the first."""
     if is_arrays(x):
         count = num_samples(x)
         starts = range(0, count, batch_size)
@@ -160,59 +159,67 @@ def _batches(x, batch_size):
         total = len(x)
     except TypeError:
         total = None
-    sample, x = peek(x)
-    batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in x)
-    return batches, total, sample.x
+    iterator = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in _iterate(x))
+    first = next(iterator)
+    return itertools.chain([first], iterator), total, _to_numpy(first)
 
 
-def _said(teacher, speak, batch, output):
+def _iterate(x):
+    if isinstance(x, keras.utils.PyDataset):
+        return (x[i] for i in range(x.num_batches))
+    return iter(x)
+
+
+def _to_numpy(batch):
+    return keras.tree.map_structure(to_numpy, batch)
+
+
+def _forward_batch(teacher, forward, batch, output):
     batch = keras.tree.map_structure(
-        lambda a: keras.ops.convert_to_tensor(to_numpy(a)), numbers.model_inputs(batch)
+        lambda a: keras.ops.convert_to_tensor(to_numpy(a)), model_inputs(batch)
     )
-    names = getattr(getattr(teacher, "model", teacher), "output_names", None)
-    said = speak(batch)
+    outputs = forward(batch)
     try:
-        said = logits.select_output(said, output, names)
+        values = logits.select_output(outputs, output, teacher.output_names)
     except KeyError as error:
         known = ", ".join(repr(name) for name in error.args[0])
         raise ValueError(
-            f"`store`: which output to keep? `output=` may be: {known}. Received: "
+            f"`store`: the teacher has several outputs. `output=` may be: {known}. Received: "
             f"output={output!r}."
         ) from None
-    return to_numpy(keras.ops.convert_to_numpy(keras.ops.cast(said, "float32")))
+    return to_numpy(keras.ops.convert_to_numpy(keras.ops.cast(values, "float32")))
 
 
-def _fits(said, head):
-    """float16 has room for the answers."""
-    unknown = head is None and logits.look_like_probabilities(said)
-    if unknown or head in (logits.SOFTMAX, logits.SIGMOID):
+def _validate_float16_range(values, output_kind):
+    """float16 can hold the outputs."""
+    looks_like = output_kind is None and logits.look_like_probabilities(values)
+    if looks_like or output_kind in (logits.SOFTMAX, logits.SIGMOID):
         raise ValueError(
             "`store`: the teacher gives probabilities, and float16 knows none below "
             "6e-8. Use `dtype='float32'`."
         )
-    if np.abs(said[np.isfinite(said)]).max(initial=0.0) > np.finfo("float16").max:
+    if np.abs(values[np.isfinite(values)]).max(initial=0.0) > np.finfo("float16").max:
         raise ValueError(
             "`store`: the teacher gives logits beyond 65504, the greatest number of "
             "float16. Use `dtype='float32'`."
         )
 
 
-def _head(teacher, output):
-    """What the layers say the outputs are, if they do."""
-    stated = getattr(teacher, "head", None)
-    if isinstance(stated, str):
-        return stated
-    model = getattr(teacher, "model", None)
+def _output_kind(teacher, output):
+    """The kind that the teacher states or its layers tell, or `None`."""
+    if teacher.output_kind is not None:
+        return teacher.output_kind
+    model = teacher.model
     several = len(getattr(model, "outputs", None) or ()) > 1
     return None if model is None or several else logits.infer_output_kind(model)
 
 
-def _finish(folder, parts, about):
-    values = parts.all()
-    atomic_write(folder / OUTPUTS, lambda path: _save(path, values))
-    write_json(folder / ABOUT, {**about, "rows": len(values)})
-    (folder / BEGUN).unlink()
-    shutil.rmtree(folder / PARTS)
+def _finalize(folder, writer, metadata):
+    values = writer.all()
+    atomic_write(folder / OUTPUTS_FILE, lambda path: _save(path, values))
+    write_json(folder / METADATA_FILE, {**metadata, "num_samples": len(values)})
+    (folder / PROGRESS_FILE).unlink()
+    shutil.rmtree(folder / CHUNK_DIR)
 
 
 def _save(path, values):
@@ -220,22 +227,22 @@ def _save(path, values):
         np.save(file, values)
 
 
-class _Parts:
-    """Answers so far, in files of about `PART` rows; the last rows in memory."""
+class _ChunkWriter:
+    """Outputs so far, in files of about `CHUNK_SIZE` samples; the last in memory."""
 
     def __init__(self, folder):
         self.folder = folder
-        self.rows = sum(len(np.load(path)) for path in self._files())
-        self._kept = []
+        self.num_samples = sum(len(np.load(path)) for path in self._files())
+        self._pending = []
 
     def add(self, values):
-        self._kept.append(values)
-        self.rows += len(values)
-        if sum(map(len, self._kept)) >= PART:
+        self._pending.append(values)
+        self.num_samples += len(values)
+        if sum(map(len, self._pending)) >= CHUNK_SIZE:
             self._write()
 
     def all(self):
-        if self._kept:
+        if self._pending:
             self._write()
         return np.concatenate([np.load(path) for path in self._files()])
 
@@ -244,7 +251,6 @@ class _Parts:
 
     def _write(self):
         path = self.folder / f"{len(self._files()):06d}.npy"
-        atomic_write(
-            path, lambda unfinished: _save(unfinished, np.concatenate(self._kept))
-        )
-        self._kept = []
+        values = np.concatenate(self._pending)
+        atomic_write(path, lambda partial: _save(partial, values))
+        self._pending = []

@@ -1,4 +1,4 @@
-"""A teacher that was asked once, and whose answers lie on the disk."""
+"""A teacher that ran once, and whose outputs are stored on disk."""
 
 import hashlib
 import json
@@ -9,31 +9,34 @@ import keras
 import numpy as np
 from keras import ops
 
-# What a folder of stored outputs holds. `ABOUT` is written last.
-ABOUT, OUTPUTS = "stored.json", "outputs.npy"
+from keras_dtkd.teachers.base import Teacher
+
+# What a folder of stored outputs holds. `METADATA_FILE` is written last.
+METADATA_FILE, OUTPUTS_FILE = "stored.json", "outputs.npy"
 
 
-class Stored:
-    """What a teacher said of each sample, in place of the teacher.
+class Stored(Teacher):
+    """The outputs of a teacher for each sample, in place of the teacher.
 
-    The answers are held in memory, on the device that trains: of 50,000 samples and
+    The outputs are held in memory, on the device that trains: of 50,000 samples and
     100 classes 20 MB as float32. A step costs what the student costs.
 
     They belong to samples as the teacher saw them. Where the data is augmented, store
-    the answers to as many fixed versions of each sample as you want
-    (`versions=` of `keras_dtkd.datasets`), and let the batches say which they are.
+    the outputs for as many fixed augmentations of each sample as you want
+    (`augmentations_per_image=` of `keras_dtkd.datasets`); the batches then carry
+    `sample_ids`.
 
-    `fit(x, y)` with all the samples the teacher was asked about needs nothing further.
-    Other data gives `with_rows(x, rows)`, or batches of that form.
+    `fit(x, y)` with all the samples that were stored needs nothing further. Other data
+    gives `with_sample_ids(x, sample_ids)`, or batches of that form.
 
     Args:
-        outputs: A folder written by `store`, or an array `(rows, ..., classes)`.
-        head: What the outputs are, one of the heads of `keras_dtkd.core.logits`. `None` for
-            what the folder says, or the values tell.
+        outputs: A folder written by `store`, or an array `(samples, ..., classes)`.
+        output_kind: What the outputs are, one of the kinds of `keras_dtkd.core.logits`.
+            `None` for what the folder states, or the values tell.
 
     Attributes:
-        rows: How many samples there are.
-        head: As above, or `None`.
+        num_samples: How many samples there are.
+        output_kind: As above, or `None`.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -41,75 +44,75 @@ class Stored:
 
     Example:
 
-    >>> stored = teachers.store(teacher, x_train, "answers")
+    >>> stored = teachers.store(teacher, x_train, "teacher_outputs")
     >>> Distiller(stored, student).fit(x_train, y_train, epochs=60)
     """
 
     needs_sample_ids = True
 
-    def __init__(self, outputs, head=None):
+    def __init__(self, outputs, output_kind=None):
         if isinstance(outputs, str | os.PathLike):
-            outputs, told = _read(Path(outputs))
-            head = told if head is None else head
+            outputs, stored_kind = _read(Path(outputs))
+            output_kind = stored_kind if output_kind is None else output_kind
         values = np.asarray(outputs)
         if values.ndim < 2 or values.dtype.kind != "f" or not len(values):
             raise ValueError(
-                "`Stored`: outputs are floats `(rows, ..., classes)`. Received: shape "
+                "`Stored`: outputs are floats `(samples, ..., classes)`. Received: shape "
                 f"{values.shape}, {values.dtype}."
             )
-        self.rows = len(values)
-        self.head = head
+        self.num_samples = len(values)
+        self.output_kind = output_kind
         self._values = keras.Variable(
             values, dtype=values.dtype.name, trainable=False, name="stored_outputs"
         )
 
     @property
     def variables(self):
-        """The one that holds the answers."""
+        """The one that holds the outputs."""
         return [self._values]
 
-    def outputs(self, x, rows=None):
-        """The answers to the samples of these rows.
+    def outputs(self, x, sample_ids=None):
+        """The stored outputs of these samples.
 
-        Rows that are not there are an error, or NaN where a backend, compiled or on an
+        Ids out of range are an error, or give NaN where a backend, compiled or on an
         accelerator, cannot raise one.
 
         Raises:
-            ValueError: No rows.
+            ValueError: No `sample_ids`.
         """
-        if rows is None:
+        if sample_ids is None:
             raise ValueError(
-                "`Stored`: the data does not say which rows its samples are. Let it "
-                "give `keras_dtkd.teachers.with_sample_ids(x, rows)` in place of `x`."
+                "`Stored`: the batch has no `sample_ids`. Give "
+                "`keras_dtkd.teachers.with_sample_ids(x, sample_ids)` in place of `x`."
             )
         # A pipeline may have lost their shape.
-        rows = ops.reshape(ops.cast(rows, "int32"), (-1,))
-        said = ops.take(self._values.value, rows, axis=0)
-        # Else, of a row too many, the answers to another, or zeros.
-        there = ops.logical_and(rows >= 0, rows < self.rows)
-        there = ops.reshape(there, (-1, *(1,) * (len(self._values.shape) - 1)))
-        return ops.where(there, said, ops.cast(np.nan, said.dtype))
+        ids = ops.reshape(ops.cast(sample_ids, "int32"), (-1,))
+        outputs = ops.take(self._values.value, ids, axis=0)
+        # Else an id out of range would give the outputs of another sample, or zeros.
+        is_known = ops.logical_and(ids >= 0, ids < self.num_samples)
+        is_known = ops.reshape(is_known, (-1, *(1,) * (len(self._values.shape) - 1)))
+        return ops.where(is_known, outputs, ops.cast(np.nan, outputs.dtype))
 
     def fingerprint(self):
-        """A digest of the answers."""
+        """A digest of the outputs."""
         values = np.ascontiguousarray(ops.convert_to_numpy(self._values.value))
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{self.head}{values.shape}{values.dtype.name}".encode())
+        digest.update(f"{self.output_kind}{values.shape}{values.dtype.name}".encode())
         digest.update(values.tobytes())
         return digest.hexdigest()
 
 
 def _read(folder):
-    """The array, and what its folder says of it."""
+    """The array, and the kind of output that its folder states."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"`Stored`: there is no folder {folder}. `keras_dtkd.teachers.store` "
             "writes one."
         )
-    if not (folder / ABOUT).is_file():
+    if not (folder / METADATA_FILE).is_file():
         raise ValueError(
             f"`Stored`: {folder} holds no whole set of stored outputs. Call `store` "
             "with it again: it goes on where it stopped."
         )
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    return np.load(folder / OUTPUTS), about["head"]
+    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+    return np.load(folder / OUTPUTS_FILE), metadata["output_kind"]

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import HyperparameterMixin
 
 
@@ -23,13 +24,7 @@ class TemperaturePair(NamedTuple):
     weight: Any
 
 
-class _Record:
-    """Holds the latest temperatures where no backend tracks them."""
-
-    latest = None
-
-
-class Temperature(HyperparameterMixin):
+class Temperature(FitHooks, HyperparameterMixin):
     """Base of all temperature rules.
 
     A subclass overrides `call(student_logits, teacher_logits)`, both of shape
@@ -52,7 +47,6 @@ class Temperature(HyperparameterMixin):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.supports_masking = True
-        self._record = _Record()
         # A rule without `build` is ready as it is; Keras would otherwise take the
         # whole Distiller for unbuilt.
         if type(self).build is keras.layers.Layer.build:
@@ -66,11 +60,9 @@ class Temperature(HyperparameterMixin):
         )
 
     def __call__(self, student_logits, teacher_logits, sample_weight=None, **kwargs):
-        if sample_weight is not None and self._couples_rows():
+        if sample_weight is not None and self._is_batch_coupled():
             kwargs["sample_weight"] = sample_weight
-        temperatures = super().__call__(student_logits, teacher_logits, **kwargs)
-        self._record.latest = temperatures
-        return temperatures
+        return super().__call__(student_logits, teacher_logits, **kwargs)
 
     def __setattr__(self, name, value):
         if name == "temperature" and not hasattr(type(self), name):
@@ -80,16 +72,8 @@ class Temperature(HyperparameterMixin):
             )
         super().__setattr__(name, value)
 
-    def _couples_rows(self):
+    def _is_batch_coupled(self):
         return "sample_weight" in inspect.signature(self.call).parameters
-
-    def take_latest(self):
-        """The temperatures of the latest call, once; `None` if there was none.
-
-        The training step logs their means without computing them twice.
-        """
-        latest, self._record.latest = self._record.latest, None
-        return latest
 
     def variables_without_weight_decay(self):
         """The trainable variables that weight decay must leave alone."""

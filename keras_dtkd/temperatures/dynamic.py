@@ -7,6 +7,7 @@ from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional import statistics
 from keras_dtkd.temperatures import base
 from keras_dtkd.temperatures.base import Temperature, TemperaturePair
+from keras_dtkd.temperatures.collapse_warning import CollapseWarning
 from keras_dtkd.temperatures.equal_sharpness import equal_sharpness
 
 RULES = ("exact", "max", "centered", "std")
@@ -141,10 +142,11 @@ class Dynamic(Temperature):
     def temperature(self, value):
         self._centre.temperature = value
 
-    def call(self, student_logits, teacher_logits, sample_weight=None):
-        """The temperatures of these logits."""
-        centre = self._centre(student_logits, teacher_logits, sample_weight)
-        tau = 0.5 * (centre.student + centre.teacher)
+    def call(self, student_logits, teacher_logits, sample_weight=None, base=None):
+        """The temperatures of these logits; `base` are those that give τ, if known."""
+        if base is None:
+            base = self._centre(student_logits, teacher_logits, sample_weight)
+        tau = 0.5 * (base.student + base.teacher)
         # The share of 2τ that the teacher gets; the student has the rest.
         if self.rule == "exact":
             lowest = self._lowest(ops.stop_gradient(tau))
@@ -218,7 +220,7 @@ class Dynamic(Temperature):
         """The bound that "auto" stands for."""
         return 0.5 * tau if self.rule == "exact" else DEFAULT_MIN_TEMPERATURE
 
-    def floor(self):
+    def collapse_threshold(self):
         """A mean student temperature that tells of a collapsed student.
 
         Returns:
@@ -231,6 +233,18 @@ class Dynamic(Temperature):
         if bound == "auto":
             bound = self._auto(tau)
         return 0.0 if bound >= 0.25 * tau > 0.0 else max(1.5 * bound, 0.02 * tau)
+
+    def training_callbacks(self, distiller):
+        """A `CollapseWarning`, where this temperature is logged and may collapse."""
+        # An untrained student is low under the exact rule too, which has no such
+        # minimum: it cannot lower the loss by shrinking.
+        if self.rule == "exact":
+            return []
+        return [
+            CollapseWarning(self, name, distiller.temperature_log_names(name)[0])
+            for name, loss in distiller.distillation_losses.items()
+            if loss.get_temperatures() and loss.get_temperatures()[0] is self
+        ]
 
     def on_epoch_begin(self, epoch, epochs):
         """Passes the call on to the rule that gives τ."""

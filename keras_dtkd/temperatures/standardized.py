@@ -78,7 +78,6 @@ class Standardized(Temperature):
         """The temperatures of these logits."""
         self._warn_of_few(student_logits.shape[-1])
         t = self._base(student_logits, teacher_logits, sample_weight)
-        self._base.take_latest()
         where = ops.logical_and(
             statistics.is_unmasked(student_logits),
             statistics.is_unmasked(teacher_logits),

@@ -1,15 +1,14 @@
-"""Outputs of inner layers, recorded during the one forward pass."""
+"""Outputs of inner layers, captured during the one forward pass."""
 
 import contextlib
-from typing import Any
 
 
 @contextlib.contextmanager
 def patch_calls(functions):
-    """Gives layers another `call` for a while, each on its instance.
+    """Replaces the `call` of layers, each on its instance, while it is open.
 
     Args:
-        functions: Pairs of a layer and what to call instead.
+        functions: Pairs of a layer and the function to call instead.
     """
     functions = list(functions)
     for layer, function in functions:
@@ -23,7 +22,7 @@ def patch_calls(functions):
 
 @contextlib.contextmanager
 def capture(model, names):
-    """Records what named layers return while the model is called.
+    """Captures what named layers return while the model is called.
 
     The layer's `call` is wrapped on the instance, which works for nested and
     subclassed models and inside a trace, and costs no second pass.
@@ -33,21 +32,22 @@ def capture(model, names):
         names: Names of its layers.
 
     Yields:
-        A dict that fills with the outputs, by name.
+        A dict that fills with a list for each name: one output for each call of the
+        layer, in order.
     """
-    features: dict[str, Any] = {}
+    features: dict[str, list] = {name: [] for name in names}
     layers = {name: find_layer(model, name) for name in names}
     with patch_calls(
-        (layer, _wrap_call(layer.call, features, name))
+        (layer, _wrap_call(layer.call, features[name]))
         for name, layer in layers.items()
     ):
         yield features
 
 
-def _wrap_call(call, features, name):
+def _wrap_call(call, outputs):
     def wrapped(*args, **kwargs):
-        features[name] = call(*args, **kwargs)
-        return features[name]
+        outputs.append(call(*args, **kwargs))
+        return outputs[-1]
 
     return wrapped
 
@@ -59,13 +59,13 @@ def find_layer(model, name):
         ValueError: There is none; the message lists the layers.
     """
     pending = list(getattr(model, "layers", []))
-    seen = []
+    names = []
     while pending:
         layer = pending.pop(0)
         if layer.name == name:
             return layer
-        seen.append(layer.name)
+        names.append(layer.name)
         pending += getattr(layer, "layers", [])
     raise ValueError(
-        f"`{model.name}` has no layer {name!r}. Its layers: {', '.join(seen)}."
+        f"`{model.name}` has no layer {name!r}. Its layers: {', '.join(names)}."
     )

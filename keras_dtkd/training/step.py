@@ -1,7 +1,55 @@
-"""What one training step hands to a loss."""
+"""What travels through one training step, and what of it reaches a loss."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class TrainingInputs(NamedTuple):
+    """Takes the place of `x` in Keras's step, so that `call` gives a `ForwardPass`.
+
+    Attributes:
+        x: The batch of inputs, as the data gave it.
+        gradient_targets: Class probabilities of the cross-entropy whose input gradient
+            the student's forward pass takes too; `None` for no gradient.
+        direction: Nested as the inputs, for estimators along a direction; or `None`.
+    """
+
+    x: Any
+    gradient_targets: Any = None
+    direction: Any = None
+
+
+class TrainingTargets(NamedTuple):
+    """Takes the place of `y` in Keras's step.
+
+    Attributes:
+        labels: The batch's labels, or `None`.
+        teacher_outputs: What the teacher returned, without gradient.
+        teacher_features: Outputs of the captured layers, by name.
+        teacher_input_gradient: Of the teacher's cross-entropy, or `None`.
+        teacher_variables: Values of the teacher's variables under JAX, where a compiled
+            step gets them with the data; `None` elsewhere.
+    """
+
+    labels: Any
+    teacher_outputs: Any = None
+    teacher_features: Any = None
+    teacher_input_gradient: Any = None
+    teacher_variables: Any = None
+
+
+class ForwardPass(NamedTuple):
+    """Takes the place of `y_pred` in Keras's step.
+
+    Attributes:
+        outputs: What the student returned, masks included.
+        features: Outputs of the captured layers, by name.
+        input_gradient: Of the student's cross-entropy, or `None`.
+    """
+
+    outputs: Any
+    features: Any = None
+    input_gradient: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +64,13 @@ class Step:
         teacher_outputs: What the teacher returned, without gradient.
         student_logits: float32, `(batch, ..., classes)`, with the output's mask.
         teacher_logits: float32, `(batch, ..., classes)`, without gradient.
-        student_features: Outputs of the layers that a loss names in
-            `student_layers`, by name.
-        teacher_features: Likewise of the teacher.
+        student_features: Outputs of the layers that a loss names in `student_layers`,
+            by name. A layer that is called several times in a pass has a list of them.
+        teacher_features: Teacher features by layer name, without gradient.
         student_input_gradient: For losses that ask by `input_gradient`: that of each
             sample's cross-entropy, float32, nested and shaped as the inputs; or its
             derivative along a direction, `(batch,)`.
-        teacher_input_gradient: Likewise of the teacher, without gradient.
+        teacher_input_gradient: That of the teacher, without gradient.
         student: The student model.
         teacher: The `keras_dtkd.teachers.Teacher`.
         training: Whether this is a training step.

@@ -5,11 +5,12 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dtkd import backend, teachers
 from keras_dtkd.core import arrays
-from keras_dtkd.preparation import data_peek
-from keras_dtkd.preparation.output_spec import compute_output_spec
-from keras_dtkd.teachers import sample_ids
+from keras_dtkd.core.outputs import compute_output_spec
+from keras_dtkd.core.arrays import PEEK_SIZE
+from keras_dtkd.teachers.forward import run_teacher
+from keras_dtkd.teachers.model_teacher import ModelTeacher
+from keras_dtkd.teachers.sample_ids import model_inputs
 
 # Of the sizes of two sets' numbers: what no two samples of the same data differ by.
 MAX_SCALE_RATIO = 8.0
@@ -29,7 +30,7 @@ def validate_auxiliary_inputs(who, what, x, sample, models):
         ValueError: A model cannot take them, or its outputs for some are NaN.
     """
     validate_input_shapes(who, what, x, sample, models)
-    _validate_finite(who, what, x, sample.batch, models)
+    _validate_finite(who, what, x, sample.batch_size, models)
     _warn_scale_mismatch(who, what, x, sample)
 
 
@@ -49,7 +50,7 @@ def validate_input_shapes(who, what, x, sample, models):
     if _input_shapes(x) == _input_shapes(sample.x):
         return
     for role, model in models.items():
-        error = _forward_error(model, x, sample.batch)
+        error = _forward_error(model, x, sample.batch_size)
         if error is not None:
             raise ValueError(
                 f"`{who}`: the {role} cannot take the inputs of {what}: "
@@ -74,10 +75,10 @@ def validate_validation_data(distiller, given, sample):
         return
     models = {"student": distiller.student}
     if distiller.evaluate_distillation:
-        heard = teachers.base.iter_models(distiller.held.teacher)
+        heard = distiller.teacher_reference.teacher.models
         models.update((f"teacher{i or ''}", model) for i, model in enumerate(heard))
-    x = sample_ids.model_inputs(arrays.take_rows(x, np.arange(1)))
-    sample = sample._replace(x=sample_ids.model_inputs(sample.x))
+    x = model_inputs(arrays.take_rows(x, np.arange(1)))
+    sample = sample._replace(x=model_inputs(sample.x))
     validate_input_shapes("Distiller", "the validation data", x, sample, models)
 
 
@@ -103,7 +104,7 @@ def _forward(model, x, rows, batch):
     some = arrays.take_rows(x, np.resize(rows, batch))
     some = keras.tree.map_structure(keras.ops.convert_to_tensor, some)
     outputs = keras.tree.flatten(
-        backend.teacher_forward(teachers.ModelTeacher(model), some)
+        run_teacher(ModelTeacher(model), some)
     )
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(v, "float32"))
@@ -140,7 +141,7 @@ def _validate_finite(who, what, x, batch, models):
 
 
 def _warn_scale_mismatch(who, what, x, sample):
-    rows = np.linspace(0, arrays.num_samples(x) - 1, data_peek.PEEK_SIZE).astype(int)
+    rows = np.linspace(0, arrays.num_samples(x) - 1, PEEK_SIZE).astype(int)
     some = arrays.take_rows(x, np.unique(rows))
     pairs = zip(
         keras.tree.flatten_with_path(some), keras.tree.flatten(sample.x), strict=False

@@ -6,9 +6,8 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.teachers import sample_ids
-from keras_dtkd.teachers.base import iter_models
-from keras_dtkd.training.input_gradients import input_gradient_losses
+from keras_dtkd.losses.resolve import input_gradient_losses
+from keras_dtkd.teachers.sample_ids import model_inputs
 
 # So many samples show whether a model has an input gradient at all.
 PROBE_SIZE = 8
@@ -36,9 +35,9 @@ def validate_input_gradient_losses(distiller, sample):
             "them the same `estimator` and `labels`."
         )
     for name, loss in losses.items():
-        _validate_loss(name, loss, distiller.held.teacher)
+        _validate_loss(name, loss, distiller.teacher_reference.teacher)
     name = next(iter(losses))
-    for leaf in keras.tree.flatten(sample_ids.model_inputs(sample.x)):
+    for leaf in keras.tree.flatten(model_inputs(sample.x)):
         if not keras.backend.is_float_dtype(str(leaf.dtype)):
             raise ValueError(
                 f"`Distiller`: `{name}` takes gradients with respect to the inputs, "
@@ -82,10 +81,10 @@ def require_nonzero_input_gradient(distiller, sample):
     """
     if not input_gradient_losses(distiller.distillation_losses):
         return
-    key, heads = distiller.distilled_output, distiller.held.heads
+    key, heads = distiller.distilled_output, distiller.output_kinds
     x = keras.tree.map_structure(
         lambda a: ops.convert_to_tensor(a[:PROBE_SIZE], "float32"),
-        sample_ids.model_inputs(sample.x),
+        model_inputs(sample.x),
     )
     asked = [("student", distiller.student, heads[0])]
     asked += [("teacher", model, heads[1]) for model in _teachers(distiller)]
@@ -166,7 +165,7 @@ def _teachers(distiller):
     """The models of the teacher, if a loss asks for its gradient."""
     losses = input_gradient_losses(distiller.distillation_losses).values()
     asked = any(loss.teacher_input_gradient for loss in losses)
-    return iter_models(distiller.held.teacher) if asked else []
+    return distiller.teacher_reference.teacher.models if asked else []
 
 
 def _uses_embedding(layer):
@@ -181,7 +180,7 @@ def _validate_loss(name, loss, teacher):
             f"`Distiller`: `{name}` takes input gradients on the batch itself, and not "
             f"on the view {loss.view!r}. Leave `view` out."
         )
-    if loss.teacher_input_gradient and sample_ids.needs_sample_ids(teacher):
+    if loss.teacher_input_gradient and teacher.needs_sample_ids:
         raise ValueError(
             f"`Distiller`: `{name}` needs the teacher's input gradient, and its "
             "outputs are stored. Give the teacher itself."

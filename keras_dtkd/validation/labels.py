@@ -24,7 +24,7 @@ def validate_labels(distiller, y, whose=""):
         ValueError: A label is text or names no class, or the labels have another width
             than the outputs have classes.
     """
-    shapes = distiller.held.student_shapes
+    shapes = distiller.student_shapes
     if y is None or shapes is None or not distiller.compiled:
         return
     for name, shape in shapes.items():
@@ -72,13 +72,13 @@ def validate_distilled_labels(distiller, values, of, padding=None):
     Raises:
         ValueError: See `labels`.
     """
-    shapes, key = distiller.held.student_shapes, distiller.distilled_output
+    shapes, key = distiller.student_shapes, distiller.distilled_output
     names = list(shapes)
     name = names[0] if len(names) == 1 else logits.select_output(names, key, names)
     shape = shapes[name]
     if padding is not None and len(shape) > 2 and not is_text(values):
         values = np.where(values == padding, 0, values)
-    if distiller.held.heads[0] in (logits.SIGMOID, logits.BINARY):
+    if distiller.output_kinds[0] in (logits.SIGMOID, logits.BINARY):
         loss = keras.losses.BinaryCrossentropy()
     elif values.ndim == len(shape) and values.shape[-1] == shape[-1]:
         loss = keras.losses.CategoricalCrossentropy()

@@ -6,8 +6,7 @@ import keras
 import numpy as np
 
 from keras_dtkd import backend
-from keras_dtkd.teachers import sample_ids
-from keras_dtkd.teachers.base import iter_models
+from keras_dtkd.teachers.sample_ids import model_inputs
 
 # What a user may look for elsewhere than it is.
 MIGRATION_HINTS = {
@@ -54,7 +53,7 @@ def reject_feedback_data(given):
 
 def validate_no_shared_weights(teacher, student):
     """The teacher is not the student, and shares nothing that is trained."""
-    if any(model is student for model in iter_models(teacher)):
+    if any(model is student for model in teacher.models):
         raise ValueError(
             "`Distiller`: the teacher is the student. Pass two models; "
             "`keras.models.clone_model` makes a second one."
@@ -71,7 +70,7 @@ def validate_no_shared_weights(teacher, student):
 
 def require_teacher(distiller):
     """There is a teacher; a loaded Distiller has none yet."""
-    if distiller.held.teacher is None:
+    if distiller.teacher_reference.teacher is None:
         raise ValueError(
             "`Distiller`: there is no teacher. A file holds none: after loading, set "
             "`distiller.teacher = teacher`."
@@ -115,13 +114,16 @@ def warn_unused_labels(distiller, sample):
 
 def build_models(distiller, sample):
     """Builds what is not built yet, from the data."""
-    found = [("teacher", model) for model in iter_models(distiller.held.teacher)]
-    x = sample_ids.model_inputs(sample.x)
+    teacher = distiller.teacher_reference.teacher
+    found = [("teacher", m) for m in (() if teacher is None else teacher.models)]
+    x = model_inputs(sample.x)
     for role, model in (("student", distiller.student), *found):
         if model.built:
             continue
         try:
-            with backend.building_scope(distiller):
+            with backend.building_scope(
+                getattr(distiller, "distribute_strategy", None)
+            ):
                 model(keras.tree.map_structure(lambda a: a[:1], x))
         except Exception as error:
             shapes = keras.tree.map_structure(lambda a: str(a.shape), x)
@@ -169,7 +171,7 @@ def validate_finite_weights(teacher):
 
 def validate_captured_layers(distiller):
     """The teacher has layers, if a loss names some."""
-    if getattr(distiller.held.teacher, "model", None) is not None:
+    if getattr(distiller.teacher_reference.teacher, "model", None) is not None:
         return
     for name, loss in distiller.distillation_losses.items():
         if loss.teacher_layers:

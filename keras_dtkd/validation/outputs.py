@@ -1,60 +1,117 @@
-"""What kind of outputs two models give, and whether they fit together."""
+"""Whether the outputs of two models fit together."""
 
+import dataclasses
 import warnings
 
 import numpy as np
 
-from keras_dtkd import teachers
 from keras_dtkd.core import arrays, logits
-from keras_dtkd.core.compiled_loss import compiled_loss
-from keras_dtkd.preparation.output_spec import OutputSpec
-from keras_dtkd.teachers import sample_ids
+from keras_dtkd.teachers.sample_ids import model_inputs
 
 MULTILABEL_KINDS = (logits.SIGMOID, logits.BINARY)
 
 
-def infer_output_specs(distiller, sample, with_teacher=True):
-    """The outputs of student and teacher, checked against each other.
+def apply_multilabel_losses(losses, spec):
+    """A loss may ask that logits be a choice for each label.
 
     Args:
-        distiller: The Distiller.
-        sample: The `keras_dtkd.preparation.data_peek.Sample`.
-        with_teacher: Whether the teacher will be heard.
+        losses: Distillation losses by name.
+        spec: An `OutputSpec`.
 
     Returns:
-        `(student, teacher)`, two `Outputs`; the second may be `None`.
+        The `OutputSpec`, as the losses take it.
 
     Raises:
-        ValueError: One gives no logits, or they do not fit together.
+        ValueError: The output is a softmax.
     """
-    key, from_logits = distiller.distilled_output, distiller.from_logits
-    loss = compiled_loss(distiller) or compiled_loss(distiller.student)
-    student = OutputSpec(
-        teachers.ModelTeacher(distiller.student),
-        "student",
-        sample,
-        key,
-        from_logits,
-        loss,
-        False,
+    for name, loss in losses.items():
+        if not loss.multilabel:
+            continue
+        if logits.SOFTMAX in (spec.output_kind, *spec.member_kinds):
+            raise ValueError(
+                f"`Distiller`: `{name}` compares each label by itself, but the "
+                f"{spec.role} ends in a softmax, which chooses one class. Give it a "
+                "linear or sigmoid output, or take another loss."
+            )
+        spec = _to_multilabel(spec)
+    return spec
+
+
+def _to_multilabel(spec):
+    if spec.output_kind != logits.LOGITS:
+        return spec
+    return dataclasses.replace(spec, output_kind=logits.BINARY)
+
+
+def validate_output_key(key, *specs):
+    """`output=` names something, also where there is only one output.
+
+    Args:
+        key: The Distiller's `output`.
+        *specs: `OutputSpec`s.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if key in (None, 0, -1) or any(spec.is_multi_output for spec in specs):
+        return
+    known = [name for spec in specs for name in spec.names or ()]
+    if key not in known:
+        names = ", ".join(map(repr, dict.fromkeys(known)))
+        or_name = f", or name it: {names}" if known else ""
+        raise ValueError(
+            f"`Distiller`: there is no output {key!r}. Each model has one; leave "
+            f"`output=` out{or_name}."
+        )
+
+
+def validate_finite_outputs(teacher_values, sample, evaluate_student):
+    """No NaN, and a choice in each row. A class may be excluded by `-inf`.
+
+    Args:
+        teacher_values: The teacher's outputs, NumPy.
+        sample: The `data_peek.Sample`.
+        evaluate_student: A function that returns the student's outputs, NumPy. Called
+            where the data holds NaN.
+
+    Raises:
+        ValueError: Outputs are not finite.
+    """
+    nan_inputs = arrays.describe_nan_inputs(model_inputs(sample.x))
+    if arrays.has_invalid_logits(teacher_values):
+        cause = (
+            f"The data holds NaN in {nan_inputs}: replace them, or leave those samples "
+            "out."
+            if nan_inputs
+            else "Check its inputs and its precision (float16 overflows at 65504)."
+        )
+        raise ValueError(
+            f"`Distiller`: the teacher's first outputs hold NaN or infinity. {cause}"
+        )
+    if not nan_inputs:
+        return
+    if np.isnan(evaluate_student()).any():
+        raise ValueError(
+            f"`Distiller`: the data holds NaN in {nan_inputs}, and the student's first "
+            "outputs do too. Replace them, or leave those samples out."
+        )
+    warnings.warn(
+        f"`Distiller`: the data holds NaN in {nan_inputs}. Both models give finite "
+        "outputs all the same; if they are not made for that, replace the NaN.",
+        stacklevel=5,
     )
-    _apply_multilabel_losses(distiller, student)
-    if not with_teacher:
-        _validate_output_key(key, student)
-        return student, None
-    teacher = OutputSpec(
-        distiller.held.teacher,
-        "teacher",
-        sample,
-        key,
-        from_logits,
-        compiled_loss(getattr(distiller.held.teacher, "model", None)),
-        True,
-    )
-    _validate_output_key(key, student, teacher)
-    _validate_finite_outputs(
-        student, teacher, arrays.describe_nan_inputs(sample_ids.model_inputs(sample.x))
-    )
+
+
+def validate_same_shape(student, teacher):
+    """Both models give the same classes at the same positions.
+
+    Args:
+        student: An `OutputSpec`.
+        teacher: An `OutputSpec`.
+
+    Raises:
+        ValueError: They do not.
+    """
     if student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
             f"`Distiller`: the teacher gives {teacher.shape[-1]} classes and the "
@@ -67,104 +124,50 @@ def infer_output_specs(distiller, sample, with_teacher=True):
             f"{teacher.shape} and {student.shape}. Distillation compares them position "
             "by position."
         )
-    _apply_multilabel_losses(distiller, teacher)
-    _match_multilabel(student, teacher)
-    return student, teacher
 
 
-def _apply_multilabel_losses(distiller, outputs):
-    """A loss may ask that logits be a choice for each label."""
-    for name, loss in distiller.distillation_losses.items():
-        if not loss.multilabel:
-            continue
-        if logits.SOFTMAX in (outputs.head, *getattr(outputs.teacher, "heads", ())):
-            raise ValueError(
-                f"`Distiller`: `{name}` judges each label by itself, but the "
-                f"{outputs.role} ends in a softmax, which chooses one class. Give it a "
-                "linear or sigmoid head, or take another loss."
-            )
-        _to_multilabel(outputs)
-
-
-def _to_multilabel(outputs):
-    if outputs.head == logits.LOGITS:
-        outputs.head = logits.BINARY
-        if isinstance(outputs.teacher, teachers.Ensemble):
-            outputs.teacher.multilabel()
-
-
-def _validate_output_key(key, *models):
-    """`output=` names something, also where there is only one."""
-    if key in (None, 0, -1) or any(outputs.nested for outputs in models):
-        return
-    known = [name for outputs in models for name in outputs.names or ()]
-    if key not in known:
-        names = ", ".join(map(repr, dict.fromkeys(known)))
-        or_name = f", or name it: {names}" if known else ""
-        raise ValueError(
-            f"`Distiller`: there is no output {key!r}. Each model has one; leave "
-            f"`output=` out{or_name}."
-        )
-
-
-def _validate_finite_outputs(student, teacher, nan):
-    """No NaN, and something to choose. A class may be excluded by `-inf`.
-
-    `nan` says which inputs hold NaN. The student is only looked at where some do.
-    """
-    if arrays.has_invalid_logits(teacher.values):
-        cause = (
-            f"The data holds NaN in {nan}: replace them, or leave those samples out."
-            if nan
-            else "Look at its inputs and its precision (float16 overflows at 65504)."
-        )
-        raise ValueError(
-            f"`Distiller`: the teacher's first outputs hold NaN or infinity. {cause}"
-        )
-    if not nan:
-        return
-    student.look()
-    if np.isnan(student.values).any():
-        raise ValueError(
-            f"`Distiller`: the data holds NaN in {nan}, and the student's first "
-            "outputs do too. Replace them, or leave those samples out."
-        )
-    warnings.warn(
-        f"`Distiller`: the data holds NaN in {nan}. Both models give finite outputs "
-        "all the same; if they are not made for that, replace the NaN.",
-        stacklevel=5,
-    )
-
-
-def warn_uncentered_comparison(losses, heads):
-    """Warns of a loss on raw logits where one model's are not known.
+def warn_uncentered_comparison(losses, student_kind, teacher_kind):
+    """Warns of a loss on raw logits where those of one model are not known.
 
     Args:
         losses: Distillation losses by name.
-        heads: Of student and teacher.
+        student_kind: Of output, see `keras_dtkd.core.logits`.
+        teacher_kind: Of output, see `keras_dtkd.core.logits`.
     """
-    if (heads[0] == logits.SOFTMAX) == (heads[1] == logits.SOFTMAX):
+    if (student_kind == logits.SOFTMAX) == (teacher_kind == logits.SOFTMAX):
         return
-    who = "student" if heads[0] == logits.SOFTMAX else "teacher"
+    role = "student" if student_kind == logits.SOFTMAX else "teacher"
     for name, loss in losses.items():
         if getattr(loss, "centered", None) is False:
             warnings.warn(
-                f"`{name}` compares raw logits, and those of the {who}, which ends in "
+                f"`{name}` compares raw logits, and those of the {role}, which ends in "
                 "a softmax, are known up to a constant of each sample only. Set "
                 "`centered=True`.",
                 stacklevel=2,
             )
 
 
-def _match_multilabel(student, teacher):
-    """Logits beside a sigmoid are a choice for each label too."""
-    if (student.head in MULTILABEL_KINDS) == (teacher.head in MULTILABEL_KINDS):
-        return
-    for outputs in (student, teacher):
-        _to_multilabel(outputs)
-    if logits.SOFTMAX in (student.head, teacher.head):
+def match_multilabel(student, teacher):
+    """Logits beside a sigmoid are a choice for each label too.
+
+    Args:
+        student: An `OutputSpec`.
+        teacher: An `OutputSpec`.
+
+    Returns:
+        Both, of one kind.
+
+    Raises:
+        ValueError: One chooses a class, and the other judges each label.
+    """
+    kinds = student.output_kind, teacher.output_kind
+    if (kinds[0] in MULTILABEL_KINDS) == (kinds[1] in MULTILABEL_KINDS):
+        return student, teacher
+    student, teacher = _to_multilabel(student), _to_multilabel(teacher)
+    if logits.SOFTMAX in (student.output_kind, teacher.output_kind):
         raise ValueError(
-            f"`Distiller`: the student ends in {student.head} and the teacher in "
-            f"{teacher.head}: one chooses a class, the other judges each label by "
-            "itself. Give both the same kind of head."
+            f"`Distiller`: the student ends in {student.output_kind} and the teacher "
+            f"in {teacher.output_kind}: one chooses a class, the other each label by "
+            "itself. Give both the same kind of output."
         )
+    return student, teacher

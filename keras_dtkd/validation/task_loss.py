@@ -5,13 +5,14 @@ import warnings
 import keras
 import numpy as np
 
-from keras_dtkd import backend, teachers
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import declared_from_logits, select_for_output
+from keras_dtkd.core.outputs import output_kind_of
 from keras_dtkd.metrics import ExpectedCalibrationError
-from keras_dtkd.preparation.output_spec import output_kind_of
-from keras_dtkd.teachers import sample_ids
+from keras_dtkd.teachers.forward import run_teacher
+from keras_dtkd.teachers.model_teacher import ModelTeacher
+from keras_dtkd.teachers.sample_ids import model_inputs
 
 # Probabilities so close to each other that two softmaxes in a row leave them alike.
 NEARLY_UNIFORM = 1e-3
@@ -29,7 +30,7 @@ def warn_from_logits_mismatch(distiller, sample):
         distiller: The Distiller, compiled.
         sample: The `keras_dtkd.preparation.data_peek.Sample`.
     """
-    shapes = distiller.held.student_shapes
+    shapes = distiller.student_shapes
     if sample.y is None or shapes is None:
         return
     student = distiller.student
@@ -44,7 +45,7 @@ def warn_from_logits_mismatch(distiller, sample):
             continue
         if not keras_recovers_logits(student, loss, sample, y, name):
             _warn(f"the loss{of}", head)
-    for metric in distiller.held.metrics if len(shapes) == 1 else ():
+    for metric in distiller.compile_origin.metrics if len(shapes) == 1 else ():
         if isinstance(metric, ExpectedCalibrationError):
             ((name, shape),) = shapes.items()
             head = _output_kind(student, name)
@@ -86,11 +87,9 @@ def keras_recovers_logits(student, loss, sample, y, name=None):
     """
     if not isinstance(loss, keras.losses.Loss):
         return False
-    x, y = keras.tree.map_structure(lambda a: a[: sample.batch], (sample.x, y))
+    x, y = keras.tree.map_structure(lambda a: a[: sample.batch_size], (sample.x, y))
     x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
-    outputs = backend.teacher_forward(
-        teachers.ModelTeacher(student), sample_ids.model_inputs(x)
-    )
+    outputs = run_teacher(ModelTeacher(student), model_inputs(x))
     output = logits.select_output(outputs, name, getattr(student, "output_names", None))
     # The same numbers, without a past.
     plain = keras.ops.convert_to_numpy(output)

@@ -2,9 +2,11 @@
 
 import keras
 
+from keras_dtkd.core.hooks import FitHooks
+
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class View(keras.layers.Layer):
+class View(FitHooks, keras.layers.Layer):
     """Another look at the batch, on which teacher and student are compared too.
 
     Wraps any Keras preprocessing layer, which is always applied as in training. Every

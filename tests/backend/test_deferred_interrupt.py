@@ -131,7 +131,7 @@ def test_a_teacher_that_fails():
         variables = []
         calls = 0
 
-        def outputs(self, x, rows=None):
+        def outputs(self, x, sample_ids=None):
             self.calls += 1
             if self.calls > 1:
                 raise Stop

@@ -173,14 +173,14 @@ def test_warmup_grows_linearly_from_the_first_epoch(warmup, epochs, factors):
     loss = KD(weight=3.0, warmup_epochs=warmup)
     for epoch, factor in factors.items():
         loss.on_epoch_begin(epoch, epochs)
-        assert number(loss.scale) == pytest.approx(3.0 * factor)
+        assert number(loss.effective_weight) == pytest.approx(3.0 * factor)
 
 
 def test_the_weight_may_change_at_any_time():
     loss = KD(weight=3.0, warmup_epochs=4)
     loss.on_epoch_begin(1, 10)
     loss.weight = 8.0
-    assert number(loss.scale) == pytest.approx(2.0)
+    assert number(loss.effective_weight) == pytest.approx(2.0)
 
 
 def test_an_epoch_reaches_the_temperature_rule():

@@ -120,7 +120,7 @@ def test_it_is_called_as_the_loss_inside_and_weighs_as_ours_do():
     assert foreign.name == "logits_distillation"
     assert KerasDistillationLoss(LogitsDistillation(), name="keras").name == "keras"
     foreign.on_epoch_begin(2, 10)
-    assert float(foreign.scale) == pytest.approx(0.25)
+    assert float(foreign.effective_weight) == pytest.approx(0.25)
 
 
 def test_serializes():

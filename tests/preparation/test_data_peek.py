@@ -127,7 +127,7 @@ def test_of_arrays_the_samples_are_spread_over_all_of_them():
 def test_samples_of_arrays_come_in_whole_batches(batch_size):
     for length in (1, 6, 64, 1000):
         sample, _ = peek(np.zeros((length, 2)), None, batch_size)
-        assert 0 < len(sample.x) <= length and len(sample.x) % sample.batch == 0
+        assert 0 < len(sample.x) <= length and len(sample.x) % sample.batch_size == 0
         assert sample.y is None
 
 

@@ -24,7 +24,7 @@ class Rule:
         self.factor = keras.Variable(3.0)
         self.variables = [self.factor]
 
-    def outputs(self, x, rows=None):
+    def outputs(self, x, sample_ids=None):
         return self.factor * keras.ops.convert_to_tensor(x)[:, :CLASSES]
 
     def fingerprint(self):

@@ -8,7 +8,7 @@ from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
 from keras_dtkd.teachers import Ensemble, ModelTeacher, Teacher, resolve_teacher
 from tests import oracles
-from tests.stub_teachers import Says, draw, heard, of
+from tests.stub_teachers import StubTeacher, draw, ensemble_of, outputs_of
 from tests.tiny_models import (
     CLASSES,
     FEATURES,
@@ -40,26 +40,26 @@ def test_it_is_a_teacher():
 
 
 def test_it_is_the_mean_of_logits():
-    assert np.allclose(of(A, B, C), (A + B + C) / 3, atol=1e-6)
+    assert np.allclose(ensemble_of(A, B, C), (A + B + C) / 3, atol=1e-6)
     expected = 0.6 * A + 0.1 * B + 0.3 * C
-    assert np.allclose(of(A, B, C, weights=[0.6, 0.1, 0.3]), expected, atol=1e-6)
+    assert np.allclose(ensemble_of(A, B, C, weights=[0.6, 0.1, 0.3]), expected, atol=1e-6)
 
 
 def test_models_are_heard_in_inference_mode():
     pair = teacher(scale=1.0), student(dropout=0.5)
     mean = sum(model.predict(X, verbose=0) for model in pair) / 2
-    assert np.allclose(heard(Ensemble(pair), X), mean, atol=1e-5)
+    assert np.allclose(outputs_of(Ensemble(pair), X), mean, atol=1e-5)
 
 
 def test_weights_are_divided_by_their_sum():
-    assert Ensemble([Says(A)] * 4).weights == [0.25] * 4
-    assert Ensemble([Says(A), Says(B)], [7, 3]).weights == pytest.approx([0.7, 0.3])
-    assert np.array_equal(of(A, B, weights=[7, 3]), of(A, B, weights=(0.7, 0.3)))
+    assert Ensemble([StubTeacher(A)] * 4).weights == [0.25] * 4
+    assert Ensemble([StubTeacher(A), StubTeacher(B)], [7, 3]).weights == pytest.approx([0.7, 0.3])
+    assert np.array_equal(ensemble_of(A, B, weights=[7, 3]), ensemble_of(A, B, weights=(0.7, 0.3)))
 
 
 def test_in_probabilities_it_is_the_logarithm_of_their_mean():
     p = 0.75 * oracles.softmax(A) + 0.25 * oracles.softmax(B)
-    found = of(A, B, weights=[3, 1], in_="probabilities")
+    found = ensemble_of(A, B, weights=[3, 1], average="probs")
     assert np.allclose(found, np.log(p), atol=1e-5)
 
 
@@ -69,7 +69,7 @@ def test_extreme_logits_give_finite_ones(in_):
     a, b = 1e4 * np.eye(5), -1e4 * np.eye(5)
     a[4], b[4] = -np.inf, -np.inf
     a[4, 0] = b[4, 0] = 0.0
-    found = of(a, b, in_=in_)
+    found = ensemble_of(a, b, in_=in_)
     assert np.isfinite(found).all()
     if in_ == "probabilities":
         with np.errstate(all="ignore"):
@@ -80,29 +80,29 @@ def test_extreme_logits_give_finite_ones(in_):
 
 def test_half_precision_is_averaged_in_float32():
     a, b = (draw(8, 5, seed=seed).astype("float16") for seed in range(2))
-    found = heard(Ensemble([Says(a), Says(b)]), X)
+    found = outputs_of(Ensemble([StubTeacher(a), StubTeacher(b)]), X)
     assert found.dtype == "float32"
     assert np.allclose(found, (a.astype("float32") + b) / 2, atol=1e-6)
 
 
 def test_ensembles_may_be_members():
-    inner = Ensemble([Says(B.astype("float32")), Says(C.astype("float32"))])
-    ensemble = Ensemble([Says(A.astype("float32")), inner])
-    assert np.allclose(heard(ensemble, X), A / 2 + B / 4 + C / 4, atol=1e-6)
+    inner = Ensemble([StubTeacher(B.astype("float32")), StubTeacher(C.astype("float32"))])
+    ensemble = Ensemble([StubTeacher(A.astype("float32")), inner])
+    assert np.allclose(outputs_of(ensemble, X), A / 2 + B / 4 + C / 4, atol=1e-6)
 
 
 def test_a_member_of_weight_zero_is_not_asked():
-    class Broken(Says):
-        def outputs(self, x, rows=None):
+    class Broken(StubTeacher):
+        def outputs(self, x, sample_ids=None):
             raise RuntimeError
 
-    ensemble = Ensemble([Broken(0), Says(A.astype("float32"))], [0, 2])
-    assert np.allclose(heard(ensemble, X), A, atol=1e-6)
+    ensemble = Ensemble([Broken(0), StubTeacher(A.astype("float32"))], [0, 2])
+    assert np.allclose(outputs_of(ensemble, X), A, atol=1e-6)
 
 
 def test_members_are_told_the_rows():
-    class Stored(Says):
-        def outputs(self, x, rows=None):
+    class Stored(StubTeacher):
+        def outputs(self, x, sample_ids=None):
             return keras.ops.convert_to_tensor(self.says)[rows[0] : rows[-1] + 1]
 
     stored = [Stored(z.astype("float32")) for z in (A, B)]
@@ -115,19 +115,19 @@ def test_members_are_told_the_rows():
 WRONG = {
     "no member": (lambda: Ensemble([]), "`models` is empty"),
     "too few weights": (
-        lambda: Ensemble([Says(A)] * 3, [1, 2]),
+        lambda: Ensemble([StubTeacher(A)] * 3, [1, 2]),
         r"`weights` must be 3 numbers.*weights=\[1, 2\]",
     ),
-    "a negative weight": (lambda: Ensemble([Says(A)] * 2, [2, -1]), r"\[2, -1\]"),
-    "no weight": (lambda: Ensemble([Says(A)] * 2, [0, 0]), r"\[0, 0\]"),
-    "an infinite weight": (lambda: Ensemble([Says(A)], [np.inf]), "weights="),
-    "a weight that is none": (lambda: Ensemble([Says(A)], [np.nan]), "weights="),
-    "weights in words": (lambda: Ensemble([Says(A)], "equal"), "weights='equal'"),
-    "an unknown space": (lambda: Ensemble([Says(A)], in_="logit"), "in_='logit'"),
-    "other classes": (lambda: of(A, B[:, :4]), r"\(8, 5\) and \(8, 4\).*same classes"),
-    "another rank": (lambda: of(A, B[:, None]), r"\(8, 5\) and \(8, 1, 5\)"),
+    "a negative weight": (lambda: Ensemble([StubTeacher(A)] * 2, [2, -1]), r"\[2, -1\]"),
+    "no weight": (lambda: Ensemble([StubTeacher(A)] * 2, [0, 0]), r"\[0, 0\]"),
+    "an infinite weight": (lambda: Ensemble([StubTeacher(A)], [np.inf]), "weights="),
+    "a weight that is none": (lambda: Ensemble([StubTeacher(A)], [np.nan]), "weights="),
+    "weights in words": (lambda: Ensemble([StubTeacher(A)], "equal"), "weights='equal'"),
+    "an unknown space": (lambda: Ensemble([StubTeacher(A)], in_="logit"), "in_='logit'"),
+    "other classes": (lambda: ensemble_of(A, B[:, :4]), r"\(8, 5\) and \(8, 4\).*same classes"),
+    "another rank": (lambda: ensemble_of(A, B[:, None]), r"\(8, 5\) and \(8, 1, 5\)"),
     "other outputs": (
-        lambda: of(A, Says({"label": B, "size": B})),
+        lambda: ensemble_of(A, StubTeacher({"label": B, "size": B})),
         "nested in different ways",
     ),
 }
@@ -264,7 +264,7 @@ def test_whatever_changes_what_it_says_changes_its_fingerprint():
         "more": lambda: Ensemble([a, b, b]),
         "order": lambda: Ensemble([b, a]),
         "weights": lambda: Ensemble([a, b], [1, 2]),
-        "space": lambda: Ensemble([a, b], in_="probabilities"),
+        "space": lambda: Ensemble([a, b], average="probs"),
     }
     prints = {name: make().fingerprint() for name, make in makes.items()}
     assert len(set(prints.values())) == len(makes)

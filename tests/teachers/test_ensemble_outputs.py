@@ -11,7 +11,7 @@ from keras_dtkd.preparation.data_peek import peek
 from keras_dtkd.teachers import Ensemble, resolve_teacher
 from keras_dtkd.validation import outputs
 from tests import oracles
-from tests.stub_teachers import Says, draw, heard, of
+from tests.stub_teachers import StubTeacher, draw, ensemble_of, outputs_of
 from tests.tiny_models import CLASSES, data, student, teacher, two_outputs
 
 X, Y = data(16)
@@ -43,8 +43,8 @@ def test_softmax_and_logits_are_averaged_alike(in_):
     ensemble = Ensemble(large, [0.3, 0.7], in_)
     assert ensemble.heads == [logits.SOFTMAX, logits.LOGITS]
     assert ensemble.head == logits.LOGITS
-    found = oracles.softmax(heard(ensemble, X).astype("float64"))
-    expected = oracles.softmax(heard(Ensemble(plain, [0.3, 0.7], in_), X))
+    found = oracles.softmax(outputs_of(ensemble, X).astype("float64"))
+    expected = oracles.softmax(outputs_of(Ensemble(plain, [0.3, 0.7], in_), X))
     assert np.allclose(found, expected, atol=1e-5)
 
 
@@ -52,8 +52,8 @@ def test_softmax_and_logits_are_averaged_alike(in_):
 @pytest.mark.parametrize("in_", ["logits", "probabilities"])
 def test_members_with_a_sigmoid_judge_each_label(labels, in_):
     a, b = A[:, :labels], B[:, :labels]
-    probabilities = Says(sigmoid(a).astype("float32"), logits.SIGMOID)
-    found = of(probabilities, b, weights=[0.3, 0.7], in_=in_)
+    probabilities = StubTeacher(sigmoid(a).astype("float32"), logits.SIGMOID)
+    found = ensemble_of(probabilities, b, weights=[0.3, 0.7], in_=in_)
     p = 0.3 * sigmoid(a) + 0.7 * sigmoid(b)
     expected = 0.3 * a + 0.7 * b if in_ == "logits" else np.log(p / (1 - p))
     assert found.shape == (8, labels)
@@ -97,10 +97,10 @@ def test_beside_a_student_of_labels_it_averages_probabilities_of_labels():
     small = student()
     small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     pair = [teacher(scale=1.0), Ensemble([student(seed=3)])]
-    ensemble, found = found_heads(Ensemble(pair, in_="probabilities"), small)
+    ensemble, found = found_heads(Ensemble(pair, average="probs"), small)
     assert found == (logits.BINARY, logits.BINARY)
-    p = sum(sigmoid(heard(resolve_teacher(member), X)) for member in pair) / 2
-    assert np.allclose(heard(ensemble, X), np.log(p / (1 - p)), atol=1e-4)
+    p = sum(sigmoid(outputs_of(resolve_teacher(member), X)) for member in pair) / 2
+    assert np.allclose(outputs_of(ensemble, X), np.log(p / (1 - p)), atol=1e-4)
 
 
 def test_a_softmax_beside_a_student_of_labels_is_refused():
@@ -120,7 +120,7 @@ def test_several_outputs_are_averaged_one_by_one(kind):
     pair = two_outputs(kind), two_outputs(kind, seed=5)
     said = [model.predict(X, verbose=0) for model in pair]
     expected = keras.tree.map_structure(lambda a, b: 0.3 * a + 0.7 * b, *said)
-    found = heard(Ensemble(pair, [0.3, 0.7]), X)
+    found = outputs_of(Ensemble(pair, [0.3, 0.7]), X)
     keras.tree.assert_same_structure(found, expected)
     for a, b in zip(*map(keras.tree.flatten, (found, expected)), strict=True):
         assert np.allclose(a, b, atol=1e-5)
@@ -147,6 +147,6 @@ def test_several_outputs_with_different_heads_are_refused():
 
 
 def test_several_outputs_are_no_probabilities_to_average():
-    ensemble = Ensemble([two_outputs("dict")] * 2, in_="probabilities")
+    ensemble = Ensemble([two_outputs("dict")] * 2, average="probs")
     with pytest.raises(ValueError, match="several outputs.*in_='logits'"):
-        heard(ensemble, X)
+        outputs_of(ensemble, X)

@@ -4,16 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller, backend
+from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
 from keras_dtkd.teachers import ModelTeacher, Teacher
+from keras_dtkd.teachers.forward import run_teacher
 from tests.tiny_models import close, data, everything, student, teacher
 
 X, Y = data(16)
 
 
 def heard(model):
-    return keras.ops.convert_to_numpy(backend.teacher_forward(ModelTeacher(model), X))
+    return keras.ops.convert_to_numpy(run_teacher(ModelTeacher(model), X))
 
 
 def test_it_is_a_teacher():
@@ -54,7 +55,7 @@ def test_given_values_replace_its_variables_for_once():
     values = [keras.ops.zeros_like(v.value) for v in model.variables]
     assert not np.any(
         keras.ops.convert_to_numpy(
-            backend.teacher_forward(ModelTeacher(model), X, values)
+            run_teacher(ModelTeacher(model), X, values)
         )
     )
     assert np.any(heard(model))

@@ -35,7 +35,7 @@ class Counting:
     def __init__(self, dies_after=None, word="one"):
         self.asked, self.dies_after, self.word = 0, dies_after, word
 
-    def outputs(self, x, rows=None):
+    def outputs(self, x, sample_ids=None):
         return keras.ops.convert_to_tensor(x)[:, :4] * 2.0
 
     def fingerprint(self):
@@ -77,7 +77,7 @@ def test_the_answers_are_the_teachers(tmp_path, given):
     stored = store(model, given(), tmp_path, batch_size=8, verbose=0)
     expected = model.predict(X, verbose=0)
     np.testing.assert_allclose(answers(stored), expected, atol=1e-5)
-    assert stored.rows == 70 and stored.head == logits.LOGITS
+    assert stored.num_samples == 70 and stored.head == logits.LOGITS
     assert weights_fingerprint(model) == before
     np.testing.assert_array_equal(answers(Stored(tmp_path)), answers(stored))
     assert Stored(tmp_path).fingerprint() == stored.fingerprint()
@@ -212,7 +212,7 @@ def test_a_model_that_is_not_built_is(tmp_path):
     stored = store(model, X, tmp_path, verbose=0)
     about = json.loads((tmp_path / "stored.json").read_text())
     assert about["teacher"] == ModelTeacher(model).fingerprint()
-    assert stored.rows == 70
+    assert stored.num_samples == 70
 
 
 def test_progress_is_shown(tmp_path, capsys):

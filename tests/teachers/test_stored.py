@@ -214,7 +214,7 @@ def test_rows_that_are_not_there_have_no_answer(folder):
 
 def test_rows_are_counted_in_an_ensemble_too(folder):
     both = Ensemble([Stored(folder), Stored(np.zeros((48, 4), "float32"))])
-    assert both.rows == 48 and Ensemble([teacher(), teacher()]).rows is None
+    assert both.num_samples == 48 and Ensemble([teacher(), teacher()]).rows is None
     with pytest.raises(ValueError, match="for 48 rows, and 64 inputs"):
         Distiller(both, student(), KD()).fit(X, Y, verbose=0)
     rows = np.arange(48)

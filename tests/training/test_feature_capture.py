@@ -36,15 +36,13 @@ class Nested(keras.Model):
         return self.head(self.body(inputs))
 
 
-def test_layers_at_any_depth_are_recorded():
+def test_layers_at_any_depth_are_captured():
     model = Nested()
-    with feature_capture.capture(model, ["deep", "head"]) as found:
+    with feature_capture.capture(model, ["deep", "head"]) as features:
         outputs = model(X)
-    assert {k: tuple(v.shape) for k, v in found.items()} == {
-        "deep": (16, 5),
-        "head": (16, CLASSES),
-    }
-    assert found["head"] is outputs
+    shapes = {k: [tuple(v.shape) for v in calls] for k, calls in features.items()}
+    assert shapes == {"deep": [(16, 5)], "head": [(16, CLASSES)]}
+    assert features["head"][0] is outputs
 
 
 def test_the_model_is_afterwards_as_it_was_even_after_an_error():
@@ -189,3 +187,25 @@ def test_our_losses_work_in_the_distiller_of_keras():
     expected = ours.fit(X, Y, batch_size=16, verbose=0).history["kd"][0]
     assert logs["distillation_loss"][0] == pytest.approx(0.5 * expected, rel=1e-3)
     assert not close(before, small)
+
+
+class CollectsCalls(DistillationLoss):
+    """Keeps the shapes of the features of a layer that is called twice."""
+
+    student_layers = ("shared",)
+    shapes: list = []
+
+    def compute(self, step):
+        features = step.student_features["shared"]
+        self.shapes.append([tuple(f.shape)[1:] for f in features])
+        return keras.ops.mean((features[0] - features[1]) ** 2, axis=-1)
+
+
+def test_a_layer_that_is_called_twice_has_a_list_of_features():
+    inputs = keras.Input((FEATURES,))
+    shared = keras.layers.Dense(FEATURES, name="shared")
+    outputs = keras.layers.Dense(CLASSES)(shared(shared(inputs)))
+    loss = CollectsCalls()
+    logs = distiller(loss, student=keras.Model(inputs, outputs)).fit(X, Y, verbose=0)
+    assert loss.shapes[0] == [(FEATURES,), (FEATURES,)]
+    assert logs.history["collects_calls"][0] > 0

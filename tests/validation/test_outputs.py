@@ -152,7 +152,7 @@ def test_a_teacher_that_is_no_model_is_judged_by_its_values():
     class Stored:
         variables = []
 
-        def outputs(self, x, rows=None):
+        def outputs(self, x, sample_ids=None):
             return keras.ops.softmax(keras.ops.convert_to_tensor(x)[:, :CLASSES])
 
         def fingerprint(self):

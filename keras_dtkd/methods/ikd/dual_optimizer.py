@@ -17,7 +17,7 @@ class DualOptimizer(keras.optimizers.Optimizer):
     Attributes:
         student_optimizer: As above.
         teacher_optimizer: As above.
-        last: How many variables the teacher has. To be set before it is built.
+        num_teacher_variables: How many variables the teacher has. To be set before it is built.
     """
 
     def __init__(self, student_optimizer, teacher_optimizer, name="two_optimizers"):
@@ -28,7 +28,7 @@ class DualOptimizer(keras.optimizers.Optimizer):
             if teacher_optimizer is None
             else keras.optimizers.get(teacher_optimizer)
         )
-        self.last = 0
+        self.num_teacher_variables = 0
 
     def build(self, variables):
         """Makes the state of both."""
@@ -36,15 +36,15 @@ class DualOptimizer(keras.optimizers.Optimizer):
             return
         super().build(variables)
         variables = list(variables)
-        for optimizer, part in self._parts(variables):
+        for optimizer, part in self._partition(variables):
             optimizer.build(part)
-        trainable_teacher = variables[len(variables) - self.last :]
+        trainable_teacher = variables[len(variables) - self.num_teacher_variables :]
         # A function, since Keras looks into lists for variables of its own.
-        self._taught = lambda: trainable_teacher
+        self._teacher_variables = lambda: trainable_teacher
 
-    def _parts(self, things):
+    def _partition(self, things):
         """What is there of `things`, one for each variable, for each optimizer."""
-        border = len(things) - self.last
+        border = len(things) - self.num_teacher_variables
         yield self.student_optimizer, things[:border]
         if self.teacher_optimizer is not None:
             yield self.teacher_optimizer, things[border:]
@@ -53,33 +53,33 @@ class DualOptimizer(keras.optimizers.Optimizer):
     def variables(self):
         """Its own count of steps, and the state of both."""
         own = super().variables
-        return [*own, *(v for one, _ in self._parts([]) for v in one.variables)]
+        return [*own, *(v for one, _ in self._partition([]) for v in one.variables)]
 
     def apply(self, grads, trainable_variables=None):
         """One step of both."""
         grads = list(grads)
         if not self.built:
             self.build(trainable_variables)
-        taken = list(self._parts(list(trainable_variables or [None] * len(grads))))
+        taken = list(self._partition(list(trainable_variables or [None] * len(grads))))
         for (optimizer, part), (_, variables) in zip(
-            self._parts(grads), taken, strict=True
+            self._partition(grads), taken, strict=True
         ):
             optimizer.apply(part, variables if trainable_variables else None)
         self.assign_add(self.iterations, keras.ops.ones((), self.iterations.dtype))
 
-    def restart_teacher(self):
+    def reset_teacher_optimizer(self):
         """The teacher's optimizer is what it was before its first step."""
         optimizer = self.teacher_optimizer
         if optimizer is None or not optimizer.built:
             return
         new = type(optimizer).from_config(optimizer.get_config())
-        new.build(self._taught())
+        new.build(self._teacher_variables())
         for old, fresh in zip(optimizer.variables, new.variables, strict=True):
             old.assign(fresh)
 
     def finalize_variable_values(self, var_list):
         """What `use_ema` of either wants at the end."""
-        for optimizer, part in self._parts(list(var_list)):
+        for optimizer, part in self._partition(list(var_list)):
             optimizer.finalize_variable_values(part)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
@@ -103,19 +103,19 @@ class DualOptimizer(keras.optimizers.Optimizer):
             "name": self.name,
             "student_optimizer": serialize(self.student_optimizer),
             "teacher_optimizer": None if teacher is None else serialize(teacher),
-            "last": self.last,
+            "num_teacher_variables": self.num_teacher_variables,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Makes it from what `get_config` gave."""
         config = dict(config)
-        last = config.pop("last")
+        count = config.pop("num_teacher_variables")
         for name in ("student_optimizer", "teacher_optimizer"):
             if config[name] is not None:
                 config[name] = keras.optimizers.deserialize(
                     config[name], custom_objects=custom_objects
                 )
         optimizer = cls(**config)
-        optimizer.last = last
+        optimizer.num_teacher_variables = count
         return optimizer

@@ -1,4 +1,4 @@
-"""A Distiller whose teacher learns what this student needs to hear."""
+"""A Distiller whose teacher learns from its student's exams."""
 
 import keras
 import numpy as np
@@ -8,6 +8,20 @@ from keras_dtkd.losses import KD
 from keras_dtkd.methods.ikd import validation
 from keras_dtkd.methods.ikd.dual_optimizer import DualOptimizer
 from keras_dtkd.methods.ikd.train_step import FeedbackStep
+
+
+class FeedbackData:
+    """What an `InteractiveDistiller` has that Keras must neither track nor save.
+
+    Attributes:
+        exam: `(x, y)`, tensors; or `None`.
+        initial_teacher_weights: Values of the teacher's variables before it was
+            trained, NumPy; or `None`.
+        teacher_optimizer: The optimizer of the teacher: Keras would save it twice.
+    """
+
+    def __init__(self):
+        self.exam = self.initial_teacher_weights = self.teacher_optimizer = None
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -20,7 +34,7 @@ class InteractiveDistiller(FeedbackStep):
     lowers the exam's cross-entropy, by changing the soft targets. Both happen in one
     compiled step of Keras's own, on the weights as they were before it.
 
-    The teacher speaks in inference mode: no dropout, and its batch statistics stay. Its
+    The teacher runs in inference mode: no dropout, and its batch statistics stay. Its
     frozen layers stay frozen, and its regularizers count nowhere: nothing but the exam
     moves it. `restore_teacher()` makes it what it was before. The exam
     should be drawn from the training data: else the comparison with another method
@@ -32,7 +46,7 @@ class InteractiveDistiller(FeedbackStep):
         distillation_losses: `None`: the loss is the method's own.
         temperature: The τ of the soft targets. Positive.
         alpha: Their weight α in the course, in (0, 1]; the labels have the rest.
-        look_ahead: Learning rate η of the step that is looked ahead. Positive.
+        lookahead_learning_rate: Learning rate η of the step that is looked ahead. Positive.
             The teacher's gradient is proportional to it: its optimizer should not
             depend on the scale (Adam).
         estimator: How the teacher's gradient is found. `"exact"`: a derivative of the
@@ -73,8 +87,6 @@ class InteractiveDistiller(FeedbackStep):
     >>> distiller.restore_teacher()
     """
 
-    teacher_stays = False
-
     def __init__(
         self,
         teacher,
@@ -83,7 +95,7 @@ class InteractiveDistiller(FeedbackStep):
         *,
         temperature=2.0,
         alpha=0.5,
-        look_ahead=0.1,
+        lookahead_learning_rate=0.1,
         estimator="exact",
         exam_for="feedback",
         teacher_optimizer=None,
@@ -95,7 +107,7 @@ class InteractiveDistiller(FeedbackStep):
     ):
         validation.reject_loss_arguments(distillation_losses, kwargs)
         validation.validate_arguments(
-            temperature, alpha, look_ahead, estimator, exam_for, teacher
+            temperature, alpha, lookahead_learning_rate, estimator, exam_for, teacher
         )
         super().__init__(
             teacher,
@@ -108,24 +120,23 @@ class InteractiveDistiller(FeedbackStep):
             **kwargs,
         )
         self.temperature, self.alpha = temperature, alpha
-        self.look_ahead, self.estimator = look_ahead, estimator
+        self.lookahead_learning_rate, self.estimator = lookahead_learning_rate, estimator
         self.exam_for, self.exam_batch_size = exam_for, exam_batch_size
-        # Untracked: Keras would save it twice.
-        self.held.teacher_optimizer = keras.optimizers.get(
+        self.feedback_data = FeedbackData()
+        self.feedback_data.teacher_optimizer = keras.optimizers.get(
             keras.optimizers.Adam(3e-4)
             if teacher_optimizer is None
             else teacher_optimizer
         )
         # Tracked, unlike a Distiller's: it trains and is saved.
         self.trainable_teacher = teacher
-        self.draws = keras.random.SeedGenerator(name="draws")
-        self.held.exam = self.held.original = None
+        self.batch_seed_generator = keras.random.SeedGenerator(name="draws")
 
     @property
     def losses(self):
         """The student's regularizers and `add_loss`, as a Distiller's."""
         # Keras would add the teacher's, which is tracked here.
-        return [] if self.held.only_task_loss else self.student.losses
+        return self.student.losses
 
     def _set_teacher(self, value):
         if value is not getattr(self, "trainable_teacher", value):
@@ -143,10 +154,10 @@ class InteractiveDistiller(FeedbackStep):
         if not isinstance(optimizer, DualOptimizer):
             for_teacher = self.exam_for != "student"
             optimizer = DualOptimizer(
-                optimizer, self.held.teacher_optimizer if for_teacher else None
+                optimizer, self.feedback_data.teacher_optimizer if for_teacher else None
             )
         super().compile(optimizer, *args, **kwargs)
-        optimizer.last = len(self.trainable_teacher.trainable_variables)
+        optimizer.num_teacher_variables = len(self.trainable_teacher.trainable_variables)
 
     def fit(self, x=None, y=None, *args, exam=None, **kwargs):
         """As `Distiller.fit`.
@@ -164,7 +175,7 @@ class InteractiveDistiller(FeedbackStep):
         return super().fit(x, y, *args, **kwargs)
 
     def set_exam(self, x, y=None):
-        """Says which samples the exam is held on; for `train_on_batch`.
+        """Sets the samples that the exam is held on; for `train_on_batch`.
 
         Args:
             x: Inputs, arrays as the student takes them.
@@ -176,29 +187,29 @@ class InteractiveDistiller(FeedbackStep):
         """
         validation.validate_feedback_data(x, y, self.exam_batch_size)
         y = validation.feedback_labels(self, y)
-        self.held.exam = keras.tree.map_structure(ops.convert_to_tensor, (x, y))
+        self.feedback_data.exam = keras.tree.map_structure(ops.convert_to_tensor, (x, y))
         self.train_function = None
-        # Of another exam `train_on_batch` knows nothing yet.
-        self.held.stepped = None
+        # `train_on_batch` has not validated this exam yet.
+        self.preparation_cache.clear()
 
     def train_step(self, *args):
-        """Keras's own step; the teacher speaks inside of it."""
-        validation.require_feedback_data(self.held.exam)
+        """Keras's own step; the teacher runs inside of it."""
+        validation.require_feedback_data(self.feedback_data.exam)
         return super().train_step(*args)
 
-    def before_training(self, sample):
-        """Notes what the teacher was, the first time."""
+    def validate_before_training(self, sample):
+        """Validates the exam, and keeps the teacher's weights the first time."""
         if self.exam_for != "student":
             validation.require_trainable_teacher(self.trainable_teacher)
         if not self.optimizer.built:
             # It may have been built, or thawed, since it was compiled.
-            self.optimizer.last = len(self.trainable_teacher.trainable_variables)
+            self.optimizer.num_teacher_variables = len(self.trainable_teacher.trainable_variables)
         validation.reject_float16(self.student, self.trainable_teacher)
         validation.reject_jit_second_order(self)
-        validation.require_feedback_data(self.held.exam)
+        validation.require_feedback_data(self.feedback_data.exam)
         validation.validate_feedback_inputs(self, sample)
-        if self.held.original is None:
-            self.held.original = [
+        if self.feedback_data.initial_teacher_weights is None:
+            self.feedback_data.initial_teacher_weights = [
                 np.array(ops.convert_to_numpy(v.value))
                 for v in self.trainable_teacher.variables
             ]
@@ -211,16 +222,16 @@ class InteractiveDistiller(FeedbackStep):
         Raises:
             ValueError: It has not trained it.
         """
-        if self.held.original is None:
+        if self.feedback_data.initial_teacher_weights is None:
             raise ValueError(
                 "`InteractiveDistiller.restore_teacher`: this object has not trained "
                 "the teacher, so it does not know what it was before."
             )
         for variable, value in zip(
-            self.trainable_teacher.variables, self.held.original, strict=True
+            self.trainable_teacher.variables, self.feedback_data.initial_teacher_weights, strict=True
         ):
             variable.assign(value)
-        self.optimizer.restart_teacher()
+        self.optimizer.reset_teacher_optimizer()
 
     # Files.
 
@@ -242,11 +253,11 @@ class InteractiveDistiller(FeedbackStep):
             "teacher": keras.saving.serialize_keras_object(self.trainable_teacher),
             "temperature": self.temperature,
             "alpha": self.alpha,
-            "look_ahead": self.look_ahead,
+            "lookahead_learning_rate": self.lookahead_learning_rate,
             "estimator": self.estimator,
             "exam_for": self.exam_for,
             "teacher_optimizer": keras.optimizers.serialize(
-                self.held.teacher_optimizer
+                self.feedback_data.teacher_optimizer
             ),
             "exam_batch_size": self.exam_batch_size,
         }
@@ -255,12 +266,12 @@ class InteractiveDistiller(FeedbackStep):
     def from_config(cls, config, custom_objects=None):
         """All of it, but the exam: `fit(..., exam=...)` follows."""
         config = dict(config)
-        heads = config.pop("heads")
+        specs = config.pop("output_specs")
         del config["teacher_fingerprint"]
         for key in ("teacher", "student", "teacher_optimizer"):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects
             )
         distiller = cls(**config)
-        distiller.held.heads = tuple(heads) if heads else None
+        distiller.set_output_specs(specs)
         return distiller

@@ -1,4 +1,4 @@
-"""What the student would be after one more step, and what the exam says of it."""
+"""The exam's loss of the student after one more step."""
 
 from keras import ops
 
@@ -13,12 +13,13 @@ ESTIMATORS = ("exact", "jvp", "finite_difference")
 
 
 def feedback_objective(
-    speak, weights, course, exam, estimator, rate, tau, parts, mean, of_all
+    forward, weights, course, exam, estimator, rate, tau, loss_weights, reduce_mean,
+    all_reduce_gradient,
 ):
     """The exam's cross-entropy after a look-ahead step of plain SGD.
 
     Args:
-        speak: From weights, inputs and `training` to the student's logits. Has no
+        forward: From weights, inputs and `training` to the student's logits. Has no
             lasting effect but on torch's generator, and gives the same for the same
             arguments and state of it. It moves on as by one pass in training.
         weights: The student's trainable weights, constants.
@@ -28,9 +29,9 @@ def feedback_objective(
         estimator: One of `ESTIMATORS`.
         rate: η of the look-ahead step.
         tau: Temperature of the course.
-        parts: `(soft, hard)`, the weights of soft targets and labels in the course.
-        mean: From one value a sample of the course to their weighted mean.
-        of_all: From the slope of this device's samples to that of all devices'.
+        loss_weights: `(soft, hard)`, the weights of soft targets and labels in the course.
+        reduce_mean: From one value a sample of the course to their weighted mean.
+        all_reduce_gradient: From the slope of this device's samples to that of all devices'.
 
     Returns:
         A scalar. Its value is the exam's cross-entropy whatever the estimator, and its
@@ -39,39 +40,39 @@ def feedback_objective(
     """
     x, labels, teacher = course
 
-    def lesson(weights, teacher):
-        return student_loss(speak(weights, x, True), teacher, labels, tau, parts, mean)
+    def student_loss_of(weights, teacher):
+        return student_loss(forward(weights, x, True), teacher, labels, tau, loss_weights, reduce_mean)
 
-    def examined(weights):
-        return feedback_loss(speak(weights, exam[0], False), exam[1])
+    def exam_loss_of(weights):
+        return feedback_loss(forward(weights, exam[0], False), exam[1])
 
-    def ahead(teacher):
-        _, slope = autodiff.value_and_input_grad(lambda w: lesson(w, teacher), weights)
-        return [w - rate * g for w, g in zip(weights, of_all(slope), strict=True)]
+    def lookahead_step(teacher):
+        _, slope = autodiff.value_and_input_grad(lambda w: student_loss_of(w, teacher), weights)
+        return [w - rate * g for w, g in zip(weights, all_reduce_gradient(slope), strict=True)]
 
     if estimator == "exact":
-        return examined(ahead(teacher))
+        return exam_loss_of(lookahead_step(teacher))
     # What is dropped at the look-ahead is dropped in the estimate.
     alike = fixed_rng.with_fixed_rng(lambda passes: passes())
     with backend.no_grad():
-        moved = alike(lambda: ahead(ops.stop_gradient(teacher)))
+        moved = alike(lambda: lookahead_step(ops.stop_gradient(teacher)))
         moved = [ops.stop_gradient(w) for w in moved]
-        value, direction = autodiff.value_and_input_grad(examined, moved)
+        value, direction = autodiff.value_and_input_grad(exam_loss_of, moved)
         # Of length 1: next to nothing is lost of the difference of two passes, however
         # little the exam has to say.
         direction, size = _normalize_direction(
             [ops.stop_gradient(v) for v in direction]
         )
         estimate = getattr(autodiff, estimator)
-        _, rising = alike(
-            lambda: estimate(lambda w: speak(w, x, True), weights, direction)
+        _, directional_derivative = alike(
+            lambda: estimate(lambda w: forward(w, x, True), weights, direction)
         )
-        rising = size * rising
+        directional_derivative = size * directional_derivative
     # Of the course only -<p, log q> couples teacher and student, and of that only
     # -<p, z> / tau: so the derivative of the exam is that of an ordinary loss.
-    rising = ops.stop_gradient(ops.cast(rising, "float32"))
-    values = ops.sum(ops.exp(soft_log_probs(teacher, tau)) * rising, axis=-1)
-    surrogate = rate * parts[0] * tau * mean(values)
+    directional_derivative = ops.stop_gradient(ops.cast(directional_derivative, "float32"))
+    values = ops.sum(ops.exp(soft_log_probs(teacher, tau)) * directional_derivative, axis=-1)
+    surrogate = rate * loss_weights[0] * tau * reduce_mean(values)
     return surrogate + ops.stop_gradient(value - surrogate)
 
 
@@ -89,7 +90,7 @@ def _normalize_direction(direction):
     return unit, length * greatest
 
 
-def student_loss(student, teacher, labels, tau, parts, mean):
+def student_loss(student, teacher, labels, tau, loss_weights, reduce_mean):
     """`soft τ² KL(p ‖ q) + hard CE`, the mean over samples.
 
     Args:
@@ -97,15 +98,15 @@ def student_loss(student, teacher, labels, tau, parts, mean):
         teacher: The same.
         labels: Integers, or one number a class; `None` for none.
         tau: The temperature τ of p and q.
-        parts: The weights `(soft, hard)`.
-        mean: From one value a sample to their weighted mean.
+        loss_weights: The weights `(soft, hard)`.
+        reduce_mean: From one value a sample to their weighted mean.
     """
     apart = divergences.kl(soft_log_probs(teacher, tau), soft_log_probs(student, tau))
-    soft, hard = parts
-    total = soft * tau**2 * mean(apart)
+    soft, hard = loss_weights
+    total = soft * tau**2 * reduce_mean(apart)
     if labels is None:
         return total
-    return total + hard * mean(cross_entropy(student, labels))
+    return total + hard * reduce_mean(cross_entropy(student, labels))
 
 
 def cross_entropy(z, labels):
@@ -117,5 +118,5 @@ def feedback_loss(z, labels):
     """The mean cross-entropy, of what is not masked."""
     values, counted = cross_entropy(z, labels), row_weights(z, mask=get_mask(z))
     if counted is None:
-        return ops.mean(values)
+        return ops.reduce_mean(values)
     return ops.sum(counted * values) / ops.maximum(ops.sum(counted), 1.0)

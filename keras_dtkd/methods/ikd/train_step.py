@@ -4,113 +4,116 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import arrays, logits
+from keras_dtkd.core import arrays
+from keras_dtkd.core.logits import select_output, to_logits
 from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.distiller import Distiller
-from keras_dtkd.held import Heard
+from keras_dtkd.losses.reduction import undo_replica_scaling
 from keras_dtkd.methods.ikd.lookahead import feedback_loss, feedback_objective
-from keras_dtkd.teachers import sample_ids
+from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
 
-_RECOVER = MaskPreserving(logits.to_logits)
+_to_logits = MaskPreserving(to_logits)
 
 
 class FeedbackStep(Distiller):
-    """A Distiller that hears its teacher inside of the step, and examines.
+    """A Distiller whose teacher runs inside of the step, and learns from an exam.
 
-    What it needs to know (`exam_for`, `look_ahead`, ...) is set by its subclass.
+    What it needs to know (`exam_for`, `feedback_data`, ...) is set by its subclass.
     """
 
-    def _tracker_names(self):
-        return [*super()._tracker_names(), "exam_loss"]
+    additional_logs = ("exam_loss",)
+    teacher_is_frozen = False
 
-    def _hear(self, batch, state=()):
+    def _with_teacher_outputs(self, *args):
+        *state, batch = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        return x, Heard(arrays.drop_placeholder(y), None, {}), sample_weight
-
-    def _step(self, x, heard, *args):
-        if heard.outputs is None:
-            # Of `compute_losses`, outside of any step.
-            heard = heard._replace(
-                outputs=backend.teacher_forward(self.held.teacher, x)
-            )
-        return super()._step(x, heard, *args)
+        targets = TrainingTargets(arrays.drop_placeholder(y))
+        return *state, (TrainingInputs(x), targets, sample_weight)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         """The course's loss, of the student; the exam's, of the teacher."""
-        if not isinstance(y, Heard):
+        if not isinstance(y_pred, ForwardPass):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        said = self.trainable_teacher(sample_ids.model_inputs(x), training=False)
-        constant = keras.tree.map_structure(ops.stop_gradient, said)
-        heard = y._replace(outputs=constant)
-        total = super().compute_loss(x, heard, y_pred, sample_weight, training)
-        batch = ops.shape(keras.tree.flatten(x)[0])[0]
-        exam = self._exam(x, y.y, y_pred, said, sample_weight, batch)
+        outputs = self.trainable_teacher(model_inputs(x.x), training=False)
+        constant = keras.tree.map_structure(ops.stop_gradient, outputs)
+        total = super().compute_loss(
+            x, y._replace(teacher_outputs=constant), y_pred, sample_weight, training
+        )
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        exam = self._feedback_loss(x, y, y_pred, outputs, sample_weight, batch_size)
         exam = exam / backend.replicas()
-        self._note("exam_loss", exam, batch)
+        self.loss_trackers["exam_loss"].update_state(
+            undo_replica_scaling(exam), sample_weight=batch_size
+        )
         # Its gradient alone: the logged `loss` is the course's.
-        exam = backend.weight_loss_by_batch_share(self, exam, batch)
+        exam = backend.weight_loss_by_batch_share(
+            self.backend_session, exam, batch_size
+        )
         return total + (exam - ops.stop_gradient(exam))
 
-    def _exam(self, x, labels, y_pred, said, sample_weight, batch):
-        exam = self._drawn()
+    def _feedback_loss(self, x, y, y_pred, teacher_outputs, sample_weight, batch_size):
+        exam_x, exam_y = exam = self._sample_feedback_batch()
         if self.exam_for == "teacher":
-            told = self.trainable_teacher(exam[0], training=False)
-            return feedback_loss(self._logits(told, self.trainable_teacher, 1), exam[1])
+            outputs = self.trainable_teacher(exam_x, training=False)
+            return feedback_loss(self._logits(outputs, 1), exam_y)
         # Statistics have moved with the batch, and under JAX remember what moved them.
         state = self.student.non_trainable_variables
-        learned = self.student.trainable_variables
+        trained = self.student.trainable_variables
         values = [ops.stop_gradient(v.value) for v in state]
 
-        def speak(weights, x, training):
-            given = zip([*learned, *state], [*weights, *values], strict=True)
+        def forward(weights, x, training):
+            mapping = zip([*trained, *state], [*weights, *values], strict=True)
             # A call, unlike `stateless_call`: not every `call` takes `training`, and
-            # the layers within hear of it all the same.
-            with keras.StatelessScope(list(given)):
+            # the layers within get it all the same.
+            with keras.StatelessScope(list(mapping)):
                 outputs = self.student(x, training=training)
-            return self._logits(outputs, self.student, 0)
+            return self._logits(outputs, 0)
 
-        weights = [v.value for v in learned]
+        weights = [v.value for v in trained]
         if self.exam_for == "student":
-            return feedback_loss(speak(weights, exam[0], True), exam[1])
+            return feedback_loss(forward(weights, exam_x, True), exam_y)
         course = self.distillation_losses["course"]
         # Those of the distilled output, whose mask counts in the course.
-        output = logits.select_output(y_pred, self.distilled_output, self._names())
-        labels = self._of_output(labels, y_pred)
-        sample_weight = self._of_output(sample_weight, y_pred)
+        output = self._student_output(y_pred.outputs)
+        labels = self._select_output(y.labels, y_pred.outputs)
+        sample_weight = self._select_output(sample_weight, y_pred.outputs)
         return feedback_objective(
-            speak,
+            forward,
             [ops.stop_gradient(w) for w in weights],
-            (
-                sample_ids.model_inputs(x),
-                labels,
-                self._logits(said, self.trainable_teacher, 1),
-            ),
+            (model_inputs(x.x), labels, self._logits(teacher_outputs, 1)),
             exam,
             self.estimator,
-            self.look_ahead,
+            self.lookahead_learning_rate,
             # What they are now: a callback may change the course's.
             course.temperature.hyperparameter("temperature") + 0.0,
-            (course.scale + 0.0, self.hyperparameter("task_weight") + 0.0),
+            (
+                course.effective_weight + 0.0,
+                self.hyperparameter("task_weight") + 0.0,
+            ),
             lambda v: backend.replicas() * course.reduce(v, output, sample_weight),
-            lambda slope: backend.all_reduce_mean(self, slope, batch),
+            lambda gradient: backend.all_reduce_mean(
+                self.backend_session, gradient, batch_size
+            ),
         )
 
-    def _drawn(self):
+    def _sample_feedback_batch(self):
         """The exam of this step."""
-        x, y = self.held.exam
+        x, y = self.feedback_data.exam
         if self.exam_batch_size is None:
             return x, y
         count = arrays.num_samples(x)
         # With repetition: a permutation of all would cost more than the exam.
         chosen = keras.random.randint(
-            (self.exam_batch_size,), 0, count, seed=self.draws
+            (self.exam_batch_size,), 0, count, seed=self.batch_seed_generator
         )
         return keras.tree.map_structure(lambda a: ops.take(a, chosen, axis=0), (x, y))
 
-    def _logits(self, outputs, model, which):
-        output = logits.select_output(
-            outputs, self.distilled_output, self._names(model)
-        )
-        return _RECOVER(output, head=self._heads()[which])
+    def _logits(self, outputs, index):
+        """Of the student (0) or the teacher (1), with the output's mask."""
+        model = (self.student, self.trainable_teacher)[index]
+        names = getattr(model, "output_names", None)
+        output = select_output(outputs, self.distilled_output, names)
+        return _to_logits(output, output_kind=self.output_kinds[index])

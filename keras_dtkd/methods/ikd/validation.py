@@ -42,9 +42,9 @@ def reject_teacher_optimizer_in_compile(options):
         )
 
 
-def validate_arguments(temperature, alpha, look_ahead, estimator, exam_for, teacher):
+def validate_arguments(temperature, alpha, lookahead_learning_rate, estimator, exam_for, teacher):
     """The arguments that speak for themselves."""
-    for name, value in (("temperature", temperature), ("look_ahead", look_ahead)):
+    for name, value in (("temperature", temperature), ("lookahead_learning_rate", lookahead_learning_rate)):
         if not _number(value) or value <= 0:
             raise ValueError(
                 f"{WHO}: `{name}` must be a number above 0. Received: {name}={value!r}."
@@ -114,10 +114,10 @@ def validate_feedback_inputs(distiller, sample):
     """Both models can take the exam's inputs, and give its labels.
 
     Args:
-        distiller: The Distiller, compiled, its models looked at.
+        distiller: The Distiller, compiled, its models inspected.
         sample: The `keras_dtkd.preparation.data_peek.Sample` of the course.
     """
-    x, y = keras.tree.map_structure(ops.convert_to_numpy, distiller.held.exam)
+    x, y = keras.tree.map_structure(ops.convert_to_numpy, distiller.feedback_data.exam)
     roles = {"teacher": distiller.trainable_teacher, "student": distiller.student}
     sample = sample._replace(x=sample_ids.model_inputs(sample.x))
     auxiliary_data.validate_auxiliary_inputs(NAME, EXAM, x, sample, roles)

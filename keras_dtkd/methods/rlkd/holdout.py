@@ -1,12 +1,21 @@
-"""A rule that learns from samples that its student is not trained on."""
+"""A temperature that learns from samples that the student is not trained on."""
 
 import numbers
 from typing import Any
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.arguments import check_in_range
+from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.methods.rlkd.reward_callback import RewardCallback
+from keras_dtkd.methods.rlkd.validation import (
+    HOLDOUT,
+    validate_holdout,
+    validate_training_data,
+    validate_training_setup,
+)
 from keras_dtkd.preparation import data_peek
 from keras_dtkd.temperatures.base import Temperature
+from keras_dtkd.validation import labels
 
 
 class HoldoutTemperature(Temperature):
@@ -43,6 +52,31 @@ class HoldoutTemperature(Temperature):
             )
         # No list that Keras would look for layers in.
         self.__dict__["_holdout"] = value
+
+    def hold_out(self, data):
+        """The share of the training data that is held out; `None` for `(x, y)`."""
+        validate_training_data(self, data)
+        return self.holdout if isinstance(self.holdout, numbers.Real) else None
+
+    def training_callbacks(self, distiller):
+        """The callback that measures the rewards."""
+        validate_training_setup(self, distiller)
+        is_given = isinstance(self.holdout, list | tuple)
+        x, y = self.holdout if is_given else distiller.run_context.held_out
+        y = labels.labels_of_distilled_output(distiller, y, "Policy", HOLDOUT)
+        if is_given:
+            validate_holdout(distiller, x, y)
+        return [RewardCallback(self, x, y, self._reward_name(distiller))]
+
+    def _reward_name(self, distiller):
+        names = {
+            layer: name
+            for name, loss in distiller.distillation_losses.items()
+            for layer in iter_layers(loss)
+            if isinstance(layer, HoldoutTemperature)
+        }
+        is_first = next(iter(names)) is self
+        return "reward" if is_first else f"{names[self]}_reward"
 
     def __setattr__(self, name, value):
         # Keras would hand the setter tracked dicts and lists, which no model takes for

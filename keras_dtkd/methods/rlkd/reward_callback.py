@@ -1,23 +1,15 @@
-"""What an update was worth: the callback that a `temperatures.Policy` brings along."""
+"""The callback that a `Policy` brings: it measures what an update was worth."""
 
-import math
-
-import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import backend
 from keras_dtkd.core import arrays, logits
-from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.hooks import FitCallback
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.methods.rlkd.policy import Policy
-from keras_dtkd.methods.rlkd.validation import HOLDOUT, validate_reward_setup
-from keras_dtkd.teachers import sample_ids
-from keras_dtkd.validation import labels
 
 
-class RewardCallback(keras.callbacks.Callback):
-    """Measures the rewards of a policy, tells it of them, and logs their mean.
+class RewardCallback(FitCallback):
+    """Measures the rewards of a policy, updates it, and logs their mean.
 
     Args:
         policy: A `Policy`.
@@ -30,7 +22,7 @@ class RewardCallback(keras.callbacks.Callback):
         super().__init__()
         self.policy = policy
         self.name = name
-        self.held = x, y
+        self.holdout = x, y
         self._options = policy.get_config()
         self._batch = x, y
 
@@ -49,7 +41,7 @@ class RewardCallback(keras.callbacks.Callback):
 
     def _begin(self):
         """Chooses samples, and measures where the student stands."""
-        x, y = self.held
+        x, y = self.holdout
         count = arrays.num_samples(y)
         # By the number of lessons: a run that was interrupted goes on with the same.
         seed = [self._options["seed"], self.policy.lessons]
@@ -66,7 +58,7 @@ class RewardCallback(keras.callbacks.Callback):
         outputs = model.predict_on_batch(x)
         names = getattr(model.student, "output_names", None)
         output = logits.select_output(outputs, model.distilled_output, names)
-        z = logits.to_logits(ops.convert_to_tensor(output), model.held.heads[0])
+        z = logits.to_logits(ops.convert_to_tensor(output), model.output_kinds[0])
         label = ops.convert_to_numpy(one_hot(y, z)).astype("float64")
         log_p = ops.convert_to_numpy(ops.log_softmax(z)).astype("float64")
         return -(label * log_p).sum() / label.sum()
@@ -75,7 +67,7 @@ class RewardCallback(keras.callbacks.Callback):
         """Measures what the last updates were worth; gives a lesson when it is time."""
         self._steps += 1
         if self._steps == self._every:
-            backend.sync_variables(self.model)
+            _sync_variables(self.model)
             self._measure()
             if len(self._measured) == self._length:
                 self._teach()
@@ -103,7 +95,7 @@ class RewardCallback(keras.callbacks.Callback):
         """In validation the policy acts by its mean."""
         if self._steps:
             # The last updates of the epoch, before what was kept is forgotten.
-            backend.sync_variables(self.model)
+            _sync_variables(self.model)
             self._measure()
         self.stop()
 
@@ -121,79 +113,6 @@ class RewardCallback(keras.callbacks.Callback):
         self.policy.transitions.begin(False)
 
 
-def holdout_indices(count, share):
-    """Which of so many samples are held out: the same in every run.
-
-    Args:
-        count: Of samples.
-        share: Of them that is held out, at least one.
-
-    Returns:
-        Integers, ascending. Drawn, for data may have its classes in turns.
-    """
-    few = max(1, round(share * count))
-    return np.sort(np.random.default_rng(0).choice(count, few, replace=False))
-
-
-def build_reward_callbacks(distiller, x, y, batch_size, kwargs):
-    """Takes out of the data what policies need to measure their rewards.
-
-    Args:
-        distiller: The Distiller.
-        x: As `fit` got it.
-        y: As `fit` got it.
-        batch_size: As `fit` got it.
-        kwargs: Other arguments of `fit`: `sample_weight` is cut too, and
-            `validation_split` keeps its samples.
-
-    Returns:
-        `(callbacks, x, y)`: a `Rewards` for each policy, and what is left to train on.
-
-    Raises:
-        ValueError: They cannot be measured.
-    """
-    losses = distiller.distillation_losses
-    found = [
-        (name, part)
-        for name, loss in losses.items()
-        for part in iter_layers(loss)
-        if isinstance(part, Policy)
-    ]
-    if not found:
-        return [], x, y
-    validate_reward_setup(distiller, [policy for _, policy in found], x, y, batch_size)
-    shares = [p.holdout for _, p in found if not isinstance(p.holdout, list | tuple)]
-    own: tuple = ()
-    if shares:
-        count = arrays.num_samples(x)
-        split = kwargs.get("validation_split") or 0.0
-        # Keras validates on the last samples: these are not for training either.
-        training = math.floor(count * (1.0 - split))
-        held = holdout_indices(training, max(shares))
-        left = np.delete(np.arange(count), held)
-        trained = training - len(held)
-        # Of little data all that there is may be less than a batch.
-        if trained < min(batch_size or 32, len(held)):
-            raise ValueError(
-                f"`Policy`: holdout={max(shares)} leaves {trained} of {training} "
-                "samples to train on. Hold out a smaller share, or give "
-                "`holdout=(x, y)`."
-            )
-        if split:
-            # The same samples as without a policy. Keras rounds down.
-            kwargs["validation_split"] = 1.0 - (trained + 0.5) / len(left)
-        own = (
-            sample_ids.model_inputs(arrays.take_rows(x, held)),
-            arrays.take_rows(y, held),
-        )
-        x, y = arrays.take_rows(x, left), arrays.take_rows(y, left)
-        if kwargs.get("sample_weight") is not None:
-            kwargs["sample_weight"] = arrays.take_rows(kwargs["sample_weight"], left)
-    callbacks = []
-    for name, policy in found:
-        given = policy.holdout
-        its_x, its_y = given if isinstance(given, list | tuple) else own
-        its_y = labels.labels_of_distilled_output(distiller, its_y, "Policy", HOLDOUT)
-        log = "reward" if policy is found[0][1] else f"{name}_reward"
-        callbacks.append(RewardCallback(policy, its_x, its_y, log))
-    return callbacks, x, y
+def _sync_variables(model):
+    """Fills the model's variables between two steps: under JAX they are empty."""
+    getattr(model, "jax_state_sync", lambda: None)()

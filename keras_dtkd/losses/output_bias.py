@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 
-from keras_dtkd import backend, teachers
 from keras_dtkd.core import arrays, logits
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.functional.statistics import MASKED_LOGIT
+from keras_dtkd.teachers.forward import run_teacher
+from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 CALLER = "`calibrate_output_bias`"
 # How well outputs show what was added to their logits.
@@ -96,7 +97,7 @@ def _num_samples(x):
 
 def _outputs(student, x):
     """The student's output for a batch, what its mask keeps, `(..., 1)`, its dtype."""
-    outputs = backend.teacher_forward(teachers.ModelTeacher(student), x)
+    outputs = run_teacher(ModelTeacher(student), x)
     try:
         outputs = logits.select_output(outputs, None)
     except KeyError as error:

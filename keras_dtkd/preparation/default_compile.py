@@ -1,0 +1,181 @@
+"""What a Distiller is compiled with where the user did not compile it."""
+
+import dataclasses
+import sys
+
+import keras
+
+from keras_dtkd.core import logits
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileOrigin:
+    """Where what a Distiller is compiled with comes from.
+
+    Attributes:
+        source: `"user"`, `"student"` (taken over from it) or `"default"`.
+        label_format: The format of labels that the default fits: `"sparse"`,
+            `"one-hot"`, `"several"`; `None` for no labels.
+        is_automatic: Whether the Distiller compiled itself, and may do so again.
+        metrics: The metrics that were given.
+    """
+
+    source: str = "user"
+    label_format: str | None = None
+    is_automatic: bool = False
+    metrics: tuple | list = ()
+
+    def get_config(self):
+        """All but the metrics, which are in Keras's own configuration."""
+        config = dataclasses.asdict(dataclasses.replace(self, metrics=()))
+        del config["metrics"]
+        return config
+
+
+def default_compile(distiller, labels):
+    """Compiles as the student was, or with the cross-entropy that fits the labels.
+
+    What the user compiled stays. What we compiled is made again when there are
+    labels for the first time, or others.
+
+    Args:
+        distiller: The Distiller, its output specs known.
+        labels: Some labels, NumPy, or `None`.
+    """
+    origin = distiller.compile_origin
+    label_format = _label_format(distiller, labels)
+    is_fitting = distiller.run_context.is_fitting
+    recompile = (
+        origin.is_automatic
+        and not is_fitting
+        and label_format not in (None, origin.label_format)
+    )
+    if distiller.compiled and not recompile:
+        return
+    optimizer, options = "adam", {}
+    if distiller.compiled:
+        optimizer = distiller.optimizer
+        names = ("run_eagerly", "jit_compile", "steps_per_execution")
+        options = {name: getattr(distiller, name) for name in names}
+    if distiller.student.compiled:
+        compile_like_student(distiller, labels is not None)
+    elif labels is None:
+        distiller.compile(optimizer=optimizer, **options)
+    else:
+        loss, accuracy = default_task_loss(distiller, labels)
+        distiller.compile(optimizer, loss, metrics=[accuracy], **options)
+    distiller.compile_origin = dataclasses.replace(
+        distiller.compile_origin,
+        source="student" if distiller.student.compiled else "default",
+        label_format=label_format,
+        is_automatic=True,
+    )
+
+
+def _label_format(distiller, labels):
+    if labels is None:
+        return None
+    shapes = list(distiller.student_shapes.values())
+    labels = keras.tree.flatten(labels)
+    if len(labels) > 1 or len(shapes) > 1:
+        return "several"
+    return "one-hot" if _is_one_hot(labels[0], shapes[0]) else "sparse"
+
+
+def _is_one_hot(labels, shape):
+    return len(labels.shape) == len(shape) and labels.shape[-1] == shape[-1]
+
+
+def default_task_loss(distiller, labels):
+    """The cross-entropy and accuracy that fit the student's output and the labels.
+
+    Raises:
+        ValueError: A student with several outputs: their losses cannot be guessed.
+    """
+    shapes, labels = (
+        list(distiller.student_shapes.values()),
+        keras.tree.flatten(labels),
+    )
+    if len(shapes) > 1 or len(labels) > 1:
+        raise ValueError(
+            "`Distiller`: the student or the labels have several outputs. Compile the "
+            "student (or the Distiller) with a loss for each: "
+            "`student.compile(optimizer, loss={...})`."
+        )
+    shape, kind = shapes[0], distiller.student_spec.output_kind
+    from_logits = kind in (logits.LOGITS, logits.BINARY)
+    if kind in (logits.SIGMOID, logits.BINARY):
+        accuracy = keras.metrics.BinaryAccuracy(
+            name="accuracy", threshold=0.0 if from_logits else 0.5
+        )
+        return keras.losses.BinaryCrossentropy(from_logits=from_logits), accuracy
+    if _is_one_hot(labels[0], shape):
+        return keras.losses.CategoricalCrossentropy(from_logits=from_logits), "accuracy"
+    return (
+        keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),
+        "accuracy",
+    )
+
+
+def compile_like_student(distiller, has_labels=True):
+    """Compiles the Distiller as the student was: its very optimizer, loss, metrics.
+
+    Raises:
+        ValueError: Its metrics cannot be made again.
+    """
+    student = distiller.student
+    config = dict(student.get_compile_config())
+    loss = student.loss
+    for key in ("optimizer", "loss"):
+        config.pop(key, None)
+    if not has_labels:
+        loss = None
+        for key in ("loss_weights", "metrics", "weighted_metrics"):
+            config.pop(key, None)
+    config = _clone_compile_config(config)
+    optimizer = student.optimizer
+    # One that knows the student's variables alone can train no others, and one that
+    # trains others too is of no use to the student afterwards.
+    if len(distiller.trainable_variables) > len(student.trainable_variables):
+        optimizer = type(optimizer).from_config(optimizer.get_config())
+    distiller.compile(optimizer=optimizer, loss=loss, **config)
+
+
+def _clone_compile_config(config):
+    """The student's metrics and the like, as objects of their own."""
+    deserialize = keras.saving.deserialize_keras_object
+    try:
+        return deserialize(config)
+    except (TypeError, ValueError) as error:
+        # A notebook's own metrics are registered nowhere, and found by their names.
+        custom_objects = {
+            name: value
+            for name, value in vars(sys.modules["__main__"]).items()
+            if getattr(value, "__module__", None) == "__main__" and callable(value)
+        }
+        try:
+            return deserialize(config, custom_objects=custom_objects)
+        except (TypeError, ValueError):
+            raise ValueError(
+                "`Distiller`: the student's metrics cannot be made again from their "
+                "configuration. Register them "
+                "(`keras.saving.register_keras_serializable`), or compile the "
+                f"Distiller itself: `distiller.compile(...)`. Keras says: {error}"
+            ) from error
+
+
+def exclude_from_weight_decay(distiller):
+    """Excludes from weight decay what losses and temperatures ask to be left alone.
+
+    Keras knows one list of exclusions: this replaces another one, of a user who
+    learns a temperature and says so in `Curriculum`'s arguments.
+    """
+    optimizer = distiller.optimizer
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    excluded = [
+        variable
+        for loss in distiller.distillation_losses.values()
+        for variable in loss.variables_without_weight_decay()
+    ]
+    if excluded and not optimizer.built:
+        optimizer.exclude_from_weight_decay(var_list=excluded)

@@ -1,0 +1,71 @@
+"""Holds a teacher where Keras neither tracks, saves nor trains it."""
+
+import numpy as np
+
+from keras_dtkd.teachers.fingerprint import verify_fingerprint
+
+
+class TeacherReference:
+    """A Distiller's teacher, or what a loaded file says of the one to come.
+
+    Attributes:
+        teacher: The `Teacher`, or `None` after loading.
+        expected_fingerprint: That of the teacher which a loaded state expects.
+        expected_seeds: Random states to give the next teacher, NumPy; or `None`.
+    """
+
+    def __init__(self):
+        self.teacher = None
+        self.expected_fingerprint = None
+        self.expected_seeds = None
+        self._cached_fingerprint = None
+
+    def set(self, teacher):
+        """Takes another teacher.
+
+        Args:
+            teacher: A `Teacher`.
+
+        Raises:
+            ValueError: A loaded state expects another one.
+        """
+        if self.expected_fingerprint is not None:
+            verify_fingerprint(teacher.fingerprint(), self.expected_fingerprint)
+        self.teacher = teacher
+        self.forget_fingerprint()
+
+    def fingerprint(self, may_cache=False):
+        """The teacher's fingerprint, or the one that a loaded file expects.
+
+        Args:
+            may_cache: Whether the teacher cannot change before `forget_fingerprint`:
+                it is read once then.
+        """
+        if self.teacher is None:
+            return self.expected_fingerprint
+        if self._cached_fingerprint is not None:
+            return self._cached_fingerprint
+        fingerprint = self.teacher.fingerprint()
+        if may_cache:
+            self._cached_fingerprint = fingerprint
+        return fingerprint
+
+    def forget_fingerprint(self):
+        """From now on the teacher may change."""
+        self._cached_fingerprint = None
+
+    def load(self, fingerprint, seeds):
+        """Takes what a file says of the teacher.
+
+        Args:
+            fingerprint: The fingerprint in it, or `None`.
+            seeds: Random states in it, NumPy arrays.
+
+        Raises:
+            ValueError: The teacher that is here is another one.
+        """
+        if fingerprint is not None:
+            if self.teacher is not None:
+                verify_fingerprint(self.fingerprint(), fingerprint)
+            self.expected_fingerprint = fingerprint
+        self.expected_seeds = [np.asarray(seed) for seed in seeds] or None
