@@ -15,7 +15,7 @@ from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
 from keras_dtkd.core.output_kind import resolve_output_kind
 from keras_dtkd.functional.statistics import MIN_LOGIT
 
-# Samples evaluated to tell probabilities from logits where the layers do not.
+# Samples evaluated to distinguish probabilities from logits where the layers do not.
 PROBE_SIZE = 32
 
 

@@ -9,8 +9,8 @@ def resolve_output_kind(
 ):
     """Decides whether an output holds logits or probabilities.
 
-    The layers decide. Where they do not tell, the values do, which are evaluated only
-    then, and for a sigmoid the loss.
+    The layers decide. Where they are unknown, the model is evaluated, and its values
+    and the loss decide.
 
     Args:
         caller: The public class or function, for error messages.

@@ -31,15 +31,6 @@ def tile(matrix):
     return np.tile(matrix, (5, 1, 1))
 
 
-def resize_matrices(rng, shape, probability):
-    matrices = input_diversity.sample_resize_matrices(rng, shape, probability)
-    return tuple(map(keras.ops.convert_to_numpy, matrices))
-
-
-def tile(matrix):
-    return np.tile(matrix, (5, 1, 1))
-
-
 def linear(w):
     """Two classes with logits 0 and `w · x`."""
     model = keras.Sequential(
@@ -77,11 +68,11 @@ def test_an_image_is_shrunk_and_placed_on_black():
         )
         expected = np.zeros_like(IMAGES)
         expected[:, top : top + height, left : left + width] = small
-        x_adv = input_diversity.resize(
+        resized = input_diversity.resize(
             *map(keras.ops.convert_to_tensor, (IMAGES, tile(r), tile(c)))
         )
         np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(x_adv), expected, atol=1e-5
+            keras.ops.convert_to_numpy(resized), expected, atol=1e-5
         )
     assert heights == {10, 11} and len(offsets) == 5
 

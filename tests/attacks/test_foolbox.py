@@ -43,7 +43,9 @@ def test_without_random_starts_the_adversarial_inputs_agree(norm, prefix):
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.1])
-def test_with_random_starts_robust_accuracies_agree_within_half_a_percent(epsilon):
+def test_with_random_starts_robust_accuracies_agree_within_half_a_percentage_point(
+    epsilon,
+):
     import torch
 
     torch.manual_seed(0)
