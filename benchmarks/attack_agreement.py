@@ -1,9 +1,9 @@
-"""Our attacks beside those of two PyTorch libraries, on one model.
+"""Agreement of keras_dtkd's attacks with those of two PyTorch libraries.
 
-A small CNN learns scikit-learn's digits, then PGD-20 (step 2ε/20, random starts) of
-keras_dtkd, foolbox and torchattacks attacks the same 500 images. Each library draws its
-own starts. FGSM, MI-FGSM and PGD from the images themselves draw nothing: there the
-adversarial images are compared number by number.
+PGD-20 (step 2ε/20, random starts) of keras_dtkd, foolbox and torchattacks attacks a
+small CNN, trained on scikit-learn's digits, on the same 500 images. Each library has
+its own random starts. FGSM, MI-FGSM and PGD without a random start are deterministic:
+their adversarial images are compared element by element.
 
     pip install foolbox
     pip install --no-deps torchattacks tqdm requests  # it pins an old requests
@@ -38,7 +38,7 @@ def data():
     )
 
 
-def trained(seed, x, y):
+def train_classifier(seed, x, y):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
@@ -55,8 +55,8 @@ def trained(seed, x, y):
     return model
 
 
-class First(torch.nn.Module):
-    """The Keras model for images with channels first."""
+class ChannelsFirst(torch.nn.Module):
+    """The Keras model, for images `(batch, channels, height, width)`."""
 
     def __init__(self, model):
         super().__init__()
@@ -66,23 +66,23 @@ class First(torch.nn.Module):
         return self.model(x.permute(0, 2, 3, 1), training=False)
 
 
-def by_foolbox(attack, model, x, y, epsilon):
-    wrapped = foolbox.PyTorchModel(First(model).eval(), bounds=(0, 1))
+def run_foolbox(attack, model, x, y, epsilon):
+    wrapped = foolbox.PyTorchModel(ChannelsFirst(model).eval(), bounds=(0, 1))
     images = torch.tensor(x).permute(0, 3, 1, 2)
-    found, _, _ = attack(wrapped, images, torch.tensor(y), epsilons=epsilon)
-    return found.permute(0, 2, 3, 1).detach().numpy()
+    x_adv, _, _ = attack(wrapped, images, torch.tensor(y), epsilons=epsilon)
+    return x_adv.permute(0, 2, 3, 1).detach().numpy()
 
 
-def by_torchattacks(attack, model, x, y, **options):
-    attack = attack(First(model).eval(), **options)
-    found = attack(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(y))
-    return found.permute(0, 2, 3, 1).detach().numpy()
+def run_torchattacks(attack, model, x, y, **options):
+    attack = attack(ChannelsFirst(model).eval(), **options)
+    x_adv = attack(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(y))
+    return x_adv.permute(0, 2, 3, 1).detach().numpy()
 
 
-def pgd_of_all(model, x, y, epsilon, random_start):
-    """A function of a seed for each library."""
+def pgd_by_library(model, x, y, epsilon, random_start):
+    """PGD of each library, as a function of a seed."""
     step = 2 * epsilon / STEPS
-    theirs = foolbox.attacks.LinfProjectedGradientDescentAttack(
+    foolbox_pgd = foolbox.attacks.LinfProjectedGradientDescentAttack(
         abs_stepsize=step, steps=STEPS, random_start=random_start
     )
     options = {"eps": epsilon, "alpha": step, "steps": STEPS}
@@ -90,59 +90,61 @@ def pgd_of_all(model, x, y, epsilon, random_start):
         "keras_dtkd": lambda seed: attacks.pgd(
             model, x, y, epsilon, steps=STEPS, random_start=random_start, seed=seed
         ),
-        "foolbox": lambda seed: by_foolbox(theirs, model, x, y, epsilon),
-        "torchattacks": lambda seed: by_torchattacks(
+        "foolbox": lambda seed: run_foolbox(foolbox_pgd, model, x, y, epsilon),
+        "torchattacks": lambda seed: run_torchattacks(
             torchattacks.PGD, model, x, y, random_start=random_start, **options
         ),
     }
 
 
-def right(model, x, y):
+def is_correct(model, x, y):
     return model.predict(x, batch_size=500, verbose=0).argmax(-1) == y
 
 
-def robust(model, x, y, epsilon, restarts):
-    """Robust accuracy after each start, in percent, and seconds, by library."""
-    found = {}
-    # Else the two PyTorch libraries would draw the same starts.
-    for first, (name, attack) in enumerate(
-        pgd_of_all(model, x, y, epsilon, True).items()
+def robust_accuracies(model, x, y, epsilon, restarts):
+    """Robust accuracy in percent after each start, and seconds, by library."""
+    results = {}
+    # A seed for each library: with one, the PyTorch libraries sample the same starts.
+    for index, (name, attack) in enumerate(
+        pgd_by_library(model, x, y, epsilon, True).items()
     ):
-        stood, accuracies = right(model, x, y), []
-        begin = time.process_time()
+        is_robust, accuracies = is_correct(model, x, y), []
+        start_time = time.process_time()
         for start in range(restarts):
-            torch.manual_seed(1000 * first + start)
-            stood &= right(model, attack(start), y)
-            accuracies.append(round(100 * float(stood.mean()), 2))
-        seconds = round(time.process_time() - begin, 2)
-        found[name] = {"after_each_start": accuracies, "cpu_seconds": seconds}
-    # All starts in one call, which leaves fallen samples alone.
-    begin = time.process_time()
-    ours = attacks.robust_accuracy(
+            torch.manual_seed(1000 * index + start)
+            is_robust &= is_correct(model, attack(start), y)
+            accuracies.append(round(100 * float(is_robust.mean()), 2))
+        seconds = round(time.process_time() - start_time, 2)
+        results[name] = {"after_each_start": accuracies, "cpu_seconds": seconds}
+    # All starts in one call, which does not attack misled samples again.
+    start_time = time.process_time()
+    result = attacks.robust_accuracy(
         model, x, y, epsilon, steps=STEPS, restarts=restarts, seed=0
     )
-    found["keras_dtkd"]["restarts_in_one_call"] = round(100 * ours.robust, 2)
-    seconds = round(time.process_time() - begin, 2)
-    found["keras_dtkd"]["cpu_seconds_in_one_call"] = seconds
-    return found
+    results["keras_dtkd"]["restarts_in_one_call"] = round(
+        100 * result.robust_accuracy, 2
+    )
+    seconds = round(time.process_time() - start_time, 2)
+    results["keras_dtkd"]["cpu_seconds_in_one_call"] = seconds
+    return results
 
 
-def share_of_equal_images(model, x, y, epsilon):
-    """Without chance: how many images are the same to 1e-5, in percent."""
-    pgd = {n: f(0) for n, f in pgd_of_all(model, x, y, epsilon, False).items()}
+def equal_images(model, x, y, epsilon):
+    """Percentage of images equal to 1e-5, for attacks without random numbers."""
+    pgd = {n: f(0) for n, f in pgd_by_library(model, x, y, epsilon, False).items()}
     fgsm = attacks.fgsm(model, x, y, epsilon)
-    ours = attacks.di2_fgsm(model, x, y, epsilon, steps=10, diversity=0)
+    mi_fgsm = attacks.di2_fgsm(model, x, y, epsilon, steps=10, diversity=0)
     options = {"eps": epsilon, "alpha": epsilon / 10, "steps": 10, "decay": 1.0}
     pairs = {
         "PGD, foolbox": (pgd["keras_dtkd"], pgd["foolbox"]),
         "PGD, torchattacks": (pgd["keras_dtkd"], pgd["torchattacks"]),
         "FGSM, foolbox": (
             fgsm,
-            by_foolbox(foolbox.attacks.LinfFastGradientAttack(), model, x, y, epsilon),
+            run_foolbox(foolbox.attacks.LinfFastGradientAttack(), model, x, y, epsilon),
         ),
         "MI-FGSM, torchattacks": (
-            ours,
-            by_torchattacks(torchattacks.MIFGSM, model, x, y, **options),
+            mi_fgsm,
+            run_torchattacks(torchattacks.MIFGSM, model, x, y, **options),
         ),
     }
     return {
@@ -167,24 +169,24 @@ def main():
     results, largest = [], 0.0
     print("| seed | ε | clean | library | after each start, % |\n|---|---|---|---|---|")
     for seed in range(options.seeds):
-        model = trained(seed, x_train, y_train)
-        clean = round(100 * float(right(model, x, y).mean()), 2)
+        model = train_classifier(seed, x_train, y_train)
+        clean = round(100 * float(is_correct(model, x, y).mean()), 2)
         for epsilon in EPSILONS:
-            found = robust(model, x, y, epsilon, options.restarts)
-            last = [library["after_each_start"][-1] for library in found.values()]
-            last.append(found["keras_dtkd"]["restarts_in_one_call"])
+            by_library = robust_accuracies(model, x, y, epsilon, options.restarts)
+            last = [library["after_each_start"][-1] for library in by_library.values()]
+            last.append(by_library["keras_dtkd"]["restarts_in_one_call"])
             largest = max(largest, max(last) - min(last))
-            equal = share_of_equal_images(model, x, y, epsilon)
+            equal = equal_images(model, x, y, epsilon)
             results.append(
                 {
                     "seed": seed,
                     "epsilon": epsilon,
                     "clean": clean,
-                    "robust": found,
+                    "robust": by_library,
                     "equal_images": equal,
                 }
             )
-            for name, library in found.items():
+            for name, library in by_library.items():
                 values = ", ".join(f"{v:.1f}" for v in library["after_each_start"])
                 print(f"| {seed} | {epsilon} | {clean} | {name} | {values} |")
             print(f"<!-- equal images, %: {equal} -->")
@@ -192,8 +194,8 @@ def main():
     for package in ("foolbox", "torchattacks"):
         at["versions"][package] = importlib.metadata.version(package)
     print(f"\nLargest difference after all starts: {largest:.2f} points.")
-    whole = {**at, "largest_difference": round(largest, 2), "results": results}
-    options.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    report = {**at, "largest_difference": round(largest, 2), "results": results}
+    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ losses = [KD(temperature=1.0, weight=0.5), InputGradientAlignment(weight=1.0)]
 distiller = Distiller(teacher, student, losses, task_weight=0.5)
 distiller.fit(x_train, y_train, batch_size=64, epochs=EPOCHS, verbose=0)
 found = attacks.robust_accuracy(student, x_test, y_test, epsilon=0.10, seed=0)
-print(f"One student: {found.clean:.1%} clean, {found.robust:.1%} under attack.")
+print(f"Clean {found.clean_accuracy:.1%}, robust {found.robust_accuracy:.1%}")
 
 # %% [markdown]
 # That is all one needs.
@@ -107,7 +107,8 @@ def measured(model):
         attacks.robust_accuracy(model, x_test, y_test, epsilon, seed=0, **ATTACK)
         for epsilon in (0.05, 0.10)
     )
-    return [100 * weak.clean, 100 * weak.robust, 100 * strong.robust]
+    accuracies = weak.clean_accuracy, weak.robust_accuracy, strong.robust_accuracy
+    return [100 * accuracy for accuracy in accuracies]
 
 
 def trained(name, seed):
@@ -182,7 +183,8 @@ def print_stronger():
             first[name], x_test, y_test, 0.10, seed=1, **STRONGER
         )
         was = results[name][2][0]
-        print(f"{name:14}{100 * found.robust:.1f} %, was {was:.1f}", flush=True)
+        robust = 100 * found.robust_accuracy
+        print(f"{name:14}{robust:.1f} %, was {was:.1f}", flush=True)
 
 
 print_table()

@@ -1,7 +1,7 @@
-"""Inputs made to mislead a model, and how often it stands them."""
+"""Adversarial attacks, and the accuracy of a model under them."""
 
-from keras_dtkd.attacks.di2_fgsm import di2_fgsm as di2_fgsm
-from keras_dtkd.attacks.fgsm import fgsm as fgsm
+from keras_dtkd.attacks.pgd import di2_fgsm as di2_fgsm
+from keras_dtkd.attacks.pgd import fgsm as fgsm
 from keras_dtkd.attacks.pgd import pgd as pgd
 from keras_dtkd.attacks.robust_accuracy import Robustness as Robustness
 from keras_dtkd.attacks.robust_accuracy import robust_accuracy as robust_accuracy

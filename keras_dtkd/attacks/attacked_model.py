@@ -1,165 +1,227 @@
-"""A model under attack: its error, its gradient, and nothing that changes it."""
+"""A model under attack: its loss, its predictions and its input gradient."""
 
-import contextlib
 import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import backend, teachers
-from keras_dtkd.attacks import checks, input_diversity, labels
+from keras_dtkd import backend
+from keras_dtkd.attacks import input_diversity
 from keras_dtkd.core import logits
-from keras_dtkd.core.compiled_loss import compiled_loss
+from keras_dtkd.core.arguments import check_positive_int
+from keras_dtkd.core.arrays import to_numpy
+from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
+from keras_dtkd.core.output_kind import resolve_output_kind
 from keras_dtkd.functional.statistics import MIN_LOGIT
-from keras_dtkd.preparation.data_peek import Sample
-from keras_dtkd.preparation.output_spec import OutputSpec
 
-# So many show whether outputs are probabilities, where the layers do not tell.
-LOOKED_AT = 32
+# Samples evaluated to distinguish probabilities from logits where the layers do not.
+PROBE_SIZE = 32
 
 
 class AttackedModel:
-    """What an attack asks of a model. In inference mode, compiled once.
+    """A classifier in inference mode, compiled once for batches of `batch_size`.
+
+    Its weights, statistics, random states and gradients do not change. With
+    `is_dry_run`, attacks validate their arguments and return `x`.
 
     Args:
-        who: The function that was called, for messages.
-        model: A built `keras.Model` that gives one choice of a class for each sample,
-            or a yes or no for each of some labels.
-        x: Inputs as float32 NumPy.
-        output: Name or index of the output, where there are several.
-        from_logits: Whether the model gives logits; "auto" finds out.
-        batch_size: Samples at once.
-        loss: The loss that the model is trained with, if not by its own `fit`.
-
-    Attributes:
-        model: The model.
-        batch: Samples at once, always: fewer are filled up.
-        rehearsing: Whether an attack only looks whether all fits.
+        caller: The public function, for error messages.
+        model: A built `keras.Model`.
+        x: Inputs, float32 NumPy.
+        output: Name or index of the output, for a model with several.
+        from_logits: Whether the model returns logits. `"auto"` infers it.
+        batch_size: Largest batch. Smaller ones are padded.
+        loss: The loss that the model is trained with. The compiled loss by default.
 
     Raises:
-        ValueError: The model is not built, or its output is no such choice.
+        ValueError: The model is not built, or its output does not fit.
     """
 
-    def __init__(self, who, model, x, output, from_logits, batch_size, loss=None):
+    def __init__(self, caller, model, x, output, from_logits, batch_size, loss=None):
         if not isinstance(model, keras.Model) or not model.built:
             raise ValueError(
-                f"`{who}`: `model` must be a built Keras model; call it on a batch "
+                f"`{caller}`: `model` must be a built Keras model; call it on a batch "
                 f"first. Received: {model!r}."
             )
-        if from_logits not in (True, False, "auto"):
-            raise ValueError(
-                f"`{who}`: `from_logits` must be True, False or 'auto'. Received: "
-                f"from_logits={from_logits!r}."
-            )
-        checks.whole(who, batch_size=batch_size)
-        self.who, self.model, self.rehearsing = who, model, False
-        self._climbed = False
-        self.batch = min(batch_size, len(x))
-        self._key, self._speaker = output, teachers.ModelTeacher(model)
-        self._names = getattr(model, "output_names", None)
-        found = OutputSpec(
-            self._speaker,
-            "model",
-            Sample(x[:LOOKED_AT], None, min(LOOKED_AT, len(x))),
-            output,
-            from_logits,
-            compiled_loss(model) if loss is None else loss,
-            False,
-            who,
-        )
-        self._head, self._shape = found.head, found.shape
-        if len(self._shape) != 2:
-            raise ValueError(
-                f"`{who}`: the model's output has the shape {self._shape}. Attacked is "
-                "one choice for each sample: `(samples, classes)`."
-            )
-        self._judge = backend.jit(model.variables, self._judged)
-        self._slope = backend.jit(model.variables, self._steepened)
+        check_positive_int(caller, "batch_size", batch_size)
+        self.caller, self.model, self.is_dry_run = caller, model, False
+        self.batch_size = min(batch_size, len(x))
+        self._output, self._names = output, getattr(model, "output_names", None) or []
+        self._gradient_checked = False
+        probe, loss = x[:PROBE_SIZE], compiled_loss(model) if loss is None else loss
+        symbolic_output = self._validate_output(probe)
+        self._infer_kind(probe, symbolic_output, from_logits, loss)
+        self._loss_and_correct_fn = backend.jit(model.variables, self._loss_and_correct)
+        self._gradient_fn = backend.jit(model.variables, self._input_gradient)
 
-    def labels(self, y, samples):
-        """See `keras_dtkd.attacks.labels.to_class_indices`."""
-        return labels.to_class_indices(self.who, y, self._shape, self._head, samples)
-
-    @contextlib.contextmanager
-    def rehearsal(self):
-        """While it is open, an attack checks its arguments and does nothing."""
-        self.rehearsing = True
+    def _validate_output(self, x):
+        """Sets the number of outputs. Returns the symbolic tensor of one of several."""
         try:
-            yield
-        finally:
-            self.rehearsing = False
+            spec = keras.KerasTensor(x.shape, x.dtype.name)
+            outputs = self.model.compute_output_spec(spec)
+        except Exception as error:
+            raise ValueError(
+                f"`{self.caller}`: the model does not accept samples of shape "
+                f"{x.shape[1:]}. Keras raised: {error}"
+            ) from error
+        output = self._select_output(outputs)
+        dtype = keras.backend.standardize_dtype(output.dtype)
+        if len(output.shape) != 2 or not keras.backend.is_float_dtype(dtype):
+            raise ValueError(
+                f"`{self.caller}`: the model's output has the shape "
+                f"{tuple(output.shape)} and the dtype {dtype}. Attacks need one "
+                "classification for each sample: floats `(samples, classes)`."
+            )
+        self._num_outputs = output.shape[-1]
+        has_several = isinstance(outputs, dict | list | tuple) and len(outputs) > 1
+        is_symbolic = has_several and getattr(self.model, "outputs", None)
+        return self._select_output(self.model.output) if is_symbolic else None
 
-    def filled(self, *arrays):
-        """NumPy arrays as tensors of `batch` rows: the rows repeat.
+    def _select_output(self, outputs):
+        try:
+            return logits.select_output(outputs, self._output, self._names)
+        except KeyError as error:
+            names = ", ".join(repr(name) for name in error.args[0])
+        found = "several outputs"
+        if self._output is not None:
+            found = f"no output {self._output!r}"
+        raise ValueError(
+            f"`{self.caller}`: the model has {found}. Set `output=` to one of: {names}."
+        )
 
-        So nothing is compiled for a smaller batch.
+    def _infer_kind(self, probe, symbolic_output, from_logits, loss):
+        def evaluate():
+            forward = backend.jit(self.model.variables, self._forward)
+            values = ops.cast(forward(ops.convert_to_tensor(probe)), "float32")
+            return ops.convert_to_numpy(values)
+
+        index = self._output if isinstance(self._output, int) else 0
+        if self._output in self._names:
+            index = self._names.index(self._output)
+        self._kind = resolve_output_kind(
+            self.caller,
+            "model",
+            self.model,
+            symbolic_output,
+            from_logits,
+            select_for_output(loss, self._output, index),
+            self._num_outputs,
+            evaluate,
+        )
+        self._multilabel = self._kind in (logits.SIGMOID, logits.BINARY)
+
+    def require_float_inputs(self, caller):
+        """Raises a `ValueError` if the model casts its inputs to integers."""
+        for tensor in keras.tree.flatten(getattr(self.model, "inputs", None) or []):
+            if not keras.backend.is_float_dtype(tensor.dtype):
+                raise ValueError(
+                    f"`{caller}`: the model takes inputs of {tensor.dtype}, and a cast "
+                    "to integers has no gradient. Build a model of the same layers "
+                    "that takes floats, `keras.Input(..., dtype='float32')`."
+                )
+
+    def class_indices(self, y, num_samples):
+        """Labels as class indices, `(samples,)`, or 0 and 1, `(samples, labels)`.
+
+        Raises:
+            ValueError: The labels do not fit the inputs or the output.
         """
-        rows = np.resize(np.arange(len(arrays[0])), self.batch)
-        return tuple(ops.convert_to_tensor(array[rows]) for array in arrays)
+        y, num_outputs = to_numpy(y), self._num_outputs
+        if y.dtype.kind in "OSTU":
+            raise ValueError(
+                f"`{self.caller}`: labels such as {str(y.flat[0])!r} are not numbers. "
+                "Give class indices, numbered as in the model."
+            )
+        shape: tuple[int, ...] = (num_samples,)
+        accepted = f"class indices, {shape}, or one-hot labels of {num_outputs} classes"
+        if self._multilabel:
+            shape = (num_samples, num_outputs) if num_outputs > 1 else shape
+            accepted = f"0 or 1 for each output, {shape}"
+        elif y.shape == (num_samples, num_outputs) and num_outputs > 1:
+            if not (((y == 0) | (y == 1)).all() and (y.sum(-1) == 1).all()):
+                raise ValueError(
+                    f"`{self.caller}`: some rows of `y` name several classes, or none. "
+                    "Give each sample one class: a class index or a one-hot label. For "
+                    "soft labels, `y.argmax(-1)` is the most likely class."
+                )
+            y = y.argmax(-1)
+        if y.shape == (num_samples, 1) and len(shape) == 1:
+            y = y[:, 0]
+        if y.shape != shape:
+            raise ValueError(
+                f"`{self.caller}`: labels of shape {y.shape} do not fit {num_samples} "
+                f"inputs with {num_outputs} outputs each. Give {accepted}."
+            )
+        last_class = 1 if self._multilabel else num_outputs - 1
+        indices = y.astype("int32")
+        if (indices != y).any() or indices.min() < 0 or indices.max() > last_class:
+            raise ValueError(
+                f"`{self.caller}`: labels from {y.min()} to {y.max()}, but the model "
+                f"has the classes 0 to {last_class}. Give class indices, as integers."
+            )
+        return indices
 
-    def judge(self, x, y):
-        """The height of each sample, and whether the model is right: tensors.
+    def pad_batch(self, *arrays):
+        """NumPy arrays as tensors of `batch_size` samples, repeated cyclically.
 
-        A height rises with the cross-entropy; see `gradient` for `x` and `y`.
+        A smaller batch would be compiled again.
         """
-        return self._judge(x, y)
+        indices = np.resize(np.arange(len(arrays[0])), self.batch_size)
+        return tuple(ops.convert_to_tensor(array[indices]) for array in arrays)
 
-    def gradient(self, x, y, matrices=None):
-        """The gradient of each sample's height with respect to it.
+    def loss_and_correct(self, x, y):
+        """Margin losses and whether predictions are correct, tensors `(samples,)`."""
+        return self._loss_and_correct_fn(x, y)
 
-        It has the direction of the cross-entropy's. Attacks use no more of it.
+    def gradient(self, x, y, resize_matrices=None):
+        """The gradient of each sample's margin loss with respect to its input.
 
-        Args:
-            x: A batch of inputs, a float32 tensor.
-            y: Their classes, an integer tensor.
-            matrices: From `keras_dtkd.attacks.input_diversity.draw`, as tensors. Optional.
-
-        Returns:
-            A tensor of the shape of `x`.
+        It has the direction of the cross-entropy's gradient, not its length.
         """
-        gradient = self._slope(x, y, matrices)
-        if not self._climbed and not bool(ops.any(ops.not_equal(gradient, 0))):
+        gradient = self._gradient_fn(x, y, resize_matrices)
+        if not self._gradient_checked and not bool(ops.any(ops.not_equal(gradient, 0))):
             warnings.warn(
-                f"`{self.who}`: the gradient is exactly 0 for all of the first "
-                f"{self.batch} inputs: the attack does not know where to go, and what "
-                "stands it need not be robust. Look for an `Embedding`, a rounding or "
-                "a cast to integers in the model, or for a last activation so sure of "
-                "itself that it gives exactly 0 and 1.",
+                f"`{self.caller}`: the gradient is exactly 0 for all of the first "
+                f"{self.batch_size} inputs. The attack has no direction, so samples "
+                "that it does not mislead may not be robust. Possible causes: an "
+                "`Embedding`, rounding or a cast to integers in the model, or a "
+                "saturated last activation that returns exactly 0 and 1.",
                 stacklevel=6,
             )
-        self._climbed = True
+        self._gradient_checked = True
         return gradient
 
-    def _logits(self, x):
-        outputs = logits.select_output(self._speaker.outputs(x), self._key, self._names)
-        return logits.to_logits(outputs, self._head)
+    def _forward(self, x):
+        return self._select_output(self.model(x, training=False))
 
-    def _heights(self, z, y):
-        """What rises with the cross-entropy, in the same direction: `(samples,)`.
+    def _loss_and_correct(self, x, y):
+        class_logits = logits.to_logits(self._forward(x), self._kind)
+        correct = ops.equal(ops.cast(ops.argmax(class_logits, axis=-1), "int32"), y)
+        if len(correct.shape) > 1:
+            correct = ops.all(correct, axis=-1)
+        return _margin_loss(class_logits, y), correct
 
-        The log-odds against the label. The cross-entropy is their softplus, whose slope
-        vanishes where a model is sure of itself, and whose gradient then loses all its
-        digits in `p - 1`: the model would seem robust.
-        """
-        label = ops.one_hot(y, z.shape[-1], dtype="bool")
-        wanted = ops.sum(ops.where(label, z, 0.0), axis=-1)
-        others = ops.logsumexp(ops.where(label, MIN_LOGIT, z), axis=-1)
-        odds = others - wanted
-        # Several labels of one sample: the sum of cross-entropies.
-        return ops.sum(ops.softplus(odds), -1) if len(odds.shape) > 1 else odds
+    def _input_gradient(self, x, y, resize_matrices):
+        def total_loss(x):
+            if resize_matrices is not None:
+                x = input_diversity.resize(x, *resize_matrices)
+            class_logits = logits.to_logits(self._forward(x), self._kind)
+            # Each sample's gradient depends on its own loss only.
+            return ops.sum(_margin_loss(class_logits, y))
 
-    def _judged(self, x, y):
-        z = self._logits(x)
-        hits = ops.equal(ops.cast(ops.argmax(z, axis=-1), "int32"), y)
-        right = ops.all(hits, axis=-1) if len(hits.shape) > 1 else hits
-        return self._heights(z, y), right
+        return backend.value_and_grad(total_loss, x)[1]
 
-    def _steepened(self, x, y, matrices):
-        def total(x):
-            if matrices is not None:
-                x = input_diversity.change(x, *matrices)
-            # A sum: each sample's gradient is its own.
-            return ops.sum(self._heights(self._logits(x), y))
 
-        return backend.value_and_grad(total, x)[1]
+def _margin_loss(class_logits, y):
+    """Log-odds of the other classes against the label, `(samples,)`.
+
+    The cross-entropy is their softplus. Its slope vanishes for a confident model, and
+    its gradient then loses all digits in `p - 1`: the model would seem robust.
+    """
+    is_label = ops.one_hot(y, class_logits.shape[-1], dtype="bool")
+    label_logit = ops.sum(ops.where(is_label, class_logits, 0.0), axis=-1)
+    other_logits = ops.where(is_label, MIN_LOGIT, class_logits)
+    loss = ops.logsumexp(other_logits, axis=-1) - label_logit
+    # For several labels, the sum of their cross-entropies.
+    return ops.sum(ops.softplus(loss), -1) if len(loss.shape) > 1 else loss

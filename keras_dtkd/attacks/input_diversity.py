@@ -1,60 +1,63 @@
-"""Images at another size and place, as the gradient of DI²-FGSM sees them.
+"""Random resizing and padding of images, for the gradients of DI²-FGSM.
 
-Bilinear resizing is linear and separable: a matrix for the rows and one for the
-columns. Shapes stay the same whatever was drawn, so nothing is compiled again.
+Bilinear resizing is linear and separable: one matrix for the height and one for the
+width. Their shapes do not depend on the sampled sizes, so nothing is compiled again.
 """
 
 import keras
 import numpy as np
 from keras import ops
 
-SMALLEST = 0.9
+MIN_SCALE = 0.9
 
 
-def draw(rng, shape, probability):
-    """Matrices that shrink images and put them somewhere on black.
+def sample_resize_matrices(rng, shape, probability):
+    """Samples matrices that shrink images and place them on a black background.
 
     Args:
         rng: A NumPy generator.
-        shape: Of the images, `(batch, height, width, channels)`, or as Keras is
+        shape: Shape of the images, `(batch, height, width, channels)`, or as Keras is
             configured.
-        probability: With which an image is changed; the others keep the identity.
+        probability: Probability that an image is resized. The matrices of the others
+            are the identity.
 
     Returns:
-        float32 `(batch, height, height)` and `(batch, width, width)`. The smaller
-        height is uniform from 0.9 of the height to one pixel less than it.
+        float32 tensors `(batch, height, height)` and `(batch, width, width)`. The new
+        height is uniform between 0.9 of the height and one pixel less than it.
     """
-    height, width = shape[1:3] if _last() else shape[2:]
+    height, width = shape[1:3] if _channels_last() else shape[2:]
     rows = np.tile(np.eye(height, dtype="float32"), (shape[0], 1, 1))
     columns = np.tile(np.eye(width, dtype="float32"), (shape[0], 1, 1))
-    most = max(height - 1, 1)
-    least = min(max(int(SMALLEST * height), 1), most)
+    max_height = max(height - 1, 1)
+    min_height = min(max(int(MIN_SCALE * height), 1), max_height)
     for i in np.flatnonzero(rng.uniform(size=shape[0]) < probability):
-        small = rng.integers(least, most + 1)
-        narrow = max(round(width * small / height), 1)
-        rows[i] = _matrix(height, small, rng.integers(height - small + 1))
-        columns[i] = _matrix(width, narrow, rng.integers(width - narrow + 1))
-    return rows, columns
+        new_height = rng.integers(min_height, max_height + 1)
+        new_width = max(round(width * new_height / height), 1)
+        top = rng.integers(height - new_height + 1)
+        rows[i] = _resize_matrix(height, new_height, top)
+        left = rng.integers(width - new_width + 1)
+        columns[i] = _resize_matrix(width, new_width, left)
+    return ops.convert_to_tensor(rows), ops.convert_to_tensor(columns)
 
 
-def _matrix(size, small, offset):
-    """`(size, size)`: bilinear from `size` to `small` pixels, the first at `offset`."""
-    centre = np.clip((np.arange(small) + 0.5) * size / small - 0.5, 0, size - 1)
-    # A pixel's weight falls to 0 at its neighbours' centres.
-    weights = np.maximum(1 - np.abs(centre[:, None] - np.arange(size)), 0)
-    matrix = np.zeros((size, size), "float32")
-    matrix[offset : offset + small] = weights
-    return matrix
-
-
-def change(images, rows, columns):
-    """The images as the matrices say."""
-    if _last():
+def resize(images, rows, columns):
+    """Applies the matrices of `sample_resize_matrices`."""
+    if _channels_last():
         images = ops.einsum("brh,bhwc->brwc", rows, images)
         return ops.einsum("bsw,brwc->brsc", columns, images)
     images = ops.einsum("brh,bchw->bcrw", rows, images)
     return ops.einsum("bsw,bcrw->bcrs", columns, images)
 
 
-def _last():
+def _resize_matrix(size, new_size, offset):
+    """`(size, size)`: bilinear resizing to `new_size` pixels that begin at `offset`."""
+    center = np.clip((np.arange(new_size) + 0.5) * size / new_size - 0.5, 0, size - 1)
+    # The weight of a pixel decreases to 0 at the centers of its neighbors.
+    weights = np.maximum(1 - np.abs(center[:, None] - np.arange(size)), 0)
+    matrix = np.zeros((size, size), "float32")
+    matrix[offset : offset + new_size] = weights
+    return matrix
+
+
+def _channels_last():
     return keras.config.image_data_format() == "channels_last"

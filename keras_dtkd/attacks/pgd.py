@@ -1,7 +1,14 @@
-"""Many steps, from several random starts."""
+"""Projected gradient descent, and the attacks that are special cases of it."""
 
-from keras_dtkd.attacks.ascent import Way
-from keras_dtkd.attacks.search import attack_with_restarts
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd.attacks import input_diversity, threat_model
+from keras_dtkd.attacks.attacked_model import AttackedModel
+from keras_dtkd.core.arguments import check_positive_int
 
 
 def pgd(
@@ -25,56 +32,58 @@ def pgd(
     batch_size=128,
     verbose=0,
 ):
-    """Projected gradient descent: the usual measure of robustness.
+    """Projected gradient descent: the standard measure of robustness.
 
-    From a random point of the ball of radius ε around `x`, `steps` steps up the
-    cross-entropy, each followed by the projection onto the ball and onto the data's
-    range. A sample is left at the first start whose last point the model gets wrong;
-    samples that stand all starts, at the point of highest loss.
+    From a random point of the ball of radius ε around `x`, `steps` steps increase the
+    cross-entropy, each followed by the projection onto the ball and onto the range of
+    the data. The result for a sample is the last point of the first start that is
+    misclassified; for a sample that no start misleads, the last point of highest loss.
 
-    The model hears the inputs in inference mode. Its weights, its statistics, random
-    states and gradients stay as they are. Step and batch have one shape throughout,
-    whatever still stands: JAX and TensorFlow compile once.
+    The model runs in inference mode. Its weights, statistics, random states and
+    gradients do not change. All batches have one shape, so JAX and TensorFlow compile
+    once.
 
     Args:
-        model: A built `keras.Model`: one input array; logits, softmax or sigmoid out.
+        model: A built `keras.Model` with one input array that returns logits, softmax
+            or sigmoid probabilities.
         x: Inputs `(samples, ...)`, an array of floats as the model takes them.
-        y: Labels: integers, `(samples,)` or `(samples, 1)`, or one-hot rows,
-            `(samples, classes)`. Beside sigmoids, 0 or 1 for each output; such a
-            sample stands if all of them do.
+        y: Labels: class indices, `(samples,)` or `(samples, 1)`, or one-hot,
+            `(samples, classes)`. For sigmoids, 0 or 1 for each output; such a sample
+            counts as correct if all of its outputs are.
         epsilon: Radius of the ball, in the units of `x`. A number; for `"linf"` also
-            an array that broadcasts against one input (for normalised channels
+            an array that broadcasts against one input (for normalized channels
             `epsilon / std`).
-        steps: Gradients a start.
-        step_size: Length of a step, in the units and norm of `epsilon`, or an array
-            likewise. `2 * epsilon / steps` if `None`: 0.1 ε for 20 steps, as in
-            KDIGA's evaluation. All steps together then reach across the ball, so any
-            point of it can be had from any start; with less, some could not.
-        restarts: Starts. Only samples that still stand get another.
-        random_start: Whether a start is uniform in the ball, or at `x`.
-        norm: Of the ball: `"linf"` or `"l2"`.
-        momentum: Share of the former direction that a step keeps, as in MI-FGSM:
-            `g ← momentum · g + ∇ / ‖∇‖₁`. 0 for none.
+        steps: Gradient steps from each start.
+        step_size: Length of a step, in the units and norm of `epsilon`; a number or an
+            array like `epsilon`. `2 * epsilon / steps` if `None`: 0.1 ε for 20 steps,
+            as in KDIGA's evaluation. The steps together then span the ball: from any
+            start every point of it can be reached.
+        restarts: Number of starts. Only samples that are still robust get another.
+        random_start: Whether a start is uniform in the ball. `False` starts at `x`.
+        norm: Norm of the ball: `"linf"` or `"l2"`.
+        momentum: Decay factor of the accumulated gradient, as in MI-FGSM:
+            `g ← momentum · g + ∇ / ‖∇‖₁`. 0 for no momentum.
         diversity: Probability, for each image and step, that the gradient is taken at
-            the image made smaller and put somewhere on black, as in DI²-FGSM. Images
-            `(samples, height, width, channels)`, or as Keras is configured.
-        range: `(lowest, highest)` of the data, numbers or arrays that broadcast
-            against one input; results stay inside. `None` for no limit.
-        seed: An integer decides random starts and diversity. Fresh ones if `None`.
-            Keras's seed is neither read nor changed.
-        targeted: Whether `y` names what the model should be made to say.
-        output: Name or index of the model's output, where there are several.
-        from_logits: `True` for logits, `False` for probabilities; `"auto"` finds out.
-        batch_size: Samples at once.
-        verbose: 1 shows progress, and the share of samples that stands.
+            a smaller copy of the image on a black background, as in DI²-FGSM. For
+            images `(samples, height, width, channels)`, or as Keras is configured.
+        range: `(lowest, highest)` value of the data, numbers or arrays that broadcast
+            against one input. The results are within it. `None` for no limit.
+        seed: Integer seed of the random starts and of the diversity. Different at each
+            call if `None`. Keras's global seed is neither read nor changed.
+        targeted: Whether `y` contains target classes, which the attack moves towards.
+        output: Name or index of the model's output, for a model with several.
+        from_logits: `True` for logits, `False` for probabilities, `"auto"` to infer it.
+        batch_size: Samples in a batch.
+        verbose: 1 shows a progress bar with the fraction of samples still robust.
 
     Returns:
         Adversarial inputs, float32 NumPy of the shape of `x`.
 
     Raises:
-        ValueError: Before the first step: integers for inputs, a model that casts its
-            inputs to integers, inputs outside of `range`, `epsilon` not above 0, labels
-            that do not fit or are soft, several outputs and none named, and the like.
+        ValueError: Before the first step: integer inputs, a model that casts its
+            inputs to integers, inputs outside of `range`, `epsilon` not above 0, soft
+            labels or labels that do not fit the output, no `output` for a model with
+            several, and similar.
 
     Reference:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
@@ -87,11 +96,11 @@ def pgd(
     >>> adversarial = pgd(model, x, y, epsilon=8 / 255, restarts=5, seed=0)
     >>> model.evaluate(adversarial, y)
     """
-    way = Way(
+    config = AttackConfig(
         epsilon,
         steps,
         step_size,
-        reach=2.0,
+        total_step_ratio=2.0,
         restarts=restarts,
         random_start=random_start,
         norm=norm,
@@ -102,5 +111,254 @@ def pgd(
         targeted=targeted,
     )
     return attack_with_restarts(
-        "pgd", model, x, y, way, output, from_logits, batch_size, verbose
+        "pgd", model, x, y, config, output, from_logits, batch_size, verbose
     )
+
+
+def fgsm(
+    model,
+    x,
+    y,
+    epsilon,
+    *,
+    norm="linf",
+    range=(0.0, 1.0),
+    targeted=False,
+    output=None,
+    from_logits="auto",
+    batch_size=128,
+    verbose=0,
+):
+    """Fast gradient sign method: one step of size `epsilon`.
+
+    `x + ε · sign(∇ₓ CE)`, clipped to the range of the data; for `"l2"`,
+    `x + ε · ∇ₓ CE / ‖∇ₓ CE‖₂`. The weakest and cheapest attack here. Not a measure of
+    robustness by itself.
+
+    Args:
+        model: The model, like all arguments as in `keras_dtkd.attacks.pgd`.
+        epsilon: Size of the step, in the units of `x`.
+        norm: Norm of the step.
+
+    Returns:
+        Adversarial inputs, float32 NumPy of the shape of `x`.
+
+    Raises:
+        ValueError: As in `keras_dtkd.attacks.pgd`.
+
+    Reference:
+        Goodfellow et al., "Explaining and Harnessing Adversarial Examples", arXiv
+        1412.6572.
+
+    Example:
+
+    >>> adversarial = fgsm(model, x, y, epsilon=8 / 255)
+    """
+    config = AttackConfig(
+        epsilon, 1, epsilon, norm=norm, range=range, targeted=targeted
+    )
+    return attack_with_restarts(
+        "fgsm", model, x, y, config, output, from_logits, batch_size, verbose
+    )
+
+
+def di2_fgsm(
+    model,
+    x,
+    y,
+    epsilon,
+    *,
+    steps=10,
+    step_size=None,
+    momentum=1.0,
+    diversity=0.5,
+    norm="linf",
+    range=(0.0, 1.0),
+    seed=None,
+    targeted=False,
+    output=None,
+    from_logits="auto",
+    batch_size=128,
+    verbose=0,
+):
+    """M-DI²-FGSM: adversarial inputs that transfer to other models.
+
+    From `x`, `g ← momentum · g + ∇ₓ CE(T(x)) / ‖∇ₓ CE(T(x))‖₁` and
+    `x ← x + step_size · sign(g)`, projected onto the ball and the range of the data.
+    With the probability `diversity`, `T` shrinks an image and places it on a black
+    background. `diversity=0` is MI-FGSM, `momentum=0` DI²-FGSM.
+
+    Args:
+        model: The model, like all arguments as in `keras_dtkd.attacks.pgd`, except:
+        x: Images, unless `diversity=0`.
+        step_size: Length of a step. `epsilon / steps` if `None`, as in MI-FGSM: the
+            steps together reach the surface of the ball.
+        seed: Integer seed of the resizing.
+
+    Returns:
+        Adversarial inputs, float32 NumPy of the shape of `x`.
+
+    Raises:
+        ValueError: As in `keras_dtkd.attacks.pgd`.
+
+    Reference:
+        Xie et al., "Improving Transferability of Adversarial Examples with Input
+        Diversity", arXiv 1803.06978; Dong et al., "Boosting Adversarial Attacks with
+        Momentum" (MI-FGSM), arXiv 1710.06081. The former enlarge 299 pixels to at most
+        330 and give the model images of 330. Many models take one size only: here the
+        image shrinks by up to a tenth and keeps its frame.
+
+    Example:
+
+    >>> adversarial = di2_fgsm(model, x, y, epsilon=16 / 255, seed=0)
+    >>> other_model.evaluate(adversarial, y)
+    """
+    config = AttackConfig(
+        epsilon,
+        steps,
+        step_size,
+        norm=norm,
+        momentum=momentum,
+        diversity=diversity,
+        range=range,
+        seed=seed,
+        targeted=targeted,
+    )
+    return attack_with_restarts(
+        "di2_fgsm", model, x, y, config, output, from_logits, batch_size, verbose
+    )
+
+
+class AttackConfig(NamedTuple):
+    """The arguments of `pgd`, and the total length of all steps relative to epsilon."""
+
+    epsilon: Any
+    steps: int
+    step_size: Any
+    total_step_ratio: float = 1.0
+    restarts: int = 1
+    random_start: bool = False
+    norm: str = "linf"
+    momentum: float = 0.0
+    diversity: float = 0.0
+    range: Any = (0.0, 1.0)
+    seed: Any = None
+    targeted: bool = False
+
+
+def attack_with_restarts(
+    caller, model, x, y, config, output, from_logits, batch_size, verbose
+):
+    """Validates the arguments of `caller` and returns adversarial inputs.
+
+    An `AttackedModel` as `model` replaces `output`, `from_logits` and `batch_size`.
+    """
+    x = threat_model.validate_inputs(caller, x)
+    config = _validate_config(caller, config, x)
+    attacked = model
+    if not isinstance(model, AttackedModel):
+        attacked = AttackedModel(caller, model, x, output, from_logits, batch_size)
+    attacked.require_float_inputs(caller)
+    y = attacked.class_indices(y, len(x))
+    return x if attacked.is_dry_run else _restart_loop(attacked, x, y, config, verbose)
+
+
+def _validate_config(caller, config, x):
+    """The config with float32 arrays for `epsilon`, `step_size` and `range`."""
+    check_positive_int(caller, "steps", config.steps)
+    check_positive_int(caller, "restarts", config.restarts)
+    if config.momentum < 0:
+        raise ValueError(
+            f"`{caller}`: `momentum` must be at least 0. Received: "
+            f"momentum={config.momentum}."
+        )
+    if not 0 <= config.diversity <= 1:
+        raise ValueError(
+            f"`{caller}`: `diversity` is a probability, from 0 to 1. Received: "
+            f"diversity={config.diversity}."
+        )
+    if config.diversity and x.ndim != 4:
+        raise ValueError(
+            f"`{caller}`: `diversity` resizes images, `(samples, height, width, "
+            f"channels)`. Received: x of shape {x.shape}. Set `diversity=0`."
+        )
+    if config.restarts > 1 and not config.random_start and not config.diversity:
+        raise ValueError(
+            f"`{caller}`: without a random start all {config.restarts} starts are the "
+            "same. Set `random_start=True`, or `restarts=1`."
+        )
+    norm, step_size = config.norm, config.step_size
+    epsilon = threat_model.validate_radius(caller, "epsilon", config.epsilon, norm, x)
+    if step_size is None:
+        step_size = config.total_step_ratio * epsilon / config.steps
+    step_size = threat_model.validate_radius(caller, "step_size", step_size, norm, x)
+    bounds = threat_model.validate_range(caller, config.range, x)
+    return config._replace(epsilon=epsilon, step_size=step_size, range=bounds)
+
+
+def _restart_loop(attacked, x, y, config, verbose):
+    """The first successful start of each sample, or else the one of highest loss."""
+    x_best, best_losses = x.copy(), np.full(len(x), -np.inf)
+    still_robust = np.ones(len(x), bool)
+    progress = keras.utils.Progbar(
+        len(x) * config.restarts,
+        verbose=int(bool(verbose)),
+        stateful_metrics=["still_robust"],
+        unit_name="sample",
+    )
+    # The first start does not depend on the number of restarts.
+    for seed_sequence in np.random.SeedSequence(config.seed).spawn(config.restarts):
+        rng = np.random.default_rng(seed_sequence)
+        indices = np.flatnonzero(still_robust)
+        if len(indices) < len(x):
+            progress.add(len(x) - len(indices))
+        for start in range(0, len(indices), attacked.batch_size):
+            batch = indices[start : start + attacked.batch_size]
+            x_adv, losses, correct = run_attack(
+                attacked, x[batch], y[batch], config, rng
+            )
+            success = correct if config.targeted else ~correct
+            losses = -losses if config.targeted else losses
+            better = success | (losses > best_losses[batch])
+            x_best[batch[better]] = x_adv[better]
+            best_losses[batch[better]] = losses[better]
+            still_robust[batch] = ~success
+            progress.add(len(batch), values=[("still_robust", still_robust.mean())])
+    return x_best
+
+
+def run_attack(attacked, x, y, config, rng):
+    """Attacks one batch, NumPy, from one start.
+
+    Returns:
+        `(x_adv, losses, correct)`, NumPy: adversarial inputs, their margin losses, and
+        whether the model classifies them correctly.
+    """
+    ball = threat_model.NORM_BALLS[config.norm](config.epsilon)
+    start = np.zeros_like(x)
+    if config.random_start:
+        start = ball.sample(rng, x.shape).astype("float32")
+    x_clean, y, start = attacked.pad_batch(x, y, start)
+    x_adv = _clip(x_clean + start, config.range)
+    # The loss of a target class is to decrease.
+    sign = -1.0 if config.targeted else 1.0
+    momentum = ops.zeros_like(x_clean)
+    for _ in range(config.steps):
+        matrices = None
+        if config.diversity:
+            matrices = input_diversity.sample_resize_matrices(
+                rng, tuple(x_adv.shape), config.diversity
+            )
+        gradient = sign * attacked.gradient(x_adv, y, matrices)
+        if config.momentum:
+            momentum = config.momentum * momentum + threat_model.l1_normalize(gradient)
+            gradient = momentum
+        step = ops.multiply(config.step_size, ball.steepest_step(gradient))
+        x_adv = _clip(x_clean + ball.project(x_adv + step - x_clean), config.range)
+    results = (x_adv, *attacked.loss_and_correct(x_adv, y))
+    return tuple(ops.convert_to_numpy(result)[: len(x)] for result in results)
+
+
+def _clip(x, bounds):
+    # The clean input is within the bounds: clipping does not leave the ball.
+    return x if bounds is None else ops.minimum(ops.maximum(x, bounds[0]), bounds[1])

@@ -1,4 +1,4 @@
-"""How many samples a model gets right, and still gets right under attack."""
+"""Accuracy before and under attack."""
 
 import inspect
 from typing import Any, NamedTuple
@@ -6,28 +6,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_dtkd.attacks import checks
 from keras_dtkd.attacks.attacked_model import AttackedModel
-from keras_dtkd.attacks.di2_fgsm import di2_fgsm
-from keras_dtkd.attacks.fgsm import fgsm
-from keras_dtkd.attacks.pgd import pgd
+from keras_dtkd.attacks.pgd import di2_fgsm, fgsm, pgd
+from keras_dtkd.attacks.threat_model import validate_inputs
 
 ATTACKS = {"pgd": pgd, "fgsm": fgsm, "di2_fgsm": di2_fgsm}
 
 
 class Robustness(NamedTuple):
-    """What an attack left of a model's accuracy.
+    """Accuracy of a model before and under attack.
 
     Attributes:
-        clean: Share of the samples that the model gets right.
-        robust: Share that it gets right both before and after the attack.
-        stood: Which ones these are, NumPy booleans `(samples,)`. Where several attacks
-            were tried, `(a.stood & b.stood).mean()` is what stood them all.
+        clean_accuracy: Fraction of the samples that are classified correctly.
+        robust_accuracy: Fraction that is classified correctly before and after the
+            attack.
+        is_robust: NumPy booleans `(samples,)`, `True` for the latter samples. The
+            robust accuracy under two attacks is `(a.is_robust & b.is_robust).mean()`.
     """
 
-    clean: float
-    robust: float
-    stood: Any
+    clean_accuracy: float
+    robust_accuracy: float
+    is_robust: Any
 
 
 def robust_accuracy(
@@ -45,137 +44,126 @@ def robust_accuracy(
 ):
     """Accuracy before and under attack.
 
-    An upper bound: a stronger attack may leave less. Samples that the model gets wrong
-    as they are need no attack and get none.
+    An upper bound of the robust accuracy: a stronger attack may find more adversarial
+    inputs. Samples that are misclassified without an attack are not attacked.
 
     Args:
-        model: As of `keras_dtkd.attacks.pgd`, as are the arguments not said here.
-        x: Inputs.
-        y: Labels.
-        epsilon: Radius of the ball.
-        attack: `keras_dtkd.attacks.pgd`, `fgsm` or `di2_fgsm`, or its name; or any
+        model: The model, like the other arguments as in `keras_dtkd.attacks.pgd`.
+        attack: `keras_dtkd.attacks.pgd`, `fgsm` or `di2_fgsm`, or its name; or a
             function of `(model, x, y, epsilon, **options)` that returns inputs of the
-            shape of `x`, for which the caller vouches that they lie in the ball.
-        output: Name or index of the model's output.
-        from_logits: Whether the model gives logits.
-        batch_size: Samples at once.
-        verbose: 1 shows progress.
+            shape of `x`. That these lie in the ball is not checked.
         **options: Further arguments of the attack: `steps=20, restarts=5, seed=0`.
 
     Returns:
-        A `Robustness`: `clean`, `robust`, `stood`.
+        A `Robustness`: `clean_accuracy`, `robust_accuracy`, `is_robust`.
 
     Raises:
-        TypeError: An option that the attack does not take.
-        ValueError: As of `keras_dtkd.attacks.pgd`; an attack of another name;
-            `targeted` among the options; inputs of another shape from an attack of
-            your own.
+        TypeError: The attack has no such option.
+        ValueError: As in `keras_dtkd.attacks.pgd`; the attack is unknown; `targeted`
+            is among the options; the attack returned inputs of another shape.
 
     Example:
 
-    >>> found = robust_accuracy(model, x, y, epsilon=8 / 255, restarts=5, seed=0)
-    >>> print(f"{found.clean:.1%} clean, {found.robust:.1%} under attack")
+    >>> result = robust_accuracy(model, x, y, epsilon=8 / 255, restarts=5, seed=0)
+    >>> print(f"{result.clean_accuracy:.1%} clean, {result.robust_accuracy:.1%} robust")
     """
-    data, how = (x, y, epsilon), (output, from_logits, batch_size)
-    return RobustnessEvaluation(
-        "robust_accuracy", model, data, how, attack, options
-    ).run(verbose)
+    evaluation = RobustnessEvaluation(
+        "robust_accuracy",
+        model,
+        (x, y, epsilon),
+        attack,
+        options,
+        (output, from_logits, batch_size),
+    )
+    return evaluation.evaluate(verbose)
 
 
 class RobustnessEvaluation:
-    """A robust accuracy that may be measured again when the model has learned more.
+    """Measures the robust accuracy of a model, repeatedly while it trains.
 
-    Args:
-        who: Who was called, for messages.
-        model: A built `keras.Model`.
-        data: `(x, y, epsilon)`.
-        how: `(output, from_logits, batch_size)`.
-        attack: A function, or the name of one of ours.
-        options: Of the attack.
-        loss: The loss that the model is trained with, if not by its own `fit`.
-
-    Raises:
-        TypeError: An option that the attack does not take.
-        ValueError: Something does not fit.
+    `attack_data` is `(x, y, epsilon)`, `output_options` `(output, from_logits,
+    batch_size)`, `options` those of the attack. Raises what `robust_accuracy` raises,
+    in the name of `caller`.
     """
 
-    def __init__(self, who, model, data, how, attack, options, loss=None):
-        x, y, self.epsilon = data
+    def __init__(
+        self, caller, model, attack_data, attack, options, output_options, loss=None
+    ):
+        x, y, self.epsilon = attack_data
+        output, from_logits, batch_size = output_options
         if options.get("targeted"):
             raise ValueError(
-                f"`{who}`: a target is no label, so there is no accuracy to measure. "
-                "Leave `targeted` out."
+                f"`{caller}`: accuracy needs labels, not targets. Remove `targeted`."
             )
-        self.who, self.options = who, options
-        self.attack = attack = resolve_attack(who, attack)
-        # Ours are compiled once for all runs; another attack wants the model.
-        self.ours = attack in ATTACKS.values()
-        if self.ours:
-            _taken(who, attack, options)
-        self.x = checks.images(who, x)
-        output, from_logits, batch_size = how
-        self.victim = AttackedModel(
-            who, model, self.x, output, from_logits, batch_size, loss
+        self.caller, self.options = caller, options
+        self.attack = resolve_attack(caller, attack)
+        self.is_built_in = self.attack in ATTACKS.values()
+        if self.is_built_in:
+            _validate_options(caller, self.attack, options)
+        self.x = validate_inputs(caller, x)
+        self._attacked = AttackedModel(
+            caller, model, self.x, output, from_logits, batch_size, loss
         )
-        self.y = self.victim.labels(y, len(self.x))
-        self.model = self.victim if self.ours else model
-        if self.ours:
-            with self.victim.rehearsal():
-                attack(self.model, self.x, self.y, self.epsilon, **options)
+        self.y = self._attacked.class_indices(y, len(self.x))
+        # A built-in attack reuses what is compiled.
+        self.model = self._attacked if self.is_built_in else model
+        if self.is_built_in:
+            self._attacked.is_dry_run = True
+            self.attack(self.model, self.x, self.y, self.epsilon, **options)
+            self._attacked.is_dry_run = False
 
-    def run(self, verbose=0):
-        """The `Robustness` of the model as it is now."""
-        stood = self._right(self.x, self.y)
-        clean = float(stood.mean())
-        rows = np.flatnonzero(stood)
-        if len(rows):
-            x, y, options = self.x[rows], self.y[rows], dict(self.options)
-            if self.ours:
+    def evaluate(self, verbose=0):
+        """The `Robustness` of the model with its current weights."""
+        is_robust = self._is_correct(self.x, self.y)
+        clean_accuracy = float(is_robust.mean())
+        indices = np.flatnonzero(is_robust)
+        if len(indices):
+            x, y, options = self.x[indices], self.y[indices], dict(self.options)
+            if self.is_built_in:
                 options["verbose"] = verbose
-            moved = np.asarray(self.attack(self.model, x, y, self.epsilon, **options))
-            if moved.shape != x.shape:
+            x_adv = np.asarray(self.attack(self.model, x, y, self.epsilon, **options))
+            if x_adv.shape != x.shape:
                 raise ValueError(
-                    f"`{self.who}`: the attack was given inputs of shape {x.shape} and "
-                    f"returned {moved.shape}. It must return one for each."
+                    f"`{self.caller}`: the attack received inputs of shape {x.shape} "
+                    f"and returned {x_adv.shape}. It must return inputs of one shape."
                 )
-            stood[rows] = self._right(moved.astype("float32"), y)
-        return Robustness(clean, float(stood.mean()), stood)
+            is_robust[indices] = self._is_correct(x_adv.astype("float32"), y)
+        return Robustness(clean_accuracy, float(is_robust.mean()), is_robust)
 
-    def _right(self, x, y):
-        parts = []
-        for start in range(0, len(x), self.victim.batch):
-            some = slice(start, start + self.victim.batch)
-            filled = self.victim.filled(x[some], y[some])
-            right = ops.convert_to_numpy(self.victim.judge(*filled)[1])
-            parts.append(right[: len(x[some])])
-        # A copy: what a backend hands out may be read-only.
-        return np.concatenate(parts)
+    def _is_correct(self, x, y):
+        attacked, batches = self._attacked, []
+        for start in range(0, len(x), attacked.batch_size):
+            batch = slice(start, start + attacked.batch_size)
+            padded = attacked.pad_batch(x[batch], y[batch])
+            correct = ops.convert_to_numpy(attacked.loss_and_correct(*padded)[1])
+            batches.append(correct[: len(x[batch])])
+        # A copy: arrays of a backend may be read-only.
+        return np.concatenate(batches)
 
 
-def resolve_attack(who, attack):
-    """The function, if an attack is given by its name.
+def resolve_attack(caller, attack):
+    """The attack for a name; a function is returned as it is.
 
     Raises:
-        ValueError: There is none of this name, or it is no function.
+        ValueError: The name is unknown, or the attack is not callable.
     """
-    found = ATTACKS.get(attack) if isinstance(attack, str) else attack
-    if not callable(found):
+    function = ATTACKS.get(attack) if isinstance(attack, str) else attack
+    if not callable(function):
         raise ValueError(
-            f"`{who}`: `attack` must be one of {', '.join(map(repr, ATTACKS))}, or a "
-            f"function of `(model, x, y, epsilon, **options)`. Received: "
+            f"`{caller}`: `attack` must be one of {', '.join(map(repr, ATTACKS))}, or "
+            "a function of `(model, x, y, epsilon, **options)`. Received: "
             f"attack={attack!r}."
         )
-    return found
+    return function
 
 
-def _taken(who, attack, options):
-    """Options that the attack takes, but for those that the caller has already."""
-    known = inspect.signature(attack).parameters
-    own = inspect.signature(robust_accuracy).parameters
-    left = [name for name in known if name not in (*own, "targeted")]
+def _validate_options(caller, attack, options):
+    reserved = (*inspect.signature(robust_accuracy).parameters, "targeted")
+    parameters = inspect.signature(attack).parameters
+    available = [name for name in parameters if name not in reserved]
     for name in options:
-        if name not in left:
+        if name not in available:
             raise TypeError(
-                f"`{who}`: `{attack.__name__}` takes no `{name}`. Its options are "
-                f"{', '.join(f'`{one}`' for one in left)}."
+                f"`{caller}`: `{attack.__name__}` has no option `{name}`. Its options "
+                f"are {', '.join(f'`{option}`' for option in available)}."
             )

@@ -1,4 +1,4 @@
-"""Accuracy under attack, after each epoch."""
+"""Robust accuracy, logged at the end of epochs."""
 
 from typing import Any
 
@@ -6,39 +6,41 @@ import keras
 
 from keras_dtkd.attacks import pgd
 from keras_dtkd.attacks.robust_accuracy import RobustnessEvaluation, resolve_attack
+from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.compiled_loss import compiled_loss
 
 
 class RobustAccuracy(keras.callbacks.Callback):
-    """Attacks the model, within a Distiller the student, at the end of epochs.
+    """Logs the accuracy of a model under attack at the end of epochs.
 
-    The share of samples that stand goes into the epoch's logs, so into the progress bar
-    and the history. Callbacks that read logs (`CSVLogger`, `EarlyStopping`,
-    `ModelCheckpoint`) must come after this one in the list.
+    For a Distiller, the student is attacked. The robust accuracy is added to the logs
+    of the epoch, and so to the progress bar and the history. Callbacks that read logs
+    (`CSVLogger`, `EarlyStopping`, `ModelCheckpoint`) must come after this callback in
+    the list.
 
-    The attack is compiled once a `fit`. An epoch without a measurement has no such log,
-    as with `validation_freq`; the first of a `fit` has one, since `CSVLogger` takes its
-    columns from there, and so has the last.
+    The attack is compiled once per `fit`. An epoch without an evaluation has no such
+    log, as with `validation_freq`. The first epoch of a `fit` is always evaluated,
+    because `CSVLogger` takes its columns from it, and so is the last.
 
     Args:
-        x: Inputs, an array. All of them are attacked: a few hundred show the course.
+        x: Inputs, an array. All of them are attacked; a few hundred show the trend.
         y: Their labels.
         epsilon: Radius of the ball, in the units of `x`.
-        every: Epochs from one measurement to the next.
-        name: Of the log.
-        attack: As of `keras_dtkd.attacks.robust_accuracy`.
+        frequency: Epochs between two evaluations.
+        name: Name of the log.
+        attack: The attack, as in `keras_dtkd.attacks.robust_accuracy`.
         output: Name or index of the output to attack. The Distiller's by default.
-        from_logits: Whether outputs are logits. As the Distiller has it by default, and
-            `"auto"` elsewhere.
-        batch_size: Samples at once.
-        verbose: 1 shows the attack's progress.
-        **options: Further arguments of the attack: `steps=20, restarts=5`. One `seed`
-            gives each epoch the same random starts.
+        from_logits: Whether outputs are logits. The Distiller's by default, and
+            `"auto"` for other models.
+        batch_size: Samples in a batch.
+        verbose: 1 shows the progress of the attack.
+        **options: Further arguments of the attack: `steps=20, restarts=5`. A `seed`
+            gives every epoch the same random starts.
 
     Raises:
-        TypeError: At the beginning of `fit`: an option that the attack does not take.
-        ValueError: `every` is below 1, or there is no such attack; at the beginning of
-            `fit`: whatever `robust_accuracy` refuses.
+        TypeError: At the beginning of `fit`: the attack has no such option.
+        ValueError: `frequency` is below 1, or the attack is unknown; at the beginning
+            of `fit`: any error of `robust_accuracy`.
 
     Example:
 
@@ -51,7 +53,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         x,
         y,
         epsilon,
-        every=1,
+        frequency=1,
         name="val_robust_accuracy",
         attack=pgd,
         output=None,
@@ -61,53 +63,49 @@ class RobustAccuracy(keras.callbacks.Callback):
         **options,
     ):
         super().__init__()
-        if every < 1:
-            raise ValueError(
-                f"`RobustAccuracy`: `every` must be at least 1 epoch. Received: "
-                f"every={every}."
-            )
-        self.data = x, y, epsilon
-        self.every = every
+        self.attack_data = x, y, epsilon
+        self.frequency = check_positive_int("RobustAccuracy", "frequency", frequency)
         self.name = name
         self.attack = resolve_attack("RobustAccuracy", attack)
-        self.how = output, from_logits, batch_size
+        self.output_options = output, from_logits, batch_size
         self.verbose = verbose
         self.options = options
-        self._trial: Any = None
-        self._first = None
+        self._evaluation: Any = None
+        self._first_epoch = None
 
     def on_train_begin(self, logs=None):
-        """Finds the model, and what does not fit, before the first step."""
-        self._first = None
+        """Validates model, data and options before the first training step."""
+        self._first_epoch = None
         student = getattr(self.model, "student", None)
         model = student if isinstance(student, keras.Model) else self.model
-        output, from_logits, batch_size = self.how
+        output, from_logits, batch_size = self.output_options
         if output is None:
             output = getattr(self.model, "distilled_output", None)
         if from_logits is None:
             from_logits = getattr(self.model, "from_logits", "auto")
-        self._trial = RobustnessEvaluation(
+        self._evaluation = RobustnessEvaluation(
             "RobustAccuracy",
             model,
-            self.data,
-            (output, from_logits, batch_size),
+            self.attack_data,
             self.attack,
             self.options,
+            (output, from_logits, batch_size),
             compiled_loss(self.model),
         )
 
     def on_epoch_end(self, epoch, logs=None):
-        """Attacks, and logs what stood."""
-        if self._first is None:
-            self._first = epoch
-        due = (epoch - self._first) % self.every == 0
-        if logs is None or not (due or epoch + 1 == self.params["epochs"]):
+        """Attacks the model and logs its robust accuracy."""
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+        is_due = (epoch - self._first_epoch) % self.frequency == 0
+        is_last = epoch + 1 == self.params["epochs"]
+        if logs is None or not (is_due or is_last):
             return
         if self.verbose:
-            # Below the epoch's bar, not in it.
+            # On a new line: the progress bar of the epoch is still open.
             print(f"\n{self.name}:")
-        logs[self.name] = self._trial.run(self.verbose).robust
+        logs[self.name] = self._evaluation.evaluate(self.verbose).robust_accuracy
 
     def on_train_end(self, logs=None):
-        """Lets go of what was compiled."""
-        self._trial = None
+        """Releases the compiled attack."""
+        self._evaluation = None

@@ -1,4 +1,4 @@
-"""The attacks again, in float64 NumPy, on networks whose gradient is written out."""
+"""Reference attacks in float64 NumPy, on a network with an analytic gradient."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ FEATURES, HIDDEN, CLASSES = 6, 9, 4
 
 
 def weights(seed=0):
-    """Of a network with one layer of tanh."""
+    """Weights of a network with one tanh layer."""
     rng = np.random.default_rng(seed)
     return [
         rng.normal(size=(FEATURES, HIDDEN)).astype("float32"),
@@ -17,13 +17,13 @@ def weights(seed=0):
     ]
 
 
-def network(head=None, seed=0):
-    """That network in Keras."""
+def network(activation=None, seed=0):
+    """The network in Keras."""
     model = keras.Sequential(
         [
             keras.Input((FEATURES,)),
             keras.layers.Dense(HIDDEN, activation="tanh"),
-            keras.layers.Dense(CLASSES, activation=head),
+            keras.layers.Dense(CLASSES, activation=activation),
         ]
     )
     model.set_weights(weights(seed))
@@ -31,15 +31,15 @@ def network(head=None, seed=0):
 
 
 def inputs(samples=32, seed=1):
-    """Inputs from 0 to 1, some of them at the ends, and any labels."""
+    """Inputs in [0, 1], some of them 0 or 1, and random labels."""
     rng = np.random.default_rng(seed)
     x = np.clip(rng.uniform(-0.2, 1.2, (samples, FEATURES)), 0, 1).astype("float32")
     return x, rng.integers(CLASSES, size=samples)
 
 
-def softmax(z):
-    e = np.exp(z - z.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def logits(x, seed=0):
@@ -62,19 +62,22 @@ def norm(v, order):
     return np.linalg.norm(v, order, axis=-1, keepdims=True)
 
 
-def ascend(x, y, epsilon, steps, step, kind="linf", momentum=0.0, up=1.0, limits=True):
-    """From `x`, without a random start."""
-    there, g = x.astype("float64"), np.zeros(x.shape)
+def iterate(
+    x, y, epsilon, steps, step_size, ball="linf", momentum=0.0, sign=1.0, clip=True
+):
+    """The iterative attack from `x`, without a random start."""
+    x_adv, accumulated = x.astype("float64"), np.zeros(x.shape)
     for _ in range(steps):
-        slope = up * gradient(there, y)
-        g = momentum * g + slope / norm(slope, 1)
-        if kind == "linf":
-            offset = there + step * np.sign(g) - x
-            offset = np.clip(offset, -epsilon, epsilon)
+        slope = sign * gradient(x_adv, y)
+        accumulated = momentum * accumulated + slope / norm(slope, 1)
+        if ball == "linf":
+            perturbation = x_adv + step_size * np.sign(accumulated) - x
+            perturbation = np.clip(perturbation, -epsilon, epsilon)
         else:
-            offset = there + step * g / norm(g, 2) - x
-            offset = offset * np.minimum(1, epsilon / norm(offset, 2))
-        there = x + offset
-        if limits:
-            there = np.clip(there, 0, 1)
-    return there
+            direction = accumulated / norm(accumulated, 2)
+            perturbation = x_adv + step_size * direction - x
+            perturbation *= np.minimum(1, epsilon / norm(perturbation, 2))
+        x_adv = x + perturbation
+        if clip:
+            x_adv = np.clip(x_adv, 0, 1)
+    return x_adv

@@ -1,4 +1,4 @@
-"""Any head, any output, and a model that does not notice."""
+"""Every output kind, inference mode, and a model that does not change."""
 
 import warnings
 
@@ -13,58 +13,58 @@ from tests.attacks.oracle import CLASSES, FEATURES, inputs, network
 from tests.tiny_models import Counting, everything, two_outputs
 
 X, Y = inputs()
-SAME = {"steps": 5, "random_start": False}
+OPTIONS = {"steps": 5, "random_start": False}
 
 
-class Own(keras.Model):
-    """Layers that nobody can read, and a layer that knows whether it trains."""
+class Subclassed(keras.Model):
+    """Layers that cannot be inspected, and a layer that depends on `training`."""
 
-    def __init__(self, head):
+    def __init__(self, activation):
         super().__init__()
         self.inner = network()
-        self.drop = keras.layers.Dropout(0.5, seed=1)
-        self.head = head
+        self.dropout = keras.layers.Dropout(0.5, seed=1)
+        self.activation = activation
 
     def call(self, inputs, training=None):
-        return self.head(self.drop(self.inner(inputs), training=training))
+        return self.activation(self.dropout(self.inner(inputs), training=training))
 
 
 @pytest.mark.parametrize("from_logits", ["auto", False])
-def test_probabilities_are_attacked_as_the_logits_they_come_from(from_logits):
-    expected = pgd(network(), X, Y, 0.2, **SAME)
-    found = pgd(network("softmax"), X, Y, 0.2, from_logits=from_logits, **SAME)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+def test_attacks_on_probabilities_equal_attacks_on_logits(from_logits):
+    expected = pgd(network(), X, Y, 0.2, **OPTIONS)
+    x_adv = pgd(network("softmax"), X, Y, 0.2, from_logits=from_logits, **OPTIONS)
+    np.testing.assert_allclose(x_adv, expected, atol=1e-5)
 
 
-def test_a_class_of_ones_own_is_known_by_its_values():
-    expected = pgd(network(), X, Y, 0.2, **SAME)
-    for head in (keras.activations.softmax, lambda z: z):
-        model = Own(head)
+def test_the_output_kind_of_a_subclassed_model_comes_from_its_values():
+    expected = pgd(network(), X, Y, 0.2, **OPTIONS)
+    for activation in (keras.activations.softmax, keras.activations.linear):
+        model = Subclassed(activation)
         model(X)
-        found = pgd(model, X, Y, 0.2, **SAME)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        x_adv = pgd(model, X, Y, 0.2, **OPTIONS)
+        np.testing.assert_allclose(x_adv, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["dict", "list"])
-def test_one_output_of_several_is_named(kind):
-    model = two_outputs(kind)
-    found = fgsm(model, X, Y, 0.1, output="label" if kind == "dict" else 0)
-    assert np.abs(found - X).max() > 0.09
+@pytest.mark.parametrize("structure", ["dict", "list"])
+def test_one_of_several_outputs_is_chosen_by_name_or_index(structure):
+    model = two_outputs(structure)
+    x_adv = fgsm(model, X, Y, 0.1, output="label" if structure == "dict" else 0)
+    assert np.abs(x_adv - X).max() > 0.09
     with pytest.raises(ValueError, match="`fgsm`: the model has several outputs"):
         fgsm(model, X, Y, 0.1)
     with pytest.raises(ValueError, match="has no output 'none'"):
         fgsm(model, X, Y, 0.1, output="none")
 
 
-def test_a_dict_of_one_output_needs_no_name():
+def test_a_dict_with_one_output_needs_no_name():
     inner = network()
     model = keras.Model(inner.inputs, {"only": inner.outputs[0]})
     expected = fgsm(network(), X, Y, 0.1)
     np.testing.assert_allclose(fgsm(model, X, Y, 0.1), expected, atol=1e-6)
 
 
-def busy():
-    """A model of everything that inference mode must silence, and its optimizer."""
+def model_with_training_state():
+    """Noise, dropout, batch normalization, regularizers and an optimizer."""
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
@@ -81,80 +81,82 @@ def busy():
     return model
 
 
-def test_nothing_of_the_model_changes():
+def test_attacks_do_not_change_the_model_or_the_inputs():
     x = np.random.default_rng(0).uniform(size=(10, 8, 8, 1)).astype("float32")
     y = np.arange(10) % CLASSES
-    model = busy()
+    model = model_with_training_state()
     model.train_on_batch(x, y)
-    before, kept = everything(model), x.copy()
+    before, x_before = everything(model), x.copy()
     pgd(model, x, y, 0.1, restarts=2, diversity=0.5, momentum=0.5, batch_size=4)
     robust_accuracy(model, x, y, 0.1, norm="l2", steps=2)
-    assert everything(model) == before and (x == kept).all()
+    assert everything(model) == before and (x == x_before).all()
 
 
-def test_no_gradient_stays_with_the_weights():
+def test_torch_weights_have_no_gradient_after_an_attack():
     if keras.backend.backend() != "torch":
-        pytest.skip("gradients are results elsewhere")
+        pytest.skip("other backends do not store gradients in variables")
     model = network()
     pgd(model, X, Y, 0.1, steps=2)
     assert all(weight.value.grad is None for weight in model.trainable_variables)
 
 
-def test_keras_seed_is_neither_read_nor_moved():
-    def draw():
+def test_global_seeds_are_neither_read_nor_changed():
+    def sample():
         return keras.ops.convert_to_numpy(keras.random.normal((3,)))
 
-    found, model = [], network()
-    for attacked in (False, True):
+    samples, model = [], network()
+    for runs_attack in (False, True):
         keras.utils.set_random_seed(5)
-        if attacked:
+        if runs_attack:
             pgd(model, X, Y, 0.1, steps=1)
-        found.append((draw(), np.random.uniform()))
-    assert np.array_equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+        samples.append((sample(), np.random.uniform()))
+    (keras_before, numpy_before), (keras_after, numpy_after) = samples
+    assert np.array_equal(keras_before, keras_after) and numpy_before == numpy_after
 
 
-def test_the_model_is_in_inference_mode():
+def test_the_model_runs_in_inference_mode():
     model = trained.model()
     x, y = trained.data()
-    some = {"steps": 3, "random_start": False}
-    whole = pgd(model, x, y, 0.1, batch_size=200, **some)
-    # In training mode a batch's statistics would make its samples depend on others.
-    found = pgd(model, x[150:], y[150:], 0.1, **some)
-    assert np.mean(np.abs(found - whole[150:]) < 1e-5) > 0.995
+    options = {"steps": 3, "random_start": False}
+    expected = pgd(model, x, y, 0.1, batch_size=200, **options)[150:]
+    # In training mode, samples would depend on the statistics of their batch.
+    x_adv = pgd(model, x[150:], y[150:], 0.1, **options)
+    assert np.mean(np.abs(x_adv - expected) < 1e-5) > 0.995
 
 
-def test_no_batch_and_no_restart_is_compiled_again():
+def test_batches_and_restarts_are_compiled_once():
     if keras.backend.backend() == "torch":
-        pytest.skip("nothing is compiled there")
+        pytest.skip("torch does not compile")
     inner = network()
     counting = Counting()
     model = keras.Sequential([keras.Input((FEATURES,)), counting, *inner.layers])
     before = counting.counts["calls"]
     pgd(model, X, Y, 0.1, steps=3, restarts=4, seed=0, batch_size=12)
-    # Once symbolically, for the shape; once for the gradient; once for the answer.
+    # Once symbolically, for the shape; once for the gradient; once for the prediction.
     assert counting.counts["calls"] - before <= 3
 
 
-def test_weights_are_read_anew_with_each_question():
+def test_every_call_uses_the_current_weights():
     model = network()
-    victim = AttackedModel("test", model, X, None, "auto", 32)
-    x, y = victim.filled(X, Y)
+    attacked = AttackedModel("test", model, X, None, "auto", 32)
+    x, y = attacked.pad_batch(X, Y)
     for seed in (0, 3):
         model.set_weights(oracle.weights(seed))
-        height, right = map(keras.ops.convert_to_numpy, victim.judge(x, y))
-        gradient = keras.ops.convert_to_numpy(victim.gradient(x, y))
+        results = attacked.loss_and_correct(x, y)
+        loss, correct = map(keras.ops.convert_to_numpy, results)
+        gradient = keras.ops.convert_to_numpy(attacked.gradient(x, y))
         expected = oracle.cross_entropy(X, Y, seed)
-        np.testing.assert_allclose(np.logaddexp(0, height), expected, rtol=1e-4)
-        assert (right == (oracle.logits(X, seed).argmax(-1) == Y)).all()
-        slope = oracle.gradient(X, Y, seed)
+        np.testing.assert_allclose(np.logaddexp(0, loss), expected, rtol=1e-4)
+        assert (correct == (oracle.logits(X, seed).argmax(-1) == Y)).all()
+        expected = oracle.gradient(X, Y, seed)
         np.testing.assert_allclose(
             gradient / oracle.norm(gradient, 2),
-            slope / oracle.norm(slope, 2),
+            expected / oracle.norm(expected, 2),
             atol=1e-4,
         )
 
 
-def test_a_gradient_that_is_nothing_is_a_warning_once():
+def test_a_zero_gradient_gives_one_warning():
     model = keras.Sequential(
         [
             keras.Input((FEATURES,)),
@@ -163,15 +165,17 @@ def test_a_gradient_that_is_nothing_is_a_warning_once():
             keras.layers.Dense(CLASSES),
         ]
     )
-    with pytest.warns(UserWarning, match="`pgd`: the gradient is exactly 0") as told:
+    with pytest.warns(UserWarning, match="`pgd`: the gradient is exactly 0") as caught:
         pgd(model, X, Y, 0.1, steps=2, batch_size=12)
-    assert sum("exactly 0 for all" in str(one.message) for one in told) == 1
+    zero_gradient = [w for w in caught if "exactly 0 for all" in str(w.message)]
+    assert len(zero_gradient) == 1
+    assert zero_gradient[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         pgd(network(), X, Y, 0.1, steps=2)
 
 
-def test_half_precision_is_attacked_too():
+def test_bfloat16_models_can_be_attacked():
     model = keras.Sequential(
         [
             keras.Input((FEATURES,)),
@@ -180,5 +184,5 @@ def test_half_precision_is_attacked_too():
         ]
     )
     model.set_weights(oracle.weights())
-    found = pgd(model, X, Y, 0.2, seed=0)
-    assert oracle.cross_entropy(found, Y).mean() > oracle.cross_entropy(X, Y).mean() + 1
+    x_adv = pgd(model, X, Y, 0.2, seed=0)
+    assert oracle.cross_entropy(x_adv, Y).mean() > oracle.cross_entropy(X, Y).mean() + 1

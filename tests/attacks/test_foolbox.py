@@ -1,4 +1,4 @@
-"""The same attacks by foolbox, an independent library."""
+"""Agreement with foolbox, an independent library."""
 
 import keras
 import numpy as np
@@ -9,47 +9,51 @@ from tests.attacks import trained
 
 if keras.backend.backend() != "torch":
     pytest.skip("foolbox attacks PyTorch models", allow_module_level=True)
-foolbox = pytest.importorskip("foolbox", reason="the other library: foolbox")
+foolbox = pytest.importorskip("foolbox", reason="foolbox is not installed")
 
 X, Y = trained.data(1000)
 STEP, STEPS = 0.01, 20
 
 
-def theirs(attack, epsilon):
+def run_foolbox(attack, epsilon):
     import torch
 
     model = foolbox.PyTorchModel(trained.model().eval(), bounds=(0, 1))
-    found, _, fooled = attack(model, torch.tensor(X), torch.tensor(Y), epsilons=epsilon)
-    return found.detach().numpy(), ~fooled.numpy()
+    x, y = torch.tensor(X), torch.tensor(Y)
+    x_adv, _, is_adversarial = attack(model, x, y, epsilons=epsilon)
+    return x_adv.detach().numpy(), ~is_adversarial.numpy()
 
 
 def mostly_equal(a, b):
-    """A gradient of 0 in one library and of 1e-9 in the other has two signs."""
+    """Signs differ where one gradient is 0 and the other 1e-9."""
     return (np.abs(a - b) < 1e-5).all(-1).mean() > 0.99
 
 
-@pytest.mark.parametrize("norm, theirs_is", [("linf", "Linf"), ("l2", "L2")])
-def test_without_chance_both_give_the_same_inputs(norm, theirs_is):
+@pytest.mark.parametrize("norm, prefix", [("linf", "Linf"), ("l2", "L2")])
+def test_without_random_starts_the_adversarial_inputs_agree(norm, prefix):
     attacks = foolbox.attacks
-    one = getattr(attacks, f"{theirs_is}FastGradientAttack")
-    many = getattr(attacks, f"{theirs_is}ProjectedGradientDescentAttack")
-    found, _ = theirs(one(random_start=False), 0.1)
-    assert mostly_equal(found, fgsm(trained.model(), X, Y, 0.1, norm=norm))
+    one_step = getattr(attacks, f"{prefix}FastGradientAttack")
+    iterative = getattr(attacks, f"{prefix}ProjectedGradientDescentAttack")
+    expected, _ = run_foolbox(one_step(random_start=False), 0.1)
+    assert mostly_equal(expected, fgsm(trained.model(), X, Y, 0.1, norm=norm))
     options = {"steps": STEPS, "random_start": False}
-    found, _ = theirs(many(abs_stepsize=STEP, **options), 0.1)
-    ours = pgd(trained.model(), X, Y, 0.1, step_size=STEP, norm=norm, **options)
-    assert mostly_equal(found, ours)
+    expected, _ = run_foolbox(iterative(abs_stepsize=STEP, **options), 0.1)
+    x_adv = pgd(trained.model(), X, Y, 0.1, step_size=STEP, norm=norm, **options)
+    assert mostly_equal(expected, x_adv)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.1])
-def test_with_random_starts_robust_accuracies_agree_within_half_a_point(epsilon):
+def test_with_random_starts_robust_accuracies_agree_within_half_a_percentage_point(
+    epsilon,
+):
     import torch
 
     torch.manual_seed(0)
     attack = foolbox.attacks.LinfProjectedGradientDescentAttack(
         abs_stepsize=epsilon / 10, steps=STEPS
     )
-    stood = np.logical_and.reduce([theirs(attack, epsilon)[1] for _ in range(5)])
-    ours = robust_accuracy(trained.model(), X, Y, epsilon, restarts=5, seed=0)
-    assert 0.05 < ours.robust < 0.95
-    assert abs(ours.robust - stood.mean()) <= 0.005
+    is_robust = [run_foolbox(attack, epsilon)[1] for _ in range(5)]
+    expected = np.logical_and.reduce(is_robust).mean()
+    result = robust_accuracy(trained.model(), X, Y, epsilon, restarts=5, seed=0)
+    assert 0.05 < result.robust_accuracy < 0.95
+    assert abs(result.robust_accuracy - expected) <= 0.005

@@ -8,74 +8,74 @@ from tests.attacks import oracle, trained
 from tests.attacks.oracle import inputs, network
 
 X, Y = inputs(50)
-# Right in all but the first ten, but for chance.
+# Labels the model predicts, except for the first ten.
 Y[10:] = oracle.logits(X[10:]).argmax(-1)
 
 
-def right(x):
+def is_correct(x):
     return oracle.logits(x).argmax(-1) == Y
 
 
 @pytest.mark.parametrize("attack", [fgsm, pgd, di2_fgsm])
-def test_it_is_the_share_right_before_and_after_the_attack(attack):
+def test_robust_accuracy_is_the_fraction_correct_before_and_after_the_attack(attack):
     options = {fgsm: {}, pgd: {"random_start": False}, di2_fgsm: {"diversity": 0}}
     options = {"epsilon": 0.05, "batch_size": 20, **options[attack]}
-    found = robust_accuracy(network(), X, Y, attack=attack, **options)
-    moved = attack(network(), X, Y, **options)
-    assert found.clean == pytest.approx(right(X).mean())
-    assert (found.stood == (right(X) & right(moved))).all()
-    assert found.robust == pytest.approx(found.stood.mean())
-    assert 0 < found.robust < found.clean < 1
+    result = robust_accuracy(network(), X, Y, attack=attack, **options)
+    x_adv = attack(network(), X, Y, **options)
+    assert result.clean_accuracy == pytest.approx(is_correct(X).mean())
+    assert (result.is_robust == (is_correct(X) & is_correct(x_adv))).all()
+    assert result.robust_accuracy == pytest.approx(result.is_robust.mean())
+    assert 0 < result.robust_accuracy < result.clean_accuracy < 1
 
 
 @pytest.mark.parametrize("attack", [fgsm, pgd, di2_fgsm])
-def test_an_attack_may_be_given_by_its_name(attack):
+def test_an_attack_can_be_given_by_name(attack):
     options = {fgsm: {}, pgd: {"seed": 0}, di2_fgsm: {"diversity": 0}}[attack]
-    found, expected = (
-        robust_accuracy(network(), X, Y, 0.05, attack=one, **options)
-        for one in (attack.__name__, attack)
+    by_name, by_function = (
+        robust_accuracy(network(), X, Y, 0.05, attack=value, **options)
+        for value in (attack.__name__, attack)
     )
-    assert (found.stood == expected.stood).all()
+    assert (by_name.is_robust == by_function.is_robust).all()
 
 
-def test_a_sample_that_was_wrong_is_not_attacked_and_does_not_count():
-    seen = []
+def test_misclassified_samples_are_not_attacked():
+    calls = []
 
     def attack(model, x, y, epsilon, offset):
-        seen.append((x, y, epsilon, offset))
-        # Inputs of another sample of the same label: the model is right again.
+        calls.append((x, y, epsilon, offset))
         return x
 
-    found = robust_accuracy(network(), X, Y, 0.3, attack=attack, offset=2)
-    ((x, y, epsilon, offset),) = seen
-    assert np.array_equal(x, X[right(X)]) and (y == Y[right(X)]).all()
+    result = robust_accuracy(network(), X, Y, 0.3, attack=attack, offset=2)
+    ((x, y, epsilon, offset),) = calls
+    assert np.array_equal(x, X[is_correct(X)]) and (y == Y[is_correct(X)]).all()
     assert (epsilon, offset) == (0.3, 2)
-    assert found.robust == found.clean
+    assert result.robust_accuracy == result.clean_accuracy
 
 
-def test_an_attack_of_ones_own_must_answer_for_each():
-    with pytest.raises(ValueError, match="`robust_accuracy`: the attack was given"):
+def test_a_custom_attack_must_keep_the_shape():
+    with pytest.raises(ValueError, match="`robust_accuracy`: the attack received"):
         robust_accuracy(network(), X, Y, 0.3, attack=lambda m, x, y, e: x[:2])
 
 
-def test_a_model_that_is_never_right_is_not_attacked():
+def test_a_model_without_correct_predictions_is_not_attacked():
     y = oracle.logits(X).argmin(-1)
-    found = robust_accuracy(network(), X, y, 0.3)
-    assert (found.clean, found.robust) == (0.0, 0.0) and not found.stood.any()
+    result = robust_accuracy(network(), X, y, 0.3)
+    assert (result.clean_accuracy, result.robust_accuracy) == (0.0, 0.0)
+    assert not result.is_robust.any()
 
 
-def test_several_attacks_leave_what_stood_all_of_them():
+def test_is_robust_combines_several_attacks():
     x, y = trained.data()
-    few = [
+    results = [
         robust_accuracy(trained.model(), x, y, 0.1, steps=1, step_size=0.05, seed=s)
         for s in (0, 1)
     ]
-    both = few[0].stood & few[1].stood
-    assert both.mean() < min(found.robust for found in few)
+    both = results[0].is_robust & results[1].is_robust
+    assert both.mean() < min(result.robust_accuracy for result in results)
 
 
-def test_progress_is_shown_on_request(capsys):
+def test_verbose_shows_progress(capsys):
     robust_accuracy(network(), X, Y, 0.1, steps=2)
     assert capsys.readouterr().out == ""
     robust_accuracy(network(), X, Y, 0.1, steps=2, verbose=1)
-    assert "standing" in capsys.readouterr().out
+    assert "still_robust" in capsys.readouterr().out

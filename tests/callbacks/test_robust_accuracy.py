@@ -1,4 +1,4 @@
-"""The log of accuracy under attack."""
+"""The log of the robust accuracy."""
 
 import csv
 
@@ -26,7 +26,7 @@ def compiled(model):
     return model
 
 
-def fitted(*callbacks, model=None, epochs=3, verbose=0, **options):
+def fit(*callbacks, model=None, epochs=3, verbose=0, **options):
     model = model or compiled(network())
     history = model.fit(
         X,
@@ -41,86 +41,97 @@ def fitted(*callbacks, model=None, epochs=3, verbose=0, **options):
     return model, history.history
 
 
-def small(**options):
+def robust_accuracy_callback(**options):
     return RobustAccuracy(
         X, Y, 0.02, **{"steps": 2, "seed": 0, "batch_size": 48, **options}
     )
 
 
-def test_the_log_is_the_robust_accuracy_of_the_model_after_the_epoch():
-    seen = []
+def test_the_log_is_the_robust_accuracy_at_the_end_of_the_epoch():
+    expected = []
     after = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: seen.append(
-            robust_accuracy(model, X, Y, 0.02, steps=2, seed=0).robust
+        on_epoch_end=lambda epoch, logs: expected.append(
+            robust_accuracy(model, X, Y, 0.02, steps=2, seed=0).robust_accuracy
         )
     )
     model = compiled(network())
-    fitted(small(), after, model=model)
+    fit(robust_accuracy_callback(), after, model=model)
     found = model.history.history[NAME]
-    assert found == seen and len(set(found)) > 1
+    assert found == expected and len(set(found)) > 1
 
 
-def test_training_goes_on_as_without_it():
-    one, _ = fitted()
-    other, _ = fitted(small())
-    assert close(numbers(one), numbers(other), 1e-7)
+def test_training_is_the_same_without_the_callback():
+    expected, _ = fit()
+    model, _ = fit(robust_accuracy_callback())
+    assert close(numbers(model), numbers(expected), 1e-7)
 
 
-def test_within_a_distiller_it_is_the_students():
+def test_a_distillers_student_is_attacked():
     teacher = trained.model()
     before = everything(teacher)
-    d = Distiller(teacher, network("softmax"), KD())
-    d.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
-    _, logs = fitted(small(), model=d)
-    found = robust_accuracy(d.student, X, Y, 0.02, steps=2, seed=0).robust
-    assert logs[NAME][-1] == found
+    distiller = Distiller(teacher, network("softmax"), KD())
+    distiller.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+    _, logs = fit(robust_accuracy_callback(), model=distiller)
+    expected = robust_accuracy(distiller.student, X, Y, 0.02, steps=2, seed=0)
+    assert logs[NAME][-1] == expected.robust_accuracy
     assert everything(teacher) == before
 
 
-def test_within_keras_own_distiller_too():
-    from keras.distillation import Distiller as Other
+def test_the_student_of_a_keras_distiller_is_attacked():
+    from keras.distillation import Distiller as KerasDistiller
     from keras.distillation import LogitsDistillation
 
-    other = Other(trained.model(), network(), LogitsDistillation())
-    other.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
-    _, logs = fitted(small(), model=other, epochs=1)
-    found = robust_accuracy(other.student, X, Y, 0.02, steps=2, seed=0).robust
-    assert logs[NAME] == [found]
+    distiller = KerasDistiller(trained.model(), network(), LogitsDistillation())
+    distiller.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    _, logs = fit(robust_accuracy_callback(), model=distiller, epochs=1)
+    expected = robust_accuracy(distiller.student, X, Y, 0.02, steps=2, seed=0)
+    assert logs[NAME] == [expected.robust_accuracy]
 
 
-def test_a_named_output_of_the_distiller_is_the_one_attacked():
-    def both(inner):
-        aside = keras.layers.Dense(1, name="size")(inner.inputs[0])
-        return keras.Model(inner.inputs, {"label": inner.outputs[0], "size": aside})
+def test_the_distilled_output_is_attacked():
+    def with_size_output(inner):
+        size = keras.layers.Dense(1, name="size")(inner.inputs[0])
+        return keras.Model(inner.inputs, {"label": inner.outputs[0], "size": size})
 
-    d = Distiller(both(network(seed=1)), both(network()), KD(), output="label")
+    distiller = Distiller(
+        with_size_output(network(seed=1)),
+        with_size_output(network()),
+        KD(),
+        output="label",
+    )
     losses = {
         "label": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "size": "mse",
     }
-    d.compile(keras.optimizers.SGD(0.05), losses)
+    distiller.compile(keras.optimizers.SGD(0.05), losses)
     y = {"label": Y, "size": np.zeros((len(Y), 1))}
-    logs = d.fit(X, y, verbose=0, callbacks=[small()]).history
-    found = robust_accuracy(d.student, X, Y, 0.02, output="label", steps=2, seed=0)
-    assert logs[NAME] == [found.robust]
-
-
-def test_every_few_epochs_the_first_and_the_last():
-    seen = []
-    log = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: seen.append(NAME in logs)
+    logs = distiller.fit(
+        X, y, verbose=0, callbacks=[robust_accuracy_callback()]
+    ).history
+    expected = robust_accuracy(
+        distiller.student, X, Y, 0.02, output="label", steps=2, seed=0
     )
-    fitted(small(every=3), log, epochs=6)
-    assert seen == [True, False, False, True, False, True]
-    seen.clear()
-    fitted(small(every=2), log, epochs=6, initial_epoch=3)
-    assert seen == [True, False, True]
+    assert logs[NAME] == [expected.robust_accuracy]
 
 
-def test_a_log_file_after_it_has_its_column(tmp_path):
+def test_frequency_evaluates_every_few_epochs_and_the_last():
+    has_log = []
+    log = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: has_log.append(NAME in logs)
+    )
+    fit(robust_accuracy_callback(frequency=3), log, epochs=6)
+    assert has_log == [True, False, False, True, False, True]
+    has_log.clear()
+    fit(robust_accuracy_callback(frequency=2), log, epochs=6, initial_epoch=3)
+    assert has_log == [True, False, True]
+
+
+def test_a_csv_logger_after_the_callback_has_its_column(tmp_path):
     path = tmp_path / "log.csv"
-    _, logs = fitted(
-        small(every=2, name="robust"), keras.callbacks.CSVLogger(path), epochs=4
+    _, logs = fit(
+        robust_accuracy_callback(frequency=2, name="robust"),
+        keras.callbacks.CSVLogger(path),
+        epochs=4,
     )
     with path.open() as file:
         rows = [row["robust"] for row in csv.DictReader(file)]
@@ -128,17 +139,17 @@ def test_a_log_file_after_it_has_its_column(tmp_path):
     assert [float(r) for r in rows if r != "NA"] == pytest.approx(logs["robust"])
 
 
-def test_it_shows_in_the_progress_bar_with_its_own_on_request(capsys):
-    fitted(small(), verbose=2)
+def test_the_progress_bar_shows_the_log_and_verbose_the_attack(capsys):
+    fit(robust_accuracy_callback(), verbose=2)
     assert f"{NAME}: 0." in capsys.readouterr().out
-    fitted(small(verbose=1), epochs=1)
+    fit(robust_accuracy_callback(verbose=1), epochs=1)
     out = capsys.readouterr().out
-    assert f"{NAME}:\n" in out and "standing" in out
+    assert f"{NAME}:\n" in out and "still_robust" in out
 
 
-def test_it_is_compiled_once_a_fit():
+def test_the_attack_is_compiled_once_per_fit():
     if keras.backend.backend() == "torch":
-        pytest.skip("nothing is compiled there")
+        pytest.skip("torch does not compile")
     counting = Counting()
     model = keras.Sequential([*network().layers[:1], counting, keras.layers.Dense(4)])
     model.build((None, 6))
@@ -147,7 +158,7 @@ def test_it_is_compiled_once_a_fit():
     log = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: counts.append(counting.counts["calls"])
     )
-    fitted(small(), log, model=model, epochs=4)
+    fit(robust_accuracy_callback(), log, model=model, epochs=4)
     assert counts[1] == counts[2] == counts[3]
 
 
@@ -160,38 +171,40 @@ def test_it_is_compiled_once_a_fit():
         ("outside of `range", {"range": (0, 0.5)}),
     ],
 )
-def test_what_does_not_fit_is_an_error_before_the_first_step(match, change):
+def test_invalid_arguments_are_errors_before_the_first_step(match, change):
     data = [change.pop("x", X), change.pop("y", Y)]
     model = compiled(network())
     before = numbers(model)
     with pytest.raises(ValueError, match=match):
-        fitted(RobustAccuracy(*data, 0.02, **change), model=model)
+        fit(RobustAccuracy(*data, 0.02, **change), model=model)
     assert close(numbers(model), before, 0)
 
 
-def test_an_attack_is_known_by_its_name_when_the_callback_is_made():
+def test_an_attack_can_be_given_by_name():
     logs = [
-        fitted(RobustAccuracy(X, Y, 0.02, attack=one), epochs=1)[1][NAME]
-        for one in (fgsm, "fgsm")
+        fit(RobustAccuracy(X, Y, 0.02, attack=attack), epochs=1)[1][NAME]
+        for attack in (fgsm, "fgsm")
     ]
     assert logs[0] == logs[1]
     with pytest.raises(ValueError, match="`RobustAccuracy`: `attack` must be one of"):
         RobustAccuracy(X, Y, 0.02, attack="FGSM")
 
 
-def test_options_of_another_attack_are_refused_before_the_first_step():
+def test_unknown_options_are_refused_before_the_first_step():
     model = compiled(network())
     before = numbers(model)
-    with pytest.raises(TypeError, match="`RobustAccuracy`: `fgsm` takes no `steps`"):
-        fitted(RobustAccuracy(X, Y, 0.02, attack="fgsm", steps=2), model=model)
+    with pytest.raises(
+        TypeError, match="`RobustAccuracy`: `fgsm` has no option `steps`"
+    ):
+        fit(RobustAccuracy(X, Y, 0.02, attack="fgsm", steps=2), model=model)
     assert close(numbers(model), before, 0)
 
 
-def test_every_is_at_least_one():
-    with pytest.raises(ValueError, match="`every` must be at least 1"):
-        small(every=0)
+def test_the_frequency_must_be_a_positive_integer():
+    with pytest.raises(ValueError, match="`frequency` must be an integer"):
+        robust_accuracy_callback(frequency=0)
 
 
-def test_one_hot_labels_and_another_attack():
-    _, logs = fitted(RobustAccuracy(X, np.eye(CLASSES)[Y], 0.02, attack=fgsm), epochs=1)
+def test_one_hot_labels_and_fgsm():
+    _, logs = fit(RobustAccuracy(X, np.eye(CLASSES)[Y], 0.02, attack=fgsm), epochs=1)
     assert 0 <= logs[NAME][0] <= 1
