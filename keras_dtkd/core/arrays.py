@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 
+# Attribute of a data set: how many sample IDs its epochs require in all.
+REQUIRED_IDS_ATTRIBUTE = "keras_dtkd_required_sample_ids"
+
 
 def is_array_or_scalar(leaf):
     return hasattr(leaf, "shape") or np.isscalar(leaf)

@@ -2,12 +2,15 @@
 
 import numpy as np
 
-from keras_dtkd.core.arrays import is_arrays, num_samples, to_numpy
+from keras_dtkd.core.arrays import (
+    REQUIRED_IDS_ATTRIBUTE,
+    is_arrays,
+    num_samples,
+    to_numpy,
+)
 from keras_dtkd.preparation.data_peek import peek
 
 _KEYS = {"inputs", "rows"}
-# Of a data set of `keras_dtkd.datasets`: how many rows it asks for in all epochs.
-REQUIRED_IDS_ATTRIBUTE = "keras_dtkd_rows"
 _MISSING_IDS = (
     "`Distiller`: the teacher's outputs are stored, and the data does not say which "
     'rows its samples are. Let each batch be `({"inputs": x, "rows": rows}, y)`, where '
@@ -97,8 +100,8 @@ def _validate_known_ids(count, x):
     if asked is not None and count is not None and asked > count:
         raise ValueError(
             f"`Distiller`: the teacher's outputs are stored, for {count} rows, and the "
-            f"data asks for {asked}: images × `versions`. Let `versions` be as many as "
-            "the teacher was asked about, or ask it about them all: "
+            f"data asks for {asked}: images × `augmentations_per_image`. Let that be "
+            "as many as the teacher was asked about, or ask it about them all: "
             "`keras_dtkd.teachers.store`."
         )
 

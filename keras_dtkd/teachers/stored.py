@@ -21,7 +21,8 @@ class Stored:
 
     They belong to samples as the teacher saw them. Where the data is augmented, store
     the answers to as many fixed versions of each sample as you want
-    (`versions=` of `keras_dtkd.datasets`), and let the batches say which they are.
+    (`augmentations_per_image=` of `keras_dtkd.datasets`), and let the batches say which
+    they are.
 
     `fit(x, y)` with all the samples the teacher was asked about needs nothing further.
     Other data gives `with_rows(x, rows)`, or batches of that form.
