@@ -419,7 +419,7 @@ def test_a_damaged_file_of_weights_is_named(content, tmp_path, refused):
     path = tmp_path / "teacher.npz"
     path.write_bytes(content)
     error = refused(words(teacher=path, output=tmp_path / "runs"))
-    assert f"{path} is no whole `.npz` file" in error
+    assert f"{path} is not a complete `.npz` file" in error
 
 
 def test_a_damaged_state_is_told_before_anything_is_trained(tmp_path, refused):
