@@ -57,8 +57,9 @@ def main():
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(
         f"{BACKEND}: {result['correct']} of {len(y)} correct, top-1 "
-        f"{result['top1']:.2%} (reported {REPORTED:.2%}), top-5 {result['top5']:.2%}, cross-entropy "
-        f"{result['cross_entropy']:.4f}, {seconds:.0f} s."
+        f"{result['top1']:.2%} (reported {REPORTED:.2%}), top-5 "
+        f"{result['top5']:.2%}, cross-entropy {result['cross_entropy']:.4f}, "
+        f"{seconds:.0f} s."
     )
 
 
