@@ -85,7 +85,7 @@ def test_the_padding_is_black_before_normalization():
     images = epoch(train)[0].reshape(-1, 3)
     black = np.isclose(images, -mean / std, atol=1e-6).all(-1)
     assert np.isclose(images, (1 - mean) / std, atol=1e-6).all(-1)[~black].all()
-    # At most 4 of 8 rows and columns are black, so a quarter of the pixels is white.
+    # At most 4 of 8 rows and columns are black: at least a quarter is white.
     assert 0.3 < black.mean() < 0.6
 
 
