@@ -1,11 +1,11 @@
-"""How many images a second the data gives, and how many a training step takes.
+"""Images per second of the data pipelines and of a training step.
 
     KERAS_BACKEND=jax python benchmarks/data_throughput.py --data-dir DIR
 
-CIFAR-100 in batches of 64: `datasets.cifar100`, with and without augmentation; two
-other ways to augment; and `fit` of a resnet8, fed by `datasets.cifar100` and by arrays
-that lie ready. All in this one process, in turns. DIR is a folder of TensorFlow
-Datasets, by default its own. benchmarks/README.md says what processor time is for.
+CIFAR-100 in batches of 64: `datasets.cifar100`, with and without augmentation; other
+implementations of the augmentation; and `fit` of a resnet8 from `datasets.cifar100` and
+from prepared arrays. All run in this process, in turns. DIR is a folder of TensorFlow
+Datasets, by default its own. benchmarks/README.md explains processor time.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from report import spread
 from resnets import resnet
 from step_time import BACKEND, Clock, compiled, now
 
-from keras_dtkd.datasets import arrays, cifar100
-from keras_dtkd.datasets.registry import NORMALISATION
+from keras_dtkd.datasets import cifar100, load_arrays
+from keras_dtkd.datasets.registry import NORMALIZATION
 
 BATCH = 64
 MEAN, STD = (
-    np.array(NORMALISATION["cifar100"][name], "float32") * 255
+    np.array(NORMALIZATION["cifar100"][name], "float32") * 255
     for name in ("mean", "std")
 )
 TITLES = {
@@ -38,13 +38,13 @@ TITLES = {
     "per image": "tf.data image by image, from TFRecord: decode, pad, crop, flip",
     "per image, in memory": "tf.data image by image, from memory",
     "keras layers": "`RandomCrop` and `RandomFlip` in tf.data, from memory",
-    "step, arrays": "`fit` of a resnet8, from arrays that lie ready",
+    "step, arrays": "`fit` of a resnet8, from prepared arrays",
     "step, pipeline": "`fit` of a resnet8, from `cifar100()`",
 }
 
 
 class Pipeline:
-    """Seconds an image of a dataset alone."""
+    """Seconds per image of a dataset alone."""
 
     def __init__(self, dataset, images):
         self.dataset, self.batches = dataset, images // BATCH
@@ -59,7 +59,7 @@ class Pipeline:
 
 
 class Fit:
-    """Seconds an image of a model's `fit`."""
+    """Seconds per image of a model's `fit`."""
 
     def __init__(self, steps, *data):
         self.model, self.steps, self.data = compiled(resnet(8)), steps, data
@@ -67,13 +67,13 @@ class Fit:
     def __call__(self):
         clock, (x, *y) = Clock(), self.data
         size = {"batch_size": BATCH} if y else {"steps_per_epoch": self.steps}
-        # The first epoch fills pipelines, the second is timed whole.
+        # The first epoch fills the pipelines; the second is measured.
         self.model.fit(x, *y, **size, epochs=2, verbose=0, callbacks=[clock])
         return (clock.ends[1] - clock.ends[0]) / (self.steps * BATCH)
 
 
 def per_image(dataset):
-    """Image by image, as tf.data's guides do it."""
+    """Image by image, as in the guides of tf.data."""
 
     def augment(image, label):
         image = tf.pad(image, [[4, 4], [4, 4], [0, 0]])
@@ -86,7 +86,7 @@ def per_image(dataset):
 
 
 def keras_layers(dataset):
-    """Keras's layers, on whole batches."""
+    """Keras layers, on whole batches."""
     layers = [
         keras.layers.RandomCrop(32, 32, data_format="channels_last"),
         keras.layers.RandomFlip("horizontal", data_format="channels_last"),
@@ -102,12 +102,12 @@ def keras_layers(dataset):
     return dataset.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def variants(data_dir, steps):
-    """Name → function that gives seconds an image."""
+def build_variants(data_dir, steps):
+    """Functions that measure seconds per image, by name."""
     train, _ = cifar100(BATCH, data_dir=data_dir, seed=0)
     plain, _ = cifar100(BATCH, augment=False, data_dir=data_dir, seed=0)
-    (x, y), _ = arrays("cifar100", data_dir)
-    ready = ((x[: steps * BATCH] - MEAN) / STD, y[: steps * BATCH])
+    (x, y), _ = load_arrays("cifar100", data_dir)
+    prepared = ((x[: steps * BATCH] - MEAN) / STD, y[: steps * BATCH])
     with tf.device("CPU"):
         memory = tf.data.Dataset.from_tensor_slices((x, y))
     records = tfds.load(
@@ -119,20 +119,21 @@ def variants(data_dir, steps):
         "per image": Pipeline(per_image(records), 10_000),
         "per image, in memory": Pipeline(per_image(memory), 10_000),
         "keras layers": Pipeline(keras_layers(memory), 10_000),
-        "step, arrays": Fit(steps, *ready),
+        "step, arrays": Fit(steps, *prepared),
         "step, pipeline": Fit(steps, train),
     }
 
 
-def measure(todo, rounds):
-    """Seconds an image, and of processor time, of each variant and round."""
-    for function in todo.values():
+def measure(variants, rounds):
+    """Seconds, and of processor time, per image, of each variant and round."""
+    for function in variants.values():
         function()
-    seconds = {name: [] for name in todo}
+    seconds = {name: [] for name in variants}
     for i in range(rounds):
-        names = list(todo)[i % len(todo) :] + list(todo)[: i % len(todo)]
+        names = list(variants)
+        names = names[i % len(names) :] + names[: i % len(names)]
         for name in names:
-            seconds[name].append(todo[name]())
+            seconds[name].append(variants[name]())
         print(f"round {i + 1} of {rounds}", file=sys.stderr)
     return [
         {name: [float(both[i]) for both in rounds] for name, rounds in seconds.items()}
@@ -141,15 +142,15 @@ def measure(todo, rounds):
 
 
 def table(seconds, cpu_seconds):
-    """Markdown: images a second, and how many times those of a training step."""
+    """Markdown: images per second, and their ratio to those of a training step."""
     lines = [
-        "| | images a second | of processor time | ÷ the step's |",
+        "| | images per second | of processor time | ÷ training step |",
         "|---|---|---|---|",
     ]
     for name in (name for name in TITLES if name in seconds):
         rates = [f"{1 / spread(s[name])[0]:,.0f}" for s in (seconds, cpu_seconds)]
         pairs = zip(seconds["step, arrays"], seconds[name], strict=True)
-        ratio = spread([step / own for step, own in pairs])[0]
+        ratio = spread([step / variant for step, variant in pairs])[0]
         lines.append(f"| {TITLES[name]} | {' | '.join(rates)} | {ratio:.2f} |")
     return "\n".join(lines)
 
@@ -157,7 +158,9 @@ def table(seconds, cpu_seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-    parser.add_argument("--steps", type=int, default=20, help="of an epoch of `fit`")
+    parser.add_argument(
+        "--steps", type=int, default=20, help="steps of an epoch of `fit`"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="the JSON file")
     arguments = parser.parse_args()
@@ -166,10 +169,10 @@ def main():
     result = {**circumstances(), "batch": BATCH}
     result["versions"]["tensorflow"] = tf.__version__
     start = time.perf_counter()
-    arrays("cifar100", arguments.data_dir)
+    load_arrays("cifar100", arguments.data_dir)
     result["seconds_to_read"] = time.perf_counter() - start
-    todo = variants(arguments.data_dir, arguments.steps)
-    result["seconds"], result["cpu_seconds"] = measure(todo, arguments.rounds)
+    variants = build_variants(arguments.data_dir, arguments.steps)
+    result["seconds"], result["cpu_seconds"] = measure(variants, arguments.rounds)
     result["load_after"] = os.getloadavg()[0]
 
     save(result, "data_throughput", arguments.output)
@@ -178,7 +181,7 @@ def main():
         f"{BACKEND} {versions[BACKEND]}, Keras {versions['keras']}, {result['device']} "
         f"({result['cpu']}, {result['cores']} cores, load {result['load']:.1f} to "
         f"{result['load_after']:.1f}); medians of {arguments.rounds} rounds. "
-        f"All of CIFAR-100 is read in {result['seconds_to_read']:.1f} s.\n"
+        f"Reading all of CIFAR-100 took {result['seconds_to_read']:.1f} s.\n"
     )
     print(table(result["seconds"], result["cpu_seconds"]))
 

@@ -17,6 +17,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 SINGLE_BACKEND = "torch"
 collect_ignore = [
     *("cli", "datasets", "plots", "recipes"),
+    *("models/test_get.py", "models/test_initial_weights.py", "models/test_saving.py"),
+    *("models/test_sizes.py", "models/test_teacher.py", "models/test_weights.py"),
     *("test_examples.py", "test_package.py", "test_public_names.py"),
     "test_collapse.py",
 ]

@@ -1,7 +1,7 @@
-"""Small networks twice: as Keras layers, and as float64 NumPy, none of our code.
+"""Small networks as Keras layers and as float64 NumPy references, without our code.
 
-The NumPy forward passes take complex numbers: a derivative is a complex step, exact to
-rounding. BatchNorm is that of training.
+The NumPy forward passes accept complex numbers, so that derivatives by a complex step
+are exact to rounding. BatchNorm is in training mode.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ STEP, CLASSES = 1e-30, 3
 
 
 class Network(NamedTuple):
-    """The shape of a sample, the layers, and the same of `(x, *weights)`."""
+    """The shape of a sample, the layers, and the NumPy function of `(x, *weights)`."""
 
     shape: tuple
     layers: Any
@@ -42,14 +42,14 @@ def _dense(x, a, b, c, d):
 
 def _conv(x, kernel, bias, c, d):
     size = x.shape[1] - 2
-    places = [(i, j) for i in range(3) for j in range(3)]
-    z = sum(x[:, i : i + size, j : j + size] @ kernel[i, j] for i, j in places)
+    offsets = [(i, j) for i in range(3) for j in range(3)]
+    z = sum(x[:, i : i + size, j : j + size] @ kernel[i, j] for i, j in offsets)
     return np.tanh(z + bias).mean((1, 2)) @ c + d
 
 
 def _normalized(z, axis):
-    centred = z - z.mean(axis, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis, keepdims=True) + 1e-3)
+    centered = z - z.mean(axis, keepdims=True)
+    return centered / np.sqrt((centered**2).mean(axis, keepdims=True) + 1e-3)
 
 
 def _batch_norm(x, a, b, gamma, beta, mean, variance, c, d):
@@ -65,8 +65,8 @@ def _attention(x, wq, bq, wk, bk, wv, bv, wo, bo, c, d):
         np.einsum("btd,dhk->bhtk", x, w) + b[:, None]
         for w, b in ((wq, bq), (wk, bk), (wv, bv))
     )
-    shares = softmax(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]))
-    z = np.einsum("bhtk,hkd->btd", shares @ v, wo) + bo
+    scores = softmax(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]))
+    z = np.einsum("bhtk,hkd->btd", scores @ v, wo) + bo
     return np.tanh(z).mean(1) @ c + d
 
 
@@ -119,44 +119,44 @@ NETWORKS = {
 
 
 def made(name, seed=0):
-    """The Keras model, with weights drawn from the seed."""
+    """The Keras model, with random weights."""
     network, rng = NETWORKS[name], np.random.default_rng(seed)
     model = keras.Sequential([keras.Input(network.shape), *network.layers()])
-    drawn = [rng.uniform(0.3, 0.9, w.shape) for w in model.weights]
+    values = [rng.uniform(0.3, 0.9, w.shape) for w in model.weights]
     signs = [rng.choice([-1.0, 1.0], w.shape) for w in model.weights]
-    # Variances are positive.
+    # Variances must be positive.
     model.set_weights(
         [
             value if "variance" in w.path else value * sign
-            for w, value, sign in zip(model.weights, drawn, signs, strict=True)
+            for w, value, sign in zip(model.weights, values, signs, strict=True)
         ]
     )
     return model
 
 
 def drawn(name, samples=4, seed=9):
-    """Inputs and labels, NumPy: float32 numbers as float64, and integers."""
+    """Random inputs, float64 of float32 precision, and integer labels."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(samples, *NETWORKS[name].shape)).astype("float32")
     return x.astype("float64"), np.arange(samples) % CLASSES
 
 
 def losses(name, weights, x, y):
-    """Each sample's cross-entropy, `(batch,)`."""
-    z = log_softmax(NETWORKS[name].forward(x, *weights))
-    return -z[np.arange(len(y)), y]
+    """The cross-entropy of each sample, `(batch,)`."""
+    log_probs = log_softmax(NETWORKS[name].forward(x, *weights))
+    return -log_probs[np.arange(len(y)), y]
 
 
 def along(name, weights, x, y, v):
-    """The derivative of each sample's loss along a direction of the inputs."""
+    """The derivative of each sample's loss in a direction of the inputs."""
     return np.imag(losses(name, weights, x + STEP * 1j * v, y)) / STEP
 
 
 def gradient(name, weights, x, y):
     """The gradient of the sum of losses with respect to the inputs."""
-    found = np.empty(x.size)
+    result = np.empty(x.size)
     for i in range(x.size):
         step = np.zeros(x.size)
         step[i] = 1.0
-        found[i] = along(name, weights, x, y, step.reshape(x.shape)).sum()
-    return found.reshape(x.shape)
+        result[i] = along(name, weights, x, y, step.reshape(x.shape)).sum()
+    return result.reshape(x.shape)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_dtkd import datasets, models
-from keras_dtkd.datasets.registry import NORMALISATION
+from keras_dtkd.datasets.registry import NORMALIZATION
 
-NAMES = tuple(NORMALISATION)
+NAMES = tuple(NORMALIZATION)
 CLASSES = {"cifar100": 100}
 # A flipped digit is none.
 NEVER_AUGMENTED = ("digits",)
@@ -93,7 +93,8 @@ def batches(images, chosen, first_epoch):
         with a teacher gets rows with them.
     """
     options = {"seed": chosen.seed, "first_epoch": first_epoch}
-    options |= {"versions": chosen.versions, **NORMALISATION[images.data]}
+    options |= {"augmentations_per_image": chosen.versions}
+    options |= NORMALIZATION[images.data]
     sizes = chosen.batch_size, chosen.augment
     found = datasets.from_arrays(images.train, images.judge, *sizes, **options)
     every, train, judge = found if chosen.versions else (None, *found)
@@ -106,7 +107,7 @@ def batches(images, chosen, first_epoch):
 
 def in_order(images, part, batch_size=64):
     """Batches of a part in its own order, only normalised."""
-    constants = NORMALISATION[images.data]
+    constants = NORMALIZATION[images.data]
     return datasets.from_arrays(part, part, batch_size, **constants)[1]
 
 

@@ -25,7 +25,7 @@ def draw(table, runs):
     labels = [_name(row, names) for row in rows]
     figure = style.new_figure(12, max(4.5, 1.5 + 0.35 * len(rows)))
     left, right = figure.subplots(1, 2, width_ratios=(3, 4))
-    colours = style.colours(labels)
+    colours = style.colors(labels)
     for height, (label, row) in enumerate(reversed([*zip(labels, rows, strict=True)])):
         for which, offset, filled in (("last", -0.12, True), ("best", 0.12, False)):
             mean, std = row[which]["mean"], row[which]["std"]
@@ -39,14 +39,14 @@ def draw(table, runs):
                 mfc=colour if filled else "white",
                 capsize=3,
             )
-    for which, filling in (("best", "white"), ("last", style.GREY)):
-        left.plot([], [], "o", color=style.GREY, mfc=filling, label=f"{which} epoch")
+    for which, filling in (("best", "white"), ("last", style.GRAY)):
+        left.plot([], [], "o", color=style.GRAY, mfc=filling, label=f"{which} epoch")
     left.set_yticks(range(len(rows)), labels[::-1])
     left.set(xlabel="Test accuracy (%)", ylim=(-0.6, len(rows) - 0.4))
     left.set_title("Mean ± std over seeds", fontsize=11)
     left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
     left.grid(axis="x", alpha=0.3)
-    style.clear(left)
+    style.despine(left)
     judged = {run["judged_on"] for run in runs if run["status"] == "finished"}
     what = judged.pop() if len(judged) == 1 else "validation or test"
     # In the order of the rows, of which some have no finished run.

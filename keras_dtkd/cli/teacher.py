@@ -95,7 +95,7 @@ def load(path, name, images):
     """
     model = network(name, images)
     if path.suffix == ".npz":
-        arrays = weights.read("load_torch", path)
+        arrays = weights.read_npz("load_torch", path)
         flat = any(key.startswith("f.") for key in arrays)
         return (models.load_sequential_npz if flat else models.load_torch)(
             model, arrays

@@ -6,7 +6,7 @@ import numpy as np
 # So many samples of arrays show a teacher's accuracy, at the cost of a step or two.
 PEEK_SIZE = 64
 # Of a data set of `keras_dtkd.datasets`: how many sample ids it has in all epochs.
-REQUIRED_IDS_ATTRIBUTE = "keras_dtkd_sample_ids"
+REQUIRED_IDS_ATTRIBUTE = "keras_dtkd_required_sample_ids"
 
 
 def is_array_or_scalar(leaf):

@@ -1,4 +1,4 @@
-"""Real images, as batches that `fit` takes on every backend, and as plain arrays."""
+"""Image data sets as batches for `fit` on every backend, and as plain arrays."""
 
 from keras_dtkd.datasets.arrays import load_arrays as load_arrays
 from keras_dtkd.datasets.folder import image_folder as image_folder

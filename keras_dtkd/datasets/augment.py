@@ -1,24 +1,24 @@
-"""The augmentation of the CIFAR literature, on whole batches."""
+"""Random crops and flips of the CIFAR literature, on whole batches."""
 
-# Pixels of black on each side.
+# Black pixels added on each side.
 PADDING = 4
 
 
 def crop_and_flip(images, offsets, flips):
-    """Crops each image from its padded self and flips some of them left to right.
+    """Crops each image from its zero-padded version and flips some horizontally.
 
-    All pixels of a batch are fetched at once: on two cores this makes twenty times as
-    many images a second as cropping one after another, see docs/datasets.md.
+    All pixels of a batch are gathered at once: on two cores this gives twenty times
+    as many images per second as cropping one by one, see docs/datasets.md.
 
     Args:
-        images: Tensor `(batch, height, width, channels)`, before normalisation: the
+        images: Tensor `(batch, height, width, channels)`, before normalization: the
             padding is 0, black.
         offsets: Integer tensor `(batch, 2)`: row and column of the padded image, from
             0 to 8, where the crop begins.
         flips: Boolean tensor `(batch,)`: whether the crop is flipped.
 
     Returns:
-        A tensor of the shape and type of `images`.
+        A tensor of the shape and dtype of `images`.
 
     Reference:
         He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385,
@@ -27,12 +27,12 @@ def crop_and_flip(images, offsets, flips):
     import tensorflow as tf
 
     height, width, channels = images.shape[1:]
-    around = [PADDING, PADDING]
-    padded = tf.pad(images, [[0, 0], around, around, [0, 0]])
+    border = [PADDING, PADDING]
+    padded = tf.pad(images, [[0, 0], border, border, [0, 0]])
     rows = tf.range(height) + offsets[:, :1]
     columns = tf.range(width)
     columns = tf.where(flips[:, None], width - 1 - columns, columns) + offsets[:, 1:]
-    # Numbers of the pixels, were all padded images of the batch one column of pixels.
-    first = tf.range(tf.shape(images)[0])[:, None] * (height + 2 * PADDING)
-    pixels = (first + rows)[:, :, None] * (width + 2 * PADDING) + columns[:, None, :]
+    # Indices into all padded images of the batch, flattened to one axis of pixels.
+    starts = tf.range(tf.shape(images)[0])[:, None] * (height + 2 * PADDING)
+    pixels = (starts + rows)[:, :, None] * (width + 2 * PADDING) + columns[:, None, :]
     return tf.gather(tf.reshape(padded, (-1, channels)), pixels)

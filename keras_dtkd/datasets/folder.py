@@ -1,4 +1,4 @@
-"""Images in folders, one for each class."""
+"""Images in folders, one folder per class."""
 
 import numbers
 from pathlib import Path
@@ -8,38 +8,38 @@ import numpy as np
 
 from keras_dtkd.datasets.pipeline import ImagePipeline
 
-ANNOTATIONS = "val_annotations.txt"
+ANNOTATIONS_FILE = "val_annotations.txt"
 
 
 def image_folder(
     path, batch_size=64, augment=True, seed=None, *, image_size=64, **options
 ):
-    """Images from `path/train/<class>/` and `path/val/<class>/`, such as Tiny ImageNet.
+    """Reads images from `path/train/<class>/` and `path/val/<class>/`.
 
-    They may lie deeper inside a class's folder, and are of the kinds that
-    `keras.utils.image_dataset_from_directory` reads (.bmp, .gif, .jpeg, .jpg, .png);
-    other files are passed over. Where there is no `val`, it is `test`.
-    A `val` without folders of classes has `val_annotations.txt`, as Tiny ImageNet's: a
-    line for each image, its name, a tab and its class. All images are held in memory
-    as bytes: those of Tiny ImageNet take 1.4 GB.
+    Images may lie in subfolders of a class's folder. All formats are read that
+    `keras.utils.image_dataset_from_directory` supports (.bmp, .gif, .jpeg, .jpg,
+    .png); other files are ignored. If there is no `val`, `test` is read instead. A
+    `val` without class folders needs a `val_annotations.txt`, as Tiny ImageNet has: one
+    line per image, with its file name, a tab and its class. All images are held in
+    memory as bytes; Tiny ImageNet takes 1.4 GB.
 
     Args:
         path: The folder.
-        batch_size: As of `cifar100`, and so the others.
-        augment: As above.
-        seed: As above.
-        image_size: Height and width; images of another size are resized, bilinearly.
-        **options: As of `cifar100`; `mean` and `std` are ImageNet's if not given.
+        batch_size: See `cifar100`.
+        augment: See `cifar100`.
+        seed: See `cifar100`.
+        image_size: Height and width. Images of another size are resized bilinearly.
+        **options: See `cifar100`. `mean` and `std` default to ImageNet's.
 
     Returns:
-        As of `cifar100`, `(batch, image_size, image_size, 3)`. Labels are the positions
-        in the sorted names of the classes.
+        The datasets of `cifar100`, with images `(batch, image_size, image_size, 3)`.
+        Labels are indices into the sorted class names.
 
     Raises:
-        ValueError: An argument out of range; an image whose class is not among those
-            of `train`, that is hidden, or that cannot be decoded.
+        ValueError: An argument is out of range; or an image has a class that `train`
+            lacks, is hidden, or cannot be decoded.
         ImportError: TensorFlow is not installed.
-        FileNotFoundError: No such folder, or no images in it.
+        FileNotFoundError: The folder does not exist or contains no images.
 
     Example:
 
@@ -48,25 +48,26 @@ def image_folder(
     options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), **options}
     if not isinstance(image_size, numbers.Integral) or image_size < 1:
         raise ValueError(
-            "`folder`: `image_size` must be one whole number of at least 1, height and "
-            f"width. Received: image_size={image_size!r}."
+            "`image_folder`: `image_size` must be an integer of at least 1, the height "
+            f"and width. Received: image_size={image_size!r}."
         )
-    batches = ImagePipeline("folder", batch_size, augment, seed, **options)
+    pipeline = ImagePipeline("image_folder", batch_size, augment, seed, **options)
     path = Path(path).expanduser()
     train, test = path / "train", path / "val"
     test = test if test.is_dir() else path / "test"
     for split in (train, test):
         if not split.is_dir():
             raise FileNotFoundError(
-                f"`folder`: there is no {split}. Give the `path` of a folder with "
-                "images in train/<class>/ and in val/<class>/ (or test/<class>/)."
+                f"`image_folder`: {split} does not exist. `path` must contain images "
+                "in train/<class>/ and in val/<class>/ (or test/<class>/)."
             )
     classes = {p.name for p in train.iterdir() if p.is_dir() and p.name[0] != "."}
-    places = {name: i for i, name in enumerate(sorted(classes))}
-    return batches.of(*(_read(split, places, image_size) for split in (train, test)))
+    class_indices = {name: i for i, name in enumerate(sorted(classes))}
+    train, test = (_load_images(s, class_indices, image_size) for s in (train, test))
+    return pipeline.build(train, test)
 
 
-def _read(split, places, size):
+def _load_images(split, class_indices, size):
     try:
         dataset = keras.utils.image_dataset_from_directory(
             split,
@@ -78,9 +79,9 @@ def _read(split, places, size):
             verbose=False,
         )
     except ValueError as error:
-        raise FileNotFoundError(f"`folder`: {error}") from None
+        raise FileNotFoundError(f"`image_folder`: {error}") from None
     paths = [Path(p) for p in dataset.file_paths]
-    labels = _labels(split, paths, places)
+    labels = _infer_labels(split, paths, class_indices)
     images = np.empty((len(labels), size, size, 3), "uint8")
     decoded = dataset.as_numpy_iterator()
     for i, path in enumerate(paths):
@@ -89,48 +90,45 @@ def _read(split, places, size):
         except Exception as error:
             reason = str(error).splitlines() or [type(error).__name__]
             raise ValueError(
-                f"`folder`: {path} cannot be read or decoded as an image. Mend it, or "
-                f"remove it. ({reason[0]})"
+                f"`image_folder`: {path} cannot be read or decoded as an image. Repair "
+                f"or remove it. ({reason[0]})"
             ) from error
     return images, labels
 
 
-def _labels(split, paths, places):
-    annotations = split / ANNOTATIONS
-    inside = [path.relative_to(split).parts for path in paths]
+def _infer_labels(split, paths, class_indices):
+    annotations = split / ANNOTATIONS_FILE
+    relative = [path.relative_to(split).parts for path in paths]
     if annotations.is_file():
-        named = _annotated(annotations)
-        names = [named.get(p.name) for p in paths]
+        classes_by_file = _read_annotations(annotations)
+        names = [classes_by_file.get(p.name) for p in paths]
     else:
-        names = [parts[0] for parts in inside]
-    for path, parts, name in zip(paths, inside, names, strict=True):
+        names = [parts[0] for parts in relative]
+    for path, parts, name in zip(paths, relative, names, strict=True):
         if any(part[0] == "." for part in parts):
             raise ValueError(
-                f"`folder`: {path} is hidden. Rename it, or move it elsewhere."
+                f"`image_folder`: {path} is hidden. Rename it or move it elsewhere."
             )
-        if name not in places:
+        if name not in class_indices:
+            hint = f", or write the classes into {annotations}"
+            hint = "" if annotations.is_file() else hint
             raise ValueError(
-                f"`folder`: the class of {path} is {name!r}, which is no folder in "
-                f"{split.parent / 'train'}. Mend one of them"
-                + (
-                    "."
-                    if annotations.is_file()
-                    else f", or write the classes into {annotations}."
-                )
+                f"`image_folder`: {path} has the class {name!r}, which has no folder "
+                f"in {split.parent / 'train'}. Correct one of them{hint}."
             )
-    return np.array([places[name] for name in names], "int32")
+    return np.array([class_indices[name] for name in names], "int32")
 
 
-def _annotated(path):
-    """The classes of images, by their names."""
-    named = {}
+def _read_annotations(path):
+    """Class names by file name."""
+    classes = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        parts = line.split("\t") if "\t" in line else line.split()
-        if len(parts) == 1:
+        fields = line.split("\t") if "\t" in line else line.split()
+        if len(fields) == 1:
             raise ValueError(
-                f"`folder`: line {number} of {path} names no class: {line!r}. It is "
-                "the name of an image, a tab and its class."
+                f"`image_folder`: line {number} of {path} has no class: {line!r}. Each "
+                "line must have a file name, a tab and a class."
             )
-        if parts:
-            named[parts[0]] = parts[1]
-    return named
+        if fields:
+            classes[fields[0]] = fields[1]
+    return classes

@@ -1,12 +1,12 @@
-"""The data sets that papers name, with their published normalisation."""
+"""Data sets by name, normalized with their published constants."""
 
 from typing import Any
 
 from keras_dtkd.datasets.arrays import load_arrays
 from keras_dtkd.datasets.pipeline import ImagePipeline
 
-# Of pixels from 0 to 1. Digits stay as they are.
-NORMALISATION: dict[str, dict[str, Any]] = {
+# Of pixels scaled to [0, 1]. Digits are only scaled.
+NORMALIZATION: dict[str, dict[str, Any]] = {
     "cifar100": {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
     "cifar10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
     "fashion_mnist": {"mean": 0.2860, "std": 0.3530},
@@ -19,44 +19,44 @@ def cifar100(
 ):
     """CIFAR-100: 50,000 and 10,000 images of 32x32x3, 100 classes.
 
-    Augmented and normalised as in the distillation literature.
+    Augmented and normalized as in the distillation literature.
 
     Args:
-        batch_size: Images a batch. The last batch has what is left.
-        augment: Whether training images are cropped, at random, from their 4 pixels
-            wider self with black around, and half of them, at random, flipped.
-        data_dir: Folder of TensorFlow Datasets. Its own default if `None`.
-        seed: An integer decides order, crops and flips of every epoch. Each run has
-            its own if `None`.
-        download: Whether TensorFlow Datasets may download what is missing.
-        validation: Share of the training images to set apart, to choose
-            hyper-parameters on. Always the same ones, whatever the seed. Default 0.
-        first_epoch: Number of the epoch that the first pass over `train` is, from 0.
-            To continue a run, give what `fit` gets as `initial_epoch`. Default 0.
-        versions: How many crops and flips each image has, always the same ones: in
-            epoch e it is seen in version `e % versions`. For a teacher whose answers
-            are stored, see `keras_dtkd.teachers.store`. By default a new one in every
-            epoch.
-        mean: Of pixels from 0 to 1, for each channel; the published one by default.
-        std: The same.
+        batch_size: Images per batch. The last batch may be smaller.
+        augment: Whether training images are randomly cropped, after padding with 4
+            black pixels on each side, and flipped with probability 1/2.
+        data_dir: Folder of TensorFlow Datasets. `None` for its default folder.
+        seed: An integer that determines order, crops and flips of every epoch. `None`
+            for different ones in each run.
+        download: Whether TensorFlow Datasets may download missing data.
+        validation: Fraction of the training images to hold out, for the choice of
+            hyperparameters. Always the same images, whatever the seed. Default 0.
+        first_epoch: Index of the epoch that is the first pass over `train`, from 0. To
+            continue a run, pass the `initial_epoch` of `fit`. Default 0.
+        augmentations_per_image: Number of fixed crops and flips of each image: epoch e
+            shows number `e % augmentations_per_image`. For a teacher whose outputs are
+            stored, see `keras_dtkd.teachers.store`. By default every epoch has new
+            ones.
+        mean: Mean of pixels scaled to [0, 1], for each channel. Default: as published.
+        std: Standard deviation of the same pixels. Default: as published.
         data_format: `"channels_last"`, the default, or `"channels_first"`.
 
     Returns:
-        `train, test`, with a validation share `train, validation, test`: each a
-        `tf.data.Dataset` of `(images, labels)`, `float32` of `(batch, 32, 32, 3)` and
-        `int32` of `(batch,)`, which knows its number of batches. `train` is in another
-        order with other crops in each epoch; the others are in the data's own order
-        and only normalised. An epoch of `train` ends when its last batch is handed
-        out; to begin one and leave it changes nothing.
+        `train, test`, or, with a validation fraction, `train, validation, test`. Each
+        is a `tf.data.Dataset` of `(images, labels)`, `float32` of `(batch, 32, 32, 3)`
+        and `int32` of `(batch,)`, of known cardinality. `train` has another order and
+        other crops in each epoch; the others keep the order of the data and are only
+        normalized. An epoch of `train` ends when its last batch is handed out; one
+        that is not finished is not counted.
 
-        With `versions`, one more comes first: all versions of the training images, in
-        the order of a stored teacher's rows; and `train` is of
-        `({"inputs": images, "sample_ids": ids}, labels)`.
+        With `augmentations_per_image`, one more dataset comes first: all augmented
+        training images, in the order of the stored teacher's samples; and `train` is
+        of `({"inputs": images, "sample_ids": sample_ids}, labels)`.
 
     Raises:
-        ValueError: An argument out of range.
+        ValueError: An argument is out of range.
         ImportError: TensorFlow or TensorFlow Datasets is not installed.
-        FileNotFoundError: The data set is not there, with the ways to get it.
+        FileNotFoundError: The data set is missing; the message says how to get it.
 
     Reference:
         Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
@@ -67,14 +67,14 @@ def cifar100(
     >>> train, validation, test = cifar100(seed=0, validation=0.1)
     >>> distiller.fit(train, validation_data=validation, epochs=240)
 
-    A teacher too large to run in every epoch:
+    A teacher that is too slow to run in every epoch:
 
-    >>> every, train, test = cifar100(seed=0, versions=8)
-    >>> stored = keras_dtkd.teachers.store(teacher, every, "answers", dtype="float16")
-    >>> Distiller(stored, student).fit(train, validation_data=test, epochs=240)
+    >>> augmented, train, test = cifar100(seed=0, augmentations_per_image=8)
+    >>> teacher = keras_dtkd.teachers.store(teacher, augmented, "teacher_outputs")
+    >>> Distiller(teacher, student).fit(train, validation_data=test, epochs=240)
     """
-    how, where = (batch_size, augment, seed), (data_dir, download)
-    return _read("cifar100", how, where, options)
+    pipeline_args, location = (batch_size, augment, seed), (data_dir, download)
+    return _build_datasets("cifar100", pipeline_args, location, options)
 
 
 def cifar10(
@@ -82,9 +82,9 @@ def cifar10(
 ):
     """CIFAR-10: 50,000 and 10,000 images of 32x32x3, 10 classes.
 
-    Arguments, results and errors as of `cifar100`. The constants are the training
-    images' own mean and standard deviation; a teacher from elsewhere may want others,
-    `mean=` and `std=`.
+    For arguments, results and errors see `cifar100`. The constants are the mean and
+    standard deviation of the training images; a teacher that was trained elsewhere may
+    need others, `mean=` and `std=`.
 
     Reference:
         Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
@@ -93,8 +93,8 @@ def cifar10(
 
     >>> train, test = cifar10(batch_size=128, seed=0)
     """
-    how, where = (batch_size, augment, seed), (data_dir, download)
-    return _read("cifar10", how, where, options)
+    pipeline_args, location = (batch_size, augment, seed), (data_dir, download)
+    return _build_datasets("cifar10", pipeline_args, location, options)
 
 
 def fashion_mnist(
@@ -102,8 +102,8 @@ def fashion_mnist(
 ):
     """Fashion-MNIST: 60,000 and 10,000 images of 28x28x1, 10 classes.
 
-    Arguments, results and errors as of `cifar100`. The constants are the training
-    images' own mean and standard deviation.
+    For arguments, results and errors see `cifar100`. The constants are the mean and
+    standard deviation of the training images.
 
     Reference:
         Xiao et al., "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
@@ -113,29 +113,33 @@ def fashion_mnist(
 
     >>> train, test = fashion_mnist(seed=0)
     """
-    how, where = (batch_size, augment, seed), (data_dir, download)
-    return _read("fashion_mnist", how, where, options)
+    pipeline_args, location = (batch_size, augment, seed), (data_dir, download)
+    return _build_datasets("fashion_mnist", pipeline_args, location, options)
 
 
 def digits(batch_size=64, seed=None, **options):
     """Handwritten digits: 1,297 and 500 images of 8x8x1, 10 classes.
 
-    They come with scikit-learn, which must be installed. Pixels are from 0 to 1. There
-    is no augmentation: a flipped digit is none. The 500 are drawn once and for all,
-    equally from all classes.
+    Part of scikit-learn, which must be installed. Pixels are scaled to [0, 1]. There
+    is no augmentation: a flipped digit is not a digit. The 500 test images are a fixed
+    stratified sample.
 
-    Arguments, results and errors otherwise as of `cifar100`.
+    For other arguments, results and errors see `cifar100`.
 
     Example:
 
     >>> train, test = digits(seed=0)
     """
     if options.pop("augment", False):
-        raise ValueError("`digits` are never augmented: a flipped digit is none.")
-    return _read("digits", (batch_size, False, seed), (None, False), options)
+        raise ValueError(
+            "`digits` has no augmentation: a flipped digit is not a digit. Leave out "
+            "`augment=True`."
+        )
+    return _build_datasets("digits", (batch_size, False, seed), (None, False), options)
 
 
-def _read(name, how, where, options):
-    batches = ImagePipeline(name, *how, **{**NORMALISATION[name], **options})
-    data_dir, download = where
-    return batches.of(*load_arrays(name, data_dir, download=download))
+def _build_datasets(name, pipeline_args, location, options):
+    options = {**NORMALIZATION[name], **options}
+    pipeline = ImagePipeline(name, *pipeline_args, **options)
+    data_dir, download = location
+    return pipeline.build(*load_arrays(name, data_dir, download=download))

@@ -1,4 +1,4 @@
-"""What TensorFlow Datasets has prepared, or prepares now."""
+"""Data sets that TensorFlow Datasets has prepared, or prepares on first use."""
 
 import contextlib
 import importlib.util
@@ -11,11 +11,11 @@ import numpy as np
 
 
 def open_tfds(name, data_dir, download):
-    """A data set of TensorFlow Datasets, made ready if it is not.
+    """Opens a data set of TensorFlow Datasets and prepares it if necessary.
 
     Args:
-        name: As TensorFlow Datasets names it.
-        data_dir: Its folder, or `None`.
+        name: Its name in TensorFlow Datasets.
+        data_dir: Folder of TensorFlow Datasets, or `None`.
         download: Whether it may be downloaded.
 
     Returns:
@@ -29,32 +29,32 @@ def open_tfds(name, data_dir, download):
         import tensorflow_datasets as tfds
     except ImportError:
         raise ImportError(
-            f"`{name}` is read by TensorFlow Datasets, which is not installed: "
+            f"`{name}` requires TensorFlow Datasets, which is not installed: "
             "pip install tensorflow-datasets importlib_resources"
         ) from None
-    # TensorFlow Datasets would make a folder named ~.
+    # TensorFlow Datasets would create a folder named "~".
     data_dir = data_dir and os.path.expanduser(data_dir)
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.is_prepared():
         _prepare(builder, download)
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        return lambda split: _from_source(builder.as_data_source(split=split))
+        return lambda split: _read_array_record(builder.as_data_source(split=split))
     require_tensorflow(name)
-    return lambda split: _from_dataset(tfds, builder, split)
+    return lambda split: _read_tfrecord(tfds, builder, split)
 
 
-def require_tensorflow(who):
-    """TensorFlow, which reads and batches here whatever the backend is."""
+def require_tensorflow(caller):
+    """Imports TensorFlow, which reads and batches the data on every backend."""
     try:
         import tensorflow as tf
     except ImportError:
         raise ImportError(
-            f"`{who}` needs TensorFlow, whatever the backend: pip install tensorflow. "
-            "Without it, `arrays` reads what is prepared as ArrayRecord."
+            f"`{caller}` requires TensorFlow on every backend: pip install tensorflow. "
+            "Without it, `load_arrays` reads data that is prepared as ArrayRecord."
         ) from None
     if keras.config.backend() != "tensorflow":
-        # Else it takes all of a GPU's memory from the backend that trains there. The
-        # error says that it is in use already: then it has what it wants.
+        # Otherwise TensorFlow allocates all memory of a GPU that another backend
+        # trains on. The error is raised if TensorFlow already uses the GPU.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
     return tf
@@ -63,9 +63,9 @@ def require_tensorflow(who):
 def _prepare(builder, download):
     folder = builder.data_path.parent.parent
     if not download:
-        raise _missing(builder.name, folder, "download=False")
+        raise _not_found_error(builder.name, folder, "download=False")
     _check_connection(builder, folder)
-    # ArrayRecord is what can be read without TensorFlow.
+    # ArrayRecord can be read without TensorFlow.
     file_format = "array_record"
     if importlib.util.find_spec("tensorflow"):
         require_tensorflow(builder.name)
@@ -74,37 +74,37 @@ def _prepare(builder, download):
         builder.download_and_prepare(file_format=file_format)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise _missing(builder.name, folder, reason) from None
+        raise _not_found_error(builder.name, folder, reason) from None
 
 
 def _check_connection(builder, folder):
-    """TensorFlow Datasets tries for minutes before it says that it is offline."""
+    """Fails fast when offline: TensorFlow Datasets retries for minutes."""
     request = urllib.request.Request(builder.info.homepage, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=10).close()
     except urllib.error.HTTPError:
-        pass  # It answers, that is enough.
+        pass  # The server responds, so there is a connection.
     except OSError as error:
         reason = f"no connection to {request.host}, {getattr(error, 'reason', error)}"
-        raise _missing(builder.name, folder, reason) from None
+        raise _not_found_error(builder.name, folder, reason) from None
 
 
-def _missing(name, folder, reason):
+def _not_found_error(name, folder, reason):
     return FileNotFoundError(
         f"`{name}` is not in {folder} and was not downloaded ({reason}). Either run "
         "this with `download=True` on a machine with a connection, and TensorFlow "
-        f"Datasets downloads it; or give `data_dir=`, a folder in which it is prepared "
-        f"(one that holds {name}/<version>/)."
+        f"Datasets downloads it; or pass `data_dir=`, a folder in which it is prepared "
+        f"(one that contains {name}/<version>/)."
     )
 
 
-def _from_dataset(tfds, builder, split):
+def _read_tfrecord(tfds, builder, split):
     batch = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
     images, labels = tfds.as_numpy(batch)
     return images, labels.astype("int32")
 
 
-def _from_source(source):
+def _read_array_record(source):
     labels = np.empty(len(source), "int32")
     images = np.empty((len(source), *source[0]["image"].shape), "uint8")
     for i, example in enumerate(source):

@@ -1,4 +1,4 @@
-"""Metrics of how far the student follows the teacher."""
+"""Metrics that compare student and teacher."""
 
 from keras_dtkd.metrics.agreement import Agreement as Agreement
 from keras_dtkd.metrics.expected_calibration_error import (

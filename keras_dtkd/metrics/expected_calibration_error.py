@@ -1,4 +1,4 @@
-"""How far a model's confidence is from how often it is right."""
+"""Calibration: the difference between confidence and accuracy."""
 
 import numbers
 
@@ -11,36 +11,36 @@ from keras_dtkd.metrics.inputs import check_from_logits, row_weights, to_logits
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class ExpectedCalibrationError(keras.metrics.Metric):
-    """Mean gap between confidence and accuracy, over bins of equal confidence.
+    """Mean absolute difference between confidence and accuracy, over confidence bins.
 
     `Σ_b (n_b / n) |acc_b − conf_b|`, between 0 and 1. The confidence is the top
-    probability, and bin b holds those in `((b − 1) / bins, b / bins]`. All is computed
-    from sums over every sample seen, so the size of batches changes nothing.
+    probability, and bin b contains those in `((b − 1) / bins, b / bins]`. The error is
+    computed from sums over all samples, so it does not depend on the batch size.
 
-    `y_true` are labels, integers or one-hot; a sample without one (such as -1) counts
-    nowhere. `y_pred` are outputs `(batch, ..., classes)`, or `(batch, ..., 1)` for a
-    choice of two. A mask on them is honoured.
+    `y_true` are labels, integers or one-hot; a sample without a label (such as -1) is
+    ignored. `y_pred` are outputs `(batch, ..., classes)`, or `(batch, ..., 1)` for
+    binary classification. A mask on them is applied.
 
     Args:
-        bins: How many bins. At least 1.
-        from_logits: Whether the outputs are logits, or probabilities. `"auto"` sees
-            it in each batch: probabilities lie in [0, 1] and sum to 1. A single output
-            does not tell, and is taken for a logit: pass False after a sigmoid. (A
-            `Distiller` warns of what its student's layers contradict.)
-        name: Its name in the logs.
-        dtype: Of the result.
+        bins: Number of bins. At least 1.
+        from_logits: Whether the outputs are logits or probabilities. `"auto"` infers
+            it from the values of each batch: probabilities lie in [0, 1] and sum to 1.
+            A single output is assumed to be a logit: pass `False` after a sigmoid. (A
+            `Distiller` warns if this contradicts the student's layers.)
+        name: Name of the metric in the logs.
+        dtype: Dtype of the result.
 
     Attributes:
-        count: Sum of weights in each bin, `(bins,)`.
-        correct: Of the right ones, likewise.
-        confidence: Of weights times confidences, likewise.
+        count: Sum of the sample weights in each bin, `(bins,)`.
+        correct: Sum of the weights of correct samples in each bin, `(bins,)`.
+        confidence: Sum of weights times confidences in each bin, `(bins,)`.
 
     Raises:
-        ValueError: `bins` is no integer of at least 1, or another `from_logits`.
+        ValueError: `bins` is not a positive integer, or `from_logits` is invalid.
 
     Reference:
         Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599,
-        equation 3; 15 bins are theirs.
+        equation 3; they use 15 bins.
 
     Example:
 
@@ -68,7 +68,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch.
+        """Accumulates statistics of a batch.
 
         Args:
             y_true: Labels: integers `(batch, ...)` or `(batch, ..., 1)`, or one-hot.
@@ -77,34 +77,36 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         """
         logits = to_logits(y_pred, self.from_logits)
         label = one_hot(y_true, logits)
-        mass = row_weights(y_pred, sample_weight) * ops.sum(label, axis=-1)
+        weights = row_weights(y_pred, sample_weight) * ops.sum(label, axis=-1)
         confidence = ops.max(ops.softmax(logits, axis=-1), axis=-1)
         correct = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(label, axis=-1))
-        # The upper edge belongs to a bin; a confidence may round to just above 1.
+        # A bin includes its upper edge; a confidence may round to just above 1.
         index = ops.clip(ops.ceil(confidence * self.bins) - 1, 0, self.bins - 1)
-        edges = ops.arange(self.bins, dtype="float32")
-        mass = mass[..., None] * ops.cast(ops.equal(index[..., None], edges), "float32")
+        bin_indices = ops.arange(self.bins, dtype="float32")
+        is_in_bin = ops.equal(index[..., None], bin_indices)
+        weights = weights[..., None] * ops.cast(is_in_bin, "float32")
 
-        def total(values):
+        def sum_samples(values):
             return ops.sum(ops.reshape(values, (-1, self.bins)), axis=0)
 
-        self.count.assign_add(total(mass))
-        self.correct.assign_add(total(mass * ops.cast(correct, "float32")[..., None]))
-        self.confidence.assign_add(total(mass * confidence[..., None]))
+        self.count.assign_add(sum_samples(weights))
+        correct = ops.cast(correct, "float32")
+        self.correct.assign_add(sum_samples(weights * correct[..., None]))
+        self.confidence.assign_add(sum_samples(weights * confidence[..., None]))
 
     def result(self):
-        """The error over all samples seen; 0 before any."""
-        gap = ops.sum(ops.abs(self.correct - self.confidence))
-        return ops.cast(ops.divide_no_nan(gap, ops.sum(self.count)), self.dtype)
+        """Returns the error over all samples; 0 without any."""
+        error = ops.sum(ops.abs(self.correct - self.confidence))
+        return ops.cast(ops.divide_no_nan(error, ops.sum(self.count)), self.dtype)
 
     def assumes_logits(self, shape):
-        """Whether it would take outputs of that shape for logits; `None`: it looks."""
+        """Whether outputs of that shape are assumed to be logits; `None`: inferred."""
         if self.from_logits == "auto":
             return True if shape[-1] == 1 else None
         return bool(self.from_logits)
 
     def get_config(self):
-        """The arguments that make this metric again."""
+        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "bins": self.bins,

@@ -1,4 +1,4 @@
-"""What a metric makes of a model's outputs: logits, and how much each row counts."""
+"""Conversion of a metric's inputs: outputs to logits, masks to sample weights."""
 
 from keras import ops
 
@@ -6,17 +6,17 @@ from keras_dtkd.core import logits, masking
 
 
 def to_logits(outputs, from_logits="auto"):
-    """Logits of classes, whatever the outputs are.
+    """Converts logits or probabilities to logits with one value per class.
 
     Args:
-        outputs: `(batch, ..., classes)`; or `(batch, ..., 1)`, a choice of two.
-        from_logits: Whether they are logits, or probabilities. `"auto"`: probabilities
-            where all lie in [0, 1] and every row sums to 1; a single output does not
-            tell, and is taken for a logit.
+        outputs: `(batch, ..., classes)`, or `(batch, ..., 1)` for two classes.
+        from_logits: Whether they are logits or probabilities. `"auto"`: probabilities
+            if all lie in [0, 1] and every sample sums to 1; a single output is assumed
+            to be a logit.
 
     Returns:
-        float32, `(batch, ..., classes)`; of a single output `(batch, ..., 2)`, the
-        first for "no".
+        float32, `(batch, ..., classes)`; for a single output `(batch, ..., 2)`, the
+        negative class first.
     """
     outputs = ops.convert_to_tensor(outputs)
     if outputs.shape[-1] == 1:
@@ -27,50 +27,53 @@ def to_logits(outputs, from_logits="auto"):
         return logits.to_logits(
             outputs, logits.LOGITS if from_logits else logits.SOFTMAX
         )
-    z, log_p = (logits.to_logits(outputs, h) for h in (logits.LOGITS, logits.SOFTMAX))
-    return ops.where(_look_like_probabilities(outputs), log_p, z)
+    log_probs = logits.to_logits(outputs, logits.SOFTMAX)
+    unchanged = logits.to_logits(outputs, logits.LOGITS)
+    return ops.where(_look_like_probabilities(outputs), log_probs, unchanged)
 
 
 def _look_like_probabilities(outputs):
-    """As `keras_dtkd.core.logits.look_like_probabilities`, inside a compiled step."""
+    """Like `keras_dtkd.core.logits.look_like_probabilities`, for compiled steps."""
     p = ops.cast(outputs, "float32")
-    inside = ops.logical_and(ops.all(p >= 0), ops.all(p <= 1))
-    return ops.logical_and(inside, ops.all(ops.abs(ops.sum(p, axis=-1) - 1) < 0.01))
+    in_range = ops.logical_and(ops.all(p >= 0), ops.all(p <= 1))
+    return ops.logical_and(in_range, ops.all(ops.abs(ops.sum(p, axis=-1) - 1) < 0.01))
 
 
-def check_from_logits(owner, value):
-    """Raises a ValueError where it is neither a truth value nor `"auto"`."""
+def check_from_logits(metric, value):
+    """Returns the value, or raises a `ValueError` if it is no bool and not `"auto"`."""
     if value not in (True, False, "auto"):
         raise ValueError(
-            f"`{type(owner).__name__}`: `from_logits` must be True, False or 'auto'. "
+            f"`{type(metric).__name__}`: `from_logits` must be True, False or 'auto'. "
             f"Received: from_logits={value!r}."
         )
     return value
 
 
 def row_weights(outputs, sample_weight=None):
-    """How much each row counts.
+    """Combines sample weights and the mask of the outputs.
 
     Args:
-        outputs: The student's, `(batch, ..., classes)`. Their mask is honoured.
-        sample_weight: `(batch,)`, or with as many axes as the outputs less the
-            classes. Optional.
+        outputs: The student's, `(batch, ..., classes)`. Their mask is applied.
+        sample_weight: `(batch,)` or `(batch, ...)`, without the axis of classes.
+            Optional.
 
     Returns:
-        float32, `(batch, ...)`; 1 for each row without weights or mask.
+        float32, `(batch, ...)`; all ones without weights and mask.
     """
-    # A list has no mask, and a tensor may lose its own when it is converted.
+    # Lists have no mask, and conversion may drop the mask of a tensor.
     mask = masking.get_mask(outputs) if hasattr(outputs, "shape") else None
     outputs = ops.convert_to_tensor(outputs)
-    found = masking.row_weights(outputs, sample_weight, mask)
-    return ops.ones_like(outputs[..., 0], dtype="float32") if found is None else found
+    weights = masking.row_weights(outputs, sample_weight, mask)
+    if weights is None:
+        return ops.ones_like(outputs[..., 0], dtype="float32")
+    return weights
 
 
-def check_temperature(owner, value):
-    """The temperature as a float.
+def check_temperature(metric, value):
+    """Returns the temperature as a float.
 
     Raises:
-        ValueError: It is no finite number above 0.
+        ValueError: It is not a finite positive number.
     """
     try:
         number = float(value)
@@ -78,7 +81,7 @@ def check_temperature(owner, value):
         number = float("nan")
     if not 0 < number < float("inf"):
         raise ValueError(
-            f"`{type(owner).__name__}`: `temperature` must be a finite number above 0. "
-            f"Received: temperature={value!r}."
+            f"`{type(metric).__name__}`: `temperature` must be a finite positive "
+            f"number. Received: temperature={value!r}."
         )
     return number

@@ -1,4 +1,4 @@
-"""Which part of the divergence is about the label, and which about the rest."""
+"""The divergence split into its target and non-target components."""
 
 import keras
 from keras import ops
@@ -9,37 +9,37 @@ from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.metrics.inputs import check_temperature, row_weights, to_logits
 
-PARTS = ("target", "non_target", "weighted_non_target", "total")
+COMPONENTS = ("target", "non_target", "weighted_non_target", "total")
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class TargetNonTargetSplit(keras.metrics.Metric):
-    """Splits the divergence of the student from the teacher at the label.
+    """Splits the divergence of the student from the teacher at the target class.
 
-    The result is a dict of means over all samples seen, in nats:
+    The result is a dict of means over all samples, in nats:
 
-    - `target`: `KL(b_t ‖ b_s)` of `b = (p_y, 1 − p_y)`, how sure of the label (TCKD).
-    - `non_target`: `KL(p̂_t ‖ p̂_s)` of the other classes among themselves (NCKD).
-    - `weighted_non_target`: `(1 − p_t,y) · KL(p̂_t ‖ p̂_s)`, which of a sure teacher
-      leaves little.
-    - `total`: `KL(p_t ‖ p_s)`, the sum of the first and the third.
+    - `target`: `KL(b_t ‖ b_s)` of `b = (p_y, 1 − p_y)` (TCKD).
+    - `non_target`: `KL(p̂_t ‖ p̂_s)` of the renormalized other classes (NCKD).
+    - `weighted_non_target`: `(1 − p_t,y) · KL(p̂_t ‖ p̂_s)`, small if the teacher is
+      confident.
+    - `total`: `KL(p_t ‖ p_s)`, the sum of `target` and `weighted_non_target`.
 
-    Of two classes the other one has nothing to share: both non-target parts are 0.
-    A mask on the student's logits is honoured. A sample without a label (such as -1)
-    counts nowhere; of a soft label the greatest class is taken.
+    With two classes, both non-target components are 0. A mask on the student's logits
+    is applied. A sample without a label (such as -1) is ignored; the target of a soft
+    label is its most probable class.
 
     Args:
         temperature: A positive number for both models. There is no factor T².
-        name: Its name.
-        dtype: Of the computation.
+        name: Name of the metric.
+        dtype: Dtype of the computation.
 
     Raises:
-        ValueError: `temperature` is no finite number above 0.
+        ValueError: `temperature` is not a finite positive number.
 
     Reference:
         Zhao et al., "Decoupled Knowledge Distillation", arXiv 2203.08679, equations 4
-        to 6. In log space, where the authors' code of the loss subtracts 1000 from the
-        label's logit.
+        to 6, computed in log space; the authors' code of the loss subtracts 1000 from
+        the logit of the target.
 
     Example:
 
@@ -48,16 +48,16 @@ class TargetNonTargetSplit(keras.metrics.Metric):
     >>> split.result()["non_target"]
     """
 
-    # Not to be compiled: it would be given labels in the teacher's place.
+    # Cannot be compiled: `y_true` would be labels instead of teacher outputs.
     requires_teacher_outputs = True
 
     def __init__(self, temperature=1.0, name="target_non_target_split", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.temperature = check_temperature(self, temperature)
-        self.means = [keras.metrics.Mean(name=part, dtype=dtype) for part in PARTS]
+        self.means = [keras.metrics.Mean(name=n, dtype=dtype) for n in COMPONENTS]
 
     def update_state(self, labels, logits, sample_weight=None):
-        """Adds a batch.
+        """Accumulates statistics of a batch.
 
         Args:
             labels: Integers `(batch, ...)` or `(batch, ..., 1)`, or one-hot.
@@ -67,27 +67,27 @@ class TargetNonTargetSplit(keras.metrics.Metric):
         """
         teacher, student = map(to_logits, logits)
         label = one_hot(labels, student)
-        mass = row_weights(logits[1], sample_weight) * ops.sum(label, axis=-1)
+        weights = row_weights(logits[1], sample_weight) * ops.sum(label, axis=-1)
         t = self.temperature
-        of_teacher = target_log_probs(teacher, t, label)
-        of_student = target_log_probs(student, t, label)
+        teacher_target = target_log_probs(teacher, t, label)
+        student_target = target_log_probs(student, t, label)
         non_target = kl(
             non_target_log_probs(teacher, t, label),
             non_target_log_probs(student, t, label),
         )
         values = (
-            kl(of_teacher, of_student),
+            kl(teacher_target, student_target),
             non_target,
-            ops.exp(of_teacher[..., 1]) * non_target,
+            ops.exp(teacher_target[..., 1]) * non_target,
             kl(soft_log_probs(teacher, t), soft_log_probs(student, t)),
         )
         for mean, value in zip(self.means, values, strict=True):
-            mean.update_state(value, mass)
+            mean.update_state(value, weights)
 
     def result(self):
-        """A dict of scalars, all 0 before any sample."""
+        """Returns a dict of scalars, all 0 without samples."""
         return {mean.name: mean.result() for mean in self.means}
 
     def get_config(self):
-        """The arguments that make this metric again."""
+        """Returns the constructor arguments."""
         return {**super().get_config(), "temperature": self.temperature}

@@ -1,4 +1,4 @@
-"""How far the student's distribution is from the teacher's."""
+"""Divergence of the student's distribution from the teacher's."""
 
 import keras
 
@@ -17,19 +17,19 @@ class TeacherStudentKL(keras.metrics.Mean):
     """Mean divergence of the student from the teacher, in nats.
 
     `KL(softmax(z_t / T) ‖ softmax(z_s / T))`, without the factor T² of a loss. A mask
-    on the student's outputs is honoured.
+    on the student's outputs is applied.
 
     Args:
         temperature: T, a positive number for both models.
-        from_logits: Whether both models' outputs are logits, or probabilities.
-            `"auto"` sees it for each: probabilities lie in [0, 1] and sum to 1. A
-            single output does not tell, and is taken for a logit.
-        name: Its name in the logs.
-        dtype: Of the computation.
+        from_logits: Whether the outputs of both models are logits or probabilities.
+            `"auto"` infers it from the values of each model: probabilities lie in
+            [0, 1] and sum to 1. A single output is assumed to be a logit.
+        name: Name of the metric in the logs.
+        dtype: Dtype of the computation.
 
     Raises:
-        ValueError: `temperature` is no finite number above 0, or another
-            `from_logits`.
+        ValueError: `temperature` is not a finite positive number, or `from_logits` is
+            invalid.
 
     Example:
 
@@ -38,7 +38,7 @@ class TeacherStudentKL(keras.metrics.Mean):
     >>> float(divergence.result())
     """
 
-    # Not to be compiled: it would be given labels in the teacher's place.
+    # Cannot be compiled: `y_true` would be labels instead of teacher outputs.
     requires_teacher_outputs = True
 
     def __init__(
@@ -49,7 +49,7 @@ class TeacherStudentKL(keras.metrics.Mean):
         self.from_logits = check_from_logits(self, from_logits)
 
     def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
-        """Adds a batch.
+        """Accumulates statistics of a batch.
 
         Args:
             teacher_outputs: `(batch, ..., classes)`.
@@ -60,11 +60,11 @@ class TeacherStudentKL(keras.metrics.Mean):
             soft_log_probs(to_logits(outputs, self.from_logits), self.temperature)
             for outputs in (teacher_outputs, student_outputs)
         )
-        mass = row_weights(student_outputs, sample_weight)
-        super().update_state(kl(teacher, student), mass)
+        weights = row_weights(student_outputs, sample_weight)
+        super().update_state(kl(teacher, student), weights)
 
     def get_config(self):
-        """The arguments that make this metric again."""
+        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "temperature": self.temperature,

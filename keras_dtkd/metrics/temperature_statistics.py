@@ -1,4 +1,4 @@
-"""What temperatures a rule gives."""
+"""Statistics of a temperature."""
 
 import keras
 from keras import ops
@@ -9,21 +9,22 @@ from keras_dtkd.temperatures import base as temperatures
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class TemperatureStatistics(keras.metrics.Metric):
-    """Mean, deviation and range of a rule's temperatures, over all samples seen.
+    """Mean, standard deviation and range of temperatures, over all samples.
 
     The result is a dict: `student_temperature_mean`, `_std` (of the population),
-    `_min`, `_max`, and the same of `teacher_temperature`. A mask on the student's
-    logits is honoured; a sample of weight 0 counts nowhere. It looks at one process's
-    samples: a least number cannot be summed over several.
+    `_min`, `_max`, and the same for `teacher_temperature`. A mask on the student's
+    logits is applied; samples of weight 0 are ignored. Only samples of this process
+    are measured: a minimum cannot be summed over processes.
 
     Args:
-        rule: Any `keras_dtkd.temperatures` rule, or a positive number. That of a loss
-            (`loss.temperature`) is measured as it stands, learned parts included.
-        name: Its name.
-        dtype: Of the result.
+        temperature: Any of `keras_dtkd.temperatures`, or a positive number. The
+            temperature of a loss (`loss.temperature`) is measured in its current
+            state, including learned weights.
+        name: Name of the metric.
+        dtype: Dtype of the result.
 
     Raises:
-        ValueError: `rule` is neither.
+        ValueError: `temperature` is neither.
 
     Example:
 
@@ -32,84 +33,87 @@ class TemperatureStatistics(keras.metrics.Metric):
     >>> statistics.result()["student_temperature_min"]
     """
 
-    # Not to be compiled: it would be given labels in the teacher's place.
+    # Cannot be compiled: `y_true` would be labels instead of teacher outputs.
     requires_teacher_outputs = True
 
-    def __init__(self, rule, name="temperature_statistics", dtype=None):
+    def __init__(self, temperature, name="temperature_statistics", dtype=None):
         super().__init__(name=name, dtype=dtype)
-        self.rule = temperatures.get(rule)
+        self.temperature = temperatures.get(temperature)
         self.count = self._variable("count", "zeros", ())
-        # Of student and teacher.
+        # For student and teacher.
+        infinity = keras.initializers.Constant(float("inf"))
+        minus_infinity = keras.initializers.Constant(-float("inf"))
         self.mean = self._variable("mean", "zeros")
-        self.squares = self._variable("squares", "zeros")
-        self.least = self._variable("least", keras.initializers.Constant(float("inf")))
-        self.most = self._variable("most", keras.initializers.Constant(-float("inf")))
+        self.squared_deviations = self._variable("squared_deviations", "zeros")
+        self.minimum = self._variable("minimum", infinity)
+        self.maximum = self._variable("maximum", minus_infinity)
 
     def _variable(self, name, initializer, shape=(2,)):
         return self.add_variable(shape, initializer, dtype="float32", name=name)
 
     def update_state(self, teacher_logits, student_logits, sample_weight=None):
-        """Adds a batch.
+        """Accumulates statistics of a batch.
 
         Args:
             teacher_logits: `(batch, ..., classes)`.
             student_logits: `(batch, ..., classes)`.
             sample_weight: `(batch,)` or `(batch, ...)`. Optional.
         """
-        mass = row_weights(student_logits, sample_weight)
+        weights = row_weights(student_logits, sample_weight)
         student, teacher = to_logits(student_logits), to_logits(teacher_logits)
-        t = self.rule(student, teacher, mass)
-        both = [ops.ones_like(student[..., :1]) * side for side in t[:2]]
-        both = ops.reshape(ops.stack(both), (2, -1))
-        mass = ops.reshape(mass, (-1,))
-        self._merge(both, mass)
-        there = mass > 0
-        least = ops.min(ops.where(there, both, float("inf")), axis=-1)
-        most = ops.max(ops.where(there, both, -float("inf")), axis=-1)
-        self.least.assign(ops.minimum(self.least, least))
-        self.most.assign(ops.maximum(self.most, most))
+        t = self.temperature(student, teacher, weights)
+        values = [ops.ones_like(student[..., :1]) * side for side in t[:2]]
+        values = ops.reshape(ops.stack(values), (2, -1))
+        weights = ops.reshape(weights, (-1,))
+        self._merge(values, weights)
+        is_counted = weights > 0
+        minimum = ops.min(ops.where(is_counted, values, float("inf")), axis=-1)
+        maximum = ops.max(ops.where(is_counted, values, -float("inf")), axis=-1)
+        self.minimum.assign(ops.minimum(self.minimum, minimum))
+        self.maximum.assign(ops.maximum(self.maximum, maximum))
 
-    def _merge(self, values, mass):
-        """Mean and squares of both parts' union, by Chan, Golub and LeVeque.
+    def _merge(self, values, weights):
+        """Merges a batch into mean and squared deviations (Chan, Golub and LeVeque).
 
-        A difference of sums of squares would leave float32 no digits for temperatures
-        that hardly vary.
+        In float32, a difference of sums of squares has no correct digits if the
+        temperatures hardly vary.
         """
-        added = ops.sum(mass)
-        mean = ops.divide_no_nan(ops.sum(mass * values, axis=-1), added)
-        squares = ops.sum(mass * (values - mean[:, None]) ** 2, axis=-1)
-        count = self.count + added
-        share = ops.divide_no_nan(added, count)
+        batch_count = ops.sum(weights)
+        mean = ops.divide_no_nan(ops.sum(weights * values, axis=-1), batch_count)
+        squares = ops.sum(weights * (values - mean[:, None]) ** 2, axis=-1)
+        count = self.count + batch_count
+        fraction = ops.divide_no_nan(batch_count, count)
         change = mean - self.mean
-        self.squares.assign_add(squares + change**2 * self.count * share)
-        self.mean.assign_add(change * share)
+        between = change**2 * self.count * fraction
+        self.squared_deviations.assign_add(squares + between)
+        self.mean.assign_add(change * fraction)
         self.count.assign(count)
 
     def result(self):
-        """A dict of scalars, all 0 before any sample."""
+        """Returns a dict of scalars, all 0 without samples."""
 
-        def seen(values):
+        def zero_if_empty(values):
             return ops.where(self.count > 0, ops.convert_to_tensor(values), 0.0)
 
-        found = {
+        statistics = {
             "mean": self.mean,
-            "std": ops.sqrt(ops.divide_no_nan(self.squares, self.count)),
-            "min": seen(self.least),
-            "max": seen(self.most),
+            "std": ops.sqrt(ops.divide_no_nan(self.squared_deviations, self.count)),
+            "min": zero_if_empty(self.minimum),
+            "max": zero_if_empty(self.maximum),
         }
         return {
-            f"{side}_temperature_{what}": ops.cast(values[i], self.dtype)
+            f"{side}_temperature_{name}": ops.cast(values[i], self.dtype)
             for i, side in enumerate(("student", "teacher"))
-            for what, values in found.items()
+            for name, values in statistics.items()
         }
 
     def reset_state(self):
-        """Forgets all samples."""
+        """Resets the statistics to those of no samples."""
         super().reset_state()
-        self.least.assign(ops.full((2,), float("inf")))
-        self.most.assign(ops.full((2,), -float("inf")))
+        self.minimum.assign(ops.full((2,), float("inf")))
+        self.maximum.assign(ops.full((2,), -float("inf")))
 
     def get_config(self):
-        """The arguments that make this metric again."""
-        rule = keras.saving.serialize_keras_object(self.rule)
-        return {**super().get_config(), "rule": rule}
+        """Returns the constructor arguments."""
+        temperature = keras.saving.serialize_keras_object(self.temperature)
+        return {**super().get_config(), "temperature": temperature}

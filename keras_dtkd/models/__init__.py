@@ -1,4 +1,4 @@
-"""The CIFAR networks of the distillation literature, and weights for them."""
+"""CIFAR networks of the distillation literature, and loading of their weights."""
 
 from keras_dtkd.models.registry import MODEL_NAMES as MODEL_NAMES
 from keras_dtkd.models.registry import get as get

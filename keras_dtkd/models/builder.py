@@ -1,11 +1,11 @@
-"""Keras's layers, called as the networks of the CIFAR literature want them."""
+"""Keras layers with the conventions of the networks of the CIFAR literature."""
 
 import keras
 from keras import layers
 
 
 def fan_out_normal(fan_in, fan_out):
-    """Normal, not truncated, of variance 2 / fan-out."""
+    """Normal distribution, not truncated, of variance 2 / fan-out."""
     return keras.initializers.RandomNormal(stddev=(2 / fan_out) ** 0.5)
 
 
@@ -15,45 +15,46 @@ def fan_in_uniform(fan_in, fan_out):
 
 
 def small_normal(fan_in, fan_out):
-    """Normal of deviation 0.01."""
+    """Normal distribution of standard deviation 0.01."""
     return keras.initializers.RandomNormal(stddev=0.01)
 
 
 def zeros(fan_in, fan_out):
-    """Zeros."""
+    """All zeros."""
     return keras.initializers.Zeros()
 
 
 class LayerBuilder:
-    """Adds layers to a functional graph: the conventions that all networks share.
+    """Adds layers to a functional graph, with the conventions that all networks share.
 
-    Their parameters and arithmetic are those of the PyTorch networks: no bias before a
-    batch norm, a padding of 1 on each side of a 3x3 window, whatever its stride. Every
-    layer has a name. Those with weights have the name of the reference's module, with
-    `_` for `.`, by which `load_torch` finds them.
+    Parameters and arithmetic equal those of the PyTorch networks: no bias before a
+    batch norm, a padding of 1 on each side of a 3x3 window for every stride. Every
+    layer is named. Layers with weights have the name of the reference's module, with
+    `_` for `.`, which `load_torch` relies on.
 
     Args:
         data_format: `"channels_last"` or `"channels_first"`.
-        initializer: Of the convolutions' kernels: a function of fan-in and fan-out.
+        initializer: Initializer of convolution kernels: a function of fan-in and
+            fan-out.
     """
 
     def __init__(self, data_format, initializer=fan_out_normal):
         self.data_format = data_format
         self.axis = -1 if data_format == "channels_last" else 1
-        # Called anew for each layer: one initializer object would give all kernels of
-        # one shape the same numbers. The fans are ours, because Keras takes those of a
-        # depthwise kernel the other way round.
+        # Called for each layer: a shared initializer object would give all kernels of
+        # one shape the same values. The fans are computed here, because Keras swaps
+        # those of a depthwise kernel.
         self.initializer = initializer
 
     def channels(self, x):
-        """The number of channels."""
+        """Number of channels."""
         return x.shape[self.axis]
 
     def conv(self, x, filters, size, stride=1, *, name, groups=1, bias=False):
         """A 1x1 or 3x3 convolution."""
         area = size * size
         fan_in = area * self.channels(x) // groups
-        x, padding = self._padded(x, size, stride, name)
+        x, padding = self._pad_for_stride(x, size, stride, name)
         return layers.Conv2D(
             filters,
             size,
@@ -67,9 +68,9 @@ class LayerBuilder:
         )(x)
 
     def depthwise(self, x, stride=1, *, name):
-        """A 3x3 convolution of each channel by itself."""
+        """A depthwise 3x3 convolution."""
         fans = 9, 9 * self.channels(x)
-        x, padding = self._padded(x, 3, stride, name)
+        x, padding = self._pad_for_stride(x, 3, stride, name)
         return layers.DepthwiseConv2D(
             3,
             stride,
@@ -80,21 +81,21 @@ class LayerBuilder:
             name=name,
         )(x)
 
-    def _padded(self, x, size, stride, name):
+    def _pad_for_stride(self, x, size, stride, name):
         if size == 1 or stride == 1:
             return x, "same"
-        # At stride 2 "same" would pad an even side by 0 before and 1 after.
+        # At stride 2, "same" pads an even side by 0 before and 1 after.
         return self.pad(x, name=f"{name}_pad"), "valid"
 
     def pad(self, x, *, name):
-        """A border of zeros."""
+        """Zero padding of 1 on each side."""
         return layers.ZeroPadding2D(1, data_format=self.data_format, name=name)(x)
 
-    def norm(self, x, *, name):
+    def batch_norm(self, x, *, name):
         """A batch norm with PyTorch's constants."""
-        # PyTorch's momentum is the weight of the new value: 0.1 there is 0.9 here. It
-        # keeps the unbiased variance, Keras the biased one: n / (n - 1) apart, which
-        # shows only on small maps (0.4 % at 2x2 and a batch of 64).
+        # PyTorch's momentum is the weight of the new value: 0.1 there is 0.9 here.
+        # PyTorch keeps the unbiased variance and Keras the biased one, a factor of
+        # n / (n - 1), noticeable on small maps only (0.4 % at 2x2 and a batch of 64).
         return layers.BatchNormalization(
             self.axis, momentum=0.9, epsilon=1e-5, name=name
         )(x)
@@ -104,21 +105,21 @@ class LayerBuilder:
         return layers.ReLU(name=name)(x)
 
     def concat(self, xs, *, name):
-        """The channels of all, one after the other."""
+        """Concatenates channels."""
         return layers.Concatenate(self.axis, name=name)(xs)
 
-    def mark(self, x, name):
-        """Gives an output a name of its own, where the layer's is another one."""
+    def named_identity(self, x, name):
+        """Names an output whose layer must keep the name of the reference's module."""
         return layers.Identity(name=name)(x)
 
-    def shuffle(self, x, groups, *, name):
-        """The first channel of each group, then the second of each, and so on."""
+    def channel_shuffle(self, x, groups, *, name):
+        """Reorders channels: the first of each group, then the second of each, etc."""
         height, width, channels = self.shape(x)
-        each = channels // groups
+        group_size = channels // groups
         if self.axis == 1:
-            split, order = (groups, each, height, width), (2, 1, 3, 4)
+            split, order = (groups, group_size, height, width), (2, 1, 3, 4)
         else:
-            split, order = (height, width, groups, each), (1, 2, 4, 3)
+            split, order = (height, width, groups, group_size), (1, 2, 4, 3)
         y = layers.Reshape(split, name=f"{name}_split")(x)
         y = layers.Permute(order, name=f"{name}_order")(y)
         return layers.Reshape(x.shape[1:], name=name)(y)
@@ -127,8 +128,8 @@ class LayerBuilder:
         """Height, width and channels."""
         return x.shape[1:] if self.axis == -1 else (*x.shape[2:], x.shape[1])
 
-    def classify(self, x, classes, kernel=fan_in_uniform, bias=fan_in_uniform):
-        """The mean over each map, `"pooled"`, and the linear layer `"logits"`."""
+    def classifier_head(self, x, classes, kernel=fan_in_uniform, bias=fan_in_uniform):
+        """Global average pooling, `"pooled"`, and the linear layer, `"logits"`."""
         x = layers.GlobalAveragePooling2D(self.data_format, name="pooled")(x)
         fans = x.shape[-1], classes
         return layers.Dense(

@@ -17,15 +17,15 @@ from keras_dtkd.models.vgg import vgg
 from keras_dtkd.models.wide_resnet import wide_resnet
 
 NETWORKS: dict[str, Callable[..., Any]] = {
-    "resnet8": partial(resnet.cifar, depth=8),
-    "resnet14": partial(resnet.cifar, depth=14),
-    "resnet20": partial(resnet.cifar, depth=20),
-    "resnet32": partial(resnet.cifar, depth=32),
-    "resnet44": partial(resnet.cifar, depth=44),
-    "resnet56": partial(resnet.cifar, depth=56),
-    "resnet110": partial(resnet.cifar, depth=110),
-    "resnet8x4": partial(resnet.cifar, depth=8, width=64, stem=32),
-    "resnet32x4": partial(resnet.cifar, depth=32, width=64, stem=32),
+    "resnet8": partial(resnet.cifar_resnet, depth=8),
+    "resnet14": partial(resnet.cifar_resnet, depth=14),
+    "resnet20": partial(resnet.cifar_resnet, depth=20),
+    "resnet32": partial(resnet.cifar_resnet, depth=32),
+    "resnet44": partial(resnet.cifar_resnet, depth=44),
+    "resnet56": partial(resnet.cifar_resnet, depth=56),
+    "resnet110": partial(resnet.cifar_resnet, depth=110),
+    "resnet8x4": partial(resnet.cifar_resnet, depth=8, width=64, stem=32),
+    "resnet32x4": partial(resnet.cifar_resnet, depth=32, width=64, stem=32),
     "resnet18": resnet.resnet18,
     "resnet50": resnet.resnet50,
     "wrn_16_1": partial(wide_resnet, depth=16, factor=1),
@@ -42,56 +42,56 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "shufflev2": shufflev2,
 }
 MODEL_NAMES = tuple(NETWORKS)
-# Three halvings leave one pixel of it.
+# One pixel remains after three halvings.
 MIN_SIDE = 8
 
 
 def match_name(name):
-    """A network's name as `NAMES` has it, or `None`."""
+    """The name in `MODEL_NAMES` that this is a spelling of, or `None`."""
     return {normalize_model_name(known): known for known in MODEL_NAMES}.get(
         normalize_model_name(name)
     )
 
 
 def get(name, num_classes=100, input_shape=None, data_format=None):
-    """A network of the CIFAR distillation literature, newly initialised.
+    """A network of the CIFAR distillation literature, newly initialized.
 
-    Layers of fixed names mark its outputs: `"stem"`, `"stage1"`, `"stage2"`, ..., the
-    same before their ReLU, `"stage1_preact"`, ..., then `"pooled"` and `"logits"`.
+    Its feature maps are outputs of layers with fixed names: `"stem"`, `"stage1"`,
+    `"stage2"`, ..., their pre-activations `"stage1_preact"`, ..., `"pooled"` and
+    `"logits"`.
     docs/models.md lists them for each network, with sizes and parameters.
 
     Args:
-        name: One of `NAMES`, in any case and in the spellings of the literature:
+        name: One of `MODEL_NAMES`, in any case and in the spellings of the literature:
             `"resnet8x4"`, `"WRN-40-2"`, `"ShuffleV1"`, `"MobileNetV2"`.
         num_classes: Number of logits. Positive.
-        input_shape: Of one image, in the order of `data_format`. Sides of at least 8.
-            32x32 pixels of three colours unless given.
-        data_format: `"channels_last"` or `"channels_first"`. `None` for what
-            `keras.config.image_data_format()` says.
+        input_shape: Shape of an image, in the order of `data_format`. Sides of at
+            least 8. `None` for 32x32 pixels of three channels.
+        data_format: `"channels_last"` or `"channels_first"`. `None` for
+            `keras.config.image_data_format()`.
 
     Returns:
         A functional `keras.Model` from images `(batch, *input_shape)` to logits
-        `(batch, num_classes)`. It is made of Keras's own layers: a saved one loads
+        `(batch, num_classes)`. It consists of Keras layers only: once saved, it loads
         without this package.
 
     Raises:
-        ValueError: There is no such network, with the list of those there are;
-            another argument is not as above; or TensorFlow cannot run
-            `"channels_first"` on this machine.
+        ValueError: The name is unknown; another argument is invalid; or TensorFlow
+            cannot run `"channels_first"` on this machine.
 
     Example:
 
     >>> Distiller(models.get("resnet32x4"), models.get("ShuffleV1")).fit(x, y)
     """
-    found = match_name(name)
-    if found is None:
+    model_name = match_name(name)
+    if model_name is None:
         raise ValueError(
-            f"`models.get`: there is no network {name!r}. Choose one of: "
+            f"`models.get`: unknown network {name!r}. Choose one of: "
             f"{', '.join(MODEL_NAMES)}."
         )
     if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
         raise ValueError(
-            "`models.get`: `num_classes` must be a whole number of at least 1. "
+            "`models.get`: `num_classes` must be an integer of at least 1. "
             f"Received: num_classes={num_classes!r}."
         )
     data_format = data_format or keras.config.image_data_format()
@@ -103,27 +103,31 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
     if data_format == "channels_first" and not backend.runs_channels_first():
         raise ValueError(
             "`models.get`: this TensorFlow has no convolutions for "
-            "data_format='channels_first': set the environment variable "
+            "data_format='channels_first'. Set the environment variable "
             "TF_ENABLE_ONEDNN_OPTS=1 before TensorFlow is imported, or use "
             "data_format='channels_last'."
         )
-    inputs = keras.Input(_shape(input_shape, data_format), name="images")
-    logits = NETWORKS[found](inputs, int(num_classes), data_format)
-    return keras.Model(inputs, logits, name=found)
+    inputs = keras.Input(_resolve_input_shape(input_shape, data_format), name="images")
+    logits = NETWORKS[model_name](inputs, int(num_classes), data_format)
+    return keras.Model(inputs, logits, name=model_name)
 
 
-def _shape(input_shape, data_format):
-    last = data_format == "channels_last"
+def _resolve_input_shape(input_shape, data_format):
+    channels_last = data_format == "channels_last"
     if input_shape is None:
-        return (32, 32, 3) if last else (3, 32, 32)
-    given = input_shape if isinstance(input_shape, Iterable) else ()
-    shape = tuple(int(n) if isinstance(n, numbers.Integral) else 0 for n in given)
-    sides = shape[:2] if last else shape[1:]
+        return (32, 32, 3) if channels_last else (3, 32, 32)
+    sizes = input_shape if isinstance(input_shape, Iterable) else ()
+    shape = tuple(int(n) if isinstance(n, numbers.Integral) else 0 for n in sizes)
+    sides = shape[:2] if channels_last else shape[1:]
     if len(shape) != 3 or min(shape) < 1 or min(sides) < MIN_SIDE:
-        order = "(height, width, channels)" if last else "(channels, height, width)"
+        order = (
+            "(height, width, channels)"
+            if channels_last
+            else "(channels, height, width)"
+        )
         raise ValueError(
-            f"`models.get`: with {data_format}, `input_shape` must be {order} in whole "
-            f"numbers above 0, and the sides at least {MIN_SIDE}. Received: "
+            f"`models.get`: with {data_format}, `input_shape` must be {order}, "
+            f"positive integers, with sides of at least {MIN_SIDE}. Received: "
             f"input_shape={input_shape}."
         )
     return shape

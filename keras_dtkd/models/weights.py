@@ -1,4 +1,4 @@
-"""Weights of the same networks trained elsewhere."""
+"""Loading of weights that were trained elsewhere."""
 
 import os
 import re
@@ -10,75 +10,76 @@ from pathlib import Path
 import numpy as np
 from keras import layers
 
-NORM = {
+BATCH_NORM_NAMES = {
     "weight": "gamma",
     "bias": "beta",
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-OTHERS = {"weight": "kernel", "bias": "bias"}
-# Where PyTorch's axes lie in Keras's kernels, which do not depend on the data format.
-AXES = {
+LAYER_NAMES = {"weight": "kernel", "bias": "bias"}
+# Transposition of PyTorch's weights to Keras's kernels, which do not depend on the data
+# format.
+KERNEL_AXES = {
     layers.Conv2D: (2, 3, 1, 0),
     layers.DepthwiseConv2D: (2, 3, 0, 1),
     layers.Dense: (1, 0),
 }
-# What the literature's networks call their last layer.
+# Names of the last layer in the literature's networks.
 CLASSIFIER = re.compile(r"^(fc|linear|classifier|classifier\.0)\.(?=weight$|bias$)")
-# How many names an error lists of each kind.
-LISTED = 10
+# Maximal number of names of each kind in an error.
+MAX_LISTED = 10
 
 
 def load_torch(model, weights):
-    """Fills a network with a PyTorch `state_dict`, name by name.
+    """Loads a PyTorch `state_dict` into a network, by name.
 
-    The names are those of the networks in megvii-research/mdistiller, such as
-    `layer1.0.conv1.weight`, `bn1.running_mean`, `fc.bias`. A prefix `module.` and
-    counters of batches are passed over, and the last layer may be called `fc`, `linear`
-    or `classifier`. PyTorch is not needed.
+    Expects the names of the networks in megvii-research/mdistiller, such as
+    `layer1.0.conv1.weight`, `bn1.running_mean`, `fc.bias`. A prefix `module.` and batch
+    counters are ignored, and the last layer may be called `fc`, `linear` or
+    `classifier`. PyTorch is not needed.
 
     Args:
         model: A network of `models.get`, in either data format.
         weights: A dict of names to NumPy arrays or PyTorch tensors, or the path of an
-            `.npz` file of such arrays. Of a checkpoint, pass the dict inside it:
+            `.npz` file of such arrays. For a checkpoint, pass the dict inside it:
             `torch.load(path)["model"]`.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: Arrays are missing, left over, or of another shape, with their
-            names; or the file cannot be read. Nothing has been changed then.
-        TypeError: `weights` are neither a dict nor a path.
+        ValueError: Arrays are missing, unexpected, or of another shape, with their
+            names; or the file cannot be read. The model is unchanged.
+        TypeError: `weights` is neither a dict nor a path.
 
     Example:
 
     >>> models.load_torch(models.get("resnet8x4"), torch_model.state_dict())
     """
-    by_name = {layer.name: layer for layer in model.layers}
-    found: dict[str, np.ndarray] = {}
-    for name, array in _arrays("load_torch", weights).items():
+    layers_by_name = {layer.name: layer for layer in model.layers}
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in _to_arrays("load_torch", weights).items():
         if name.endswith("num_batches_tracked"):
             continue
-        plain = CLASSIFIER.sub("logits.", name.removeprefix("module."))
-        module, _, kind = plain.rpartition(".")
-        layer = by_name.get(module.replace(".", "_"))
-        key = _key(layer, kind) if layer is not None else name
-        axes = AXES.get(type(layer), ())
+        canonical = CLASSIFIER.sub("logits.", name.removeprefix("module."))
+        module, _, kind = canonical.rpartition(".")
+        layer = layers_by_name.get(module.replace(".", "_"))
+        key = _variable_key(layer, kind) if layer is not None else name
+        axes = KERNEL_AXES.get(type(layer), ())
         if kind == "weight" and array.ndim == len(axes):
             array = array.transpose(axes)
-        # Of two arrays for one place the second is left over.
-        found[name if key in found else key] = array
-    return _assign("load_torch", model, found)
+        # Of two arrays for one variable, the second is reported as unexpected.
+        arrays[name if key in arrays else key] = array
+    return _assign_all("load_torch", model, arrays)
 
 
 def load_sequential_npz(model, weights):
-    """Fills a ResNet with weights whose blocks are numbered through all stages.
+    """Loads weights into a ResNet from a file that numbers blocks across all stages.
 
-    In such a file `f.0` is the stem's convolution, `f.1` its batch norm, `f.3`, `f.4`,
-    ... are the blocks, each with `c1`, `b1`, `c2`, `b2` and, where its shape changes,
-    the shortcut's `d.0` and `d.1`; `fc` is the linear layer. Kernels lie as in Keras:
-    (height, width, in, out) and (in, out).
+    In such a file, `f.0` is the convolution of the stem and `f.1` its batch norm;
+    `f.3`, `f.4`, ... are the blocks, each with `c1`, `b1`, `c2`, `b2` and, where its
+    shape changes, `d.0` and `d.1` of the shortcut; `fc` is the linear layer. Kernels
+    have the axes of Keras: (height, width, in, out) and (in, out).
 
     Args:
         model: `models.get("resnet32x4")` or another ResNet of three stages.
@@ -88,111 +89,114 @@ def load_sequential_npz(model, weights):
         `model`.
 
     Raises:
-        ValueError: As of `load_torch`.
-        TypeError: Likewise.
+        ValueError: Arrays are missing, unexpected, or of another shape, with their
+            names; or the file cannot be read. The model is unchanged.
+        TypeError: `weights` is neither a dict nor a path.
 
     Example:
 
-    >>> models.load_sequential_npz(models.get("resnet32x4"), "teacher-resnet32x4-fp16.npz")
+    >>> teacher = models.get("resnet32x4")
+    >>> models.load_sequential_npz(teacher, "teacher-resnet32x4-fp16.npz")
     """
-    by_name = {layer.name: layer for layer in model.layers}
-    blocks = [name[:-6] for name in by_name if re.fullmatch(r"layer\d_\d+_conv1", name)]
+    layers_by_name = {layer.name: layer for layer in model.layers}
     modules = {"f.0": "conv1", "f.1": "bn1", "fc": "logits"}
-    parts = {"c1": "conv1", "b1": "bn1", "c2": "conv2", "b2": "bn2"}
-    parts |= {"d.0": "downsample_0", "d.1": "downsample_1"}
-    for i, block in enumerate(blocks, 3):
-        modules |= {
-            f"f.{i}.{short}": f"{block}_{long}" for short, long in parts.items()
-        }
-    found: dict[str, np.ndarray] = {}
-    for name, array in _arrays("load_sequential_npz", weights).items():
+    suffixes = {"c1": "conv1", "b1": "bn1", "c2": "conv2", "b2": "bn2"}
+    suffixes |= {"d.0": "downsample_0", "d.1": "downsample_1"}
+    first_layers = [n for n in layers_by_name if re.fullmatch(r"layer\d_\d+_conv1", n)]
+    for i, first_layer in enumerate(first_layers, 3):
+        block = first_layer.removesuffix("_conv1")
+        modules |= {f"f.{i}.{key}": f"{block}_{name}" for key, name in suffixes.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in _to_arrays("load_sequential_npz", weights).items():
         module, _, kind = name.rpartition(".")
-        layer = by_name.get(modules.get(module, ""))
-        found[_key(layer, kind) if layer is not None else name] = array
-    return _assign("load_sequential_npz", model, found)
+        layer = layers_by_name.get(modules.get(module, ""))
+        arrays[_variable_key(layer, kind) if layer is not None else name] = array
+    return _assign_all("load_sequential_npz", model, arrays)
 
 
-def _key(layer, kind):
-    kinds = NORM if isinstance(layer, layers.BatchNormalization) else OTHERS
-    return f"{layer.name}/{kinds.get(kind, kind)}"
+def _variable_key(layer, kind):
+    is_batch_norm = isinstance(layer, layers.BatchNormalization)
+    names = BATCH_NORM_NAMES if is_batch_norm else LAYER_NAMES
+    return f"{layer.name}/{names.get(kind, kind)}"
 
 
-def _arrays(who, weights):
+def _to_arrays(caller, weights):
     if isinstance(weights, str | os.PathLike):
-        return read(who, weights)
+        return read_npz(caller, weights)
     if not isinstance(weights, Mapping):
         raise TypeError(
-            f"`models.{who}`: `weights` must be a dict of names to arrays, or the path "
-            f"of an `.npz` file. Received: {type(weights).__name__}. Of a PyTorch "
-            "model, pass its `state_dict()`."
+            f"`models.{caller}`: `weights` must be a dict of names to arrays, or the "
+            f"path of an `.npz` file. Received: {type(weights).__name__}. For a "
+            "PyTorch model, pass its `state_dict()`."
         )
     arrays = {}
     for name, value in weights.items():
         if isinstance(value, dict):
             raise ValueError(
-                f"`models.{who}`: {name!r} is a dict and no array. Of a checkpoint, "
-                f"pass the weights alone, such as `checkpoint[{name!r}]`."
+                f"`models.{caller}`: {name!r} is a dict and not an array. For a "
+                f"checkpoint, pass only the weights, such as `checkpoint[{name!r}]`."
             )
-        # NumPy knows nothing of gradients, other devices and bfloat16.
+        # NumPy supports no gradients, no other devices and no bfloat16.
         if hasattr(value, "detach"):
             value = value.detach().cpu().float()
         arrays[name] = np.asarray(value)
     return arrays
 
 
-def read(who, path):
-    """The arrays of an `.npz` file by their names.
+def read_npz(caller, path):
+    """Reads the arrays of an `.npz` file, by name.
 
     Args:
-        who: The function of `keras_dtkd.models` that wants them, for messages.
+        caller: Name of the function of `keras_dtkd.models`, for error messages.
         path: The file.
 
     Raises:
-        ValueError: It is no such file, or not whole.
+        ValueError: The file is of another format, or damaged.
     """
     if Path(path).suffix != ".npz":
         raise ValueError(
-            f"`models.{who}`: reads `.npz` files, and {path} is none. Load it "
+            f"`models.{caller}`: reads only `.npz` files. Received: {path}. Load it "
             "with PyTorch and pass the `state_dict`."
         )
     try:
         with np.load(path) as file:
             return dict(file)
-    # Of a file that is cut short, another file by this name, arrays of objects.
+    # Raised for a truncated file, another format, or arrays of objects.
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError) as error:
         raise ValueError(
-            f"`models.{who}`: {path} is no whole `.npz` file of numbers. Save it "
-            "again, with `numpy.savez`."
+            f"`models.{caller}`: {path} is not a complete `.npz` file of numbers. Save "
+            "it again with `numpy.savez`."
         ) from error
 
 
-def _assign(who, model, arrays):
-    places = {
+def _assign_all(caller, model, arrays):
+    variables = {
         f"{layer.name}/{v.name}": v for layer in model.layers for v in layer.weights
     }
-    shared = [key for key in places if key in arrays]
-    faults = {
-        "missing": [key for key in places if key not in arrays],
-        "left over": [key for key in arrays if key not in places],
+    matched = [key for key in variables if key in arrays]
+    errors = {
+        "missing": [key for key in variables if key not in arrays],
+        "unexpected": [key for key in arrays if key not in variables],
         "of another shape": [
-            f"{key} {arrays[key].shape} instead of {tuple(places[key].shape)}"
-            for key in shared
-            if arrays[key].shape != tuple(places[key].shape)
+            f"{key} {arrays[key].shape} instead of {tuple(variables[key].shape)}"
+            for key in matched
+            if arrays[key].shape != tuple(variables[key].shape)
         ],
     }
-    if any(faults.values()):
-        said = "; ".join(
-            _listed(names, what) for what, names in faults.items() if names
+    if any(errors.values()):
+        summary = "; ".join(
+            _summarize(names, kind) for kind, names in errors.items() if names
         )
         raise ValueError(
-            f"`models.{who}`: these weights are not those of `{model.name}`: {said}. "
-            "Make the network that they were trained with, with as many classes."
+            f"`models.{caller}`: the weights do not fit `{model.name}`: {summary}. "
+            "Build the network that they were trained with, with the same number of "
+            "classes."
         )
-    for key in shared:
-        places[key].assign(arrays[key].astype("float32"))
+    for key in matched:
+        variables[key].assign(arrays[key].astype("float32"))
     return model
 
 
-def _listed(names, what):
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{len(names)} {what}: {', '.join(names[:LISTED])}{more}"
+def _summarize(names, kind):
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"{len(names)} {kind}: {', '.join(names[:MAX_LISTED])}{more}"

@@ -1,8 +1,8 @@
-"""Pictures of a distillation, each a matplotlib figure.
+"""Plots of a distillation, each a matplotlib figure.
 
-They need matplotlib: `pip install matplotlib`. Nothing is shown and no global
-state is touched: save a figure with `figure.savefig("picture.png")`, or let a notebook
-show it as the last value of a cell.
+They require matplotlib: `pip install matplotlib`. No window is opened and no global
+state is changed: save a figure with `figure.savefig("figure.png")`, or let a notebook
+display it as the last value of a cell.
 """
 
 from keras_dtkd.plots.calibration import calibration as calibration

@@ -1,4 +1,4 @@
-"""How often models are right, at each confidence."""
+"""Reliability diagrams: accuracy by confidence."""
 
 import collections.abc
 
@@ -8,38 +8,38 @@ from keras import ops
 from keras_dtkd.metrics.expected_calibration_error import ExpectedCalibrationError
 from keras_dtkd.plots import inputs, style
 
-WHO = "plots.calibration"
+CALLER = "plots.calibration"
 
 
 def calibration(labels, outputs, bins=15, from_logits=True, figure=None):
-    """Draws a reliability diagram, and below it how many samples have each confidence.
+    """Draws a reliability diagram and a histogram of the confidences.
 
-    For each bin of confidences a point: across, their mean; up, the share that is
-    right. Thin lines are the gaps to the diagonal, on which a calibrated model lies;
-    below it a model is too confident. The greater a point, the more samples it stands
-    for. The legend gives the `metrics.ExpectedCalibrationError`.
+    Each bin of confidences is a point, at their mean and the accuracy. Thin lines
+    connect the points to the diagonal, on which a calibrated model lies; below it a
+    model is overconfident. The size of a point shows the number of samples. The legend
+    shows the `metrics.ExpectedCalibrationError`.
 
     Args:
-        labels: Integers, `(...)` or `(..., 1)`, or one-hot. A sample without one (such
-            as -1) counts nowhere.
-        outputs: A dict of names, such as `"teacher"` and `"student"`, with the outputs
-            of each, `(..., classes)`, or `(..., 1)` for a choice of two.
-        bins: How many bins of equal width. At least 1.
-        from_logits: Whether the outputs are logits, or probabilities.
-        figure: A figure, or part of one, to draw in. Optional.
+        labels: Integers, `(...)` or `(..., 1)`, or one-hot. A sample without a label
+            (such as -1) is ignored.
+        outputs: A dict from names, such as `"teacher"` and `"student"`, to the outputs
+            of each model, `(..., classes)`, or `(..., 1)` for two classes.
+        bins: Number of bins of equal width. At least 1.
+        from_logits: Whether the outputs are logits or probabilities.
+        figure: A figure or subfigure to draw in. Optional.
 
     Returns:
-        The matplotlib figure. Its axes: the diagram, the histogram.
+        The matplotlib figure, with two axes: the diagram and the histogram.
 
     Raises:
-        ImportError: There is no matplotlib.
-        TypeError: `outputs` is no dict.
-        ValueError: There are no outputs or no labels, shapes that do not fit,
-            probabilities for logits or the other way round, `bins` below 1.
+        ImportError: matplotlib is not installed.
+        TypeError: `outputs` is not a dict.
+        ValueError: There are no outputs or no labels; shapes do not fit; outputs
+            contradict `from_logits`; or `bins` is below 1.
 
     Reference:
         Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599,
-        figure 1. They draw bars of the accuracy; points leave room for several models.
+        figure 1, which has bars; points leave room for several models.
 
     Example:
 
@@ -48,65 +48,75 @@ def calibration(labels, outputs, bins=15, from_logits=True, figure=None):
     """
     if not isinstance(outputs, collections.abc.Mapping):
         raise TypeError(
-            f"`{WHO}`: `outputs` must be a dict, such as {{'teacher': teacher_outputs, "
-            f"'student': student_outputs}}. Received: {type(outputs).__name__}."
+            f"`{CALLER}`: `outputs` must be a dict, such as {{'teacher': "
+            "teacher_outputs, 'student': student_outputs}. Received: "
+            f"{type(outputs).__name__}."
         )
     if not outputs:
-        raise ValueError(f"`{WHO}`: `outputs` is empty. Give at least one model's.")
-    found = {
-        name: _measured(name, labels, value, bins, from_logits)
+        raise ValueError(
+            f"`{CALLER}`: `outputs` is empty. Pass the outputs of at least one model."
+        )
+    statistics = {
+        name: _bin_statistics(name, labels, value, bins, from_logits)
         for name, value in outputs.items()
     }
     if figure is None:
         figure = style.new_figure(5.5, 6.5)
     top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    top.plot([0, 1], [0, 1], ":", color=style.GREY, lw=1)
-    for name, colour in style.colours(found).items():
-        _draw(top, bottom, name, colour, *found[name])
-    words = {"color": style.GREY, "fontsize": 9, "style": "italic"}
-    top.text(0.97, 0.04, "too confident", ha="right", **words)
-    top.text(0.03, 0.95, "not confident enough", **words)
-    figure.suptitle("Calibration: how often right, at each confidence", fontsize=11)
+    top.plot([0, 1], [0, 1], ":", color=style.GRAY, lw=1)
+    for name, color in style.colors(statistics).items():
+        _draw_model(top, bottom, name, color, *statistics[name])
+    text = {"color": style.GRAY, "fontsize": 9, "style": "italic"}
+    top.text(0.97, 0.04, "overconfident", ha="right", **text)
+    top.text(0.03, 0.95, "underconfident", **text)
+    figure.suptitle("Calibration: accuracy by confidence", fontsize=11)
     top.set(
-        ylabel="Accuracy in the bin (share right)",
+        ylabel="Accuracy in the bin",
         xlim=(0, 1),
         ylim=(-0.02, 1.02),
     )
-    # Within, it would cover the lines of one model or another.
-    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
-    top.legend(frameon=False, fontsize=9, ncols=2, **above)
+    # Inside the axes, it would cover lines.
+    position = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
+    top.legend(frameon=False, fontsize=9, ncols=2, **position)
     bottom.set(xlabel="Confidence (top probability)", ylabel="Samples (%)")
     for ax in (top, bottom):
-        style.clear(ax)
-    return style.root(figure)
+        style.despine(ax)
+    return style.root_figure(figure)
 
 
-def _measured(name, labels, outputs, bins, from_logits):
-    """Counts, correct ones and summed confidences a bin, and the error."""
-    array = inputs.numbers(outputs)
-    inputs.check_outputs(WHO, f"the outputs of {name!r}", array, from_logits)
-    rows = inputs.labels(WHO, labels, array.shape)
+def _bin_statistics(name, labels, outputs, bins, from_logits):
+    """Counts, correct counts and summed confidences of each bin, and the error."""
+    array = inputs.to_float64(outputs)
+    inputs.validate_outputs(CALLER, f"the outputs of {name!r}", array, from_logits)
+    labels = inputs.flatten_labels(CALLER, labels, array.shape)
     metric = ExpectedCalibrationError(bins, from_logits)
-    metric.update_state(rows, array.reshape(-1, array.shape[-1]).astype("float32"))
+    metric.update_state(labels, array.reshape(-1, array.shape[-1]).astype("float32"))
     sums = [
-        inputs.numbers(ops.convert_to_tensor(values))
+        inputs.to_float64(ops.convert_to_tensor(values))
         for values in (metric.count, metric.correct, metric.confidence)
     ]
     if not sums[0].sum():
-        raise ValueError(f"`{WHO}`: no sample has a label that names a class.")
+        raise ValueError(f"`{CALLER}`: no sample has a valid label.")
     return *sums, float(metric.result())
 
 
-def _draw(top, bottom, name, colour, count, correct, confidence, error):
-    some = count > 0
-    x, y = confidence[some] / count[some], correct[some] / count[some]
-    share = count / count.sum()
-    top.vlines(x, x, y, color=colour, lw=1, alpha=0.6)
-    top.plot(x, y, color=colour, lw=1.5, label=f"{name}: ECE {error:.3f}", marker=".")
-    # A bin of few samples is no news, but must be seen.
+def _draw_model(top, bottom, name, color, count, correct, confidence, error):
+    is_filled = count > 0
+    x = confidence[is_filled] / count[is_filled]
+    y = correct[is_filled] / count[is_filled]
+    fraction = count / count.sum()
+    top.vlines(x, x, y, color=color, lw=1, alpha=0.6)
+    top.plot(x, y, color=color, lw=1.5, label=f"{name}: ECE {error:.3f}", marker=".")
+    # Bins of few samples matter less, but must be visible.
     top.scatter(
-        x, y, s=15 + 150 * share[some], color=colour, alpha=0.7, zorder=3, clip_on=False
+        x,
+        y,
+        s=15 + 150 * fraction[is_filled],
+        color=color,
+        alpha=0.7,
+        zorder=3,
+        clip_on=False,
     )
     edges = np.linspace(0, 1, len(count) + 1)
-    bottom.stairs(100 * share, edges, color=colour, lw=1.5, label=name)
-    bottom.stairs(100 * share, edges, color=colour, alpha=0.15, fill=True)
+    bottom.stairs(100 * fraction, edges, color=color, lw=1.5, label=name)
+    bottom.stairs(100 * fraction, edges, color=color, alpha=0.15, fill=True)

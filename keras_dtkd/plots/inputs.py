@@ -1,4 +1,4 @@
-"""What the plots are given, as NumPy and checked."""
+"""Conversion and validation of the inputs of plots, as NumPy."""
 
 import numpy as np
 from keras import ops
@@ -10,101 +10,104 @@ from keras_dtkd.metrics.inputs import to_logits
 from keras_dtkd.temperatures import base
 
 
-def numbers(value):
-    """float64 of any library's tensor."""
+def to_float64(value):
+    """Converts a tensor of any library to float64 NumPy."""
     if hasattr(value, "detach"):
-        # NumPy has no bfloat16.
+        # NumPy does not support bfloat16.
         value = value.detach().double()
     return np.asarray(arrays.to_numpy(value), "float64")
 
 
-def pair(who, student_logits, teacher_logits):
-    """Both models' logits, float32, `(rows, classes)`.
+def validate_pair(caller, student_logits, teacher_logits):
+    """Both models' logits, float32, `(samples, classes)`.
 
     Raises:
-        ValueError: They differ in shape, have no axis of classes or no row, hold NaN,
-            or look like probabilities.
+        ValueError: Their shapes differ, they have no axis of classes or no samples,
+            contain NaN, or look like probabilities.
     """
-    given = {"student_logits": student_logits, "teacher_logits": teacher_logits}
-    found = {name: numbers(value) for name, value in given.items()}
-    shapes = [array.shape for array in found.values()]
-    if shapes[0] != shapes[1]:
+    logits = {"student_logits": student_logits, "teacher_logits": teacher_logits}
+    logits = {name: to_float64(value) for name, value in logits.items()}
+    student_shape, teacher_shape = (array.shape for array in logits.values())
+    if student_shape != teacher_shape:
         raise ValueError(
-            f"`{who}`: `student_logits` have the shape {shapes[0]} and "
-            f"`teacher_logits` {shapes[1]}. Give both for the same samples."
+            f"`{caller}`: `student_logits` have the shape {student_shape} and "
+            f"`teacher_logits` {teacher_shape}. Pass both for the same samples."
         )
-    for name, array in found.items():
-        check_outputs(who, name, array, from_logits=True)
-    return [_rows(numbers(to_logits(a)).astype("float32")) for a in found.values()]
+    for name, array in logits.items():
+        validate_outputs(caller, name, array, from_logits=True)
+    converted = (to_float64(to_logits(array)) for array in logits.values())
+    return [_flatten(array).astype("float32") for array in converted]
 
 
-def check_outputs(who, name, array, from_logits):
-    """Raises a ValueError where an array cannot be what it is said to be."""
+def validate_outputs(caller, name, array, from_logits):
+    """Raises a `ValueError` if an array contradicts `from_logits` or has no samples."""
     if array.ndim < 2 or not array.size:
         raise ValueError(
-            f"`{who}`: {name} must have the shape (samples, ..., classes) and at least "
-            f"one sample. Received: shape {array.shape}."
+            f"`{caller}`: {name} must have the shape (samples, ..., classes) and at "
+            f"least one sample. Received: shape {array.shape}."
         )
     if np.isnan(array).any():
-        raise ValueError(f"`{who}`: {name} hold NaN.")
+        raise ValueError(f"`{caller}`: {name} contain NaN.")
     if from_logits and look_like_probabilities(array):
         raise ValueError(
-            f"`{who}`: {name} look like probabilities: they lie in [0, 1] and sum to "
-            "1. Give logits: `keras_dtkd.core.logits.to_logits(p, 'softmax')` makes them."
+            f"`{caller}`: {name} look like probabilities: they lie in [0, 1] and sum "
+            "to 1. Pass logits: `keras_dtkd.core.logits.to_logits(p, 'softmax')` "
+            "converts them."
         )
     if not from_logits and (array.min() < 0 or array.max() > 1.01):
         raise ValueError(
-            f"`{who}`: {name} are no probabilities: they lie between "
+            f"`{caller}`: {name} are not probabilities: they lie between "
             f"{array.min():.3g} and {array.max():.3g}. Pass `from_logits=True`."
         )
 
 
-def labels(who, value, shape):
-    """Labels in rows: integers `(rows,)`, or `(rows, classes)` if given so.
+def flatten_labels(caller, value, shape):
+    """Labels by sample: integers `(samples,)`, or `(samples, classes)` if one-hot.
 
     Args:
-        who: The plot that asks.
-        value: The labels: `(...)`, `(..., 1)`, or one number a class.
-        shape: Of the outputs they belong to, `(..., classes)`.
+        caller: Name of the plot, for error messages.
+        value: The labels: `(...)`, `(..., 1)`, or `(..., classes)`.
+        shape: Shape of the outputs that they belong to, `(..., classes)`.
 
     Raises:
         ValueError: They do not fit that shape.
     """
-    array = numbers(value)
+    array = to_float64(value)
     if array.shape in (shape[:-1], (*shape[:-1], 1)):
         return array.reshape(-1)
     if array.shape == shape:
-        return _rows(array)
+        return _flatten(array)
     raise ValueError(
-        f"`{who}`: labels of shape {array.shape} do not fit outputs of shape {shape}. "
-        f"Give integers of shape {shape[:-1]}, or one number for each class."
+        f"`{caller}`: labels of shape {array.shape} do not fit outputs of shape "
+        f"{shape}. Pass integers of shape {shape[:-1]}, or one number for each class."
     )
 
 
-def chosen(rule, student, teacher):
-    """The temperatures a rule gives, a row each.
+def temperatures_of(temperature, student, teacher):
+    """The temperatures of each sample.
 
     Args:
-        rule: Any rule, or a positive number.
-        student: Logits, `(rows, classes)`.
-        teacher: Likewise.
+        temperature: Any of `keras_dtkd.temperatures`, or a positive number.
+        student: Logits, `(samples, classes)`.
+        teacher: Logits, `(samples, classes)`.
 
     Returns:
-        The student's and the teacher's, NumPy `(rows,)`.
+        The student's and the teacher's temperatures, NumPy `(samples,)`.
     """
-    rule = base.get(rule)
-    found = rule(ops.convert_to_tensor(student), ops.convert_to_tensor(teacher))
-    rows = (len(student), 1)
-    return [np.broadcast_to(numbers(side), rows)[:, 0] for side in found[:2]]
+    temperature = base.get(temperature)
+    pair = temperature(ops.convert_to_tensor(student), ops.convert_to_tensor(teacher))
+    # Drops the record of this call, which training would log.
+    shape = (len(student), 1)
+    return [np.broadcast_to(to_float64(side), shape)[:, 0] for side in pair[:2]]
 
 
-def softened(logits, temperature):
-    """Probabilities and entropies in nats at a temperature, `(rows, 1)` or a number."""
-    given = (ops.convert_to_tensor(v, "float32") for v in (logits, temperature))
-    log_p = numbers(statistics.soft_log_probs(*given))
-    p = np.exp(log_p)
-    return p, -(p * log_p).sum(-1)
+def soft_probs_and_entropy(logits, temperature):
+    """Probabilities and entropies, in nats, at a number or `(samples, 1)` numbers."""
+    tensors = (ops.convert_to_tensor(v, "float32") for v in (logits, temperature))
+    log_probs = to_float64(statistics.soft_log_probs(*tensors))
+    probs = np.exp(log_probs)
+    return probs, -(probs * log_probs).sum(-1)
 
 
-def _rows(array):
+def _flatten(array):
     return array.reshape(-1, array.shape[-1])

@@ -1,4 +1,4 @@
-"""The only file that needs matplotlib to be imported."""
+"""The only module that needs matplotlib to be imported."""
 
 import io
 
@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 
 
 class NotebookFigure(Figure):
-    """A figure that notebooks show, though pyplot knows nothing of it."""
+    """A figure that notebooks display although pyplot does not manage it."""
 
     def _repr_png_(self):
-        picture = io.BytesIO()
-        self.savefig(picture, format="png")
-        return picture.getvalue()
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Which temperatures a rule gives to easy and to hard samples."""
+"""Temperatures of easy and hard samples."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
-WHO = "plots.temperatures"
+CALLER = "plots.temperatures"
 
 
 def temperatures(
-    rule,
+    temperature,
     student_logits,
     teacher_logits,
     labels=None,
@@ -19,33 +19,35 @@ def temperatures(
     bins=10,
     ax=None,
 ):
-    """Draws the temperatures of teacher and student by the samples' difficulty.
+    """Draws the temperatures of teacher and student by the difficulty of the samples.
 
-    Every sample is a point for each model; over bins of equally many samples a line
-    gives the median and a band the quartiles. A dotted line is the mean of all. Where a
-    rule gives both models the same, they are drawn as one.
+    Each sample is a point for each model. In bins of equally many samples, a line shows
+    the median and a band the quartiles. A dotted line is the mean of all. Equal
+    temperatures of both models are drawn once.
 
     Args:
-        rule: Any `keras_dtkd.temperatures` rule, or a positive number. That of a loss
-            (`loss.temperature`) is drawn as it stands, learned parts included.
+        temperature: Any of `keras_dtkd.temperatures`, or a positive number. The
+            temperature of a loss (`loss.temperature`) is drawn in its current state,
+            including learned weights.
         student_logits: `(..., classes)`, of any backend.
-        teacher_logits: Likewise. All rows are one batch for a rule that couples them.
-        labels: Integers `(...)`, or one-hot. Optional: samples on which the teacher is
-            wrong are then crosses. One without a label (-1) stays a point.
-        difficulty: One number a row, `(...)`, the greater the harder. By default the
-            entropy of the teacher's soft targets, at the mean of all temperatures.
-        by: What the x axis shows: the samples' `"rank"`, in percent, or the
-            difficulty's `"value"`.
-        bins: How many. At least 1.
+        teacher_logits: `(..., classes)`, of any backend. For a temperature that depends
+            on the batch, all samples are one batch.
+        labels: Integers `(...)`, or one-hot. Optional: samples that the teacher
+            misclassifies are then crosses. A sample without a label (-1) is a point.
+        difficulty: A number per sample, `(...)`, greater for harder ones. By default
+            the entropy of the teacher's soft targets, at the mean temperature.
+        by: The x axis: the samples' `"rank"`, in percent, or the `"value"` of the
+            difficulty.
+        bins: Number of bins. At least 1.
         ax: Axes to draw in. Optional.
 
     Returns:
         The matplotlib figure.
 
     Raises:
-        ImportError: There is no matplotlib.
-        ValueError: Shapes that do not fit, probabilities for logits, another `by`,
-            `bins` below 1, a `difficulty` that is not finite.
+        ImportError: matplotlib is not installed.
+        ValueError: Shapes do not fit; logits look like probabilities; `by` is invalid;
+            `bins` is below 1; or `difficulty` is not finite.
 
     Example:
 
@@ -55,105 +57,110 @@ def temperatures(
     """
     if by not in ("rank", "value"):
         raise ValueError(
-            f"`{WHO}`: `by` must be 'rank' or 'value'. Received: by={by!r}."
+            f"`{CALLER}`: `by` must be 'rank' or 'value'. Received: by={by!r}."
         )
     if bins < 1:
         raise ValueError(
-            f"`{WHO}`: `bins` must be at least 1. Received: bins={bins!r}."
+            f"`{CALLER}`: `bins` must be at least 1. Received: bins={bins!r}."
         )
-    rule = base.get(rule)
-    student, teacher = inputs.pair(WHO, student_logits, teacher_logits)
-    chosen = inputs.chosen(rule, student, teacher)
-    mean = np.mean(chosen)
-    what, unit = "teacher's entropy", f"at temperature {mean:.3g}, nats"
+    temperature = base.get(temperature)
+    student, teacher = inputs.validate_pair(CALLER, student_logits, teacher_logits)
+    pair = inputs.temperatures_of(temperature, student, teacher)
+    mean = np.mean(pair)
+    measure, unit = "teacher's entropy", f"at temperature {mean:.3g}, nats"
     if difficulty is None:
-        difficulty = inputs.softened(teacher, mean)[1]
+        _, difficulty = inputs.soft_probs_and_entropy(teacher, mean)
     else:
-        what, unit = "given difficulty", "as given"
-        difficulty = _difficulty(difficulty, len(teacher))
-    wrong = np.zeros(len(teacher), bool)
+        measure, unit = "given difficulty", "as given"
+        difficulty = _validate_difficulty(difficulty, len(teacher))
+    is_misclassified = np.zeros(len(teacher), bool)
     if labels is not None:
-        shape = inputs.numbers(teacher_logits).shape
-        wrong = _wrong(inputs.labels(WHO, labels, shape), teacher)
+        shape = inputs.to_float64(teacher_logits).shape
+        labels = inputs.flatten_labels(CALLER, labels, shape)
+        is_misclassified = _is_misclassified(labels, teacher)
 
     order = np.argsort(difficulty, kind="stable")
-    place = difficulty
+    x = difficulty
     if by == "rank":
-        place = np.empty(len(order))
-        place[order] = 100 * (np.arange(len(order)) + 0.5) / len(order)
+        x = np.empty(len(order))
+        x[order] = 100 * (np.arange(len(order)) + 0.5) / len(order)
     if ax is None:
         ax = style.new_figure(7.5, 4.5).subplots()
-    parts = np.array_split(order, min(bins, len(order)))
-    sides = [
-        ("student's", chosen[0], style.STUDENT),
-        ("teacher's", chosen[1], style.TEACHER),
+    groups = np.array_split(order, min(bins, len(order)))
+    models = [
+        ("student's", pair[0], style.STUDENT),
+        ("teacher's", pair[1], style.TEACHER),
     ]
-    if np.array_equal(*chosen):
-        # One over the other, only the upper would be seen.
-        sides = [("both models'", chosen[0], "black")]
-    ends = [_draw(ax, place, parts, wrong, *side) for side in sides]
-    ax.axhline(mean, color=style.GREY, ls=":", lw=1, zorder=1)
-    crosses = " (crosses: the teacher is wrong)" if wrong.any() else ""
-    by_rank = f"Samples from easy to hard (percentile of the {what})"
+    if np.array_equal(*pair):
+        # The upper of two equal curves would hide the other.
+        models = [("both models'", pair[0], "black")]
+    ends = [_draw_model(ax, x, groups, is_misclassified, *model) for model in models]
+    ax.axhline(mean, color=style.GRAY, ls=":", lw=1, zorder=1)
+    crosses = " (crosses: teacher is wrong)" if is_misclassified.any() else ""
+    xlabel = f"{measure.capitalize()} ({unit})"
+    if by == "rank":
+        xlabel = f"Samples from easy to hard (percentile of the {measure})"
     ax.set(
-        title=f"Temperatures that {type(rule).__name__} gives, from easy samples to "
-        f"hard\npoints: samples{crosses}; lines: medians; bands: quartiles",
-        xlabel=by_rank if by == "rank" else f"{what.capitalize()} ({unit})",
+        title=f"Temperatures of {type(temperature).__name__}, from easy to hard samples"
+        f"\npoints: samples{crosses}; lines: medians; bands: quartiles",
+        xlabel=xlabel,
         ylabel="Temperature (divides the logits)",
         xlim=(0, 100) if by == "rank" else None,
     )
     ax.title.set_fontsize(11)
-    # A constant temperature has no range of its own.
-    if np.ptp(chosen) < 0.01 * mean:
+    # A constant temperature has no range to scale the axis to.
+    if np.ptp(pair) < 0.01 * mean:
         ax.set_ylim(0, 2 * mean)
-    style.clear(ax)
+    style.despine(ax)
     right = ax.get_xlim()[1]
-    style.name_ends(ax, [*ends, (right, mean, f"mean {mean:.3g}", style.GREY)])
-    return style.root(ax)
+    style.label_line_ends(ax, [*ends, (right, mean, f"mean {mean:.3g}", style.GRAY)])
+    return style.root_figure(ax)
 
 
-def _draw(ax, place, parts, wrong, name, chosen, colour):
-    """Points, medians and quartiles of one model; where the median ends."""
-    for marker, these, size, alpha in (("o", ~wrong, 7, 0.25), ("x", wrong, 14, 0.5)):
+def _draw_model(ax, x, groups, is_misclassified, name, temperatures, color):
+    """Draws points, medians and quartiles of a model; returns the end of its line."""
+    for marker, mask, size, alpha in (
+        ("o", ~is_misclassified, 7, 0.25),
+        ("x", is_misclassified, 14, 0.5),
+    ):
         ax.scatter(
-            place[these],
-            chosen[these],
+            x[mask],
+            temperatures[mask],
             s=size,
             marker=marker,
-            color=colour,
+            color=color,
             alpha=alpha,
             lw=0 if marker == "o" else 0.9,
             zorder=1,
-            # Thousands of points would make a vector file heavy.
+            # Thousands of points would make a vector file large.
             rasterized=True,
         )
-    x = [np.median(place[part]) for part in parts]
-    low, middle, high = np.array(
-        [np.quantile(chosen[part], (0.25, 0.5, 0.75)) for part in parts]
+    centers = [np.median(x[group]) for group in groups]
+    low, median, high = np.array(
+        [np.quantile(temperatures[group], (0.25, 0.5, 0.75)) for group in groups]
     ).T
-    ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-    # The two may lie over each other: each band has an edge, the dashed line is on top.
+    ax.fill_between(centers, low, high, color=color, alpha=0.15, lw=0)
+    # Where models overlap, edges keep both bands visible; the dashed line is on top.
     for edge in (low, high):
-        ax.plot(x, edge, color=colour, lw=0.8, alpha=0.7)
-    dashed = name == "student's"
-    style, order = ("--", 4) if dashed else ("-", 3)
+        ax.plot(centers, edge, color=color, lw=0.8, alpha=0.7)
+    line_style, order = ("--", 4) if name == "student's" else ("-", 3)
     line = {"lw": 2.5, "marker": "o", "ms": 5, "zorder": order}
-    ax.plot(x, middle, style, color=colour, label=name, **line)
-    return x[-1], middle[-1], name, colour
+    ax.plot(centers, median, line_style, color=color, label=name, **line)
+    return centers[-1], median[-1], name, color
 
 
-def _difficulty(value, rows):
-    value = inputs.numbers(value).reshape(-1)
-    if len(value) != rows or not np.isfinite(value).all():
+def _validate_difficulty(value, num_samples):
+    value = inputs.to_float64(value).reshape(-1)
+    if len(value) != num_samples or not np.isfinite(value).all():
         raise ValueError(
-            f"`{WHO}`: `difficulty` must be one finite number for each of the {rows} "
-            f"rows of logits. Received: {len(value)} numbers, "
+            f"`{CALLER}`: `difficulty` must be a finite number for each of the "
+            f"{num_samples} samples. Received: {len(value)} numbers, "
             f"{np.isfinite(value).sum()} of them finite."
         )
     return value
 
 
-def _wrong(labels, teacher):
-    label = inputs.numbers(one_hot(labels, teacher))
-    right = label.argmax(-1) == teacher.argmax(-1)
-    return (label.sum(-1) > 0) & ~right
+def _is_misclassified(labels, teacher):
+    label = inputs.to_float64(one_hot(labels, teacher))
+    is_correct = label.argmax(-1) == teacher.argmax(-1)
+    return (label.sum(-1) > 0) & ~is_correct

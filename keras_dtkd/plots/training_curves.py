@@ -1,4 +1,4 @@
-"""How several methods train, and how much that varies from seed to seed."""
+"""Training curves of several methods, averaged over seeds."""
 
 import collections.abc
 
@@ -6,32 +6,31 @@ import numpy as np
 
 from keras_dtkd.plots import inputs, style
 
-WHO = "plots.training_curves"
-STYLES = "-", "--", ":", "-."
+CALLER = "plots.training_curves"
+LINE_STYLES = "-", "--", ":", "-."
 
 
 def training_curves(runs, metric="val_accuracy", ax=None):
-    """Draws a metric by epoch, for each method the mean over its seeds ± their std.
+    """Draws a metric by epoch: for each method the mean ± std over its seeds.
 
     Args:
-        runs: A dict of method names. To each belongs a list of runs, one a seed, or
-            a single run. A run is what `fit` returned, its `history` (a dict), or the
-            values of the metric, an epoch each. A 2D array holds a run in each row.
-        metric: Its name in the histories, and on the axis. One with fewer values than
-            there were epochs is taken for measured every so many of them
-            (`validation_freq`).
+        runs: A dict from method names to a list of runs, one per seed, or a single
+            run. A run is the result of `fit`, its `history` (a dict), or the values of
+            the metric, one per epoch. A 2D array has one run in each row.
+        metric: Name of the metric in the histories and on the axis. If it has fewer
+            values than epochs, it was measured every few epochs (`validation_freq`).
         ax: Axes to draw in. Optional.
 
     Returns:
-        The matplotlib figure. The band is the standard deviation over seeds (divisor:
-        their number less 1); one seed has none. Where seeds stopped at different
-        epochs, the mean ends with the first of them: beyond it would be one of others.
+        The matplotlib figure. The band is the standard deviation over seeds (with
+        n - 1); a single seed has none. If seeds stopped at different epochs, the mean
+        ends with the shortest run, because later means would be of fewer seeds.
 
     Raises:
-        ImportError: There is no matplotlib.
-        TypeError: `runs` is no dict.
-        ValueError: There is no run, or no value of the metric in one, or seeds of one
-            method measured it at different epochs.
+        ImportError: matplotlib is not installed.
+        TypeError: `runs` is not a dict.
+        ValueError: There are no runs; a run has no value of the metric; or the seeds
+            of one method measured it at different epochs.
 
     Example:
 
@@ -40,112 +39,112 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     """
     if not isinstance(runs, collections.abc.Mapping):
         raise TypeError(
-            f"`{WHO}`: `runs` must be a dict of method names, each with its runs. "
+            f"`{CALLER}`: `runs` must be a dict of method names to runs. "
             f"Received: {type(runs).__name__}."
         )
     if not runs:
-        raise ValueError(f"`{WHO}`: `runs` is empty. Give at least one method.")
-    found = {name: _aligned(name, value, metric) for name, value in runs.items()}
+        raise ValueError(f"`{CALLER}`: `runs` is empty. Pass at least one method.")
+    curves = {name: _align_runs(name, value, metric) for name, value in runs.items()}
     if ax is None:
         ax = style.new_figure(7.5, 4.5).subplots()
     ends = []
-    for count, (name, colour) in enumerate(style.colours(found).items()):
-        epochs, values = found[name]
+    for index, (name, color) in enumerate(style.colors(curves).items()):
+        epochs, values = curves[name]
         mean = values.mean(0)
-        line_style = STYLES[count // len(style.PALETTE) % len(STYLES)]
-        # A single point makes no line.
+        line_style = LINE_STYLES[index // len(style.PALETTE) % len(LINE_STYLES)]
+        # A single point has no line.
         marker = "o" if len(epochs) == 1 else None
-        ax.plot(epochs, mean, line_style, color=colour, lw=2, marker=marker, label=name)
+        ax.plot(epochs, mean, line_style, color=color, lw=2, marker=marker, label=name)
         if len(values) > 1:
             std = values.std(0, ddof=1)
             ax.fill_between(
-                epochs, mean - std, mean + std, color=colour, alpha=0.2, lw=0
+                epochs, mean - std, mean + std, color=color, alpha=0.2, lw=0
             )
-        ends.append((epochs[-1], mean[-1], name, colour))
-    _label(ax, found, metric)
-    if not style.name_ends(ax, ends):
+        ends.append((epochs[-1], mean[-1], name, color))
+    _label_axes(ax, curves, metric)
+    if not style.label_line_ends(ax, ends):
         ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return style.root(ax)
+    return style.root_figure(ax)
 
 
-def _label(ax, found, metric):
-    seeds = sorted({len(values) for _, values in found.values()})
-    many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    what = metric.replace("_", " ")
-    what = f"validation {what[4:]}" if metric.startswith("val_") else what
-    what = what[:1].upper() + what[1:]
-    everything = np.concatenate([values.ravel() for _, values in found.values()])
-    share = "accuracy" in metric and np.nanmin(everything) >= 0
-    share = share and np.nanmax(everything) <= 1
-    first = min(epochs[0] for epochs, _ in found.values())
-    last = max(epochs[-1] for epochs, _ in found.values())
-    spread = f"mean ± std of {many} seeds" if seeds[-1] > 1 else "one seed each"
+def _label_axes(ax, curves, metric):
+    seeds = sorted({len(values) for _, values in curves.values()})
+    num_seeds = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    title = metric.replace("_", " ")
+    title = f"validation {title[4:]}" if metric.startswith("val_") else title
+    title = title[:1].upper() + title[1:]
+    all_values = np.concatenate([values.ravel() for _, values in curves.values()])
+    is_fraction = "accuracy" in metric and np.nanmin(all_values) >= 0
+    is_fraction = is_fraction and np.nanmax(all_values) <= 1
+    first = min(epochs[0] for epochs, _ in curves.values())
+    last = max(epochs[-1] for epochs, _ in curves.values())
+    spread = f"mean ± std of {num_seeds} seeds" if seeds[-1] > 1 else "one seed each"
     ax.set(
-        title=f"{what} by epoch: {spread}",
+        title=f"{title} by epoch: {spread}",
         xlabel="Epoch",
-        ylabel=f"{what} (%)" if share else what,
+        ylabel=f"{title} (%)" if is_fraction else title,
         xlim=(first, last) if last > first else None,
     )
     ax.title.set_fontsize(11)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    if share:
-        # Only how it is written: the lines have the values as they are.
-        ax.yaxis.set_major_formatter(_percent)
-    style.clear(ax)
+    if is_fraction:
+        # Only the tick labels change; the lines keep their values.
+        ax.yaxis.set_major_formatter(_format_percent)
+    style.despine(ax)
 
 
-def _percent(value, _):
-    # By itself, for a pickled figure holds no lambda.
+def _format_percent(value, _):
+    # Not a lambda, which cannot be pickled with the figure.
     return f"{100 * value:g}"
 
 
-def _aligned(name, value, metric):
-    """Epochs and values `(seeds, epochs)` of one method's runs."""
-    runs = [_run(name, run, metric) for run in _several(value)]
+def _align_runs(name, value, metric):
+    """Epochs, and values `(seeds, epochs)`, of one method's runs."""
+    runs = [_run_values(name, run, metric) for run in _as_runs(value)]
     if not runs:
-        raise ValueError(f"`{WHO}`: there is no run of {name!r}.")
+        raise ValueError(f"`{CALLER}`: {name!r} has no runs.")
     shortest = min(len(epochs) for epochs, _ in runs)
     epochs = np.stack([epochs[:shortest] for epochs, _ in runs])
     if (epochs != epochs[0]).any():
         raise ValueError(
-            f"`{WHO}`: the seeds of {name!r} measured {metric!r} at different epochs. "
-            "Give them the same `validation_freq`, or draw them apart."
+            f"`{CALLER}`: the seeds of {name!r} measured {metric!r} at different "
+            "epochs. Use the same `validation_freq`, or draw them separately."
         )
     return epochs[0], np.stack([values[:shortest] for _, values in runs])
 
 
-def _several(value):
-    """A method's runs, if it is one run or many."""
-    if _history(value) is not None:
+def _as_runs(value):
+    """A list of runs, whether one or several were passed."""
+    if _history_of(value) is not None:
         return [value]
-    value = list(value) if isinstance(value, list | tuple) else inputs.numbers(value)
-    if len(value) and _history(value[0]) is None and np.ndim(value[0]) == 0:
+    value = list(value) if isinstance(value, list | tuple) else inputs.to_float64(value)
+    if len(value) and _history_of(value[0]) is None and np.ndim(value[0]) == 0:
         return [value]
     return value
 
 
-def _history(run):
+def _history_of(run):
     run = getattr(run, "history", run)
     return run if isinstance(run, collections.abc.Mapping) else None
 
 
-def _run(name, run, metric):
-    """Epochs and values of one run, each `(epochs,)`."""
-    history = _history(run)
+def _run_values(name, run, metric):
+    """Epochs and values of a run, each `(epochs,)`."""
+    history = _history_of(run)
     if history is None:
         values = longest = run
     elif metric in history:
         values, longest = history[metric], max(history.values(), key=len)
     else:
         raise ValueError(
-            f"`{WHO}`: a run of {name!r} has no {metric!r}. It has: "
-            f"{', '.join(map(str, history)) or 'nothing'}."
+            f"`{CALLER}`: a run of {name!r} has no {metric!r}. It has: "
+            f"{', '.join(map(str, history)) or 'no metrics'}."
         )
-    values = inputs.numbers(values)
+    values = inputs.to_float64(values)
     if values.ndim != 1 or not len(values):
         raise ValueError(
-            f"`{WHO}`: a run of {name!r} must have one value of {metric!r} an epoch. "
-            f"Received: shape {values.shape}."
+            f"`{CALLER}`: a run of {name!r} must have one value of {metric!r} per "
+            f"epoch. Received: shape {values.shape}."
         )
-    every = len(longest) // len(values)
-    return every * np.arange(1, len(values) + 1), values
+    frequency = len(longest) // len(values)
+    return frequency * np.arange(1, len(values) + 1), values

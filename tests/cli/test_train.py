@@ -22,7 +22,7 @@ from keras_dtkd.cli import callbacks, main
 from keras_dtkd.cli.data import NAMES, in_order, read
 from keras_dtkd.cli.errors import UserError
 from keras_dtkd.core import atomic_io
-from keras_dtkd.datasets.registry import NORMALISATION
+from keras_dtkd.datasets.registry import NORMALIZATION
 from tests.cli.conftest import BACKEND, folder, words
 
 
@@ -410,7 +410,7 @@ def test_images_are_normalised_as_the_data_sets_are(name, monkeypatch):
     expected = next(iter(getattr(datasets, name)(batch_size=4)[1]))[0]
     whole = read("digits")._replace(data=name)
     found = next(iter(in_order(whole, part)))[0]
-    assert set(NORMALISATION) == set(NAMES)
+    assert set(NORMALIZATION) == set(NAMES)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
@@ -419,7 +419,7 @@ def test_a_damaged_file_of_weights_is_named(content, tmp_path, refused):
     path = tmp_path / "teacher.npz"
     path.write_bytes(content)
     error = refused(words(teacher=path, output=tmp_path / "runs"))
-    assert f"{path} is no whole `.npz` file" in error
+    assert f"{path} is not a complete `.npz` file" in error
 
 
 def test_a_damaged_state_is_told_before_anything_is_trained(tmp_path, refused):

@@ -1,38 +1,36 @@
-"""Folders of TensorFlow Datasets: a tiny one, and CIFAR-100 itself."""
+"""Folders of TensorFlow Datasets: tiny ones, and one with images of CIFAR-100."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[2] / "../shared"
+SHARDS = Path(__file__).parents[3] / "shared/data/cifar100"
 SHAPES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "fashion_mnist": (28, 28, 1)}
 
 
 def draw(name, count, seed=0):
-    """Images as they come, with labels."""
+    """Random images as they are stored, with labels."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, *SHAPES[name]), dtype="uint8")
     return images, np.arange(count) * 7 % 10
 
 
-def write(folder, name, file_format="tfrecord", counts=(20, 6)):
-    """A small data set under a known name, as TensorFlow Datasets would write it."""
+def write(folder, name, file_format="tfrecord", splits=None):
+    """Writes a small data set under a known name, as TensorFlow Datasets does."""
     tfds = pytest.importorskip("tensorflow_datasets")
+    splits = splits or (draw(name, 20, seed=5), draw(name, 6, seed=4))
     builder = tfds.builder(name, data_dir=folder, file_format=file_format)
     features = builder.info.features
     builder.data_path.mkdir(parents=True)
-    infos, written = [], []
-    for split, count in zip(("train", "test"), counts, strict=True):
+    infos = []
+    for split, (images, labels) in zip(("train", "test"), splits, strict=True):
         template = tfds.core.ShardedFileTemplate(
             data_dir=builder.data_path,
             dataset_name=name,
             split=split,
             filetype_suffix=file_format,
         )
-        images, labels = draw(name, count, seed=len(split))
         records = [
             features.serialize_example(
                 features.encode_example(
@@ -50,19 +48,18 @@ def write(folder, name, file_format="tfrecord", counts=(20, 6)):
         infos.append(
             tfds.core.SplitInfo(
                 name=split,
-                shard_lengths=[count],
+                shard_lengths=[len(images)],
                 num_bytes=0,
                 filename_template=template,
             )
         )
-        written.append((images, labels))
     tfds.folder_dataset.write_metadata(
         data_dir=builder.data_path,
         features=features,
         split_infos=infos,
-        check_data=False,  # It cannot look into ArrayRecord.
+        check_data=False,  # It cannot read ArrayRecord.
     )
-    return written
+    return splits
 
 
 def _write_records(path, file_format, records):
@@ -79,19 +76,17 @@ def _write_records(path, file_format, records):
 
 
 @pytest.fixture(scope="session")
-def cifar100_dir(request):
-    """A `data_dir` with CIFAR-100: the usual one if it is there, else made once."""
+def cifar100_dir(tmp_path_factory):
+    """A `data_dir` with CIFAR-100: the default one, or a folder with 2,500 images."""
     tfds = pytest.importorskip("tensorflow_datasets")
     if tfds.builder("cifar100").is_prepared():
         return None
-    tool = SHARED / "tools/tfds_from_shards.py"
-    if not tool.is_file():
-        pytest.skip("CIFAR-100 is not prepared here, and ../shared does not make it")
-    pytest.importorskip("importlib_resources", reason="needed to prepare CIFAR-100")
-    folder = request.config.cache.mkdir("tfds")
-    if tfds.builder("cifar100", data_dir=folder).is_prepared():
-        return folder
-    command = [sys.executable, str(tool), "cifar100", "--data-dir", str(folder)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    if not SHARDS.is_dir():
+        pytest.skip("CIFAR-100 is neither prepared nor in ../shared/data")
+    pytest.importorskip("PIL")
+    from benchmarks.cifar100_shards import decode
+
+    folder = tmp_path_factory.mktemp("tfds")
+    splits = decode(SHARDS / "train-0.npz", 2000), decode(SHARDS / "test.npz", 500)
+    write(folder, "cifar100", splits=splits)
     return folder

@@ -1,4 +1,4 @@
-"""Arrays are what is in the folder, in its order; a missing folder is one error."""
+"""Arrays equal the prepared data, in its order; missing data is a single error."""
 
 import subprocess
 import sys
@@ -16,22 +16,22 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
-def test_equals_what_was_written(tmp_path, name):
+def test_arrays_equal_the_prepared_data(tmp_path, name):
     written = write(tmp_path, name)
-    for found, expected in zip(load_arrays(name, tmp_path), written, strict=True):
-        np.testing.assert_array_equal(found[0], expected[0])
-        np.testing.assert_array_equal(found[1], expected[1])
-        assert found[0].dtype == "uint8" and found[1].dtype == "int32"
+    for (x, y), expected in zip(load_arrays(name, tmp_path), written, strict=True):
+        np.testing.assert_array_equal(x, expected[0])
+        np.testing.assert_array_equal(y, expected[1])
+        assert x.dtype == "uint8" and y.dtype == "int32"
 
 
-def test_a_folder_may_lie_in_ones_home(tmp_path, monkeypatch):
+def test_data_dir_expands_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     written = write(tmp_path / "data", "cifar10")
-    (found, _), _ = load_arrays("cifar10", "~/data", download=False)
-    np.testing.assert_array_equal(found, written[0][0])
+    (images, _), _ = load_arrays("cifar10", "~/data", download=False)
+    np.testing.assert_array_equal(images, written[0][0])
 
 
-def test_array_record_is_read_without_tensorflow(tmp_path):
+def test_array_record_needs_no_tensorflow(tmp_path):
     written = write(tmp_path, "cifar100", "array_record")
     code = f"""
 import importlib.machinery as machinery
@@ -42,12 +42,12 @@ import sys
 import numpy as np
 from keras_dtkd.datasets import cifar100, load_arrays
 (x, y), test = load_arrays("cifar100", {str(tmp_path)!r})
-np.savez({str(tmp_path / "found.npz")!r}, x=x, y=y)
+np.savez({str(tmp_path / "arrays.npz")!r}, x=x, y=y)
 assert "tensorflow" not in sys.modules
 try:
     cifar100(data_dir={str(tmp_path)!r})
 except ImportError as error:
-    assert "`cifar100` needs TensorFlow" in str(error), error
+    assert "`cifar100` requires TensorFlow" in str(error), error
 else:
     raise SystemExit("no error")
 """
@@ -62,42 +62,39 @@ else:
     if "No module named 'jax'" in run.stderr:
         pytest.skip("a backend without TensorFlow is not installed")
     assert run.returncode == 0, run.stderr
-    found = np.load(tmp_path / "found.npz")
-    np.testing.assert_array_equal(found["x"], written[0][0])
-    np.testing.assert_array_equal(found["y"], written[0][1])
+    arrays = np.load(tmp_path / "arrays.npz")
+    np.testing.assert_array_equal(arrays["x"], written[0][0])
+    np.testing.assert_array_equal(arrays["y"], written[0][1])
 
 
-def test_digits_are_scikit_learn_s():
+def test_digits_equal_scikit_learns():
     load_digits = pytest.importorskip("sklearn.datasets").load_digits
     (x_train, y_train), (x_test, y_test) = load_arrays("digits")
     assert x_train.shape == (1297, 8, 8, 1) and x_test.shape == (500, 8, 8, 1)
-    found = np.concatenate([x_train, x_test]) / 255
-    theirs, labels = load_digits(return_X_y=True)
+    x, y = np.concatenate([x_train, x_test]) / 255, np.concatenate([y_train, y_test])
 
-    def in_order(images, labels):
-        rows = np.column_stack([labels, np.rint(images.reshape(-1, 64))])
-        return rows[np.lexsort(rows.T)]
+    def sort(images, labels):
+        samples = np.column_stack([labels, np.rint(images.reshape(-1, 64))])
+        return samples[np.lexsort(samples.T)]
 
-    np.testing.assert_array_equal(
-        in_order(found * 16, np.concatenate([y_train, y_test])),
-        in_order(theirs, labels),
-    )
+    expected = sort(*load_digits(return_X_y=True))
+    np.testing.assert_array_equal(sort(x * 16, y), expected)
     assert np.bincount(y_test).min() >= 48
     assert x_train.dtype == "uint8" and y_train.dtype == "int32"
 
 
-def test_a_validation_share_comes_off_the_training_images(tmp_path):
+def test_validation_images_are_removed_from_the_training_images(tmp_path):
     (images, labels), test = write(tmp_path, "cifar100")
-    train, validation, found = load_arrays("cifar100", tmp_path, validation=0.25)
+    train, validation, x_test = load_arrays("cifar100", tmp_path, validation=0.25)
     assert len(train[0]) == 15 and len(validation[0]) == 5
-    kept = [1, 8, 10, 18, 19]
-    np.testing.assert_array_equal(validation[0], images[kept])
-    np.testing.assert_array_equal(train[1], np.delete(labels, kept))
-    np.testing.assert_array_equal(found[0], test[0])
+    held_out = [1, 8, 10, 18, 19]
+    np.testing.assert_array_equal(validation[0], images[held_out])
+    np.testing.assert_array_equal(train[1], np.delete(labels, held_out))
+    np.testing.assert_array_equal(x_test[0], test[0])
 
 
-def refused(**arguments):
-    """The message of the one error, without those of others behind it."""
+def error_message(**arguments):
+    """The message of the `FileNotFoundError`, which must show no chained error."""
     with pytest.raises(FileNotFoundError) as caught:
         cifar100(**arguments)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -108,26 +105,26 @@ def refused(**arguments):
 
 
 @pytest.fixture
-def never_prepared(monkeypatch):
+def no_download(monkeypatch):
     def fail(self, *args, **kwargs):
-        raise AssertionError("the download began")
+        raise AssertionError("the download started")
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
 
 
-def test_missing_data_is_one_error_with_two_ways_out(tmp_path, never_prepared):
-    message = refused(data_dir=tmp_path, download=False)
+def test_missing_data_is_a_single_error_with_both_remedies(tmp_path, no_download):
+    message = error_message(data_dir=tmp_path, download=False)
     assert f"`cifar100` is not in {tmp_path}" in message
 
 
-def test_without_a_connection_it_ends_before_the_download(
-    tmp_path, never_prepared, monkeypatch
+def test_without_a_connection_no_download_is_attempted(
+    tmp_path, no_download, monkeypatch
 ):
     def offline(request, timeout):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
-    message = refused(data_dir=tmp_path)
+    message = error_message(data_dir=tmp_path)
     assert "no connection to www.cs.toronto.edu" in message
     assert "Name or service not known" in message
     assert not list(tmp_path.iterdir())
@@ -136,22 +133,22 @@ def test_without_a_connection_it_ends_before_the_download(
 @pytest.mark.parametrize(
     "answer", [None, urllib.error.HTTPError("", 403, "", {}, None)]
 )
-def test_a_download_that_fails_gives_its_reason(tmp_path, monkeypatch, answer):
+def test_a_failed_download_reports_its_reason(tmp_path, monkeypatch, answer):
     def online(request, timeout):
         if answer:
             raise answer
         return open(__file__)
 
     def fail(self, file_format):
-        raise RuntimeError("checksum\nand a long tale")
+        raise RuntimeError("checksum\nand a long traceback")
 
     monkeypatch.setattr(urllib.request, "urlopen", online)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
-    message = refused(data_dir=tmp_path)
-    assert "RuntimeError: checksum" in message and "tale" not in message
+    message = error_message(data_dir=tmp_path)
+    assert "RuntimeError: checksum" in message and "traceback" not in message
 
 
-def test_a_download_makes_it_readable(tmp_path, monkeypatch):
+def test_downloaded_data_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: open(__file__))
 
     def prepare(self, file_format):
@@ -166,24 +163,24 @@ def test_a_download_makes_it_readable(tmp_path, monkeypatch):
     np.testing.assert_array_equal(images, written[0][0])
 
 
-def test_tensorflow_datasets_missing_says_what_to_install(monkeypatch):
+def test_missing_tensorflow_datasets_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match="pip install tensorflow-datasets importlib_"):
         load_arrays("cifar100")
 
 
-def test_scikit_learn_missing_says_what_to_install(monkeypatch):
+def test_missing_scikit_learn_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match="pip install scikit-learn"):
         load_arrays("digits")
 
 
-def test_an_unknown_name_is_refused_with_the_list():
-    with pytest.raises(ValueError, match=r"no data set 'cifar'.*'cifar100'"):
+def test_an_unknown_name_raises_with_the_known_names():
+    with pytest.raises(ValueError, match=r"unknown data set 'cifar'.*'cifar100'"):
         load_arrays("cifar")
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_a_share_out_of_range_is_refused_before_reading(share):
-    with pytest.raises(ValueError, match="`arrays`: `validation` is a share"):
-        load_arrays("cifar100", "nowhere", validation=share, download=False)
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_a_fraction_out_of_range_raises_before_reading(fraction):
+    with pytest.raises(ValueError, match="`load_arrays`: `validation` must be a frac"):
+        load_arrays("cifar100", "nowhere", validation=fraction, download=False)

@@ -1,4 +1,4 @@
-"""A wrong use is one clear error, before anything is read or the first batch."""
+"""Invalid arguments raise clear errors, before any data is read or batched."""
 
 import numpy as np
 import pytest
@@ -12,88 +12,96 @@ IMAGES = np.arange(1, 201, dtype="uint8")[:, None, None, None].repeat(12, 1)
 IMAGES = IMAGES.repeat(12, 2)
 LABELS = np.arange(200) % 7
 TRAIN, TEST = (IMAGES, LABELS), (IMAGES[:50], LABELS[:50])
-REFUSED = [
+INVALID = [
     ({"batch_size": 0}, "`batch_size` must be at least 1"),
-    ({"batch_size": 32.0}, "`batch_size` .* whole .* Received: batch_size=32.0"),
-    ({"batch_size": None}, "`batch_size` .* whole .* Received: batch_size=None"),
-    ({"versions": 2.5}, "`versions` .* whole .* Received: versions=2.5"),
-    ({"validation": 1.0}, "`validation` is a share"),
-    ({"validation": "0.1"}, "`validation` is a share .* validation='0.1'"),
+    ({"batch_size": 32.0}, "`batch_size` .* integer. Received: batch_size=32.0"),
+    ({"batch_size": None}, "`batch_size` .* integer. Received: batch_size=None"),
+    ({"augmentations_per_image": 2.5}, "`augmentations_per_image` .* integer.*=2.5"),
+    ({"validation": 1.0}, "`validation` must be a fraction"),
+    ({"validation": "0.1"}, "`validation` must be a fraction .* validation='0.1'"),
     ({"first_epoch": -1}, "`first_epoch` counts from 0"),
-    ({"first_epoch": 1.5}, "`first_epoch` .* whole .* first_epoch=1.5"),
-    ({"first_epoch": 1, "seed": None}, "needs its `seed`. Received: seed=None"),
-    ({"seed": 1.5}, "`seed` .* whole numbers. Received: seed=1.5"),
-    ({"seed": 2**63}, r"`seed` lies from -2\*\*63"),
-    ({"data_format": "last"}, "`data_format` is one of"),
+    ({"first_epoch": 1.5}, "`first_epoch` .* integer. Received: first_epoch=1.5"),
+    ({"first_epoch": 1, "seed": None}, "requires its `seed`. Received: seed=None"),
+    ({"seed": 1.5}, "`seed` .* integer. Received: seed=1.5"),
+    ({"seed": 2**63}, r"`seed` must lie between -2\*\*63"),
+    ({"data_format": "last"}, "`data_format` must be one of"),
     ({"std": (0.1, 0.0)}, "`std` must be positive"),
     ({"std": float("nan")}, "`std` must be positive"),
 ]
 
 
-@pytest.mark.parametrize("options, message", REFUSED)
-def test_a_wrong_argument_is_refused_before_anything_is_read(options, message):
+@pytest.mark.parametrize("options, message", INVALID)
+def test_an_invalid_argument_raises_before_any_data_is_read(options, message):
     options = {"batch_size": 32, "augment": True, "seed": 0, **options}
-    with pytest.raises(ValueError, match=f"`mine`: .*{message}"):
-        ImagePipeline("mine", **options)
+    with pytest.raises(ValueError, match=f"`caller`: .*{message}"):
+        ImagePipeline("caller", **options)
 
 
-@pytest.mark.parametrize("share", ["0.1", None])
-def test_a_share_that_is_no_number_is_refused(share):
-    with pytest.raises(ValueError, match="`arrays`: `validation` is a share"):
-        load_arrays("digits", validation=share)
+@pytest.mark.parametrize("fraction", ["0.1", None])
+def test_a_fraction_must_be_a_number(fraction):
+    with pytest.raises(ValueError, match="`load_arrays`: `validation` must be a frac"):
+        load_arrays("digits", validation=fraction)
 
 
 @pytest.mark.parametrize(
     "train, options, message",
     [
-        ((IMAGES[..., 0], LABELS), {}, r"wants images .* images \(200, 12, 12\)"),
-        ((IMAGES, LABELS[1:]), {}, r"a label for each.*labels \(199,\)"),
-        ((IMAGES[:0], LABELS[:0]), {}, "wants images"),
+        ((IMAGES[..., 0], LABELS), {}, r"images must .* images \(200, 12, 12\)"),
+        ((IMAGES, LABELS[1:]), {}, r"one label each.*labels \(199,\)"),
+        ((IMAGES[:0], LABELS[:0]), {}, "images must have the shape"),
         (TRAIN, {"mean": (0.1, 0.2)}, r"`mean` must fit 1 channels"),
-        ((IMAGES, LABELS.astype(str)), {}, "wants labels in numbers. Received: <U"),
-        ((IMAGES.repeat(3, -1), LABELS), {}, "train have 3 channels .* to test 1"),
+        ((IMAGES, LABELS.astype(str)), {}, "labels must be numeric. Received: <U"),
+        (
+            (IMAGES.repeat(3, -1), LABELS),
+            {},
+            "training images have 3 channels .* images 1",
+        ),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(train, options, message):
+def test_arrays_that_do_not_fit_raise(train, options, message):
     with pytest.raises(ValueError, match=message):
         from_arrays(train, TEST, **options)
 
 
 @pytest.mark.parametrize(
-    "train, test, name, found",
+    "train, test, name, received",
     [
         (IMAGES, LABELS, "train", "ndarray"),
         (TRAIN, IMAGES, "test", "ndarray"),
         (TRAIN, None, "test", "NoneType"),
-        ((*TRAIN, LABELS), TEST, "train", "tuple of 3"),
+        ((*TRAIN, LABELS), TEST, "train", "tuple of length 3"),
     ],
 )
-def test_what_is_no_pair_is_refused(train, test, name, found):
-    with pytest.raises(ValueError, match=rf"`{name}` must be a pair, .*: {found}\."):
+def test_data_must_be_pairs(train, test, name, received):
+    message = rf"`{name}` must be a pair, .*: {received}\."
+    with pytest.raises(ValueError, match=message):
         from_arrays(train, test)
 
 
-def test_pixels_from_0_to_1_are_refused():
-    bright = (IMAGES / np.float32(255), LABELS)
-    with pytest.raises(ValueError, match="of at most 0.784. Multiply them by 255"):
-        from_arrays(bright, TEST)
+def test_pixels_between_0_and_1_raise():
+    scaled = (IMAGES / np.float32(255), LABELS)
+    with pytest.raises(ValueError, match="maximum of 0.784. Multiply them by 255"):
+        from_arrays(scaled, TEST)
 
 
 @pytest.mark.parametrize(
-    "images, found",
+    "images, received",
     [
-        ((IMAGES / 255 - 0.5) / 0.25, "float64 .* least -1.98 .* most 1.14. Give them"),
-        (IMAGES.astype("uint16") * 257, "uint16 .* most 5.14e.04"),
+        (
+            (IMAGES / 255 - 0.5) / 0.25,
+            "float64 .* minimum of -1.98 .* of 1.14. Pass them",
+        ),
+        (IMAGES.astype("uint16") * 257, "uint16 .* maximum of 5.14e.04"),
         (np.full(IMAGES.shape, np.nan), "float64 .* nan"),
     ],
 )
-def test_pixels_that_are_not_from_0_to_255_are_refused(images, found):
+def test_pixels_outside_0_to_255_raise(images, received):
     for train, test in (((images, LABELS), TEST), (TRAIN, (images, LABELS))):
-        with pytest.raises(ValueError, match=f"wants pixels of 0 to 255.*{found}"):
+        with pytest.raises(ValueError, match=f"between 0 and 255.*{received}"):
             from_arrays(train, test)
 
 
-def test_what_resizing_added_is_to_be_cut_off():
+def test_overshoot_of_resizing_raises_with_a_hint():
     images = np.full((2, 8, 8, 3), 300.0, "float32")
     with pytest.raises(ValueError, match="np.clip"):
         from_arrays((images, [0, 1]), (images, [0, 1]))

@@ -1,4 +1,4 @@
-"""Folders of images: classes by their names, Tiny ImageNet's layout as well."""
+"""Image folders: classes from folder names; the layout of Tiny ImageNet."""
 
 import keras
 import numpy as np
@@ -21,14 +21,14 @@ def save(path, image):
 
 
 def pixels(path, **options):
-    """Without augmentation, from 0 to 255."""
+    """The first batches, without augmentation, with pixels from 0 to 255."""
     options = {"mean": 0.0, "std": 1 / 255, "batch_size": 50, "seed": 0, **options}
     datasets = image_folder(path, augment=False, **options)
     return [next(dataset.as_numpy_iterator()) for dataset in datasets]
 
 
 @pytest.mark.parametrize("holdout", ["val", "test"])
-def test_labels_are_the_sorted_names_of_the_classes(tmp_path, holdout):
+def test_labels_are_indices_of_the_sorted_class_names(tmp_path, holdout):
     written = {}
     for split, seed in (("train", 0), (holdout, 1)):
         for i, (name, image) in enumerate(zip("bacb", images(4, seed), strict=True)):
@@ -36,21 +36,21 @@ def test_labels_are_the_sorted_names_of_the_classes(tmp_path, holdout):
             written[split, i] = image
     (x, y), (x_test, y_test) = pixels(tmp_path)
     np.testing.assert_array_equal(y_test, [0, 1, 1, 2])
-    for found, i in zip(x_test, (1, 0, 3, 2), strict=True):
-        np.testing.assert_allclose(found, written[holdout, i], atol=1e-3)
+    for image, i in zip(x_test, (1, 0, 3, 2), strict=True):
+        np.testing.assert_allclose(image, written[holdout, i], atol=1e-3)
     np.testing.assert_array_equal(np.sort(y), [0, 1, 1, 2])
     b = np.sort(x[y == 1].sum(axis=(1, 2, 3)))
     expected = np.sort([written["train", i].sum(dtype="float64") for i in (0, 3)])
     np.testing.assert_allclose(b, expected, rtol=1e-5)
 
 
-def test_tiny_imagenet_is_read_as_it_comes(tmp_path):
+def test_the_layout_of_tiny_imagenet_is_read(tmp_path):
     for name, image in zip(("n02", "n01"), images(2, 0), strict=True):
         save(tmp_path / "train" / name / "images" / f"{name}_0.JPEG", image)
         (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("")
     for i in range(12):
         save(tmp_path / f"val/images/val_{i}.JPEG", np.full((64, 64, 3), 20 * i))
-    # Neither in the order of names nor in that of numbers.
+    # Sorted neither by name nor by number.
     lines = [
         f"val_{i}.JPEG\tn0{1 + i % 2}\t0\t0\t9\t9" for i in (*range(6, 12), *range(6))
     ]
@@ -62,7 +62,7 @@ def test_tiny_imagenet_is_read_as_it_comes(tmp_path):
     np.testing.assert_array_equal(y_test, numbers % 2)
 
 
-def test_images_are_resized_and_normalised_as_imagenet_is(tmp_path):
+def test_images_are_resized_and_normalized_like_imagenet(tmp_path):
     for split in ("train", "val"):
         save(tmp_path / split / "a" / "0.png", np.full((20, 30, 3), 51, "uint8"))
     train, test = image_folder(tmp_path, seed=0, image_size=16)
@@ -73,16 +73,16 @@ def test_images_are_resized_and_normalised_as_imagenet_is(tmp_path):
     assert train.element_spec[0].shape[1:] == (16, 16, 3)
 
 
-def test_a_folder_may_lie_in_ones_home(tmp_path, monkeypatch):
+def test_path_expands_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for split in ("train", "val"):
-        save(tmp_path / "mine" / split / "a" / "0.png", images(1, 0)[0])
-    (x, _), (x_test, _) = pixels("~/mine")
+        save(tmp_path / "images" / split / "a" / "0.png", images(1, 0)[0])
+    (x, _), (x_test, _) = pixels("~/images")
     np.testing.assert_array_equal(x, x_test)
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"there is no {tmp_path}/train"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/train does not exist"):
         image_folder(tmp_path)
 
 
@@ -93,14 +93,14 @@ def test_a_folder_without_images_is_named(tmp_path):
         image_folder(tmp_path)
 
 
-def test_a_class_that_training_does_not_have_is_refused(tmp_path):
+def test_a_class_without_training_images_raises(tmp_path):
     save(tmp_path / "train/a/0.png", images(1, 0)[0])
     save(tmp_path / "val/b/0.png", images(1, 0)[0])
-    with pytest.raises(ValueError, match=r"the class of .*0.png is 'b'"):
+    with pytest.raises(ValueError, match=r"0.png has the class 'b'"):
         image_folder(tmp_path)
 
 
-def two_classes(path):
+def save_two_classes(path):
     for split in ("train", "val"):
         for name in "ab":
             for i in range(3):
@@ -108,8 +108,8 @@ def two_classes(path):
 
 
 @pytest.mark.parametrize("content", [b"", b"hello"])
-def test_an_image_that_cannot_be_decoded_is_named(content, tmp_path):
-    two_classes(tmp_path)
+def test_an_undecodable_image_is_named(content, tmp_path):
+    save_two_classes(tmp_path)
     broken = tmp_path / "train" / "b" / "1.png"
     broken.write_bytes(content)
     with pytest.raises(ValueError, match=f"{broken} cannot be read or decoded"):
@@ -118,7 +118,7 @@ def test_an_image_that_cannot_be_decoded_is_named(content, tmp_path):
 
 @pytest.mark.parametrize("hidden", [".cache/0.png", "a/._0.png"])
 def test_a_hidden_image_is_named(hidden, tmp_path):
-    two_classes(tmp_path)
+    save_two_classes(tmp_path)
     save(tmp_path / "0.png", images(1, 0)[0])
     path = tmp_path / "train" / hidden
     path.parent.mkdir(exist_ok=True)
@@ -128,19 +128,19 @@ def test_a_hidden_image_is_named(hidden, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 64.0, (64, 64), None])
-def test_a_size_that_is_none_is_refused(size, tmp_path):
-    two_classes(tmp_path)
-    with pytest.raises(ValueError, match="`image_size` must be one whole number"):
+def test_image_size_must_be_a_positive_integer(size, tmp_path):
+    save_two_classes(tmp_path)
+    with pytest.raises(ValueError, match="`image_size` must be an integer"):
         image_folder(tmp_path, image_size=size)
 
 
-def test_annotations_may_be_spaced_and_must_be_whole(tmp_path):
-    two_classes(tmp_path)
+def test_annotations_may_use_spaces_and_must_be_complete(tmp_path):
+    save_two_classes(tmp_path)
     path = tmp_path / "val" / "val_annotations.txt"
     for name in "ab":
         for i in range(3):
-            here = tmp_path / "val" / name / f"{i}.png"
-            here.rename(tmp_path / "val" / f"{name}{i}.png")
+            image = tmp_path / "val" / name / f"{i}.png"
+            image.rename(tmp_path / "val" / f"{name}{i}.png")
         (tmp_path / "val" / name).rmdir()
     with pytest.raises(ValueError, match=f"or write the classes into {path}"):
         image_folder(tmp_path)
@@ -149,5 +149,5 @@ def test_annotations_may_be_spaced_and_must_be_whole(tmp_path):
     _, (_, y) = pixels(tmp_path)
     np.testing.assert_array_equal(y, [0, 0, 0, 1, 1, 1])
     path.write_text("\n".join([*lines, "b3.png"]))
-    with pytest.raises(ValueError, match="line 7 of .* names no class: 'b3.png'"):
+    with pytest.raises(ValueError, match="line 7 of .* has no class: 'b3.png'"):
         image_folder(tmp_path)

@@ -1,16 +1,16 @@
-"""Epochs: every image once, its label with it, other crops, and the same ones again."""
+"""Each epoch has every image once, with its label; seeds make epochs reproducible."""
 
 import keras
 import numpy as np
 import pytest
 
 from keras_dtkd.datasets import from_arrays
-from keras_dtkd.datasets.arrays import split
+from keras_dtkd.datasets.arrays import split_validation
 
 tf = pytest.importorskip("tensorflow")
 
 COUNT, SIZE = 200, 12
-# The color of an image is its number, from 1: 0 is the padding.
+# The pixels of an image equal its number, from 1; 0 is the padding.
 IMAGES = np.full((COUNT, SIZE, SIZE, 1), 1, "uint8")
 IMAGES *= np.arange(1, COUNT + 1, dtype="uint8")[:, None, None, None]
 LABELS = np.arange(1, COUNT + 1) % 7
@@ -18,18 +18,18 @@ TRAIN, TEST = (IMAGES, LABELS), (IMAGES[:50], LABELS[:50])
 
 
 def pixels(**options):
-    """Batches whose pixels are from 0 to 255 as before: easy to look at."""
+    """Datasets whose pixels stay between 0 and 255, for easy comparison."""
     options = {"augment": True, "seed": 3, "batch_size": 32, **options}
     return from_arrays(TRAIN, TEST, std=1 / 255, **options)
 
 
 def epoch(dataset):
-    """All images and labels of one pass."""
+    """All images and labels of an epoch."""
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
 
-def same(a, b):
+def all_equal(a, b):
     return all(np.array_equal(u, v) for u, v in zip(a, b, strict=True))
 
 
@@ -44,22 +44,22 @@ def test_an_epoch_has_every_image_once_with_its_label(augment):
         np.testing.assert_array_equal(labels, numbers % 7)
 
 
-def test_batches_are_counted_and_the_last_has_what_is_left():
+def test_the_cardinality_is_known_and_the_last_batch_is_smaller():
     train, test = pixels()
-    for dataset, batches, left in ((train, 7, 8), (test, 2, 18)):
+    for dataset, batches, last in ((train, 7, 8), (test, 2, 18)):
         assert int(dataset.cardinality()) == batches
         sizes = [len(labels) for _, labels in dataset.as_numpy_iterator()]
-        assert sizes == [32] * (batches - 1) + [left]
+        assert sizes == [32] * (batches - 1) + [last]
     images, labels = next(train.as_numpy_iterator())
     assert images.dtype == "float32" and labels.dtype == "int32"
 
 
-def places(images):
-    """Where each crop of a ramp began, and whether it was flipped."""
-    middle = images[:, SIZE // 2, SIZE // 2]
-    flips = images[:, SIZE // 2, SIZE // 2 + 1, 1] < middle[:, 1]
-    row = middle[:, 0] - 1 - SIZE // 2 + 4
-    column = middle[:, 1] - 1 - np.where(flips, SIZE - 1 - SIZE // 2, SIZE // 2) + 4
+def crop_parameters(images):
+    """Row and column where each crop of a ramp begins, and whether it is flipped."""
+    center = images[:, SIZE // 2, SIZE // 2]
+    flips = images[:, SIZE // 2, SIZE // 2 + 1, 1] < center[:, 1]
+    row = center[:, 0] - 1 - SIZE // 2 + 4
+    column = center[:, 1] - 1 - np.where(flips, SIZE - 1 - SIZE // 2, SIZE // 2) + 4
     return row.round().astype(int), column.round().astype(int), flips
 
 
@@ -69,7 +69,7 @@ def test_crops_are_uniform_and_half_are_flipped():
     images = np.broadcast_to(ramp.astype("uint8"), (count, *ramp.shape))
     arrays = (images, np.zeros(count))
     train, _ = from_arrays(arrays, arrays, 1024, True, seed=0, std=1 / 255)
-    row, column, flips = places(epoch(train)[0])
+    row, column, flips = crop_parameters(epoch(train)[0])
     cells = np.zeros((9, 9, 2), int)
     np.add.at(cells, (row, column, flips.astype(int)), 1)
     # Five standard deviations of a count of 100.
@@ -78,18 +78,18 @@ def test_crops_are_uniform_and_half_are_flipped():
     assert 161 - 5 * 18 < ((cells - 100) ** 2 / 100).sum() < 161 + 5 * 18
 
 
-def test_the_padding_is_black_before_normalisation():
+def test_the_padding_is_black_before_normalization():
     white = (np.full((64, 8, 8, 3), 255, "uint8"), np.zeros(64))
     mean, std = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.25, 0.3])
     train, _ = from_arrays(white, white, 64, True, seed=0, mean=mean, std=std)
     images = epoch(train)[0].reshape(-1, 3)
     black = np.isclose(images, -mean / std, atol=1e-6).all(-1)
     assert np.isclose(images, (1 - mean) / std, atol=1e-6).all(-1)[~black].all()
-    # Of 4 pixels too far, 4 of 8 rows are black: a half to the square is left.
+    # At most 4 of 8 rows and columns are black: at least a quarter is white.
     assert 0.3 < black.mean() < 0.6
 
 
-def test_no_pixel_is_lost_to_normalisation():
+def test_normalization_is_the_formula_in_both_data_formats():
     rng = np.random.default_rng(0)
     arrays = (rng.integers(0, 256, (9, 5, 6, 3), dtype="uint8"), np.arange(9))
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -105,14 +105,14 @@ def test_no_pixel_is_lost_to_normalisation():
             np.testing.assert_allclose(images, expected[labels], atol=2e-6)
 
 
-def test_lists_are_taken_as_arrays_are():
+def test_lists_equal_arrays():
     expected = pixels(validation=0.1)[1]
     lists = tuple(part.tolist() for part in TRAIN)
-    found = from_arrays(lists, TEST, 32, validation=0.1, std=1 / 255)[1]
-    assert same(epoch(found), epoch(expected))
+    dataset = from_arrays(lists, TEST, 32, validation=0.1, std=1 / 255)[1]
+    assert all_equal(epoch(dataset), epoch(expected))
 
 
-def test_soft_labels_stay_as_they_are():
+def test_soft_labels_are_unchanged():
     soft = np.random.default_rng(0).random((COUNT, 7), "float32")
     train, test = from_arrays((IMAGES, soft), (IMAGES, soft), seed=0, std=1 / 255)
     np.testing.assert_array_equal(epoch(test)[1], soft)
@@ -121,10 +121,10 @@ def test_soft_labels_stay_as_they_are():
     np.testing.assert_array_equal(labels, soft[numbers - 1])
 
 
-def test_the_test_set_keeps_its_order_and_its_pixels():
+def test_the_test_set_keeps_its_order_and_pixels():
     _, test = pixels()
     for _ in range(2):
-        assert same(epoch(test), TEST)
+        assert all_equal(epoch(test), TEST)
 
 
 def test_epochs_differ_in_order_and_crops():
@@ -139,44 +139,44 @@ def test_epochs_differ_in_order_and_crops():
     assert (black[0] != black[1]).mean() > 0.5
 
 
-def test_the_seed_alone_decides():
+def test_the_seed_alone_determines_an_epoch():
     keras.utils.set_random_seed(1)
     first, other = epoch(pixels()[0]), epoch(pixels(seed=4)[0])
     keras.utils.set_random_seed(2)
-    assert same(first, epoch(pixels()[0]))
-    assert not same(first, other)
+    assert all_equal(first, epoch(pixels()[0]))
+    assert not all_equal(first, other)
 
 
-def test_without_a_seed_keras_s_own_decides():
+def test_without_a_seed_the_keras_seed_determines_it():
     def run(seed):
         keras.utils.set_random_seed(seed)
         return epoch(pixels(seed=None)[0])
 
-    assert same(run(1), run(1)) and not same(run(1), run(2))
+    assert all_equal(run(1), run(1)) and not all_equal(run(1), run(2))
 
 
-def test_seeds_of_64_bits_are_told_apart():
+def test_64_bit_seeds_differ():
     seeds = (5, 5 + 2**32, 2**62)
     epochs = [epoch(pixels(seed=seed)[0]) for seed in seeds]
-    assert not same(epochs[0], epochs[1]) and not same(epochs[1], epochs[2])
+    assert not all_equal(epochs[0], epochs[1]) and not all_equal(epochs[1], epochs[2])
 
 
-def test_a_first_epoch_is_that_of_a_run_without_a_break():
+def test_first_epoch_continues_an_uninterrupted_run():
     train, _ = pixels()
     epochs = [epoch(train) for _ in range(4)]
     continued, _ = pixels(first_epoch=2)
-    assert same(epoch(continued), epochs[2])
-    assert same(epoch(continued), epochs[3])
+    assert all_equal(epoch(continued), epochs[2])
+    assert all_equal(epoch(continued), epochs[3])
 
 
 @pytest.mark.parametrize("batch_size", [8, 100, 199])
-def test_a_look_at_the_first_batch_changes_nothing(batch_size):
+def test_peeking_at_the_first_batch_changes_nothing(batch_size):
     expected = epoch(pixels(batch_size=batch_size)[0])
     train, _ = pixels(batch_size=batch_size)
     for _ in range(3):
         next(iter(train))
     list(train.take(1))
-    assert same(epoch(train), expected)
+    assert all_equal(epoch(train), expected)
 
 
 def model():
@@ -185,14 +185,14 @@ def model():
         keras.layers.Flatten(),
         keras.layers.Dense(7, kernel_initializer=keras.initializers.GlorotUniform(0)),
     ]
-    made = keras.Sequential(layers)
+    network = keras.Sequential(layers)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile(keras.optimizers.SGD(1e-5, momentum=0.9), loss)
-    return made
+    network.compile(keras.optimizers.SGD(1e-5, momentum=0.9), loss)
+    return network
 
 
-class Seen(keras.callbacks.Callback):
-    """The loss of each epoch: what was seen, in which order, decides it."""
+class EpochLosses(keras.callbacks.Callback):
+    """Records the loss of each epoch, which depends on the batches and their order."""
 
     def on_train_begin(self, logs=None):
         self.losses = []
@@ -201,67 +201,67 @@ class Seen(keras.callbacks.Callback):
         self.losses.append(logs["loss"])
 
 
-def test_fit_takes_one_pass_an_epoch():
-    """Keras looks at a batch before, and at the end begins passes that it drops."""
+def test_fit_counts_each_epoch_once():
+    """Keras peeks at a batch before fitting and starts passes that it drops."""
     train, test = pixels()
     model().fit(train, validation_data=test, epochs=3, verbose=0)
-    assert same(epoch(train), epoch(pixels(first_epoch=3)[0]))
+    assert all_equal(epoch(train), epoch(pixels(first_epoch=3)[0]))
 
 
-def test_a_run_that_was_stopped_continues_bit_for_bit(tmp_path):
-    straight, seen = model(), Seen()
-    straight.fit(pixels()[0], epochs=4, verbose=0, callbacks=[seen])
-    stopped, before, after = model(), Seen(), Seen()
+def test_a_stopped_run_continues_bit_for_bit(tmp_path):
+    straight, all_losses = model(), EpochLosses()
+    straight.fit(pixels()[0], epochs=4, verbose=0, callbacks=[all_losses])
+    stopped, before, after = model(), EpochLosses(), EpochLosses()
     stopped.fit(pixels()[0], epochs=2, verbose=0, callbacks=[before])
     stopped.save(tmp_path / "stopped.keras")
     loaded = keras.models.load_model(tmp_path / "stopped.keras")
     train, _ = pixels(first_epoch=2)
     loaded.fit(train, initial_epoch=2, epochs=4, verbose=0, callbacks=[after])
-    assert before.losses + after.losses == seen.losses
-    assert same(loaded.get_weights(), straight.get_weights())
+    assert before.losses + after.losses == all_losses.losses
+    assert all_equal(loaded.get_weights(), straight.get_weights())
     wrong = keras.models.load_model(tmp_path / "stopped.keras")
     wrong.fit(pixels()[0], initial_epoch=2, epochs=4, verbose=0)
-    assert not same(wrong.get_weights(), straight.get_weights())
+    assert not all_equal(wrong.get_weights(), straight.get_weights())
 
 
-def test_a_distiller_trains_from_it_and_looks_without_taking():
+def test_a_distiller_peeks_without_consuming_batches():
     from keras_dtkd import Distiller
 
     train, test = pixels()
     distiller = Distiller(model(), model())
     logs = distiller.fit(train, validation_data=test, epochs=2, verbose=0).history
     assert len(logs["loss"]) == 2 and np.isfinite(logs["loss"]).all()
-    assert same(epoch(train), epoch(pixels(first_epoch=2)[0]))
+    assert all_equal(epoch(train), epoch(pixels(first_epoch=2)[0]))
 
 
-def test_passes_are_counted_within_the_scope_of_a_strategy():
+def test_epochs_are_counted_within_the_scope_of_a_strategy():
     if keras.config.backend() != "tensorflow":
         pytest.skip("strategies are TensorFlow's")
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         train, _ = pixels()
         model().fit(train, epochs=2, verbose=0)
-    assert same(epoch(train), epoch(pixels(first_epoch=2)[0]))
+    assert all_equal(epoch(train), epoch(pixels(first_epoch=2)[0]))
 
 
-def test_the_validation_images_are_always_the_same_and_in_no_other_set():
+def test_the_validation_images_are_fixed_and_in_no_other_set():
     numbers = []
     for seed in (1, 2):
         train, validation, test = pixels(validation=0.1, seed=seed)
-        assert same(epoch(test), TEST)
+        assert all_equal(epoch(test), TEST)
         images, labels = epoch(validation)
         numbers.append(images[:, 0, 0, 0])
         np.testing.assert_array_equal(labels, numbers[-1] % 7)
-        left = epoch(train)[0].max(axis=(1, 2, 3))
-        assert sorted([*left, *numbers[-1]]) == list(range(1, COUNT + 1))
+        training = epoch(train)[0].max(axis=(1, 2, 3))
+        assert sorted([*training, *numbers[-1]]) == list(range(1, COUNT + 1))
     np.testing.assert_array_equal(*numbers)
     assert len(numbers[0]) == 20 and (np.diff(numbers[0]) > 0).all()
-    # They must stay the same for good, whatever a library changes.
-    rows = np.arange(20)
-    (_, (kept, _)) = split((rows, rows), 0.25)
-    np.testing.assert_array_equal(kept, [1, 8, 10, 18, 19])
+    # They must never change, whatever a library changes.
+    indices = np.arange(20)
+    (_, (held_out, _)) = split_validation((indices, indices), 0.25)
+    np.testing.assert_array_equal(held_out, [1, 8, 10, 18, 19])
 
 
-def test_a_gpu_is_left_to_the_backend_that_trains(monkeypatch):
+def test_tensorflow_hides_gpus_on_other_backends(monkeypatch):
     hidden = []
     monkeypatch.setattr(
         tf.config, "set_visible_devices", lambda *arguments: hidden.append(arguments)

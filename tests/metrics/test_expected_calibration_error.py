@@ -1,4 +1,4 @@
-"""The calibration error is Guo's, over all samples however they are batched."""
+"""The calibration error is that of Guo et al., for any batch size."""
 
 import keras
 import numpy as np
@@ -14,12 +14,12 @@ from tests.tiny_models import data, one_hot, student, teacher
 
 LOGITS = draw((32, 4), teacher=1.5).teacher
 Y = np.random.default_rng(1).integers(0, 4, 32)
-# Half of them right, so that confidence means something.
+# Half of them are correct, so that confidence is informative.
 Y[::2] = LOGITS[::2].argmax(-1)
 EXPECTED = oracles_metrics.calibration_error(LOGITS, Y)
 
 
-def measured(*batches, **options):
+def measure(*batches, **options):
     metric = ExpectedCalibrationError(**options)
     for batch in batches:
         metric.update_state(*batch)
@@ -30,64 +30,64 @@ def tensor(z, dtype="float32"):
     return ops.cast(ops.convert_to_tensor(z, "float32"), dtype)
 
 
-def test_is_the_formula():
+def test_equals_the_formula():
     assert 0.02 < EXPECTED < 0.5
-    assert measured((Y, tensor(LOGITS))) == pytest.approx(EXPECTED, abs=1e-6)
+    assert measure((Y, tensor(LOGITS))) == pytest.approx(EXPECTED, abs=1e-6)
 
 
 @pytest.mark.parametrize("bins", [1, 4, 100])
-def test_any_number_of_bins_will_do(bins):
+def test_any_number_of_bins(bins):
     expected = oracles_metrics.calibration_error(LOGITS, Y, bins)
-    assert measured((Y, LOGITS), bins=bins) == pytest.approx(expected, abs=1e-6)
+    assert measure((Y, LOGITS), bins=bins) == pytest.approx(expected, abs=1e-6)
 
 
-def test_one_bin_is_the_gap_between_mean_confidence_and_accuracy():
+def test_one_bin_is_the_difference_of_mean_confidence_and_accuracy():
     gap = (LOGITS.argmax(-1) == Y).mean() - oracles.softmax(LOGITS).max(-1).mean()
-    assert measured((Y, LOGITS), bins=1) == pytest.approx(abs(gap), abs=1e-6)
+    assert measure((Y, LOGITS), bins=1) == pytest.approx(abs(gap), abs=1e-6)
 
 
 @pytest.mark.parametrize(
     "labels", [one_hot(Y), Y[:, None], Y.astype("float32")], ids=["1hot", "2d", "float"]
 )
-def test_labels_come_in_any_form(labels):
-    assert measured((labels, LOGITS)) == pytest.approx(EXPECTED, abs=1e-6)
+def test_labels_may_have_any_form(labels):
+    assert measure((labels, LOGITS)) == pytest.approx(EXPECTED, abs=1e-6)
 
 
-def test_probabilities_serve_as_well_as_logits():
+def test_probabilities_are_accepted():
     p = oracles.softmax(LOGITS)
-    found = measured((Y, p), from_logits=False)
-    assert found == pytest.approx(EXPECTED, abs=1e-5)
+    result = measure((Y, p), from_logits=False)
+    assert result == pytest.approx(EXPECTED, abs=1e-5)
 
 
 @pytest.mark.parametrize("from_logits", [True, False])
-def test_a_single_output_is_a_choice_of_two(from_logits):
+def test_a_single_output_is_binary_classification(from_logits):
     z, y = LOGITS[:, :1], Y % 2
     expected = oracles_metrics.calibration_error(np.hstack([0 * z, z]), y)
     given = z if from_logits else 1 / (1 + np.exp(-z))
     for labels in (y, y[:, None]):
-        found = measured((labels, given), from_logits=from_logits)
-        assert found == pytest.approx(expected, abs=1e-5)
+        result = measure((labels, given), from_logits=from_logits)
+        assert result == pytest.approx(expected, abs=1e-5)
 
 
-def test_batches_of_any_size_give_the_same():
-    parts = slice(0, 30), slice(30, 32)
-    found = measured(*((Y[part], LOGITS[part]) for part in parts))
-    assert found == pytest.approx(EXPECTED, abs=1e-6)
+def test_the_batch_size_changes_nothing():
+    slices = slice(0, 30), slice(30, 32)
+    result = measure(*((Y[part], LOGITS[part]) for part in slices))
+    assert result == pytest.approx(EXPECTED, abs=1e-6)
 
 
 @pytest.mark.invariant(number=3)
-def test_a_weight_of_two_is_the_sample_twice_and_of_zero_none():
+def test_a_weight_of_two_equals_the_sample_twice_and_zero_none():
     weights = np.random.default_rng(2).integers(0, 3, 32)
-    found = measured((Y, LOGITS, weights))
+    result = measure((Y, LOGITS, weights))
     twice = oracles_metrics.calibration_error(
         np.repeat(LOGITS, weights, 0), np.repeat(Y, weights)
     )
-    assert found == pytest.approx(twice, abs=1e-6)
-    assert measured((Y, LOGITS, 0 * weights)) == 0.0
+    assert result == pytest.approx(twice, abs=1e-6)
+    assert measure((Y, LOGITS, 0 * weights)) == 0.0
 
 
 @pytest.mark.invariant(number=3)
-def test_masked_steps_and_samples_without_a_label_count_nowhere():
+def test_masked_steps_and_samples_without_a_label_are_ignored():
     kept = np.array([[1, 1, 0], [1, 0, 0]])
     model = keras.Sequential(
         [keras.layers.Embedding(5, 3, mask_zero=True), keras.layers.Dense(4)]
@@ -96,13 +96,13 @@ def test_masked_steps_and_samples_without_a_label_count_nowhere():
     y = np.array([[0, 1, 2], [3, 0, 1]])
     z = ops.convert_to_numpy(outputs)[kept > 0]
     expected = oracles_metrics.calibration_error(z, y[kept > 0])
-    assert measured((y, outputs)) == pytest.approx(expected, abs=1e-6)
-    unlabelled = np.where(kept > 0, y, -1)
-    found = measured((unlabelled, ops.convert_to_numpy(outputs)))
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert measure((y, outputs)) == pytest.approx(expected, abs=1e-6)
+    unlabeled = np.where(kept > 0, y, -1)
+    result = measure((unlabeled, ops.convert_to_numpy(outputs)))
+    assert result == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_upper_edge_belongs_to_its_bin():
+def test_a_bin_includes_its_upper_edge():
     metric = ExpectedCalibrationError(bins=2)
     # Confidences ½ and 1.
     metric.update_state([0, 1], [[0.0, 0.0], [-1e4, 1e4]])
@@ -111,15 +111,15 @@ def test_the_upper_edge_belongs_to_its_bin():
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("name", ["up to 1e4", "equal logits", "float16", "1 sample"])
-def test_extreme_logits_are_measured_too(name):
+def test_extreme_logits(name):
     case = CASES[name]
     y = case.student.argmax(-1)
-    found = measured((y, tensor(case.teacher, case.dtype)))
+    result = measure((y, tensor(case.teacher, case.dtype)))
     expected = oracles_metrics.calibration_error(case.teacher, y)
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert result == pytest.approx(expected, abs=1e-5)
 
 
-def test_it_forgets_and_begins_at_zero():
+def test_the_result_is_zero_initially_and_after_a_reset():
     metric = ExpectedCalibrationError()
     assert float(metric.result()) == 0.0
     metric.update_state(Y, LOGITS)
@@ -127,7 +127,7 @@ def test_it_forgets_and_begins_at_zero():
     assert float(metric.result()) == 0.0
 
 
-def test_it_measures_a_student_in_fit():
+def test_it_measures_the_student_in_fit():
     x, y = data(40)
     small = student()
     small.compile(
@@ -143,30 +143,30 @@ def test_it_measures_a_student_in_fit():
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("bins", [0, 2.5, "15"])
-def test_a_wrong_number_of_bins_is_refused(bins):
+def test_an_invalid_number_of_bins_raises(bins):
     with pytest.raises(ValueError, match=f"`bins` must be.*bins={bins!r}"):
         ExpectedCalibrationError(bins)
 
 
-def test_serializes():
-    made = keras.saving.deserialize_keras_object(
+def test_serialization_restores_the_arguments():
+    restored = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(
             ExpectedCalibrationError(7, False, name="ece", dtype="float32")
         )
     )
-    assert type(made) is ExpectedCalibrationError
-    assert (made.bins, made.from_logits, made.name) == (7, False, "ece")
+    assert type(restored) is ExpectedCalibrationError
+    assert (restored.bins, restored.from_logits, restored.name) == (7, False, "ece")
 
 
-def test_probabilities_and_logits_give_the_same_unless_told_what_they_are():
+def test_auto_infers_probabilities_unless_from_logits_is_set():
     p = oracles.softmax(LOGITS)
-    assert measured((Y, p)) == pytest.approx(EXPECTED, abs=1e-5)
-    taken = oracles_metrics.calibration_error(p, Y)
-    assert measured((Y, p), from_logits=True) == pytest.approx(taken, abs=1e-5)
-    assert abs(taken - EXPECTED) > 0.02
+    assert measure((Y, p)) == pytest.approx(EXPECTED, abs=1e-5)
+    misread = oracles_metrics.calibration_error(p, Y)
+    assert measure((Y, p), from_logits=True) == pytest.approx(misread, abs=1e-5)
+    assert abs(misread - EXPECTED) > 0.02
 
 
-def test_in_a_compiled_student_with_a_softmax_it_is_right():
+def test_a_compiled_student_with_a_softmax_is_measured_correctly():
     x, y = data(32)
     small = student("softmax")
     expected = oracles_metrics.calibration_error(
@@ -177,11 +177,11 @@ def test_in_a_compiled_student_with_a_softmax_it_is_right():
     )
     for model in (small, Distiller(teacher(), small, KD())):
         logs = model.evaluate(x, y, verbose=0, return_dict=True)
-        found = logs["expected_calibration_error"]
-        assert found == pytest.approx(expected, abs=1e-5)
+        result = logs["expected_calibration_error"]
+        assert result == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.invariant(number=10)
-def test_anything_else_for_from_logits_is_refused():
+def test_an_invalid_from_logits_raises():
     with pytest.raises(ValueError, match="`from_logits` must be.*'maybe'"):
         ExpectedCalibrationError(from_logits="maybe")

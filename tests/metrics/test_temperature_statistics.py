@@ -1,4 +1,4 @@
-"""Mean, deviation and range of temperatures, over all samples seen."""
+"""Mean, standard deviation and range of temperatures, over all samples."""
 
 import keras
 import numpy as np
@@ -13,101 +13,101 @@ from tests.logit_cases import CASES, draw
 from tests.tiny_models import data, student, teacher
 
 CASE = draw((32, 4))
-RULE = {"tau": 4.0, "rule": "std", "minimum": 0.1}
+OPTIONS = {"tau": 4.0, "rule": "std", "minimum": 0.1}
 
 
-def rule():
+def dynamic():
     return Dynamic(4.0, rule="std", minimum=0.1)
 
 
-def measured(given, *batches):
-    metric = TemperatureStatistics(given)
+def measure(temperature, *batches):
+    metric = TemperatureStatistics(temperature)
     for batch in batches:
         metric.update_state(*batch)
     return {name: float(value) for name, value in metric.result().items()}
 
 
 def expected(student, teacher, weights=None):
-    found = {}
-    sides = oracles.temperatures(student, teacher, **RULE)
+    result = {}
+    sides = oracles.temperatures(student, teacher, **OPTIONS)
     for name, t in zip(("student", "teacher"), sides, strict=True):
         t = t[..., 0]
-        mass = np.ones(t.shape) if weights is None else weights
-        mean = np.average(t, weights=mass)
-        found[f"{name}_temperature_mean"] = mean
-        deviation = np.sqrt(np.average((t - mean) ** 2, weights=mass))
-        found[f"{name}_temperature_std"] = deviation
-        found[f"{name}_temperature_min"] = t[mass > 0].min()
-        found[f"{name}_temperature_max"] = t[mass > 0].max()
-    return pytest.approx(found, rel=1e-5, abs=1e-5)
+        w = np.ones(t.shape) if weights is None else weights
+        mean = np.average(t, weights=w)
+        result[f"{name}_temperature_mean"] = mean
+        std = np.sqrt(np.average((t - mean) ** 2, weights=w))
+        result[f"{name}_temperature_std"] = std
+        result[f"{name}_temperature_min"] = t[w > 0].min()
+        result[f"{name}_temperature_max"] = t[w > 0].max()
+    return pytest.approx(result, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["100 classes", "1 sample", "sequences", "float16"])
-def test_is_what_the_rule_gives(name):
+def test_equals_the_formula(name):
     case = CASES[name]
     pair = (
         ops.cast(ops.convert_to_tensor(z, "float32"), case.dtype)
         for z in (case.teacher, case.student)
     )
-    assert measured(rule(), tuple(pair)) == expected(case.student, case.teacher)
+    assert measure(dynamic(), tuple(pair)) == expected(case.student, case.teacher)
 
 
-def test_batches_of_any_size_give_the_same():
-    parts = (slice(0, 30), slice(30, 32))
-    batches = [(CASE.teacher[p], CASE.student[p]) for p in parts]
-    assert measured(rule(), *batches) == expected(CASE.student, CASE.teacher)
+def test_the_batch_size_changes_nothing():
+    slices = (slice(0, 30), slice(30, 32))
+    batches = [(CASE.teacher[p], CASE.student[p]) for p in slices]
+    assert measure(dynamic(), *batches) == expected(CASE.student, CASE.teacher)
 
 
-def test_a_number_is_one_temperature_without_deviation():
+def test_a_constant_temperature_has_no_deviation():
     batch = CASE.teacher, CASE.student
     for given in (2.5, Constant(2.5), KD(2.5).temperature):
-        found = measured(given, batch, batch)
+        result = measure(given, batch, batch)
         for side in ("student", "teacher"):
-            got = [found[f"{side}_temperature_{k}"] for k in ("mean", "min", "max")]
-            assert got == [2.5] * 3 and found[f"{side}_temperature_std"] == 0.0
+            values = [result[f"{side}_temperature_{k}"] for k in ("mean", "min", "max")]
+            assert values == [2.5] * 3 and result[f"{side}_temperature_std"] == 0.0
 
 
-def test_a_deviation_far_below_the_mean_keeps_its_digits():
-    class Nearly(Temperature):
-        """100, and a thousandth of the first logit."""
+def test_a_small_deviation_from_a_large_mean_is_accurate():
+    class NearlyConstant(Temperature):
+        """100, plus a thousandth of the first logit."""
 
         def call(self, student_logits, teacher_logits):
             t = 100.0 + 1e-3 * student_logits[..., :1]
             return TemperaturePair(t, t, 1.0)
 
     batches = [(z, z) for z in (CASE.student, CASE.teacher)]
-    found = measured(Nearly(), *batches)["student_temperature_std"]
+    result = measure(NearlyConstant(), *batches)["student_temperature_std"]
     first = np.concatenate([CASE.student[:, 0], CASE.teacher[:, 0]])
-    assert found == pytest.approx(1e-3 * first.std(), rel=1e-2)
+    assert result == pytest.approx(1e-3 * first.std(), rel=1e-2)
 
 
 @pytest.mark.invariant(number=3)
-def test_weights_of_samples_are_honoured():
+def test_sample_weights_are_applied():
     weights = np.arange(32.0) % 3
-    found = measured(rule(), (CASE.teacher, CASE.student, weights))
-    assert found == expected(CASE.student, CASE.teacher, weights)
-    found = measured(rule(), (CASE.teacher, CASE.student, 0 * weights))
-    assert set(found.values()) == {0.0}
+    result = measure(dynamic(), (CASE.teacher, CASE.student, weights))
+    assert result == expected(CASE.student, CASE.teacher, weights)
+    result = measure(dynamic(), (CASE.teacher, CASE.student, 0 * weights))
+    assert set(result.values()) == {0.0}
 
 
 @pytest.mark.invariant(number=3)
-def test_a_rule_that_couples_rows_is_told_their_weights():
+def test_a_batch_coupled_temperature_receives_the_sample_weights():
     class Mean(Temperature):
-        """The weighted mean of the student's first logits, beside 3."""
+        """The weighted mean of the student's first logits, and 3 for the teacher."""
 
         def call(self, student_logits, teacher_logits, sample_weight=None):
             mean = ops.sum(sample_weight * student_logits[..., 0])
             return TemperaturePair(mean / ops.sum(sample_weight), 3.0, 1.0)
 
     weights = np.arange(32.0)
-    found = measured(Mean(), (CASE.teacher, CASE.student, weights))
+    result = measure(Mean(), (CASE.teacher, CASE.student, weights))
     mean = np.average(CASE.student[:, 0], weights=weights)
-    assert found["student_temperature_max"] == pytest.approx(mean, rel=1e-5)
-    assert found["teacher_temperature_min"] == 3.0
+    assert result["student_temperature_max"] == pytest.approx(mean, rel=1e-5)
+    assert result["teacher_temperature_min"] == 3.0
 
 
 @pytest.mark.invariant(number=3)
-def test_masked_steps_count_nowhere():
+def test_masked_steps_are_ignored():
     kept = np.array([[1, 1, 0], [1, 0, 0]])
     model = keras.Sequential(
         [keras.layers.Embedding(5, 3, mask_zero=True), keras.layers.Dense(4)]
@@ -115,45 +115,48 @@ def test_masked_steps_count_nowhere():
     outputs = model(kept * [[2, 3, 4], [1, 2, 3]])
     large = CASE.teacher[:6].reshape(2, 3, 4)
     plain = np.array(ops.convert_to_numpy(outputs), "float64")
-    assert measured(rule(), (large, outputs)) == expected(plain, large, kept)
+    assert measure(dynamic(), (large, outputs)) == expected(plain, large, kept)
 
 
-def test_it_forgets_and_begins_at_zero():
-    metric = TemperatureStatistics(rule())
+def test_the_result_is_zero_initially_and_after_a_reset():
+    metric = TemperatureStatistics(dynamic())
     assert {float(v) for v in metric.result().values()} == {0.0}
     metric.update_state(CASE.teacher * 9, CASE.student)
     metric.reset_state()
     assert {float(v) for v in metric.result().values()} == {0.0}
     metric.update_state(CASE.teacher, CASE.student)
-    found = {name: float(value) for name, value in metric.result().items()}
-    assert found == expected(CASE.student, CASE.teacher)
+    result = {name: float(value) for name, value in metric.result().items()}
+    assert result == expected(CASE.student, CASE.teacher)
 
 
-def test_it_may_be_compiled_where_the_labels_are_the_teachers_outputs():
+def test_it_can_be_compiled_if_the_labels_are_teacher_outputs():
     x, _ = data(40)
-    small, said = student(), teacher().predict(x, verbose=0)
-    small.compile(loss="mse", metrics=[TemperatureStatistics(rule())])
-    logs = small.evaluate(x, said, batch_size=16, return_dict=True, verbose=0)
+    small, teacher_outputs = student(), teacher().predict(x, verbose=0)
+    small.compile(loss="mse", metrics=[TemperatureStatistics(dynamic())])
+    logs = small.evaluate(
+        x, teacher_outputs, batch_size=16, return_dict=True, verbose=0
+    )
     logs = {name: value for name, value in logs.items() if "temperature" in name}
-    assert logs == expected(small.predict(x, verbose=0), said)
+    assert logs == expected(small.predict(x, verbose=0), teacher_outputs)
 
 
-def test_it_leaves_nothing_behind_in_the_rule():
+def test_the_temperature_keeps_no_record_of_the_measurement():
     loss = KD(3.0)
-    measured(loss.temperature, (CASE.teacher, CASE.student))
+    measure(loss.temperature, (CASE.teacher, CASE.student))
     assert loss.temperature.take_latest() is None
 
 
 @pytest.mark.invariant(number=10)
-def test_a_wrong_rule_is_refused():
+def test_an_invalid_temperature_raises():
     with pytest.raises(ValueError, match="`temperature` must be.*'warm'"):
         TemperatureStatistics("warm")
 
 
-def test_serializes():
-    made = keras.saving.deserialize_keras_object(
-        keras.saving.serialize_keras_object(TemperatureStatistics(rule(), name="t"))
+def test_serialization_restores_the_arguments():
+    restored = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(TemperatureStatistics(dynamic(), name="t"))
     )
-    assert type(made) is TemperatureStatistics
-    assert isinstance(made.rule, Dynamic) and made.rule.get_config()["rule"] == "std"
-    assert made.name == "t"
+    assert type(restored) is TemperatureStatistics
+    assert isinstance(restored.temperature, Dynamic)
+    assert restored.temperature.get_config()["rule"] == "std"
+    assert restored.name == "t"

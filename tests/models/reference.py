@@ -1,6 +1,6 @@
-"""The networks once more, in PyTorch: from their description, with published names.
+"""The networks in PyTorch, from their descriptions, with the published layer names.
 
-Each returns its logits and a dict of its inner outputs, by the names that ours have.
+Each returns its logits and a dict of its intermediate outputs, by our layer names.
 """
 
 from functools import partial
@@ -54,13 +54,13 @@ class Bottleneck(nn.Module):
 
 
 class Net(nn.Module):
-    """The mean over each map and the last layer, whose name differs."""
+    """Global average pooling and the last layer, whose name differs."""
 
     last = "fc"
 
-    def end(self, x, seen):
-        seen["pooled"] = x.mean((2, 3))
-        return getattr(self, self.last)(seen["pooled"]), seen
+    def classify(self, x, outputs):
+        outputs["pooled"] = x.mean((2, 3))
+        return getattr(self, self.last)(outputs["pooled"]), outputs
 
 
 class ResNet(Net):
@@ -70,24 +70,24 @@ class ResNet(Net):
         self.conv1, self.bn1 = conv(3, stem, 3), nn.BatchNorm2d(stem)
         i = stem
         for s, (width, n) in enumerate(zip(widths, repeats, strict=True), 1):
-            made = []
+            blocks = []
             for b in range(n):
-                made.append(block(i, width, 2 if s > 1 and b == 0 else 1, shortcut))
+                blocks.append(block(i, width, 2 if s > 1 and b == 0 else 1, shortcut))
                 i = 4 * width if block is Bottleneck else width
-            self.add_module(f"layer{s}", nn.ModuleList(made))
+            self.add_module(f"layer{s}", nn.ModuleList(blocks))
         self.stages = len(widths)
         self.last = "linear" if large else "fc"
         self.add_module(self.last, nn.Linear(i, 100))
 
     def forward(self, x):
         x = RELU(self.bn1(self.conv1(x)))
-        seen = {"stem": x}
+        outputs = {"stem": x}
         for s in range(1, self.stages + 1):
             for block in getattr(self, f"layer{s}"):
                 before = block(x)
                 x = RELU(before)
-            seen |= {f"stage{s}_preact": before, f"stage{s}": x}
-        return self.end(x, seen)
+            outputs |= {f"stage{s}_preact": before, f"stage{s}": x}
+        return self.classify(x, outputs)
 
 
 class WideBlock(nn.Module):
@@ -122,14 +122,14 @@ class WideResNet(Net):
         self.fc = nn.Linear(64 * factor, 100)
 
     def forward(self, x):
-        seen = {"stem": self.conv1(x)}
-        seen["stage1"] = self.block1.layer(seen["stem"])
-        seen["stage2"] = self.block2.layer(seen["stage1"])
-        seen["stage3"] = self.block3.layer(seen["stage2"])
-        seen["stage1_preact"] = self.block2.layer[0].bn1(seen["stage1"])
-        seen["stage2_preact"] = self.block3.layer[0].bn1(seen["stage2"])
-        seen["stage3_preact"] = self.bn1(seen["stage3"])
-        return self.end(RELU(seen["stage3_preact"]), seen)
+        outputs = {"stem": self.conv1(x)}
+        outputs["stage1"] = self.block1.layer(outputs["stem"])
+        outputs["stage2"] = self.block2.layer(outputs["stage1"])
+        outputs["stage3"] = self.block3.layer(outputs["stage2"])
+        outputs["stage1_preact"] = self.block2.layer[0].bn1(outputs["stage1"])
+        outputs["stage2_preact"] = self.block3.layer[0].bn1(outputs["stage2"])
+        outputs["stage3_preact"] = self.bn1(outputs["stage3"])
+        return self.classify(RELU(outputs["stage3_preact"]), outputs)
 
 
 class VGG(Net):
@@ -139,22 +139,22 @@ class VGG(Net):
         super().__init__()
         i = 3
         for g, (o, n) in enumerate(zip((64, 128, 256, 512, 512), repeats, strict=True)):
-            made = []
+            blocks = []
             for _ in range(n):
-                made += [conv(i, o, 3, bias=True), nn.BatchNorm2d(o), nn.ReLU()]
+                blocks += [conv(i, o, 3, bias=True), nn.BatchNorm2d(o), nn.ReLU()]
                 i = o
-            self.add_module(f"block{g}", nn.Sequential(*made[:-1]))
+            self.add_module(f"block{g}", nn.Sequential(*blocks[:-1]))
         self.classifier = nn.Linear(512, 100)
 
     def forward(self, x):
-        seen, side = {}, x.shape[-1]
+        outputs, side = {}, x.shape[-1]
         for s in range(1, 6):
             before = getattr(self, f"block{s - 1}")(x)
             x = RELU(before)
-            seen |= {f"stage{s}_preact": before, f"stage{s}": x}
+            outputs |= {f"stage{s}_preact": before, f"stage{s}": x}
             if s < 4 or s == 4 and side == 64:
                 x = F.max_pool2d(x, 2)
-        return self.end(x, seen)
+        return self.classify(x, outputs)
 
 
 class Inverted(nn.Module):
@@ -166,10 +166,10 @@ class Inverted(nn.Module):
             *(conv(h, h, 3, stride, groups=h), nn.BatchNorm2d(h), nn.ReLU()),
             *(conv(h, o, 1), nn.BatchNorm2d(o)),
         )
-        self.kept = stride == 1 and i == o
+        self.has_shortcut = stride == 1 and i == o
 
     def forward(self, x):
-        return x + self.conv(x) if self.kept else self.conv(x)
+        return x + self.conv(x) if self.has_shortcut else self.conv(x)
 
 
 class MobileNetV2(Net):
@@ -185,25 +185,25 @@ class MobileNetV2(Net):
         self.conv1 = nn.Sequential(conv(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU())
         self.blocks, i = nn.ModuleList(), 16
         for expansion, width, n, stride in self.groups:
-            made = []
+            blocks = []
             for b in range(n):
-                made.append(Inverted(i, width // 2, 1 if b else stride, expansion))
+                blocks.append(Inverted(i, width // 2, 1 if b else stride, expansion))
                 i = width // 2
-            self.blocks.append(nn.Sequential(*made))
+            self.blocks.append(nn.Sequential(*blocks))
         self.conv2 = nn.Sequential(conv(160, 1280, 1), nn.BatchNorm2d(1280), nn.ReLU())
         self.classifier = nn.Sequential(nn.Linear(1280, 100))
 
     def forward(self, x):
         x = self.conv1(x)
-        seen = {"stem": x}
+        outputs = {"stem": x}
         for g, group in enumerate(self.blocks, 1):
             x = group(x)
             if g in (2, 3, 5, 7):
-                seen[f"stage{(2, 3, 5, 7).index(g) + 1}"] = x
-        return self.end(self.conv2(x), seen)
+                outputs[f"stage{(2, 3, 5, 7).index(g) + 1}"] = x
+        return self.classify(self.conv2(x), outputs)
 
 
-def shuffled(x, g):
+def channel_shuffle(x, g):
     n, c, h, w = x.shape
     return x.reshape(n, g, c // g, h, w).transpose(1, 2).reshape(n, c, h, w)
 
@@ -220,7 +220,7 @@ class Grouped(nn.Module):
         self.stride = stride
 
     def forward(self, x):
-        y = shuffled(RELU(self.bn1(self.conv1(x))), self.g)
+        y = channel_shuffle(RELU(self.bn1(self.conv1(x))), self.g)
         y = self.bn3(self.conv3(RELU(self.bn2(self.conv2(y)))))
         if self.stride == 1:
             return y + x
@@ -228,7 +228,7 @@ class Grouped(nn.Module):
 
 
 class Shuffle(Net):
-    """Stem and stages of both versions."""
+    """Stem and stages of ShuffleNet V1 and V2."""
 
     last = "linear"
 
@@ -237,8 +237,11 @@ class Shuffle(Net):
         self.conv1, self.bn1 = conv(3, 24, 1), nn.BatchNorm2d(24)
         i = 24
         for s, (width, n) in enumerate(stages, 1):
-            made = [block(i, width, 2), *(block(width, width, 1) for _ in range(n - 1))]
-            self.add_module(f"layer{s}", nn.Sequential(*made))
+            blocks = [
+                block(i, width, 2),
+                *(block(width, width, 1) for _ in range(n - 1)),
+            ]
+            self.add_module(f"layer{s}", nn.Sequential(*blocks))
             i = width
         self.linear = nn.Linear(features, 100)
 
@@ -249,17 +252,17 @@ class ShuffleV1(Shuffle):
 
     def forward(self, x):
         x = RELU(self.bn1(self.conv1(x)))
-        seen = {"stem": x}
+        outputs = {"stem": x}
         for s in (1, 2, 3):
             for block in getattr(self, f"layer{s}"):
                 before = block(x)
                 x = RELU(before)
-            seen |= {f"stage{s}_preact": before, f"stage{s}": x}
-        return self.end(x, seen)
+            outputs |= {f"stage{s}_preact": before, f"stage{s}": x}
+        return self.classify(x, outputs)
 
 
 class Halves(nn.Module):
-    """Returns the shuffled result, and both halves with the last ReLU left out."""
+    """Returns the shuffled output, and both halves before the last ReLU."""
 
     def __init__(self, i, width, stride):
         super().__init__()
@@ -273,17 +276,17 @@ class Halves(nn.Module):
             self.add_module(f"conv{n}", conv(a, b, k, s, groups=groups))
             self.add_module(f"bn{n}", nn.BatchNorm2d(b))
 
-    def part(self, n, x):
+    def conv_norm(self, n, x):
         return getattr(self, f"bn{n}")(getattr(self, f"conv{n}")(x))
 
     def forward(self, x):
         if self.stride == 2:
-            first = RELU(self.part(2, self.part(1, x)))
-            before = self.part(5, self.part(4, RELU(self.part(3, x))))
+            first = RELU(self.conv_norm(2, self.conv_norm(1, x)))
+            before = self.conv_norm(5, self.conv_norm(4, RELU(self.conv_norm(3, x))))
         else:
             first, x = x.chunk(2, 1)
-            before = self.part(3, self.part(2, RELU(self.part(1, x))))
-        out = shuffled(torch.cat([first, RELU(before)], 1), 2)
+            before = self.conv_norm(3, self.conv_norm(2, RELU(self.conv_norm(1, x))))
+        out = channel_shuffle(torch.cat([first, RELU(before)], 1), 2)
         return out, torch.cat([first, before], 1)
 
 
@@ -294,12 +297,12 @@ class ShuffleV2(Shuffle):
 
     def forward(self, x):
         x = RELU(self.bn1(self.conv1(x)))
-        seen = {"stem": x}
+        outputs = {"stem": x}
         for s in (1, 2, 3):
             for block in getattr(self, f"layer{s}"):
                 x, before = block(x)
-            seen |= {f"stage{s}_preact": before, f"stage{s}": x}
-        return self.end(RELU(self.bn2(self.conv2(x))), seen)
+            outputs |= {f"stage{s}_preact": before, f"stage{s}": x}
+        return self.classify(RELU(self.bn2(self.conv2(x))), outputs)
 
 
 THIN, WIDE = (16, 32, 64), (64, 128, 256)
@@ -328,10 +331,10 @@ NETWORKS = {
 }
 
 
-def made(name, seed=0):
-    """A network in inference mode, none of whose numbers is a starting value.
+def build(name, seed=0):
+    """A network in inference mode, without any default initial value.
 
-    Kernels keep the size of what goes through them: PyTorch's own would let it die.
+    Kernels preserve the scale of activations, which PyTorch's defaults shrink.
     """
     torch.manual_seed(seed)
     network = NETWORKS[name]().eval()

@@ -1,14 +1,14 @@
-"""Networks are found by any of their names; a wrong use is one clear error."""
+"""Networks are built by name, in any spelling; invalid arguments raise clear errors."""
 
 import keras
 import pytest
 
-from keras_dtkd import backend, models
-from tests.scripts import started
+from keras_dtkd import models
+from keras_dtkd.models.registry import match_name
 
 
 @pytest.mark.parametrize(
-    "given, name",
+    "spelling, name",
     [
         ("resnet8x4", "resnet8x4"),
         ("ResNet20", "resnet20"),
@@ -23,18 +23,22 @@ from tests.scripts import started
         ("ShuffleNet-V2", "shufflev2"),
     ],
 )
-def test_spellings_of_the_literature_are_understood(given, name):
-    assert models.get(given).name == name
+def test_spellings_of_the_literature_match(spelling, name):
+    assert match_name(spelling) == name
 
 
-def test_an_unknown_name_is_answered_with_the_list():
-    with pytest.raises(ValueError, match="no network 'resnet9'") as error:
+def test_the_model_has_the_canonical_name():
+    assert models.get("ResNet-8").name == "resnet8"
+
+
+def test_an_unknown_name_raises_with_the_known_names():
+    with pytest.raises(ValueError, match="unknown network .resnet9.") as error:
         models.get("resnet9")
     assert all(name in str(error.value) for name in models.MODEL_NAMES)
 
 
 @pytest.mark.parametrize("classes", [0, -1, 10.0, "10", None])
-def test_a_number_of_classes_that_is_none_is_refused(classes):
+def test_num_classes_must_be_a_positive_integer(classes):
     with pytest.raises(ValueError, match="num_classes"):
         models.get("resnet8", num_classes=classes)
 
@@ -53,17 +57,17 @@ def test_a_number_of_classes_that_is_none_is_refused(classes):
         ((-3, 32, 32), "channels_first"),
     ],
 )
-def test_a_shape_that_does_not_fit_the_data_format_is_refused(shape, data_format):
+def test_an_input_shape_that_does_not_fit_the_data_format_raises(shape, data_format):
     with pytest.raises(ValueError, match=f"with {data_format}, `input_shape` must"):
         models.get("resnet8", input_shape=shape, data_format=data_format)
 
 
-def test_an_unknown_data_format_is_refused():
+def test_an_unknown_data_format_raises():
     with pytest.raises(ValueError, match="'channels_last', 'channels_first' or None"):
         models.get("resnet8", data_format="NHWC")
 
 
-def test_the_data_format_is_that_of_keras():
+def test_the_data_format_defaults_to_that_of_keras():
     before = keras.config.image_data_format()
     try:
         keras.config.set_image_data_format("channels_first")
@@ -72,18 +76,3 @@ def test_the_data_format_is_that_of_keras():
         assert models.get("resnet8").input_shape == (None, 32, 32, 3)
     finally:
         keras.config.set_image_data_format(before)
-
-
-def test_channels_first_is_refused_where_tensorflow_cannot_run_it():
-    if keras.config.backend() != "tensorflow":
-        assert backend.runs_channels_first()
-        return
-    code = (
-        "import tensorflow as tf; tf.config.set_visible_devices([], 'GPU')\n"
-        "from keras_dtkd import models\n"
-        "models.get('resnet8', data_format='channels_first')"
-    )
-    done = started("-c", code, TF_ENABLE_ONEDNN_OPTS="0")
-    message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith("ValueError: `models.get`: this TensorFlow has no")
-    assert "TF_ENABLE_ONEDNN_OPTS=1" in message

@@ -1,4 +1,4 @@
-"""New networks begin as the PyTorch ones do."""
+"""New networks are initialized like the PyTorch networks."""
 
 import keras
 import numpy as np
@@ -8,24 +8,24 @@ from keras import layers
 from keras_dtkd import models
 
 UNIFORM = ("shufflev1", "shufflev2")
-SMALL_HEAD = ("vgg8", "mobilenetv2")
+SMALL_NORMAL = ("vgg8", "mobilenetv2")
 
 
 @pytest.fixture(scope="module")
 def network():
-    made = {}
+    networks = {}
 
     def get(name):
-        if name not in made:
+        if name not in networks:
             keras.utils.set_random_seed(1)
-            made[name] = models.get(name, data_format="channels_last")
-        return made[name]
+            networks[name] = models.get(name, data_format="channels_last")
+        return networks[name]
 
     return get
 
 
 def kernels(model):
-    """Each convolution's kernel, fan-in and fan-out, as PyTorch counts them."""
+    """Kernel, fan-in and fan-out of each convolution, as PyTorch defines them."""
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
             kernel = np.array(layer.get_weights()[0])
@@ -39,17 +39,17 @@ def kernels(model):
     "name", ["resnet8x4", "wrn_16_2", "vgg8", "mobilenetv2", "resnet18"]
 )
 def test_convolutions_are_normal_by_fan_out_and_not_truncated(network, name):
-    found = [k.ravel() / (2 / out) ** 0.5 for k, _, out in kernels(network(name))]
-    for values in found:
-        # Five standard errors of a deviation.
+    scaled = [k.ravel() / (2 / out) ** 0.5 for k, _, out in kernels(network(name))]
+    for values in scaled:
+        # Five standard errors of a standard deviation.
         assert abs(values.std() - 1) < 5 / (2 * len(values)) ** 0.5
-    values = np.concatenate(found)
+    values = np.concatenate(scaled)
     assert abs(values.mean()) < 5 / len(values) ** 0.5
     assert abs((np.abs(values) > 2.5).mean() - 0.01242) < 0.002
 
 
 @pytest.mark.parametrize("name", UNIFORM)
-def test_the_shuffle_nets_convolutions_are_uniform_by_fan_in(network, name):
+def test_convolutions_of_shufflenets_are_uniform_by_fan_in(network, name):
     for kernel, fan_in, _ in kernels(network(name)):
         values = kernel.ravel() * fan_in**0.5
         assert np.abs(values).max() <= 1.0001
@@ -58,7 +58,7 @@ def test_the_shuffle_nets_convolutions_are_uniform_by_fan_in(network, name):
 
 
 @pytest.mark.parametrize("name", ["resnet8x4", "wrn_16_2", "resnet18", *UNIFORM])
-def test_heads_are_uniform_by_fan_in(network, name):
+def test_classifiers_are_uniform_by_fan_in(network, name):
     kernel, bias = network(name).get_layer("logits").get_weights()
     bound = kernel.shape[0] ** -0.5
     assert 0.99 * bound < np.abs(kernel).max() <= 1.0001 * bound
@@ -69,8 +69,8 @@ def test_heads_are_uniform_by_fan_in(network, name):
         assert 0.8 * bound < np.abs(bias).max() <= 1.0001 * bound
 
 
-@pytest.mark.parametrize("name", SMALL_HEAD)
-def test_heads_are_small_normals(network, name):
+@pytest.mark.parametrize("name", SMALL_NORMAL)
+def test_classifiers_are_small_normals(network, name):
     kernel, bias = network(name).get_layer("logits").get_weights()
     assert abs(kernel.std() - 0.01) < 0.0002
     assert 0.035 < np.abs(kernel).max()
@@ -78,7 +78,7 @@ def test_heads_are_small_normals(network, name):
 
 
 @pytest.mark.parametrize("name", ["resnet8x4", "vgg8", "mobilenetv2", "shufflev2"])
-def test_batch_norms_and_biases_of_convolutions_begin_neutral(network, name):
+def test_batch_norms_and_convolution_biases_have_neutral_initial_values(network, name):
     for layer in network(name).layers:
         if isinstance(layer, layers.BatchNormalization):
             gamma, beta, mean, variance = layer.get_weights()
@@ -88,15 +88,15 @@ def test_batch_norms_and_biases_of_convolutions_begin_neutral(network, name):
             assert (layer.get_weights()[1] == 0).all()
 
 
-def test_no_two_kernels_begin_alike(network):
+def test_no_two_kernels_have_equal_initial_values(network):
     for name in ("resnet8x4", "shufflev1", "mobilenetv2"):
-        firsts = [kernel.ravel()[:4].tobytes() for kernel, *_ in kernels(network(name))]
-        assert len(set(firsts)) == len(firsts)
+        starts = [kernel.ravel()[:4].tobytes() for kernel, *_ in kernels(network(name))]
+        assert len(set(starts)) == len(starts)
 
 
-def test_a_seed_makes_the_same_network_again():
-    both = []
+def test_a_seed_reproduces_the_initial_values():
+    weights = []
     for _ in range(2):
         keras.utils.set_random_seed(3)
-        both.append(models.get("resnet8").get_weights())
-    assert all(np.array_equal(a, b) for a, b in zip(*both, strict=True))
+        weights.append(models.get("resnet8").get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))

@@ -1,4 +1,4 @@
-"""Sizes, outputs and names of all networks."""
+"""Sizes, outputs, names and structure of all networks."""
 
 import keras
 import numpy as np
@@ -6,8 +6,8 @@ import pytest
 
 from keras_dtkd import models
 
-# Parameters, running values of batch norms, multiply-adds of one 32x32 image, the
-# feature maps (channels @ side) and the pooled channels of the PyTorch networks.
+# Parameters, moving statistics of batch norms, multiply-adds of one 32x32 image,
+# feature maps (channels @ side) and pooled channels of the PyTorch networks.
 TABLE = """
 resnet8 83,892 672 12,507,392 16@32 16@32 32@16 64@8 64
 resnet14 181,108 1,120 26,663,168 16@32 16@32 32@16 64@8 64
@@ -36,7 +36,7 @@ resnet18 11,220,132 9,600 555,468,800 64@32 64@32 128@16 256@8 512@4 512
 ROWS = [row.split() for row in TABLE.strip().splitlines()]
 
 
-def numbers(row):
+def parse_sizes(row):
     return [int(cell.replace(",", "")) for cell in row[1:4]]
 
 
@@ -45,12 +45,12 @@ def size(weights):
 
 
 def multiply_adds(model):
-    """A kernel is used at each place of a convolution's output."""
+    """A kernel is applied at each position of a convolution's output."""
     total = 0
     for layer in model.layers:
-        places = int(np.prod(layer.output.shape[1:-1]))
+        positions = int(np.prod(layer.output.shape[1:-1]))
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-            total += places * size([layer.kernel])
+            total += positions * size([layer.kernel])
         elif isinstance(layer, keras.layers.Dense):
             total += size([layer.kernel])
     return total
@@ -61,18 +61,18 @@ def shape(model, name):
 
 
 def feature_names(model):
-    """In the order of the literature's lists: a stem, unless VGG, and the stages."""
+    """In the order of the literature: a stem, except for VGG, and the stages."""
     first = [] if model.name.startswith("vgg") else ["stem"]
     stages = [layer.name for layer in model.layers if layer.name[:5] == "stage"]
     return first + [name for name in stages if "_" not in name]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_sizes_and_named_outputs_are_the_references(row):
+def test_sizes_and_named_outputs_equal_the_reference(row):
     model = models.get(row[0], data_format="channels_last")
-    parameters, running, macs = numbers(row)
+    parameters, statistics, macs = parse_sizes(row)
     assert size(model.trainable_weights) == parameters
-    assert size(model.non_trainable_weights) == running
+    assert size(model.non_trainable_weights) == statistics
     assert multiply_adds(model) == macs
     features = [tuple(map(int, cell.split("@"))) for cell in row[4:-1]]
     names = feature_names(model)
@@ -108,12 +108,12 @@ def test_channels_first_has_the_same_weights_and_features(name):
     assert shapes[0] == shapes[1]
     for layer in last.layers:
         *sides, channels = layer.output.shape[1:]
-        # Inside a shuffle there are more axes.
+        # A channel shuffle has more axes inside.
         if len(sides) != 3:
             assert shape(first, layer.name) == (channels, *sides)
 
 
-def test_all_batch_norms_have_pytorchs_constants():
+def test_all_batch_norms_have_the_constants_of_pytorch():
     for name in ("resnet8", "wrn_16_1", "vgg8", "shufflev1", "shufflev2", "resnet18"):
         norms = [
             layer
@@ -127,7 +127,7 @@ def test_all_batch_norms_have_pytorchs_constants():
 
 
 @pytest.mark.parametrize("name", ["resnet8", "vgg8", "mobilenetv2", "shufflev2"])
-def test_other_classes_and_images(name):
+def test_other_numbers_of_classes_and_input_shapes(name):
     model = models.get(
         name, num_classes=7, input_shape=(64, 48, 1), data_format="channels_last"
     )
@@ -136,17 +136,31 @@ def test_other_classes_and_images(name):
 
 
 @pytest.mark.parametrize("side, pooled", [(32, False), (64, True), (96, False)])
-def test_vgg_pools_a_fourth_time_for_64_pixels_alone(side, pooled):
+def test_vgg_has_a_fourth_pooling_for_64_pixels_only(side, pooled):
     model = models.get("vgg8", input_shape=(side, side, 3), data_format="channels_last")
     assert shape(model, "stage5")[0] == side // (16 if pooled else 8)
 
 
-def test_the_summary_and_the_layers_have_names_that_stay():
-    models.get("resnet8")  # A second one must not be numbered.
+def test_layer_names_are_the_same_for_every_instance():
     for name in ("resnet8", "wrn_16_1", "vgg8", "mobilenetv2", "shufflev1"):
-        one, two = models.get(name), models.get(name)
-        assert one.name == two.name == name
-        assert [v.name for v in one.layers] == [v.name for v in two.layers]
+        first, second = models.get(name), models.get(name)
+        assert first.name == second.name == name
+        assert [v.name for v in first.layers] == [v.name for v in second.layers]
     lines = []
     models.get("resnet8").summary(print_fn=lambda line, **_: lines.append(line))
     assert "layer1_0_conv1" in "\n".join(lines)
+
+
+def test_mobilenetv2_has_plain_relus():
+    model = models.get("mobilenetv2")
+    relus = [v for v in model.layers if isinstance(v, keras.layers.ReLU)]
+    # Stem, two in each of 17 blocks, and the last convolution.
+    assert len(relus) == 36
+    assert all(relu.max_value is None for relu in relus)
+
+
+def test_the_first_block_of_shufflev1_does_not_group_its_input():
+    model = models.get("shufflev1")
+    groups = [model.get_layer(f"layer1_{b}_conv1").groups for b in range(4)]
+    assert groups == [1, 3, 3, 3]
+    assert model.get_layer("layer1_0_conv3").groups == 3

@@ -1,4 +1,4 @@
-"""The hosted CIFAR-100 teacher, converted, knows the test images."""
+"""The published CIFAR-100 teacher, converted, classifies the test images."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_it_is_right_in_about_79_of_100():
-    from benchmarks.cifar100_shards import images
+def test_its_accuracy_is_about_79_percent():
+    from benchmarks.cifar100_shards import load
 
     teacher = models.get("resnet32x4", data_format="channels_last")
     models.load_sequential_npz(teacher, DATA / "teacher-resnet32x4-fp16.npz")
-    x, y = images(DATA / "test.npz", 100)
-    right = (teacher.predict(x, batch_size=50, verbose=0).argmax(-1) == y).mean()
-    assert 0.67 <= right <= 0.9
+    x, y = load(DATA / "test.npz", 100)
+    accuracy = (teacher.predict(x, batch_size=50, verbose=0).argmax(-1) == y).mean()
+    assert 0.67 <= accuracy <= 0.9

@@ -1,10 +1,15 @@
-"""Foreign weights go where their names say, all of them or none."""
+"""Weights trained elsewhere are assigned by name, all of them or none."""
 
 import numpy as np
 import pytest
 
 from keras_dtkd import models
 
+# The networks that test_reference.py leaves out.
+OTHER_NETWORKS = [
+    *("resnet8", "resnet14", "resnet32", "resnet44", "resnet56", "resnet110"),
+    *("resnet32x4", "wrn_40_1", "wrn_40_2", "vgg8", "vgg13", "vgg16", "vgg19"),
+]
 # PyTorch's shapes of a resnet8, by name.
 STATE = {"conv1.weight": (16, 3, 3, 3), "fc.weight": (4, 64), "fc.bias": (4,)}
 NORMS = {"bn1": 16}
@@ -34,14 +39,14 @@ def weights(model, layer):
     return [np.array(w) for w in model.get_layer(layer).get_weights()]
 
 
-def same(a, b):
+def same_weights(a, b):
     return all(
         np.array_equal(u, v)
         for u, v in zip(a.get_weights(), b.get_weights(), strict=True)
     )
 
 
-def test_arrays_go_where_their_names_say_in_any_order():
+def test_arrays_are_assigned_by_name_in_any_order():
     given = state()
     model = resnet8()
     assert models.load_torch(model, dict(sorted(given.items()))) is model
@@ -58,19 +63,19 @@ def test_arrays_go_where_their_names_say_in_any_order():
 
 
 @pytest.mark.parametrize("last", ["fc", "linear", "classifier", "classifier.0"])
-def test_prefix_counters_and_the_last_layers_name_do_not_matter(last):
+def test_prefix_counters_and_the_name_of_the_last_layer_are_ignored(last):
     given = {
         "module." + name.replace("fc.", f"{last}."): array
         for name, array in state().items()
     }
     given["module.bn1.num_batches_tracked"] = np.array(7)
-    assert same(
+    assert same_weights(
         models.load_torch(resnet8(), given), models.load_torch(resnet8(), state())
     )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_tensors_of_pytorch_are_taken(dtype):
+def test_pytorch_tensors_are_accepted(dtype):
     torch = pytest.importorskip("torch")
     given = {
         name: torch.from_numpy(array).to(getattr(torch, dtype)).requires_grad_()
@@ -81,13 +86,13 @@ def test_tensors_of_pytorch_are_taken(dtype):
     assert np.array_equal(weights(model, "conv1")[0], expected)
 
 
-def test_a_file_of_arrays_is_taken(tmp_path):
+def test_an_npz_file_is_accepted(tmp_path):
     np.savez(tmp_path / "weights.npz", **state())
     model = models.load_torch(resnet8(), tmp_path / "weights.npz")
-    assert same(model, models.load_torch(resnet8(), state()))
+    assert same_weights(model, models.load_torch(resnet8(), state()))
 
 
-def test_what_is_missing_left_over_or_misshapen_is_listed_and_nothing_changed():
+def test_missing_unexpected_and_misshapen_arrays_are_listed_and_nothing_changes():
     given = state()
     del given["layer1.0.bn1.running_var"]
     given["layer4.0.conv1.weight"] = given["conv1.weight"]
@@ -95,90 +100,91 @@ def test_what_is_missing_left_over_or_misshapen_is_listed_and_nothing_changed():
     given["fc.weight"] = np.zeros((100, 64))
     model = resnet8()
     before = model.get_weights()
-    with pytest.raises(ValueError, match="not those of `resnet8`") as error:
+    with pytest.raises(ValueError, match="do not fit `resnet8`") as error:
         models.load_torch(model, given)
-    said = str(error.value)
-    assert "1 missing: layer1_0_bn1/moving_variance;" in said
-    assert "2 left over: layer4.0.conv1.weight, linear.bias;" in said
-    assert "1 of another shape: logits/kernel (64, 100) instead of (64, 4)" in said
+    message = str(error.value)
+    assert "1 missing: layer1_0_bn1/moving_variance;" in message
+    assert "2 unexpected: layer4.0.conv1.weight, linear.bias;" in message
+    assert "1 of another shape: logits/kernel (64, 100) instead of (64, 4)" in message
     assert all(
         np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)
     )
 
 
-def test_many_faults_are_counted():
+def test_long_lists_of_names_are_cut():
     with pytest.raises(ValueError, match=r"30 missing: (\S+, ){9}\S+ and 20 more"):
         models.load_torch(models.get("resnet14"), state())
 
 
-def test_a_whole_checkpoint_is_answered_with_what_to_pass():
+def test_a_whole_checkpoint_raises_with_what_to_pass():
     with pytest.raises(ValueError, match=r"`checkpoint\['model'\]`"):
         models.load_torch(resnet8(), {"epoch": 240, "model": state()})
 
 
-def test_a_file_of_pytorch_is_answered_with_what_to_do():
+def test_a_pytorch_file_raises_with_what_to_do():
     with pytest.raises(ValueError, match="Load it with PyTorch"):
         models.load_torch(resnet8(), "resnet8.pth")
 
 
 @pytest.mark.parametrize("load", [models.load_torch, models.load_sequential_npz])
 @pytest.mark.parametrize("given", [None, [np.zeros(3)], object()])
-def test_what_is_neither_dict_nor_path_is_answered_with_what_to_pass(load, given):
-    found = type(given).__name__
-    said = rf"`models.{load.__name__}`: `weights` .*: {found}\. .*`state_dict\(\)`"
-    with pytest.raises(TypeError, match=said):
+def test_weights_must_be_a_dict_or_a_path(load, given):
+    received = type(given).__name__
+    message = (
+        rf"`models.{load.__name__}`: `weights` .*: {received}\. .*`state_dict\(\)`"
+    )
+    with pytest.raises(TypeError, match=message):
         load(resnet8(), given)
 
 
-def test_an_opened_file_of_arrays_is_taken(tmp_path):
+def test_an_open_npz_file_is_accepted(tmp_path):
     np.savez(tmp_path / "weights.npz", **state())
     with np.load(tmp_path / "weights.npz") as file:
         model = models.load_torch(resnet8(), file)
-    assert same(model, models.load_torch(resnet8(), state()))
+    assert same_weights(model, models.load_torch(resnet8(), state()))
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "other", "objects"])
-def test_a_file_that_is_no_whole_one_is_named(tmp_path, kind):
+def test_an_incomplete_file_is_named(tmp_path, kind):
     path = tmp_path / "weights.npz"
     np.savez(path, **(state() if kind != "objects" else {"a": np.array({}, object)}))
-    whole = path.read_bytes()
+    content = path.read_bytes()
     if kind != "objects":
-        kept = {"cut": whole[: len(whole) // 2], "empty": b"", "other": b"weights"}
-        path.write_bytes(kept[kind])
-    with pytest.raises(ValueError, match=f"{path} is no whole `.npz` file"):
+        half = content[: len(content) // 2]
+        damaged = {"cut": half, "empty": b"", "other": b"weights"}
+        path.write_bytes(damaged[kind])
+    with pytest.raises(ValueError, match=f"{path} is not a complete `.npz` file"):
         models.load_torch(resnet8(), path)
 
 
-def numbered(given, blocks):
-    """The same arrays with blocks counted from 3, kernels as in Keras."""
+def number_blocks(arrays, blocks):
+    """The same arrays with blocks numbered from 3, and kernels with Keras's axes."""
     names = {"conv1": "f.0", "bn1": "f.1", "fc": "fc"}
-    parts = [("conv1", "c1"), ("bn1", "b1"), ("conv2", "c2"), ("bn2", "b2")]
-    parts += [("downsample.0", "d.0"), ("downsample.1", "d.1")]
+    suffixes = [("conv1", "c1"), ("bn1", "b1"), ("conv2", "c2"), ("bn2", "b2")]
+    suffixes += [("downsample.0", "d.0"), ("downsample.1", "d.1")]
     for i, block in enumerate(blocks):
-        names |= {f"{block}.{long}": f"f.{3 + i}.{short}" for long, short in parts}
+        names |= {f"{block}.{long}": f"f.{3 + i}.{short}" for long, short in suffixes}
     axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
     return {
         f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": array.transpose(
             axes[array.ndim]
         )
-        for name, array in given.items()
+        for name, array in arrays.items()
     }
 
 
-def test_numbered_blocks_go_where_their_number_says():
-    given = numbered(state(), ["layer1.0", "layer2.0", "layer3.0"])
+def test_sequential_blocks_are_assigned_by_number():
+    given = number_blocks(state(), ["layer1.0", "layer2.0", "layer3.0"])
     assert "f.4.d.1.running_mean" in given
-    assert same(
+    assert same_weights(
         models.load_sequential_npz(resnet8(), given),
         models.load_torch(resnet8(), state()),
     )
 
 
-def test_numbered_blocks_of_another_depth_are_refused():
-    given = numbered(state(), ["layer1.0", "layer2.0", "layer3.0"])
-    with pytest.raises(
-        ValueError, match="`models.load_sequential_npz`: .* not those of"
-    ):
+def test_sequential_blocks_of_another_depth_raise():
+    given = number_blocks(state(), ["layer1.0", "layer2.0", "layer3.0"])
+    with pytest.raises(ValueError, match="`models.load_sequential_npz`: .* do not fit"):
         models.load_sequential_npz(models.get("resnet14", 4), given)
 
 
@@ -186,9 +192,23 @@ def test_a_damaged_compressed_file_is_named(tmp_path):
     path = tmp_path / "weights.npz"
     rng = np.random.default_rng(0)
     np.savez_compressed(path, a=rng.integers(0, 9, 4000), b=np.arange(4000))
-    whole = bytearray(path.read_bytes())
-    for place in range(60, len(whole) - 60, len(whole) // 30):
-        spoiled = whole[:place] + bytes(40) + whole[place + 40 :]
-        path.write_bytes(spoiled)
-        with pytest.raises(ValueError, match="no whole `.npz` file|are not those of"):
-            models.load_torch(models.get("resnet8"), path)
+    content, model = bytearray(path.read_bytes()), resnet8()
+    for i in range(60, len(content) - 60, len(content) // 30):
+        path.write_bytes(content[:i] + bytes(40) + content[i + 40 :])
+        with pytest.raises(ValueError, match="not a complete `.npz` file|do not fit"):
+            models.load_torch(model, path)
+
+
+@pytest.mark.parametrize("name", OTHER_NETWORKS)
+def test_the_other_networks_accept_the_weights_of_their_references(name):
+    pytest.importorskip("torch")
+    from tests.models import reference
+
+    given = reference.build(name).state_dict()
+    model = models.load_torch(models.get(name), given)
+    counters = sum(key.endswith("num_batches_tracked") for key in given)
+    assert len(model.weights) == len(given) - counters
+    # Each was assigned by its name, not to another variable of its shape.
+    for key in (key for key in given if key.endswith("running_var")):
+        layer = model.get_layer(key.removesuffix(".running_var").replace(".", "_"))
+        assert np.array_equal(layer.get_weights()[3], given[key].numpy())

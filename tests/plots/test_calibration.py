@@ -1,4 +1,4 @@
-"""Points are the accuracies of bins of equal confidence."""
+"""Points are the mean confidences and accuracies of the bins."""
 
 import numpy as np
 import pytest
@@ -11,43 +11,43 @@ from tests import oracles, oracles_metrics
 pytest.importorskip("matplotlib")
 RNG = np.random.default_rng(0)
 TEACHER, STUDENT = (RNG.normal(size=(2, 60, 4)) * [[[3]], [[1]]]).astype("float32")
-# Half of them right, so that confidence means something.
+# Half of them are correct, so that confidence is informative.
 Y = RNG.integers(0, 4, 60)
 Y[::2] = TEACHER[::2].argmax(-1)
 
 
 def binned(logits, labels, bins):
-    """Mean confidence, accuracy and share of samples, of the bins that have any."""
+    """Mean confidence, accuracy and fraction of samples of the filled bins."""
     p = oracles.softmax(logits.astype("float64"))
-    top, right = p.max(-1), p.argmax(-1) == labels
-    found = []
+    top, is_correct = p.max(-1), p.argmax(-1) == labels
+    points = []
     for b in range(bins):
         inside = (b / bins < top) & (top <= (b + 1) / bins)
         if inside.any():
-            found.append((top[inside].mean(), right[inside].mean(), inside.mean()))
-    return np.array(found)
+            accuracy = is_correct[inside].mean()
+            points.append((top[inside].mean(), accuracy, inside.mean()))
+    return np.array(points)
 
 
 def line(figure, name):
-    (found,) = (
-        x for x in figure.axes[0].lines if x.get_label().startswith(f"{name}: ")
-    )
-    return found
+    lines = figure.axes[0].lines
+    (match,) = (x for x in lines if x.get_label().startswith(f"{name}: "))
+    return match
 
 
 @pytest.mark.parametrize("bins", [1, 15])
-def test_points_are_binned_accuracies_and_the_legend_gives_the_error(bins):
+def test_points_are_binned_accuracies_and_the_legend_shows_the_error(bins):
     outputs = {"teacher": TEACHER, "student": STUDENT}
     figure = plots.calibration(Y, outputs, bins)
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     for name, z in outputs.items():
-        found = line(figure, name).get_xydata()
-        np.testing.assert_allclose(found, binned(z, Y, bins)[:, :2], atol=1e-5)
+        points = line(figure, name).get_xydata()
+        np.testing.assert_allclose(points, binned(z, Y, bins)[:, :2], atol=1e-5)
         error = oracles_metrics.calibration_error(z, Y, bins)
         assert f"{name}: ECE {error:.3f}" in legend
 
 
-def test_gaps_reach_from_the_points_to_the_diagonal():
+def test_thin_lines_connect_the_points_to_the_diagonal():
     figure = plots.calibration(Y, {"teacher": TEACHER}, 5)
     expected = binned(TEACHER, Y, 5)
     gaps = np.array(figure.axes[0].collections[0].get_segments())
@@ -55,7 +55,7 @@ def test_gaps_reach_from_the_points_to_the_diagonal():
     np.testing.assert_allclose(gaps[:, :, 1], expected[:, :2], atol=1e-5)
 
 
-def test_the_histogram_is_the_share_of_samples_and_sums_to_100():
+def test_the_histogram_is_in_percent_and_sums_to_100():
     figure = plots.calibration(Y, {"teacher": TEACHER}, 15)
     values, edges, _ = figure.axes[1].patches[0].get_data()
     np.testing.assert_allclose(edges, np.linspace(0, 1, 16))
@@ -65,7 +65,7 @@ def test_the_histogram_is_the_share_of_samples_and_sums_to_100():
     assert values.sum() == pytest.approx(100)
 
 
-def test_two_axes_share_the_confidence():
+def test_both_axes_share_the_confidence_axis():
     figure = plots.calibration(Y, {"teacher": TEACHER})
     top, bottom = figure.axes
     assert top.get_xlim() == bottom.get_xlim() == (0, 1)
@@ -74,7 +74,7 @@ def test_two_axes_share_the_confidence():
 
 
 @pytest.mark.parametrize("form", ["one-hot", "column", "tensor", "list"])
-def test_labels_and_outputs_come_in_any_form(form):
+def test_labels_and_outputs_may_have_any_form(form):
     labels = {
         "one-hot": np.eye(4)[Y],
         "column": Y[:, None],
@@ -82,30 +82,30 @@ def test_labels_and_outputs_come_in_any_form(form):
         "list": Y.tolist(),
     }[form]
     z = ops.cast(ops.convert_to_tensor(TEACHER), "float16")
-    found = line(plots.calibration(labels, {"a": z}, 5), "a").get_xydata()
-    np.testing.assert_allclose(found, binned(TEACHER, Y, 5)[:, :2], atol=1e-3)
+    points = line(plots.calibration(labels, {"a": z}, 5), "a").get_xydata()
+    np.testing.assert_allclose(points, binned(TEACHER, Y, 5)[:, :2], atol=1e-3)
 
 
-def test_probabilities_and_sequences_serve_as_well():
+def test_probabilities_and_sequences_are_accepted():
     p = oracles.softmax(TEACHER).reshape(20, 3, 4)
     figure = plots.calibration(Y.reshape(20, 3), {"a": p}, 5, from_logits=False)
-    found = line(figure, "a").get_xydata()
-    np.testing.assert_allclose(found, binned(TEACHER, Y, 5)[:, :2], atol=1e-5)
+    points = line(figure, "a").get_xydata()
+    np.testing.assert_allclose(points, binned(TEACHER, Y, 5)[:, :2], atol=1e-5)
 
 
-def test_a_single_output_is_a_choice_of_two():
+def test_a_single_output_is_binary_classification():
     z, y = TEACHER[:, :1], Y % 2
-    found = line(plots.calibration(y[:, None], {"a": z}, 5), "a").get_xydata()
+    points = line(plots.calibration(y[:, None], {"a": z}, 5), "a").get_xydata()
     expected = binned(np.hstack([0 * z, z]), y, 5)
-    np.testing.assert_allclose(found, expected[:, :2], atol=1e-5)
+    np.testing.assert_allclose(points, expected[:, :2], atol=1e-5)
 
 
 @pytest.mark.invariant(number=3)
-def test_samples_without_a_label_count_nowhere():
-    some = np.where(np.arange(60) < 40, Y, -1)
-    found = line(plots.calibration(some, {"a": TEACHER}, 5), "a").get_xydata()
+def test_samples_without_a_label_are_ignored():
+    labels = np.where(np.arange(60) < 40, Y, -1)
+    points = line(plots.calibration(labels, {"a": TEACHER}, 5), "a").get_xydata()
     expected = binned(TEACHER[:40], Y[:40], 5)
-    np.testing.assert_allclose(found, expected[:, :2], atol=1e-5)
+    np.testing.assert_allclose(points, expected[:, :2], atol=1e-5)
 
 
 @pytest.mark.invariant(number=10)
@@ -117,11 +117,17 @@ def test_samples_without_a_label_count_nowhere():
         (Y[:3], {"a": TEACHER}, {}, ValueError, r"\(3,\) do not fit.*\(60, 4\)"),
         (Y, {"a": TEACHER[0]}, {}, ValueError, r"outputs of 'a'.*shape \(4,\)"),
         (Y, {"a": np.eye(4)[Y]}, {}, ValueError, "'a' look like probabilities"),
-        (Y, {"a": TEACHER}, {"from_logits": False}, ValueError, "are no probabilities"),
+        (
+            Y,
+            {"a": TEACHER},
+            {"from_logits": False},
+            ValueError,
+            "are not probabilities",
+        ),
         (Y, {"a": TEACHER}, {"bins": 0}, ValueError, "bins=0"),
-        (0 * Y - 1, {"a": TEACHER}, {}, ValueError, "no sample has a label"),
+        (0 * Y - 1, {"a": TEACHER}, {}, ValueError, "no sample has a valid label"),
     ],
 )
-def test_wrong_arguments_are_refused(labels, outputs, options, error, message):
+def test_invalid_arguments_raise(labels, outputs, options, error, message):
     with pytest.raises(error, match=message):
         plots.calibration(labels, outputs, **options)

@@ -1,4 +1,4 @@
-"""Bars are the softmax of both models' logits, for the samples asked for."""
+"""Bars are the softmax of both models' logits, for the selected samples."""
 
 import numpy as np
 import pytest
@@ -15,64 +15,64 @@ STUDENT = RNG.normal(size=(20, 5)).astype("float32")
 
 
 def heights(ax):
-    """Of the teacher's bars, and of the student's."""
+    """Heights of the teacher's bars, and of the student's."""
     return [np.array([bar.get_height() for bar in bars]) for bars in ax.containers]
 
 
-def names(ax):
+def tick_labels(ax):
     return [tick.get_text() for tick in ax.get_xticklabels()]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_bars_are_percents_of_the_softmax(temperature):
+def test_bars_are_the_softmax_in_percent(temperature):
     figure = plots.soft_labels(TEACHER, STUDENT, temperature, samples=[3, -1])
     assert len(figure.axes) == 2
-    for ax, row in zip(figure.axes, (3, 19), strict=True):
-        for found, z in zip(heights(ax), (TEACHER, STUDENT), strict=True):
-            expected = 100 * oracles.softmax(z[row].astype("float64") / temperature)
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-        assert ax.get_title() == f"Sample {row}"
-    assert names(figure.axes[0]) == list("01234")
+    for ax, i in zip(figure.axes, (3, 19), strict=True):
+        for height, z in zip(heights(ax), (TEACHER, STUDENT), strict=True):
+            expected = 100 * oracles.softmax(z[i].astype("float64") / temperature)
+            np.testing.assert_allclose(height, expected, rtol=1e-4, atol=1e-5)
+        assert ax.get_title() == f"Sample {i}"
+    assert tick_labels(figure.axes[0]) == list("01234")
     assert f"T = {temperature:g}" in figure.get_suptitle()
 
 
-def test_bars_stand_at_their_class_teacher_first():
+def test_bars_are_at_their_class_teacher_first():
     (ax,) = plots.soft_labels(TEACHER, STUDENT, samples=1).axes
     for bars, shift in zip(ax.containers, (-0.2, 0.2), strict=True):
-        middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
-        np.testing.assert_allclose(middles, np.arange(5) + shift)
+        centers = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+        np.testing.assert_allclose(centers, np.arange(5) + shift)
     assert [bars.get_label() for bars in ax.containers] == ["teacher", "student"]
 
 
-def test_a_number_of_samples_goes_from_sure_to_wavering():
+def test_a_number_selects_samples_by_increasing_entropy():
     p = oracles.softmax(TEACHER.astype("float64") / 4)
     order = (-(p * np.log(p)).sum(-1)).argsort()
     figure = plots.soft_labels(TEACHER, STUDENT, samples=3)
-    chosen = [int(ax.get_title().split()[1]) for ax in figure.axes]
-    assert chosen == order[[0, 10, 19]].tolist()
+    indices = [int(ax.get_title().split()[1]) for ax in figure.axes]
+    assert indices == order[[0, 10, 19]].tolist()
     assert len(plots.soft_labels(TEACHER[:2], STUDENT[:2]).axes) == 2
 
 
-def test_temperatures_of_a_rule_stand_beside_each_sample():
+def test_titles_show_the_temperatures_of_each_sample():
     z = oracles.centred(TEACHER[4].astype("float64"))
     figure = plots.soft_labels(TEACHER, STUDENT, Standardized(1.0), samples=[4])
     sigma = z.std(ddof=1)
-    found, _ = heights(figure.axes[0])
-    np.testing.assert_allclose(found, 100 * oracles.softmax(z / sigma), rtol=1e-4)
+    height, _ = heights(figure.axes[0])
+    np.testing.assert_allclose(height, 100 * oracles.softmax(z / sigma), rtol=1e-4)
     assert f"teacher {sigma:.2g}, student" in figure.axes[0].get_title()
     assert "by Standardized" in figure.get_suptitle()
 
 
-def test_of_many_classes_the_most_probable_are_drawn_and_the_rest_together():
+def test_only_the_most_probable_classes_have_bars_and_the_others_share_one():
     z = RNG.normal(size=(2, 1, 50)) * 3
-    called = [f"class {k}" for k in range(50)]
-    (ax,) = plots.soft_labels(*z, 2.0, class_names=called, top=6, samples=1).axes
+    class_names = [f"class {k}" for k in range(50)]
+    (ax,) = plots.soft_labels(*z, 2.0, class_names=class_names, top=6, samples=1).axes
     p = oracles.softmax(z[:, 0] / 2)
     first = np.argsort(-p.sum(0))[:6]
-    assert names(ax) == [f"class {k}" for k in first] + ["others"]
-    for found, expected in zip(heights(ax), 100 * p, strict=True):
-        np.testing.assert_allclose(found[:-1], expected[first], rtol=1e-4)
-        assert found.sum() == pytest.approx(100)
+    assert tick_labels(ax) == [f"class {k}" for k in first] + ["others"]
+    for height, expected in zip(heights(ax), 100 * p, strict=True):
+        np.testing.assert_allclose(height[:-1], expected[first], rtol=1e-4)
+        assert height.sum() == pytest.approx(100)
 
 
 @pytest.mark.parametrize("shape", [(20, 6, 7), (20, 6, 7, 1), (20, 6, 7, 3)])
@@ -80,15 +80,15 @@ def test_images_are_drawn_above_their_bars(shape):
     images = RNG.uniform(size=shape)
     figure = plots.soft_labels(TEACHER, STUDENT, images=images, samples=[0, 7])
     assert len(figure.axes) == 4
-    for ax, row, bars in zip(figure.axes[2:], (0, 7), figure.axes, strict=False):
+    for ax, i, bars in zip(figure.axes[2:], (0, 7), figure.axes, strict=False):
         shown = np.asarray(ax.images[0].get_array())
-        np.testing.assert_allclose(shown, np.squeeze(images[row]))
+        np.testing.assert_allclose(shown, np.squeeze(images[i]))
         figure.draw_without_rendering()
         assert ax.get_position().y0 > bars.get_position().y1
 
 
 @pytest.mark.parametrize("scale", [255, 1000])
-def test_images_beyond_one_are_brought_into_range_all_alike(scale):
+def test_images_outside_0_to_1_are_rescaled_alike(scale):
     images = np.zeros((20, 4, 4))
     images[0, 0, 0], images[1, 0, 0] = scale, scale / 2
     figure = plots.soft_labels(TEACHER, STUDENT, images=images, samples=[0, 1])
@@ -96,7 +96,7 @@ def test_images_beyond_one_are_brought_into_range_all_alike(scale):
     assert tops == pytest.approx([1.0, 0.5])
 
 
-def test_more_samples_than_columns_go_into_further_lines():
+def test_more_samples_than_columns_use_more_rows():
     figure = plots.soft_labels(TEACHER, STUDENT, samples=6)
     figure.draw_without_rendering()
     assert len(figure.axes) == 6
@@ -105,7 +105,7 @@ def test_more_samples_than_columns_go_into_further_lines():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_takes_tensors_with_a_gradient_or_without(dtype):
+def test_tensors_of_any_dtype_are_accepted(dtype):
     tensors = [ops.cast(ops.convert_to_tensor(z), dtype) for z in (TEACHER, STUDENT)]
     images = ops.ones((20, 4, 4, 1))
     figure = plots.soft_labels(*tensors, Dynamic(rule="std"), images=images)
@@ -119,7 +119,7 @@ def test_masked_classes_have_no_bar():
     assert heights(ax)[0][2] == 0 and heights(ax)[0].sum() == pytest.approx(100)
 
 
-def test_a_single_output_is_a_choice_of_two():
+def test_a_single_output_is_binary_classification():
     z = TEACHER[:, :1]
     (ax,) = plots.soft_labels(z, z, 1.0, ["no", "yes"], samples=[5]).axes
     yes = 100 / (1 + np.exp(-np.float64(z[5, 0])))
@@ -142,13 +142,13 @@ def test_a_single_output_is_a_choice_of_two():
         ({"temperature": 0.0}, "temperature"),
     ],
 )
-def test_wrong_arguments_are_refused(options, message):
+def test_invalid_arguments_raise(options, message):
     with pytest.raises(ValueError, match=message):
         plots.soft_labels(TEACHER, STUDENT, **options)
 
 
 @pytest.mark.invariant(number=10)
-def test_different_shapes_and_probabilities_are_refused():
+def test_different_shapes_and_probabilities_raise():
     with pytest.raises(ValueError, match=r"plots.soft_labels.*\(20, 4\).*\(20, 5\)"):
         plots.soft_labels(TEACHER, STUDENT[:, :4])
     with pytest.raises(ValueError, match="student_logits look like probabilities"):
@@ -161,12 +161,12 @@ def test_the_true_class_is_marked_and_named(form):
     y[4] = -1
     one_hot = (y[:, None] == np.arange(5)).astype("float32")
     labels = {"integers": y, "column": y[:, None], "one-hot": one_hot}[form]
-    called = list("abcde")
+    class_names = list("abcde")
     figure = plots.soft_labels(
-        TEACHER, STUDENT, class_names=called, labels=labels, samples=[3, 4]
+        TEACHER, STUDENT, class_names=class_names, labels=labels, samples=[3, 4]
     )
     marked, plain = figure.axes
-    assert marked.get_title() == "Sample 3, labelled d"
+    assert marked.get_title() == "Sample 3, labeled d"
     (mark,) = marked.texts
     x, height = mark.xy
     assert x == 3 and height == max(bars[3] for bars in heights(marked))
@@ -175,7 +175,7 @@ def test_the_true_class_is_marked_and_named(form):
     assert "true class" in legend
 
 
-def test_a_true_class_among_the_others_is_named():
+def test_a_true_class_without_a_bar_is_named():
     labels = TEACHER.argmin(-1)
     (ax,) = plots.soft_labels(TEACHER, TEACHER, labels=labels, samples=[9], top=2).axes
-    assert ax.get_title() == f"Sample 9, labelled {labels[9]}" and not ax.texts
+    assert ax.get_title() == f"Sample 9, labeled {labels[9]}" and not ax.texts

@@ -1,4 +1,4 @@
-"""Plots need matplotlib only when they draw, and leave nothing of it behind."""
+"""Plots import matplotlib only to draw, and leave its global state unchanged."""
 
 import ast
 import inspect
@@ -28,19 +28,19 @@ def test_each_plot_is_tested_here():
 
 
 def test_only_one_file_imports_matplotlib_at_its_top():
-    found = []
+    importing = []
     package = Path(plots.__file__).parents[1]
     for path in package.rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
-                if "matplotlib" in ast.unparse(node) or "shown" in ast.unparse(node):
-                    found.append(path.name)
-    assert found == ["notebook_figure.py"]
+                if "matplotlib" in ast.unparse(node):
+                    importing.append(path.name)
+    assert importing == ["notebook_figure.py"]
 
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("name", DRAW)
-def test_without_matplotlib_the_error_says_what_to_install(name, monkeypatch):
+def test_without_matplotlib_the_error_names_the_package_to_install(name, monkeypatch):
     for module in [m for m in sys.modules if m.split(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "keras_dtkd.plots.notebook_figure", raising=False)
@@ -49,7 +49,7 @@ def test_without_matplotlib_the_error_says_what_to_install(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_gives_a_figure_and_leaves_no_state_behind(name):
+def test_returns_a_figure_and_changes_no_global_state(name):
     import matplotlib.pyplot as plt
 
     before = dict(matplotlib.rcParams)
@@ -60,7 +60,7 @@ def test_gives_a_figure_and_leaves_no_state_behind(name):
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_every_scale_and_picture_says_what_it_is(name):
+def test_every_plot_has_a_title_and_axis_labels(name):
     figure = DRAW[name]()
     assert figure.get_suptitle() or figure.axes[0].get_title()
     assert all(ax.get_xlabel() for ax in figure.axes if ax.xaxis.get_ticklabels())
@@ -68,57 +68,59 @@ def test_every_scale_and_picture_says_what_it_is(name):
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_draws_where_it_is_told_to(name):
-    whole = matplotlib.figure.Figure(layout="constrained")
-    _, part = whole.subfigures(1, 2)
+def test_draws_in_the_given_axes_or_figure(name):
+    figure = matplotlib.figure.Figure(layout="constrained")
+    _, subfigure = figure.subfigures(1, 2)
     takes_axes = "ax" in inspect.signature(getattr(plots, name)).parameters
-    place = {"ax": part.subplots()} if takes_axes else {"figure": part}
-    assert DRAW[name](**place) is whole
-    assert part.axes and all(ax.has_data() for ax in part.axes)
-    whole.draw_without_rendering()
+    target = {"ax": subfigure.subplots()} if takes_axes else {"figure": subfigure}
+    assert DRAW[name](**target) is figure
+    assert subfigure.axes and all(ax.has_data() for ax in subfigure.axes)
+    figure.draw_without_rendering()
 
 
-def test_a_notebook_shows_the_figure_and_a_file_keeps_it():
+def test_figures_are_displayed_by_notebooks_and_pickled():
     figure = pickle.loads(pickle.dumps(DRAW["training_curves"]()))
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
-def test_the_colours_of_teacher_and_student_are_always_theirs():
+def test_the_colors_of_teacher_and_student_are_fixed():
     names = ["KD", "student", "DTKD", "teacher", *map(str, range(5))]
-    found = style.colours(names)
-    assert (found["teacher"], found["student"]) == (style.TEACHER, style.STUDENT)
-    others = [c for name, c in found.items() if name not in style.FIXED]
+    colors = style.colors(names)
+    assert (colors["teacher"], colors["student"]) == (style.TEACHER, style.STUDENT)
+    others = [c for name, c in colors.items() if name not in style.MODEL_COLORS]
     assert not {style.TEACHER, style.STUDENT} & set(others)
     assert len(set(others[:5])) == 5
 
 
-def names_at(heights):
+def label_lines(heights):
     figure = style.new_figure(5, 4)
     ax = figure.subplots()
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    ends = [(1, h, f"{i}", style.GREY) for i, h in enumerate(heights)]
-    return ax, style.name_ends(ax, ends)
+    ends = [(1, h, f"{i}", style.GRAY) for i, h in enumerate(heights)]
+    return ax, style.label_line_ends(ax, ends)
 
 
 @pytest.mark.parametrize("heights", [[0.5] * 5, [0, 0.01, 1], [1, 1, 1], [0.2, 0.8]])
-def test_names_beside_lines_never_overlap(heights):
-    ax, _ = names_at(heights)
+def test_line_labels_never_overlap(heights):
+    ax, _ = label_lines(heights)
     ax.figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in ax.texts]
-    # An annotation's own box takes in its line.
+    # The box of an annotation includes its connection.
     spans = sorted((t.get_position()[1], t.get_text()) for t in ax.texts)
-    tall = min(box.height for box in boxes) / ax.get_window_extent().height
-    assert all(b[0] - a[0] > 0.9 * tall for a, b in zip(spans, spans[1:], strict=False))
+    height = min(box.height for box in boxes) / ax.get_window_extent().height
+    assert all(
+        b[0] - a[0] > 0.9 * height for a, b in zip(spans, spans[1:], strict=False)
+    )
     assert -1e-9 <= spans[0][0] and spans[-1][0] <= 1 + 1e-9
     order = np.array(heights)[[int(name) for _, name in spans]]
     assert (np.diff(order) >= 0).all()
 
 
-def test_a_name_with_room_stands_at_its_line():
-    ax, _ = names_at([0.2, 0.8])
+def test_a_label_with_enough_space_is_at_its_line():
+    ax, _ = label_lines([0.2, 0.8])
     assert [t.get_position()[1] for t in ax.texts] == pytest.approx([0.2, 0.8])
 
 
-def test_too_many_names_are_left_to_a_legend():
-    ax, drawn = names_at([0.5] * 60)
-    assert not drawn and not ax.texts
+def test_too_many_lines_have_no_labels():
+    ax, is_labeled = label_lines([0.5] * 60)
+    assert not is_labeled and not ax.texts

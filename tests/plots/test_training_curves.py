@@ -1,4 +1,4 @@
-"""Lines are the means over seeds, bands their standard deviation."""
+"""Lines are means over seeds, and bands their standard deviations."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_dtkd.plots.style import PALETTE
 
 pytest.importorskip("matplotlib")
 RNG = np.random.default_rng(0)
-KD, ALONE = RNG.uniform(0.2, 0.9, (2, 3, 8))
+KD, BASELINE = RNG.uniform(0.2, 0.9, (2, 3, 8))
 
 
 def draw(runs, metric="val_accuracy", **options):
@@ -19,14 +19,14 @@ def draw(runs, metric="val_accuracy", **options):
 
 def band(collection, epochs):
     corners = collection.get_paths()[0].vertices
-    found = [corners[np.isclose(corners[:, 0], e), 1] for e in epochs]
-    return np.array([[at.min(), at.max()] for at in found]).T
+    edges = [corners[np.isclose(corners[:, 0], e), 1] for e in epochs]
+    return np.array([[y.min(), y.max()] for y in edges]).T
 
 
 def history(values, metric="val_accuracy", **others):
-    found = keras.callbacks.History()
-    found.history = {metric: list(values), **others}
-    return found
+    run = keras.callbacks.History()
+    run.history = {metric: list(values), **others}
+    return run
 
 
 FORMS = {
@@ -42,55 +42,55 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_mean_and_std_over_seeds_however_they_come(form):
+def test_mean_and_std_over_seeds_for_any_form_of_runs(form):
     ax = draw({"KD": FORMS[form]})
     (line,) = ax.lines
     np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 9))
     np.testing.assert_allclose(line.get_ydata(), KD.mean(0), rtol=1e-6)
     std = np.sqrt(((KD - KD.mean(0)) ** 2).sum(0) / 2)
-    found = band(ax.collections[0], range(1, 9))
-    np.testing.assert_allclose(found, [KD.mean(0) - std, KD.mean(0) + std], rtol=1e-5)
+    edges = band(ax.collections[0], range(1, 9))
+    np.testing.assert_allclose(edges, [KD.mean(0) - std, KD.mean(0) + std], rtol=1e-5)
     assert ax.get_title() == "Validation accuracy by epoch: mean ± std of 3 seeds"
 
 
 @pytest.mark.parametrize(
     "run", [history(KD[0]), {"val_accuracy": KD[0]}, KD[0], [*KD[0]]]
 )
-def test_a_single_run_is_one_seed_without_a_band(run):
+def test_a_single_run_has_no_band(run):
     ax = draw({"KD": run})
     np.testing.assert_allclose(ax.lines[0].get_ydata(), KD[0])
     assert not ax.collections and "one seed each" in ax.get_title()
 
 
-def test_each_method_is_named_at_its_end_in_its_colour():
-    ax = draw({"student alone": ALONE, "KD": KD})
-    found = {text.get_text(): text for text in ax.texts}
-    assert set(found) == {"student alone", "KD"} and ax.get_legend() is None
+def test_the_end_of_each_line_has_its_name_in_its_color():
+    ax = draw({"baseline": BASELINE, "KD": KD})
+    labels = {text.get_text(): text for text in ax.texts}
+    assert set(labels) == {"baseline", "KD"} and ax.get_legend() is None
     for line in ax.lines:
-        text = found[line.get_label()]
+        text = labels[line.get_label()]
         assert text.get_color() == line.get_color()
         assert text.xy == pytest.approx((8, line.get_ydata()[-1]))
     assert [line.get_color() for line in ax.lines] == list(PALETTE[:2])
 
 
-def test_too_many_methods_have_a_legend_and_styles_that_differ():
+def test_many_methods_have_a_legend_and_distinct_styles():
     runs = {f"method {k}": [KD[0], KD[1]] for k in range(24)}
     ax = draw(runs)
     assert len(ax.get_legend().get_texts()) == 24 and not ax.texts
     assert len({(li.get_color(), li.get_linestyle()) for li in ax.lines}) == 24
 
 
-def test_seeds_that_stopped_early_end_the_mean():
+def test_the_mean_ends_with_the_shortest_run():
     ax = draw({"KD": [KD[0], KD[1][:5]]})
     np.testing.assert_allclose(ax.lines[0].get_ydata(), KD[:2, :5].mean(0))
 
 
-def test_a_metric_measured_now_and_then_stands_at_its_epochs():
-    ax = draw({"KD": history([0.2, 0.5], loss=[1.0] * 9), "alone": ALONE})
+def test_a_metric_measured_every_few_epochs_is_at_its_epochs():
+    ax = draw({"KD": history([0.2, 0.5], loss=[1.0] * 9), "baseline": BASELINE})
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [4, 8])
 
 
-def test_an_accuracy_is_written_in_percent_and_a_loss_as_it_is():
+def test_accuracies_are_in_percent_and_losses_unchanged():
     ax = draw({"KD": KD})
     assert ax.get_ylabel() == "Validation accuracy (%)"
     assert ax.yaxis.get_major_formatter()(0.25) == "25"
@@ -99,7 +99,7 @@ def test_an_accuracy_is_written_in_percent_and_a_loss_as_it_is():
         assert ax.get_ylabel() == metric.capitalize()
 
 
-def test_what_fit_returns_can_be_drawn():
+def test_the_result_of_fit_is_accepted():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     x = np.ones((4, 2), "float32")
@@ -109,7 +109,7 @@ def test_what_fit_returns_can_be_drawn():
     )
 
 
-def test_one_epoch_is_a_point():
+def test_a_single_epoch_is_a_point():
     (line,) = draw({"KD": [0.5]}).lines
     assert line.get_marker() == "o"
 
@@ -120,7 +120,7 @@ def test_one_epoch_is_a_point():
     [
         ([KD], TypeError, "must be a dict of method names.*list"),
         ({}, ValueError, "`runs` is empty"),
-        ({"KD": []}, ValueError, "no run of 'KD'"),
+        ({"KD": []}, ValueError, "'KD' has no runs"),
         ({"KD": {"loss": [1.0]}}, ValueError, "'KD' has no 'val_accuracy'.*loss"),
         ({"KD": history([])}, ValueError, r"Received: shape \(0,\)"),
         ({"KD": [KD, KD]}, ValueError, r"Received: shape \(3, 8\)"),
@@ -131,6 +131,6 @@ def test_one_epoch_is_a_point():
         ),
     ],
 )
-def test_wrong_runs_are_refused(runs, error, message):
+def test_invalid_runs_raise(runs, error, message):
     with pytest.raises(error, match=f"plots.training_curves.*{message}"):
         plots.training_curves(runs)
