@@ -174,7 +174,7 @@ def network(name):
 
 
 def _recipe(args, method, named, student):
-    if named and match_pair(recipes.pairs(), named, student):
+    if named and match_pair(named, student):
         recipe = recipes.get(method, named, student, args.data)
     else:
         # The papers have constants for their pairs only.
@@ -182,7 +182,7 @@ def _recipe(args, method, named, student):
         taught = named if recipe.distillation_losses else None
         recipe = dataclasses.replace(recipe, teacher=taught)
     if args.epochs:
-        recipe = recipe.scaled(args.epochs)
+        recipe = recipe.scaled_to(args.epochs)
     changed = {
         name: value
         for name in ("batch_size", "learning_rate")

@@ -99,7 +99,7 @@ def _train(plan, before, found, teacher, args):
     every, train, judge = data.batches(found, chosen, resume.epoch)
     if plan.answers:
         teacher = teachers.answers(teacher, every, plan.answers, args.verbose)
-    model = recipe.distiller(teacher, student, steps_per_epoch=steps)
+    model = recipe.build_distiller(teacher, student, steps_per_epoch=steps)
     callbacks = [run_callbacks.Clock(steps)]
     if chosen.validation:
         done = run_dir.history(folder).get("val_accuracy", []) if resume.epoch else []
