@@ -1,12 +1,15 @@
 """The files and the output of `report`, and its user errors."""
 
+import argparse
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_dtkd.cli import main, plot, table
+from keras_dtkd import recipes
+from keras_dtkd.cli import main, options, plot, run_config, run_dir, table
 from tests.cli.fake_runs import read_runs, report, write_run
 
 pytest.importorskip("rich")
@@ -120,3 +123,30 @@ def test_table_is_printed(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "kd" in shown and "78,426" in shown and "report.md" in shown
+
+
+STUDIES = Path(__file__).parents[2] / "benchmarks" / "cifar100"
+
+
+@pytest.mark.skipif(not STUDIES.exists(), reason="part of the source tree only")
+@pytest.mark.parametrize("study", ["study", "backends"])
+def test_published_tables_are_reproduced(study, capsys):
+    folder = STUDIES / study
+    assert main(["report", str(folder), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (folder / "report.json").read_text(encoding="utf-8")
+    markdown = table.to_markdown(json.loads(printed))
+    assert markdown == (folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not STUDIES.exists(), reason="part of the source tree only")
+def test_published_runs_are_continued():
+    """Their settings and recipes, under older names, are those of the same command."""
+    run = run_dir.read_run(STUDIES / "study" / "warm" / "ce" / "tensorflow-seed0")
+    parser = argparse.ArgumentParser()
+    options.add_arguments(parser)
+    argv = "--student resnet8 --epochs 15 --train-size 10000 --validation 0.04"
+    args = parser.parse_args([*argv.split(), "--augmentations-per-image", "4"])
+    plan = run_config.plan_run(args, "ce", "tensorflow", seed=0)
+    assert plan.diff(run) == []
+    assert recipes.Recipe.from_dict(run["recipe"]).lr_decay_factor == 0.1
