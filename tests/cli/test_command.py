@@ -73,6 +73,12 @@ def test_missing_backend_is_a_user_error(name, monkeypatch, user_error):
     assert f"--backend {other}: it is not installed" in error
 
 
+def test_missing_extra_is_a_user_error(monkeypatch, tmp_path, user_error):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    argv = ["train", "--student", "resnet8", "--method", "ce", "--output", tmp_path]
+    assert "`filelock` is not installed: pip install filelock" in user_error(argv)
+
+
 @pytest.mark.parametrize(
     "argv, continues",
     [(["train", "--student", "resnet8"], True), (["report", "."], False)],
