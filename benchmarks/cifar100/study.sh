@@ -4,7 +4,7 @@
 #   benchmarks/cifar100/study.sh TEACHER.npz DATA_DIR RUNS
 #
 # TEACHER.npz: a trained resnet32x4 (docs/models.md). DATA_DIR: TensorFlow Datasets'.
-# RUNS: where students, states and the teacher's answers go; run.json files are copied
+# RUNS: where students, states and teacher outputs go; run.json files are copied
 # from there to this folder, and the tables are made of these.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -23,7 +23,7 @@ compare() { # folder, options. What fails stops nothing, and is tried again.
   shift
   keras-dtkd compare --data cifar100 --data-dir "$data" --teacher resnet32x4 \
     --student resnet8 --teacher-weights "$teacher" --train-size 10000 \
-    --validation 0.04 --versions 4 --output "$runs/$out" "$@" || failed=1
+    --validation 0.04 --augmentations-per-image 4 --output "$runs/$out" "$@" || failed=1
 }
 
 collect() { # from, to
@@ -50,10 +50,10 @@ restore study/warm warm
 restore study/cold cold
 restore study/late late
 restore backends backends
-# One folder of answers for all.
+# One folder of teacher outputs for all.
 for part in cold late backends; do
-  mkdir -p "$runs/warm/cifar100/answers" "$runs/$part/cifar100"
-  ln -sfn ../../warm/cifar100/answers "$runs/$part/cifar100/answers"
+  mkdir -p "$runs/warm/cifar100/teacher_outputs" "$runs/$part/cifar100"
+  ln -sfn ../../warm/cifar100/teacher_outputs "$runs/$part/cifar100/teacher_outputs"
 done
 # shellcheck disable=SC2086
 {

@@ -1,4 +1,4 @@
-"""Callbacks that time a run, keep its best student and tell of its progress."""
+"""Callbacks that time a run, save its best student, and record its progress."""
 
 import time
 from pathlib import Path
@@ -12,51 +12,46 @@ from keras_dtkd.cli.errors import UserError
 from keras_dtkd.core.atomic_io import atomic_write, fsync
 
 
-class Clock(keras.callbacks.Callback):
-    """Adds `seconds` to the logs of an epoch, and `step_seconds` without validation.
+class EpochTimer(keras.callbacks.Callback):
+    """Adds `seconds` and `step_seconds`, without validation, to an epoch's logs.
 
-    The first epoch of a process compiles, so its steps are not a number.
-
-    Args:
-        steps: Of an epoch.
+    `step_seconds` is NaN in the first epoch of a process, which compiles.
     """
 
-    def __init__(self, steps):
+    def __init__(self, steps_per_epoch):
         super().__init__()
-        self.steps = steps
-        self._warm = False
-        self._began = self._trained = 0.0
+        self.steps_per_epoch = steps_per_epoch
+        self._is_compiled = False
+        self._epoch_start = self._training_end = 0.0
 
-    # No hook on batches: each step would wait for the device.
+    # No hook on batches: every step would wait for the device.
     def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.perf_counter()
+        self._epoch_start = time.perf_counter()
 
     def on_test_begin(self, logs=None):
-        # The last steps may still be under way.
+        # Waits for training steps that the device has not finished.
         keras.ops.convert_to_numpy(self.model.trainable_variables[0].value)
-        self._trained = time.perf_counter()
+        self._training_end = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        step = (self._trained - self._began) / self.steps
-        logs["seconds"] = time.perf_counter() - self._began
-        logs["step_seconds"] = step if self._warm else float("nan")
-        self._warm = True
+        step_seconds = (self._training_end - self._epoch_start) / self.steps_per_epoch
+        logs["seconds"] = time.perf_counter() - self._epoch_start
+        logs["step_seconds"] = step_seconds if self._is_compiled else float("nan")
+        self._is_compiled = True
 
 
-class Best(keras.callbacks.Callback):
-    """Keeps the student of the epoch with the best validation accuracy.
+class BestStudent(keras.callbacks.Callback):
+    """Saves the student of the epoch with the best validation accuracy.
 
-    Comes before `Resume`. Each has its epoch in its name, and the one before is kept
-    until the state holds that epoch: one that is done again, perhaps to other bits,
-    takes no other's place.
+    Must come before `Resume`. Each file has its epoch in its name, and the previous
+    best is kept until the state includes the new epoch: an epoch that is repeated after
+    a kill, possibly with other bits, never replaces the file of another epoch.
 
     Args:
-        folder: Of the run.
-        student: Whose weights are kept.
-        history: Validation accuracies of the epochs before.
-
-    Raises:
-        Refused: The best student of these epochs is not there.
+        folder: Folder of the run.
+        student: The student.
+        history: Validation accuracies of the completed epochs. The file of the best
+            one must exist.
     """
 
     def __init__(self, folder, student, history):
@@ -64,65 +59,60 @@ class Best(keras.callbacks.Callback):
         self.folder = folder
         self.student = student
         self._history = list(history)
-        self._keep()
+        self._remove_stale()
         if history:
-            path = best_file(folder, best_epoch(history))
+            path = checkpoint_path(folder, best_epoch(history))
             if not path.exists():
                 raise UserError(
-                    f"{path}, the best student so far, is not there. Remove {folder} "
-                    "to begin anew."
+                    f"{path}, the best student so far, is missing. Remove {folder} to "
+                    "start again."
                 )
 
     def on_epoch_end(self, epoch, logs=None):
-        self._keep()
+        self._remove_stale()
         self._history.append(logs["val_accuracy"])
         if best_epoch(self._history) == epoch + 1:
-            save(self.student, best_file(self.folder, epoch + 1))
+            save_student(self.student, checkpoint_path(self.folder, epoch + 1))
 
-    def _keep(self):
-        """Only the best of the epochs that the state holds."""
-        done = self._history
-        forget(self.folder, best_epoch(done) if done else None)
+    def _remove_stale(self):
+        """Removes all but the best of the epochs that the state includes."""
+        best = best_epoch(self._history) if self._history else None
+        remove_checkpoints(self.folder, keep_epoch=best)
 
 
 def best_epoch(accuracies):
-    """The first of the best ones, counted from 1."""
+    """The first epoch with the highest accuracy, counted from 1."""
     return accuracies.index(max(accuracies)) + 1
 
 
-def best_file(folder, epoch):
-    """Where the student of an epoch is kept until the run is finished."""
+def checkpoint_path(folder, epoch):
+    """The file of an epoch's student until the run is finished."""
     return folder / f"best-{epoch}.keras"
 
 
-def forget(folder, epoch=None):
-    """Removes such students, but that of one epoch."""
+def remove_checkpoints(folder, keep_epoch=None):
+    """Removes the students of epochs, except that of one epoch."""
     for path in folder.glob("best-*.keras"):
-        if path != best_file(folder, epoch):
+        if path != checkpoint_path(folder, keep_epoch):
             path.unlink()
 
 
-class Log(keras.callbacks.CSVLogger):
-    """log.csv, each row of it on the disk before the state that counts its epoch."""
+class SyncedCSVLogger(keras.callbacks.CSVLogger):
+    """A `CSVLogger` whose rows are on the disk before the state of their epoch."""
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         fsync(Path(self.filename))
 
 
-class Progress(keras.callbacks.Callback):
-    """Writes after each epoch how far the run is, and what it took.
-
-    Args:
-        folder: Of the run.
-        run: What run.json says. Its last session is this process.
-    """
+class RunProgress(keras.callbacks.Callback):
+    """Writes run.json after each epoch. The last session of `run` is this process."""
 
     def __init__(self, folder, run):
         super().__init__()
         self.folder = folder
         self.run = run
-        self._began = time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         self.run["epochs_done"] = epoch + 1
@@ -131,14 +121,14 @@ class Progress(keras.callbacks.Callback):
     def write(self):
         """Writes run.json."""
         self.run["sessions"][-1] |= {
-            "wall_seconds": time.perf_counter() - self._began,
+            "wall_seconds": time.perf_counter() - self._start,
             "peak_memory_bytes": peak_memory(),
             "peak_device_memory_bytes": backend.device_info()[1],
         }
-        run_dir.write(self.folder, self.run)
+        run_dir.write_run(self.folder, self.run)
 
 
-def save(student, path):
-    """A file of the student that loads without this package: without its optimizer."""
+def save_student(student, path):
+    """Saves a student without its optimizer; the file loads without this package."""
     bare = keras.Model(student.input, student.output, name=student.name)
     atomic_write(path, bare.save)

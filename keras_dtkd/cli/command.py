@@ -1,4 +1,4 @@
-"""From the words on the command line to one of the commands."""
+"""Parses the command line and runs one of the commands."""
 
 import argparse
 import os
@@ -11,8 +11,9 @@ from keras_dtkd.cli import compare, evaluate, export, options, report, train
 from keras_dtkd.cli.errors import UserError
 
 DESCRIPTION = (
-    "Trains and compares students of CIFAR-like images, resumably: knowledge "
-    "distillation by the methods of docs/recipes.md. A command given again goes on."
+    "Trains and compares students on CIFAR-like images, resumably: knowledge "
+    "distillation by the methods of docs/recipes.md. The same command continues an "
+    "interrupted run."
 )
 COMMANDS = {
     "train": train,
@@ -21,8 +22,8 @@ COMMANDS = {
     "evaluate": evaluate,
     "export": export,
 }
-GOES_ON = ("train", "compare")
-# Where there are no signals, the code that a shell gives for Ctrl-C.
+RESUMABLE = ("train", "compare")
+# The exit code of a shell after Ctrl-C, for systems without signals.
 INTERRUPTED = 130
 
 
@@ -30,41 +31,42 @@ def main(argv=None):
     """Runs one command.
 
     Args:
-        argv: The words after `keras-dtkd`. Those of the process if `None`.
+        argv: Arguments after `keras-dtkd`. Those of the process if `None`.
 
     Returns:
-        The exit code: 0, or 1 where a run failed or an artifact is not the model.
-        After Ctrl-C the process dies of it, so that a script that called it ends too.
+        The exit code: 0, or 1 if a run failed or an exported model differs. After
+        Ctrl-C the process dies of SIGINT, so that a calling script ends too.
 
     Raises:
-        SystemExit: 2, after a sentence on stderr: what was asked cannot be done, and
+        SystemExit: 2, after a sentence on stderr: the command cannot be executed, and
             nothing was started.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser("keras-dtkd", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
-        words = str(module.__doc__).strip()
-        command = commands.add_parser(name, help=words, description=words)
-        module.add_arguments(command)
+        text = str(module.__doc__).strip()
+        module.add_arguments(commands.add_parser(name, help=text, description=text))
     args = parser.parse_args(argv)
-    args.words = argv
-    wanted = getattr(args, "backend", None)
-    who = f"keras-dtkd {args.command}"
+    args.argv = argv
+    requested = getattr(args, "backend", None)
+    caller = f"keras-dtkd {args.command}"
     try:
-        if wanted not in (None, backend.backend_name()):
-            return _elsewhere(wanted, argv)
+        if requested not in (None, backend.backend_name()):
+            return _rerun_on_backend(requested, argv)
         return COMMANDS[args.command].run(args)
-    except UserError as refused:
-        print(f"{who}: {refused}", file=sys.stderr)
+    except UserError as error:
+        print(f"{caller}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        more = " The same command goes on." if args.command in GOES_ON else ""
-        print(f"\n{who}: interrupted.{more}", file=sys.stderr)
-        return _die()
+        hint = ""
+        if args.command in RESUMABLE:
+            hint = " The same command continues the run."
+        print(f"\n{caller}: interrupted.{hint}", file=sys.stderr)
+        return _exit_on_sigint()
 
 
-def _die():
+def _exit_on_sigint():
     sys.stdout.flush()
     if os.name == "posix":
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -72,13 +74,13 @@ def _die():
     return INTERRUPTED
 
 
-def _elsewhere(wanted, argv):
-    """The same command on another backend: Keras chooses when it is imported."""
-    options.check_backend("--backend", wanted)
-    environment = {**os.environ, "KERAS_BACKEND": wanted}
+def _rerun_on_backend(name, argv):
+    """Runs the same command on another backend, which Keras selects on import."""
+    options.require_backend("--backend", name)
+    environment = {**os.environ, "KERAS_BACKEND": name}
     command = [sys.executable, "-m", "keras_dtkd.cli", *argv]
     sys.stdout.flush()
     if os.name == "posix":
-        # In the same process: whoever kills this command kills the run.
+        # In the same process, so that killing this command kills the run.
         os.execve(sys.executable, command, environment)
     return subprocess.call(command, env=environment)

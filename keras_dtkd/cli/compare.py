@@ -1,5 +1,6 @@
-"""Trains what is missing of methods, backends and seeds; one table, one picture."""
+"""Trains the missing runs of methods, backends and seeds; one table, one figure."""
 
+import argparse
 import contextlib
 import os
 import subprocess
@@ -18,141 +19,156 @@ from keras_dtkd.cli import (
 )
 from keras_dtkd.cli.errors import UserError, as_user_error
 
-OUTPUT = "output.txt"
-# Of what a failed run said at its end.
-LINES = 5
+OUTPUT_FILE = "output.txt"
+# Lines of a failed run's output that are shown.
+TAIL_LINES = 5
 
 
 def add_arguments(parser):
-    """The options of the command."""
+    """Adds the options of the command."""
+    _add_grid_arguments(parser)
+    options.add_arguments(parser)
+
+
+def _add_grid_arguments(parser):
     parser.add_argument(
         "--methods", nargs="+", choices=recipes.methods(), required=True,
-        metavar="NAME", help="see docs/recipes.md; give the controls too",
+        metavar="NAME", help="see docs/recipes.md; include the controls",
     )  # fmt: skip
     parser.add_argument(
-        "--seeds", type=options.whole, default=3, metavar="N",
-        help="seeds 0 to N - 1 of each (default: 3)",
+        "--seeds", type=options.positive_int, default=3, metavar="N",
+        help="seeds 0 to N - 1 of each method (default: 3)",
     )  # fmt: skip
     parser.add_argument(
-        "--backends", nargs="+", choices=options.BACKENDS, default=[backend.backend_name()],
-        help="default: what KERAS_BACKEND or keras.json says",
+        "--backends", nargs="+", choices=options.BACKENDS,
+        default=[backend.backend_name()],
+        help="default: that of KERAS_BACKEND or keras.json",
     )  # fmt: skip
-    options.add(parser)
 
 
 def run(args):
-    """The command."""
+    """Runs the command."""
     screen = console.console()
     for name in args.backends:
-        options.check_backend("--backends", name)
+        options.require_backend("--backends", name)
     with as_user_error():
-        # A seed for all before another: what breaks off is a comparison already.
+        # One seed of everything first: an interrupted command leaves a comparison.
         plans = [
             run_config.plan_run(args, method, name, seed)
             for seed in range(args.seeds)
             for name in dict.fromkeys(args.backends)
             for method in dict.fromkeys(args.methods)
         ]
-    missing = [plan for plan in plans if not _finished(plan)]
+    missing = [plan for plan in plans if not _is_finished(plan)]
     for plan in missing:
-        # One that another process trains is known to the table.
-        with contextlib.suppress(run_dir.RunLocked), run_dir.alone(plan.folder):
-            if run_dir.claim(plan) is None:
-                # So that the table knows of it, whatever happens.
-                run_dir.write(plan.folder, _planned(plan))
+        # A locked run has its run.json from the process that trains it.
+        with contextlib.suppress(run_dir.RunLocked), run_dir.lock(plan.folder):
+            if run_dir.validate_run_dir(plan) is None:
+                # The table lists the run, whatever happens to it.
+                run_dir.write_run(plan.folder, _planned_record(plan))
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
-    failed = 0
+    num_failed = 0
     for number, plan in enumerate(missing, 1):
-        failed += not _run(plan, args, f"{number}/{len(missing)}", screen)
+        num_failed += not _run(plan, args, f"{number}/{len(missing)}", screen)
     # DIR/<data>/<pair>/<method>/<run>
     folder = plans[0].folder.parents[1]
     try:
-        report.show(report.report(folder), folder)
-    except UserError as refused:
-        # After hours of training that is no refusal of the command.
-        print(refused, file=sys.stderr)
+        report.print_report(report.report(folder), folder)
+    except UserError as error:
+        # After hours of training this is not an error of the user.
+        print(error, file=sys.stderr)
         return 1
-    return 1 if failed else 0
+    return 1 if num_failed else 0
 
 
-def _planned(plan):
+def _planned_record(plan):
     return {"status": "planned", **plan.to_dict()}
 
 
-def _finished(plan):
-    found = run_dir.claim(plan)
-    return found is not None and found["status"] == "finished"
+def _is_finished(plan):
+    run = run_dir.validate_run_dir(plan)
+    return run is not None and run["status"] == "finished"
 
 
 def _run(plan, args, number, screen):
-    """One run in a process of its own. Gives whether it is finished now."""
-    chosen = plan.settings
-    who = f"{number} {chosen.method} {chosen.backend} seed {chosen.seed}"
+    """Trains one run in a process of its own. Returns whether it is finished."""
+    config = plan.config
+    title = f"{number} {config.method} {config.backend} seed {config.seed}"
     try:
-        if _waited(plan, who, screen) and _finished(plan):
-            return _told(run_dir.read(plan.folder), who)
-    except UserError as refused:
-        print(f"{who}: {refused}", flush=True)
+        if _wait_for_lock(plan, title, screen) and _is_finished(plan):
+            return _print_result(run_dir.read_run(plan.folder), title)
+    except UserError as error:
+        print(f"{title}: {error}", flush=True)
         return False
-    command = [
-        *(sys.executable, "-m", "keras_dtkd.cli", "train", "--method", chosen.method),
-        *("--backend", chosen.backend, "--seed", str(chosen.seed), "--verbose", "2"),
-        *options.words(args),
-    ]
-    environment = {**os.environ, **parent_watch.ON, "KERAS_BACKEND": chosen.backend}
-    with (
-        (plan.folder / OUTPUT).open("a") as output,
-        subprocess.Popen(
-            command,
-            env=environment,
-            # Its leash: whatever ends this process closes it.
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
-        screen.status(who) as status,
-    ):
-        try:
-            while process.poll() is None:
-                done = 0
-                with contextlib.suppress(UserError):
-                    done = (run_dir.read(plan.folder) or {}).get("epochs_done", 0)
-                status.update(f"{who}: epoch {done} of {chosen.epochs}")
-                time.sleep(0.5)
-        except BaseException:
-            process.kill()
-            raise
-    error = f"exit code {process.returncode}"
-    lines = (plan.folder / OUTPUT).read_text(errors="replace").splitlines()[-LINES:]
+    exit_code = _train_in_subprocess(plan, args, title, screen)
+    error_text = f"exit code {exit_code}"
+    output = (plan.folder / OUTPUT_FILE).read_text(errors="replace")
+    lines = output.splitlines()[-TAIL_LINES:]
     try:
-        with run_dir.alone(plan.folder):
-            # Refused if another comparison has taken the folder for other settings.
-            found = run_dir.claim(plan) or _planned(plan)
-            if found["status"] != "finished":
-                failed = {"status": "failed", "error": [error, *lines]}
-                run_dir.write(plan.folder, {**found, **failed})
-    except UserError as another:
-        # It was quicker; what it does is not ours to judge.
-        print(f"{who}: {another}", flush=True)
+        with run_dir.lock(plan.folder):
+            # Raises if another comparison started a run with other settings.
+            run = run_dir.validate_run_dir(plan) or _planned_record(plan)
+            if run["status"] != "finished":
+                failure = {"status": "failed", "error": [error_text, *lines]}
+                run_dir.write_run(plan.folder, {**run, **failure})
+    except UserError as error:
+        # The folder belongs to another process, which records its own result.
+        print(f"{title}: {error}", flush=True)
         return False
-    if found["status"] == "finished":
-        return _told(found, who)
-    print(f"{who}: failed, {error}; see {plan.folder / OUTPUT}", flush=True)
+    if run["status"] == "finished":
+        return _print_result(run, title)
+    print(f"{title}: failed, {error_text}; see {plan.folder / OUTPUT_FILE}", flush=True)
     print("\n".join(f"    {line}" for line in lines), flush=True)
     return False
 
 
-def _told(found, who):
-    print(f"{who}: {train.summary(found)}", flush=True)
+def _train_in_subprocess(plan, args, title, screen):
+    """Runs `keras-dtkd train` and shows its progress. Returns its exit code."""
+    config, parser = plan.config, argparse.ArgumentParser()
+    _add_grid_arguments(parser)
+    _, shared_options = parser.parse_known_args(args.argv[1:])
+    command = [
+        *(sys.executable, "-m", "keras_dtkd.cli", "train", "--method", config.method),
+        *("--backend", config.backend, "--seed", str(config.seed), "--verbose", "2"),
+        *shared_options,
+    ]
+    with (
+        (plan.folder / OUTPUT_FILE).open("a") as output,
+        subprocess.Popen(
+            command,
+            env={**os.environ, **parent_watch.ENV, "KERAS_BACKEND": config.backend},
+            # Watched by the process, which ends with this one.
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+        screen.status(title) as status,
+    ):
+        try:
+            while process.poll() is None:
+                epochs_done = 0
+                with contextlib.suppress(UserError):
+                    run = run_dir.read_run(plan.folder) or {}
+                    epochs_done = run.get("epochs_done", 0)
+                status.update(f"{title}: epoch {epochs_done} of {config.epochs}")
+                time.sleep(0.5)
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode
+
+
+def _print_result(run, title):
+    print(f"{title}: {train.summary(run)}", flush=True)
     return True
 
 
-def _waited(plan, who, screen):
-    """Waits until no other process trains this run. Gives whether one did."""
+def _wait_for_lock(plan, title, screen):
+    """Waits until no other process trains this run. Returns whether one did."""
     try:
-        with run_dir.alone(plan.folder):
+        with run_dir.lock(plan.folder):
             return False
     except run_dir.RunLocked:
-        print(f"{who}: another process trains it, waiting", flush=True)
-    with screen.status(f"{who}: waiting"), run_dir.alone(plan.folder, wait=True):
+        print(f"{title}: another process trains it, waiting", flush=True)
+    with screen.status(f"{title}: waiting"), run_dir.lock(plan.folder, wait=True):
         return True

@@ -1,40 +1,29 @@
-"""What the terminal shows, by `rich`."""
+"""Output to the terminal, by `rich`."""
 
 import os
 from typing import Any
 
-from keras_dtkd.cli.errors import UserError
+from keras_dtkd.cli.errors import import_extra
 
-WIDE = 160
+NON_TTY_WIDTH = 160
 
 
 def console():
-    """Where to print.
-
-    Raises:
-        Refused: `rich` is not installed.
-    """
-    try:
-        from rich.console import Console
-    except ImportError:
-        raise UserError(
-            "tables and progress are shown by `rich`, which is not installed: "
-            "pip install rich"
-        ) from None
-    screen = Console()
-    if not screen.is_terminal and "COLUMNS" not in os.environ:
-        # A file has no edge at which rows must be broken.
-        screen.width = WIDE
-    return screen
+    """The console of `rich`."""
+    console = import_extra("rich.console").Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A file has no width at which rows must be broken.
+        console.width = NON_TTY_WIDTH
+    return console
 
 
-def show(header, rows, title=None):
-    """Prints a table; all columns but the first are numbers."""
+def print_table(header, rows, title=None):
+    """Prints a table whose columns are numbers, except the first."""
     screen = console()
     from rich import box
     from rich.table import Table
 
-    # Eighty columns are not many.
+    # Must fit into 80 columns.
     narrow: Any = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False}
     table = Table(**narrow)
     for i, name in enumerate(header):
@@ -42,6 +31,6 @@ def show(header, rows, title=None):
     for row in rows:
         table.add_row(*row)
     if title:
-        # Not the table's, which would break it at the table's width.
+        # Not the title of the `Table`, which is broken at the table's width.
         screen.print(title, style="italic", soft_wrap=True, highlight=False)
     screen.print(table)

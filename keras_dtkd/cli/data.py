@@ -1,4 +1,4 @@
-"""The images of a run: which ones, and as what."""
+"""The images of a run, as arrays and as batches."""
 
 from typing import Any, NamedTuple
 
@@ -8,13 +8,13 @@ from keras_dtkd import datasets, models
 from keras_dtkd.datasets.registry import NORMALIZATION
 
 NAMES = tuple(NORMALIZATION)
-CLASSES = {"cifar100": 100}
-# A flipped digit is none.
-NEVER_AUGMENTED = ("digits",)
+NUM_CLASSES = {"cifar100": 100}
+# A flipped digit is not a digit.
+NO_AUGMENTATION = ("digits",)
 
 
 class Images(NamedTuple):
-    """`(images, labels)` of each part; `validation` is `None` without a share."""
+    """`(images, labels)` of each part; `validation` is `None` without such a part."""
 
     data: str
     train: Any
@@ -23,94 +23,83 @@ class Images(NamedTuple):
 
     @property
     def shape(self):
-        """Of one image."""
+        """Shape of one image."""
         return self.test[0].shape[1:]
 
     @property
-    def classes(self):
-        """How many there are."""
-        return CLASSES.get(self.data, 10)
+    def num_classes(self):
+        """Number of classes."""
+        return NUM_CLASSES.get(self.data, 10)
 
     @property
-    def judge(self):
-        """What the epochs are judged on."""
+    def evaluation(self):
+        """The part on which each epoch is evaluated."""
         return self.test if self.validation is None else self.validation
 
 
-def read(data, data_dir=None, validation=0.0, train_size=None):
-    """Reads a data set.
+def load(data, data_dir=None, validation=0.0, train_size=None):
+    """Loads a data set as `Images`, uint8.
 
     Args:
         data: One of `NAMES`.
-        data_dir: See `datasets.arrays`.
-        validation: Share of the training images to set apart.
-        train_size: How many of those that are left to keep. `None` for all.
-
-    Returns:
-        `Images`, bytes as they are stored.
-
-    Raises:
-        ValueError: There are not so many training images.
-        ImportError: See `datasets.arrays`.
-        FileNotFoundError: See `datasets.arrays`.
+        data_dir: See `datasets.load_arrays`, also for the errors.
+        validation: Fraction of the training images for validation.
+        train_size: Number of the remaining training images to keep. `None` for all.
     """
     try:
-        sets = datasets.load_arrays(data, data_dir, validation=validation)
+        parts = datasets.load_arrays(data, data_dir, validation=validation)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{error} (On the command line: --data-dir DIR; what is missing is "
-            "downloaded by itself.)"
+            f"{error} (On the command line: --data-dir DIR; without it, a missing data "
+            "set is downloaded.)"
         ) from error
-    x, y = sets[0]
+    x, y = parts[0]
     if train_size is not None:
         if train_size > len(x):
             raise ValueError(
                 f"--train-size {train_size}: {data} has {len(x)} training images with "
                 f"--validation {validation}."
             )
-        # A small study is a part of each larger one, whatever the seed.
-        rows = np.sort(np.random.RandomState(0).permutation(len(x))[:train_size])
-        x, y = x[rows], y[rows]
-    return Images(data, (x, y), sets[1] if validation else None, sets[-1])
+        # Independent of the seed; a subset of every larger `train_size`.
+        permutation = np.random.RandomState(0).permutation(len(x))
+        indices = np.sort(permutation[:train_size])
+        x, y = x[indices], y[indices]
+    return Images(data, (x, y), parts[1] if validation else None, parts[-1])
 
 
-def network(name, images):
-    """A network, untrained, for `Images`, which are `channels_last` everywhere."""
-    return models.get(name, images.classes, images.shape, "channels_last")
+def build_network(name, images):
+    """Builds an untrained `channels_last` network for `Images`."""
+    return models.get(name, images.num_classes, images.shape, "channels_last")
 
 
-def batches(images, chosen, first_epoch):
-    """Training batches and those that the epochs are judged on, for `fit`.
-
-    Args:
-        images: From `read`.
-        chosen: The run's `Settings`.
-        first_epoch: Of the `fit`.
+def make_datasets(images, config, first_epoch):
+    """Training and evaluation batches for `fit`.
 
     Returns:
-        `(every, train, judge)`. `every` has all versions of the training images, in
-        the order of their rows; it is `None` where their number is not fixed. A student
-        with a teacher gets rows with them.
+        `(all_versions, train, evaluation)`. `all_versions` has all augmented versions
+        of the training images, in order; it is `None` without a fixed number of them.
+        With a fixed number and a teacher, `train` has sample ids.
     """
-    options = {"seed": chosen.seed, "first_epoch": first_epoch}
-    options |= {"augmentations_per_image": chosen.versions}
-    options |= NORMALIZATION[images.data]
-    sizes = chosen.batch_size, chosen.augment
-    found = datasets.from_arrays(images.train, images.judge, *sizes, **options)
-    every, train, judge = found if chosen.versions else (None, *found)
-    if chosen.versions and chosen.teacher is None:
-        # Whatever is added at its end must not read ahead.
-        read = train.options()
-        train = train.map(lambda x, y: (x["inputs"], y)).with_options(read)
-    return every, train, judge
+    versions = config.augmentations_per_image
+    options = {"seed": config.seed, "first_epoch": first_epoch}
+    options |= {"augmentations_per_image": versions, **NORMALIZATION[images.data]}
+    arguments = images.train, images.evaluation, config.batch_size, config.augment
+    result = datasets.from_arrays(*arguments, **options)
+    all_versions, train, evaluation = result if versions else (None, *result)
+    if versions and config.teacher is None:
+        # `map` must not prefetch: keep the options of `train`.
+        read_options = train.options()
+        train = train.map(lambda x, y: (x["inputs"], y)).with_options(read_options)
+    return all_versions, train, evaluation
 
 
-def in_order(images, part, batch_size=64):
-    """Batches of a part in its own order, only normalised."""
+def sequential_batches(images, part, batch_size=64):
+    """Normalized batches of a part, in order, without augmentation."""
     constants = NORMALIZATION[images.data]
     return datasets.from_arrays(part, part, batch_size, **constants)[1]
 
 
-def normalised(images, part):
-    """A part's images as one float32 array."""
-    return np.concatenate([x for x, _ in in_order(images, part).as_numpy_iterator()])
+def normalize(images, part):
+    """The images of a part as one normalized float32 array."""
+    batches = sequential_batches(images, part).as_numpy_iterator()
+    return np.concatenate([x for x, _ in batches])

@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""Versions, machine and memory of a process."""
 
 import importlib.metadata
 import os
@@ -10,49 +10,46 @@ from pathlib import Path
 from keras_dtkd import __version__, backend
 
 PACKAGES = ("keras", "numpy", "tensorflow", "jax", "jaxlib", "torch")
-STATUS = Path("/proc/self/status")
+VARIABLES = (
+    *("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+    *("XLA_FLAGS", "CUDA_VISIBLE_DEVICES"),
+)
+PROC_STATUS = Path("/proc/self/status")
 
 
-def circumstances(words):
-    """Versions, machine and command, as plain data.
-
-    Args:
-        words: The command line after `keras-dtkd`.
-    """
+def environment_info(argv):
+    """Versions, machine and command (the arguments `argv`), as plain data."""
     versions = {"python": platform.python_version(), "keras_dtkd": __version__}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    names = (
-        *("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
-        *("XLA_FLAGS", "CUDA_VISIBLE_DEVICES"),
-    )
     return {
         "versions": versions,
         "device": backend.device_info()[0],
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "environment": {name: os.environ[name] for name in names if name in os.environ},
-        "command": ["keras-dtkd", *words],
+        "environment": {n: os.environ[n] for n in VARIABLES if n in os.environ},
+        "command": ["keras-dtkd", *argv],
     }
 
 
 def peak_memory():
-    """The most bytes of main memory that this process used, `None` on Windows."""
+    """Peak main memory of this process in bytes, `None` on Windows."""
     try:
-        # On Linux `ru_maxrss` has that of the process too that started this one, and
-        # of what ran in it before `exec`.
-        found = re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text(encoding="utf-8"))
+        # On Linux `ru_maxrss` includes the memory of the parent process, and of the
+        # program that ran in this process before `exec`.
+        status = PROC_STATUS.read_text(encoding="utf-8")
+        match = re.search(r"VmHWM:\s*(\d+) kB", status)
     except OSError:
-        found = None
-    if found:
-        return 1024 * int(found[1])
+        match = None
+    if match:
+        return 1024 * int(match[1])
     try:
         import resource
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Bytes there, kibibytes elsewhere.
+    # Bytes on macOS, kibibytes elsewhere.
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,4 +1,4 @@
-"""Measures a trained student: accuracy, cross-entropy, calibration."""
+"""Evaluates a trained student: accuracy, cross-entropy, calibration."""
 
 import json
 from pathlib import Path
@@ -8,98 +8,97 @@ from keras_dtkd.cli.errors import UserError, as_user_error
 
 
 def add_arguments(parser):
-    """The options of the command."""
-    add_model(parser)
-    parser.add_argument("--data", choices=data.NAMES, help="of a run: its own")
+    """Adds the options of the command."""
+    add_student_arguments(parser)
+    parser.add_argument(
+        "--data", choices=data.NAMES, help="data set (default: that of the run)"
+    )
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR",
-        help="folder of TensorFlow Datasets (default: the run's, if it is there)",
+        help="folder of TensorFlow Datasets (default: that of the run, if it exists)",
     )  # fmt: skip
     parser.add_argument(
         "--on",
         choices=("test", "validation", "train"),
         default="test",
-        help="which images of a run (default: test)",
+        help="images of the run (default: test)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, nothing else")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
 
 
-def add_model(parser):
-    """The options that name a student."""
+def add_student_arguments(parser):
+    """Adds the options that select a student."""
     parser.add_argument("path", type=Path, help="the folder of a run, or a .keras file")
     parser.add_argument(
         "--epoch",
         choices=("last", "best"),
         default="last",
-        help="which student of a run; there is a best one with --validation",
+        help="student of a run; best needs a run with --validation",
     )
 
 
 def run(args):
-    """The command."""
-    file, run = find(args.path, args.epoch)
+    """Runs the command."""
+    file, run = find_student(args.path, args.epoch)
     settings = run.get("settings", {})
     data_name = args.data or settings.get("data")
     if data_name is None:
-        raise UserError(f"{args.path} is no run: name the data set with --data.")
+        raise UserError(f"{args.path} is not a run: name the data set with --data.")
     if args.on != "test" and not settings:
-        raise UserError(f"--on {args.on} is for a run, and {args.path} is none.")
+        raise UserError(f"--on {args.on} needs a run, and {args.path} is a file.")
     with as_user_error():
-        parts = {name: settings.get(name) for name in ("validation", "train_size")}
-        parts["validation"] = parts["validation"] or 0.0
-        found = data.read(data_name, args.data_dir or _data_dir(run), **parts)
-        model = metrics.load(file)
-    part = getattr(found, args.on)
+        images = data.load(
+            data_name,
+            args.data_dir or _data_dir(run),
+            validation=settings.get("validation") or 0.0,
+            train_size=settings.get("train_size"),
+        )
+        model = metrics.load_model(file)
+    part = getattr(images, args.on)
     if part is None:
         raise UserError(f"{args.path} was trained without --validation images.")
-    shape, classes = model.input_shape[1:], model.output_shape[-1]
-    if (shape, classes) != (found.shape, found.classes):
+    shape, num_classes = model.input_shape[1:], model.output_shape[-1]
+    if (shape, num_classes) != (images.shape, images.num_classes):
         raise UserError(
-            f"{file} takes images {shape} and gives {classes} classes; {data_name} has "
-            f"{found.shape} and {found.classes}."
+            f"{file} has inputs {shape} and {num_classes} classes, but {data_name} has "
+            f"{images.shape} and {images.num_classes}."
         )
-    measured = metrics.all_of(model, found, part)
+    values = metrics.evaluate_all(model, images, part)
     if args.json:
-        print(json.dumps({"file": str(file), "on": args.on, **measured}, indent=1))
+        print(json.dumps({"file": str(file), "on": args.on, **values}, indent=1))
         return 0
-    rows = [
-        [name.replace("_", " "), f"{value:.6g}"] for name, value in measured.items()
-    ]
-    console.show((f"{data_name}, {args.on}", "value"), rows, str(file))
+    rows = [[name.replace("_", " "), f"{value:.6g}"] for name, value in values.items()]
+    console.print_table((f"{data_name}, {args.on}", "value"), rows, str(file))
     return 0
 
 
 def _data_dir(run):
-    """The run's own, if it is on this machine."""
-    named = run.get("paths", {}).get("data_dir")
-    return Path(named) if named and Path(named).is_dir() else None
+    """The data folder of the run, if it exists on this machine."""
+    data_dir = run.get("paths", {}).get("data_dir")
+    return Path(data_dir) if data_dir and Path(data_dir).is_dir() else None
 
 
-def find(path, epoch):
-    """The file of a student, and what run.json says: nothing of a file alone.
-
-    Raises:
-        Refused: There is no such student.
-    """
+def find_student(path, epoch):
+    """The file of a student and the content of its run.json, empty for a file."""
     if path.is_file() and path.suffix == ".keras":
         if epoch != "last":
-            raise UserError(f"--epoch {epoch} is for a run, and {path} is none.")
+            raise UserError(f"--epoch {epoch} needs a run, and {path} is a file.")
         return path, {}
-    run = run_dir.read(path) if path.is_dir() else None
+    run = run_dir.read_run(path) if path.is_dir() else None
     if run is None:
         raise UserError(f"{path} is neither the folder of a run nor a .keras file.")
     if run["status"] != "finished":
         raise UserError(f"{path}: this run is not finished ({run['status']}).")
     if epoch == "best" and not run["settings"]["validation"]:
         raise UserError(
-            f"{path} keeps its last student only: it chose no epoch on --validation "
-            "images."
+            f"{path} has the student of the last epoch only: it was trained without "
+            "--validation images, on which a best epoch is chosen."
         )
-    file = path / (run_dir.BEST if epoch == "best" else run_dir.STUDENT)
+    file = path / (run_dir.BEST_FILE if epoch == "best" else run_dir.STUDENT_FILE)
     if not file.exists():
         raise UserError(
-            f"{file} is not there, though {path / run_dir.RUN} tells of a finished run. "
-            "Copy it from where it was trained, or train the run again in an empty "
-            "folder."
+            f"{file} is missing, although {path / run_dir.RUN_FILE} is that of a "
+            "finished run. Copy it from where it was trained, or train the run again "
+            "in an empty folder."
         )
     return file, run

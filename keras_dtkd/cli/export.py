@@ -1,4 +1,4 @@
-"""Writes a student for other programs, and compares what they will compute."""
+"""Exports a student to another format and compares the outputs of both."""
 
 import importlib.util
 import os
@@ -12,73 +12,125 @@ import keras
 import numpy as np
 
 from keras_dtkd import backend
-from keras_dtkd.cli import metrics
+from keras_dtkd.cli import metrics, options
 from keras_dtkd.cli.errors import UserError, as_user_error
-from keras_dtkd.cli.evaluate import add_model, find
+from keras_dtkd.cli.evaluate import add_student_arguments, find_student
 
-# Format: the end of its name, and the package that reads it.
-FORMATS = {
-    "keras": (".keras", "keras"),
-    "tf_saved_model": ("_saved_model", "tensorflow"),
-    "onnx": (".onnx", "onnxruntime"),
-    "litert": (".tflite", "ai_edge_litert"),
-}
-# Images of normal random numbers, as normalised ones are, that are compared.
-COUNT = 8
-# Largest difference, in parts of the greatest output.
+# Inputs of standard normal numbers, similar to normalized images.
+NUM_PROBES = 8
+# Maximum difference, relative to the largest output.
 TOLERANCE = {"float32": 1e-3, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
+READ_SAVED_MODEL = """
+import sys, keras, numpy
+layer = keras.layers.TFSMLayer(sys.argv[1], call_endpoint="serve")
+outputs = layer(numpy.load(sys.argv[2]))
+numpy.save(sys.argv[3], keras.ops.convert_to_numpy(outputs))
+"""
 
 
-class Unreadable(Exception):
-    """No process reads what was written."""
+class ExportUnreadable(Exception):
+    """The exported model cannot be loaded and run."""
+
+
+def _run_keras(path, x):
+    return metrics.load_model(path).predict(x, verbose=0)
+
+
+def _run_saved_model(path, x):
+    """In a process of its own: `TFSMLayer` needs Keras's TensorFlow backend."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, outputs = Path(folder, "x.npy"), Path(folder, "y.npy")
+        np.save(inputs, x)
+        command = [sys.executable, "-c", READ_SAVED_MODEL, path, inputs, outputs]
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        process = subprocess.run(
+            command, env=environment, capture_output=True, text=True
+        )
+        if process.returncode:
+            raise RuntimeError(process.stderr.strip() or "no error message")
+        return np.load(outputs)
+
+
+def _run_onnx(path, x):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def _run_litert(path, x):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    (inputs,), (outputs,) = (
+        interpreter.get_input_details(),
+        interpreter.get_output_details(),
+    )
+    results = []
+    # Image by image: its shapes are fixed.
+    for image in x:
+        interpreter.set_tensor(inputs["index"], image[None])
+        interpreter.invoke()
+        results.append(interpreter.get_tensor(outputs["index"])[0])
+    return np.stack(results)
+
+
+# Format: suffix of the file name, and the package and function that run it.
+FORMATS = {
+    "keras": (".keras", "keras", _run_keras),
+    "tf_saved_model": ("_saved_model", "tensorflow", _run_saved_model),
+    "onnx": (".onnx", "onnxruntime", _run_onnx),
+    "litert": (".tflite", "ai_edge_litert", _run_litert),
+}
 
 
 def add_arguments(parser):
-    """The options of the command."""
-    add_model(parser)
+    """Adds the options of the command."""
+    add_student_arguments(parser)
     parser.add_argument("--format", choices=FORMATS, default="keras")
     parser.add_argument(
-        "--to", type=Path, metavar="PATH", help="default: beside the student"
+        "--to", type=Path, metavar="PATH", help="default: in the student's folder"
     )
     parser.add_argument(
-        "--backend", choices=("tensorflow", "jax", "torch"), default=backend.backend_name(),
-        help="which formats can be written depends on it",
+        "--backend", choices=options.BACKENDS, default=backend.backend_name(),
+        help="determines which formats can be written",
     )  # fmt: skip
 
 
 def run(args):
-    """The command."""
-    file, _ = find(args.path, args.epoch)
-    suffix, reader = FORMATS[args.format]
+    """Runs the command."""
+    file, _ = find_student(args.path, args.epoch)
+    suffix, package, _ = FORMATS[args.format]
     target = args.to or file.with_name(f"exported-{file.stem}{suffix}")
     if target.exists():
-        raise UserError(f"{target} is there already. Give another --to, or remove it.")
+        raise UserError(f"{target} already exists. Give another --to, or remove it.")
     if args.format != "tf_saved_model" and target.suffix != suffix:
         raise UserError(f"--to {target}: the name of this format ends with {suffix}.")
     with as_user_error():
-        model = metrics.load(file)
-    shape = (COUNT, *model.input_shape[1:])
+        model = metrics.load_model(file)
+    shape = (NUM_PROBES, *model.input_shape[1:])
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
-    # Keras exports what was called before; under JAX `predict` does not count.
+    # Keras exports a model that was called; under JAX `predict` does not count.
     model(x)
     expected = np.asarray(model.predict(x, verbose=0), "float32")
     _write(model, target, args.format)
-    if importlib.util.find_spec(reader) is None:
-        print(f"{target}: written, not checked: {reader}, which reads it, is not here")
+    if importlib.util.find_spec(package) is None:
+        print(f"{target}: written, not checked: {package} is not installed")
         return 0
     try:
-        found = _read(target, args.format, x)
-    except Unreadable as error:
-        print(f"{target}: written, and {reader} cannot read it: {error}")
+        outputs = _read(target, args.format, x)
+    except ExportUnreadable as error:
+        print(f"{target}: written, but {package} cannot read it: {error}")
         return 1
-    difference = np.abs(found - expected).max() / np.abs(expected).max()
-    good = difference <= TOLERANCE.get(model.dtype_policy.name, 1e-3)
-    verdict = "the same network" if good else "NOT the same network"
+    difference = np.abs(outputs - expected).max() / np.abs(expected).max()
+    is_same = difference <= TOLERANCE.get(model.dtype_policy.name, 1e-3)
+    verdict = "the same network" if is_same else "NOT the same network"
     print(
-        f"{target}: {verdict}: read by {reader}, its outputs differ by "
-        f"{difference:.1e} of the greatest, on {COUNT} random inputs"
+        f"{target}: {verdict}: run by {package}, its outputs differ by "
+        f"{difference:.1e} of the largest, on {NUM_PROBES} random inputs"
     )
-    return 0 if good else 1
+    return 0 if is_same else 1
 
 
 def _write(model, target, format):
@@ -98,27 +150,16 @@ def _write(model, target, format):
         target.unlink(missing_ok=True)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"Keras {keras.__version__} on {backend.backend_name()} cannot write this network "
-            f"as {format} here ({reason}). Try another --backend, or another --format."
+            f"Keras {keras.__version__} on {backend.backend_name()} cannot write this "
+            f"network as {format} here ({reason}). Try another --backend, or another "
+            "--format."
         ) from error
 
 
 def _read(target, format, x):
-    """What a new process makes of these inputs."""
-    with tempfile.TemporaryDirectory() as folder:
-        inputs, outputs = Path(folder, "x.npy"), Path(folder, "y.npy")
-        np.save(inputs, x)
-        command = [sys.executable, "-m", "keras_dtkd.cli.runtime_check", format]
-        environment = dict(os.environ, KERAS_BACKEND=backend.backend_name())
-        if format == "tf_saved_model":
-            environment["KERAS_BACKEND"] = "tensorflow"
-        done = subprocess.run(
-            [*command, str(target), str(inputs), str(outputs)],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            reasons = done.stderr.strip().splitlines() or ["no reason given"]
-            raise Unreadable(reasons[-1])
-        return np.load(outputs)
+    """The outputs of the exported model."""
+    try:
+        return np.asarray(FORMATS[format][2](target, x), "float32")
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportUnreadable(lines[-1]) from error

@@ -1,59 +1,51 @@
-"""What a method's distillation losses weigh, beside those of its control."""
+"""Compares the loss weights of methods with those of their baselines."""
 
 from keras_dtkd import recipes
 
 
-def weight(recipe):
-    """The sum of a recipe's factors of terms that are KD's at equal temperatures.
+def total_loss_weight(recipe):
+    """The total weight after the warm-up of losses that are KD at equal temperatures.
 
-    Args:
-        recipe: As run.json has it.
-
-    Returns:
-        A number, without warm-up; `None` where a loss is of another kind.
+    `None` if a loss is of another kind.
     """
-    found = [_of(loss) for loss in recipe["distillation_losses"].values()]
-    return None if None in found else sum(found)
+    weights = [_loss_weight(loss) for loss in recipe["distillation_losses"].values()]
+    return None if None in weights else sum(weights)
 
 
-def _of(loss):
-    given = loss["arguments"]
+def _loss_weight(loss):
+    arguments = loss["arguments"]
     match loss["class"]:
         case "DTKD" | "DKD":
-            return given["alpha"] + given["beta"]
+            return arguments["alpha"] + arguments["beta"]
         case "CSKD":
             # One term for each of its temperatures.
-            return given["alpha"] * len(given["temperatures"])
+            return arguments["alpha"] * len(arguments["temperatures"])
         case "DIST":
-            return given["weight"] * (given["beta"] + given["gamma"])
+            return arguments["weight"] * (arguments["beta"] + arguments["gamma"])
         case "KD":
-            return given["weight"]
+            return arguments["weight"]
     return None
 
 
-def unequal(runs):
-    """Where a method and its control, both among these runs, weigh differently.
-
-    Args:
-        runs: What the run.json files say.
-
-    Returns:
-        Sentences.
-    """
-    known: dict[tuple, set] = {}
+def unequal_weights(runs):
+    """Sentences about methods whose baseline among the runs has another weight."""
+    weights: dict[tuple, set] = {}
     for run in runs:
-        one = run["settings"]
-        pair = one["teacher"], one["student"]
-        known.setdefault((*pair, one["method"]), set()).add(weight(run["recipe"]))
-    found: dict[str, None] = {}
-    for (teacher, student, method), ours in known.items():
-        control = recipes.baseline_for(method)
-        theirs = known.get((teacher, student, control), ours)
-        if ours != theirs and None not in ours | theirs:
-            text = f"weights differ: {method} {_list(ours)}, {control} {_list(theirs)}"
-            found[text] = None
-    return list(found)
+        settings = run["settings"]
+        key = settings["teacher"], settings["student"], settings["method"]
+        weights.setdefault(key, set()).add(total_loss_weight(run["recipe"]))
+    sentences: dict[str, None] = {}
+    for (*pair, method), values in weights.items():
+        baseline = recipes.baseline_for(method)
+        expected = weights.get((*pair, baseline), values)
+        if values != expected and None not in values | expected:
+            sentence = (
+                f"weights differ: {method} {_format_weights(values)}, {baseline} "
+                f"{_format_weights(expected)}"
+            )
+            sentences[sentence] = None
+    return list(sentences)
 
 
-def _list(weights):
+def _format_weights(weights):
     return " and ".join(f"{weight:g}" for weight in sorted(weights))

@@ -1,4 +1,4 @@
-"""What a trained network is worth on a part of the images."""
+"""Metrics of a trained network on a part of the images."""
 
 import keras
 
@@ -8,47 +8,43 @@ from keras_dtkd.core import logits
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 
-def load(path):
-    """A network that was saved, to be measured."""
+def load_model(path):
+    """Loads a saved network for evaluation."""
     return keras.saving.load_model(path, compile=False)
 
 
-def outputs(model, found, part):
-    """Its logits for a part of `Images`, NumPy, float32, in the part's order.
-
-    Raises:
-        Refused: It gives no logits of one label each, and no softmax of them.
-    """
-    said = model.predict(data.in_order(found, part), verbose=0)
-    head = logits.infer_output_kind(model)
-    if head is None and logits.look_like_probabilities(said):
-        head = logits.SOFTMAX
-    if head == logits.SIGMOID:
+def predict_logits(model, images, part):
+    """Logits of a network that ends with logits or a softmax: float32, NumPy."""
+    outputs = model.predict(data.sequential_batches(images, part), verbose=0)
+    output_kind = logits.infer_output_kind(model)
+    if output_kind is None and logits.look_like_probabilities(outputs):
+        output_kind = logits.SOFTMAX
+    if output_kind == logits.SIGMOID:
         raise UserError(
-            "this network ends with a sigmoid, which judges each class by itself: what "
-            "is measured here is a choice of one class. Give one that ends with logits "
-            "or a softmax."
+            "this network ends with a sigmoid, which treats each class independently, "
+            "but the metrics need one class per image. Give a network that ends with "
+            "logits or a softmax."
         )
-    recovered = logits.to_logits(said, head or logits.LOGITS)
+    recovered = logits.to_logits(outputs, output_kind or logits.LOGITS)
     return keras.ops.convert_to_numpy(recovered)
 
 
-def accuracy(model, found, part):
-    """Share of the images whose greatest logit is their label's."""
-    return float((outputs(model, found, part).argmax(-1) == part[1]).mean())
+def accuracy(model, images, part):
+    """Top-1 accuracy on a part of the images."""
+    return float((predict_logits(model, images, part).argmax(-1) == part[1]).mean())
 
 
-def all_of(model, found, part):
-    """The measures that `evaluate` tells."""
-    z, labels = outputs(model, found, part), part[1]
+def evaluate_all(model, images, part):
+    """All metrics of the `evaluate` command."""
+    z, labels = predict_logits(model, images, part), part[1]
     entropy = keras.losses.sparse_categorical_crossentropy(labels, z, from_logits=True)
-    top = keras.metrics.sparse_top_k_categorical_accuracy(labels, z, k=5)
-    error = ExpectedCalibrationError()
-    error.update_state(labels, z)
+    top_5 = keras.metrics.sparse_top_k_categorical_accuracy(labels, z, k=5)
+    calibration_error = ExpectedCalibrationError()
+    calibration_error.update_state(labels, z)
     return {
         "images": len(labels),
         "accuracy": float((z.argmax(-1) == labels).mean()),
-        "top_5_accuracy": float(keras.ops.mean(keras.ops.cast(top, "float32"))),
+        "top_5_accuracy": float(keras.ops.mean(keras.ops.cast(top_5, "float32"))),
         "cross_entropy": float(keras.ops.mean(entropy)),
-        "calibration_error": float(error.result()),
+        "calibration_error": float(calibration_error.result()),
     }

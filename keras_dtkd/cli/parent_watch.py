@@ -1,24 +1,25 @@
-"""A process that ends with the one that started it."""
+"""Ends a process when its parent ends."""
 
 import os
 import threading
 
-# In the environment of a process whose stdin is such a leash.
-ON = {"KERAS_DTKD_LEASH": "1"}
+# In the environment of a process whose stdin is a pipe held open by its parent.
+ENV = {"KERAS_DTKD_EXIT_WITH_PARENT": "1"}
 
 
-def follow():
-    """From now on this process ends when the other end of its stdin is closed.
+def exit_with_parent():
+    """Ends this process when the other end of its stdin is closed.
 
-    Whatever ends its parent closes it, SIGKILL too, on every system.
+    The operating system closes it however the parent ends, SIGKILL included. No-op
+    without the variable of `ENV`.
     """
-    if ON.items() <= os.environ.items():
-        threading.Thread(target=_wait, daemon=True).start()
+    if ENV.items() <= os.environ.items():
+        threading.Thread(target=_watch_stdin, daemon=True).start()
 
 
-def _wait():
-    # Not `sys.stdin`, whose lock a daemon thread would hold at the end.
+def _watch_stdin():
+    # Not `sys.stdin`: a daemon thread would hold its lock at interpreter shutdown.
     while os.read(0, 1):
         pass
-    # As SIGKILL does it: no run minds.
+    # As abrupt as SIGKILL, which every run survives.
     os._exit(1)

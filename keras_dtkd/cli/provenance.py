@@ -1,73 +1,65 @@
-"""What a run was made with, beyond its settings."""
+"""Differences between runs of equal settings: recipe, package versions, device."""
 
 PACKAGES = ("keras", "keras_dtkd", "tensorflow", "jax", "jaxlib", "torch")
+BACKEND_PACKAGES = {"tensorflow", "jax", "jaxlib", "torch"}
 
 
-def parts(runs):
-    """Runs of equal settings, but for the seed, in lists that may be averaged.
+def group_comparable(runs):
+    """Groups runs of equal settings by recipe, versions and device.
 
-    Args:
-        runs: What the run.json files say.
-
-    Returns:
-        A list of lists: in each, recipe, versions and device are the same. A run that
-        has not begun has no versions, and so none that differ.
+    A run that has not started has no versions, and joins any group.
     """
-    found: list[list] = []
+    groups: list[list] = []
     for run in sorted(runs, key=lambda run: not run.get("sessions")):
-        for part in found:
-            if not differences([part[0], run]):
-                part.append(run)
+        for group in groups:
+            if not diff_runs([group[0], run]):
+                group.append(run)
                 break
         else:
-            found.append([run])
-    return found
+            groups.append([run])
+    return groups
 
 
-def differences(runs):
-    """In what runs differ.
-
-    Returns:
-        Names, each with a list of what each run has.
-    """
-    all_of = [{**_recipe(run), **_where(run)} for run in runs]
-    names = dict.fromkeys(name for one in all_of for name in one)
-    table = {name: [one.get(name) for one in all_of] for name in names}
-    return {name: values for name, values in table.items() if _differ(name, values)}
-
-
-def _differ(name, values):
-    if name in ("device", *PACKAGES):
-        values = [value for value in values if value is not None]
-    return len(set(values)) > 1
+def diff_runs(runs):
+    """The names in which runs differ, each with a list of the runs' values."""
+    recipes, environments = map(_recipe, runs), list(map(_environment, runs))
+    records = [r | e for r, e in zip(recipes, environments, strict=True)]
+    differences = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = [record.get(name) for record in records]
+        distinct = set(values)
+        if any(name in environment for environment in environments):
+            distinct.discard(None)
+        if len(distinct) > 1:
+            differences[name] = values
+    return differences
 
 
 def _recipe(run):
-    """Without its words, and what stands in the settings."""
-    settings = run["settings"]
-    own = {
-        n: v for n, v in run["recipe"].items() if n != "source" and n not in settings
-    }
-    return dict(_flat(own, ()))
+    """The recipe without its prose, and without what the settings repeat."""
+    ignored = {"source", *run["settings"]}
+    return dict(_flatten({n: v for n, v in run["recipe"].items() if n not in ignored}))
 
 
-def _flat(value, names):
+def _flatten(value, path=()):
     if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(inner, (*names, name))
+        for name, item in value.items():
+            yield from _flatten(item, path if name == "arguments" else (*path, name))
     else:
-        yield ".".join(n for n in names if n != "arguments"), str(value)
+        yield ".".join(path), str(value)
 
 
-def _where(run):
-    """Each process of a run may have had others."""
-    backend, found = run["settings"]["backend"], dict[str, dict]()
-    others = {"tensorflow", "jax", "jaxlib", "torch"} - {backend, f"{backend}lib"}
+def _environment(run):
+    """Versions and device, of each process that worked on the run."""
+    backend = run["settings"]["backend"]
+    unused = BACKEND_PACKAGES - {backend, f"{backend}lib"}
+    names = [name for name in PACKAGES if name not in unused]
+    values: dict[str, dict] = {}
     for session in run.get("sessions", []):
-        told = {n: v for n, v in session.get("versions", {}).items() if n in PACKAGES}
-        told = {n: v for n, v in told.items() if n not in others}
+        versions = session.get("versions", {})
+        found = {name: versions[name] for name in names if name in versions}
         if "device" in session:
-            told["device"] = session["device"]
-        for name, value in told.items():
-            found.setdefault(name, {})[value] = None
-    return {name: " and ".join(values) for name, values in found.items()}
+            found["device"] = session["device"]
+        for name, value in found.items():
+            values.setdefault(name, {})[value] = None
+    return {name: " and ".join(distinct) for name, distinct in values.items()}

@@ -1,4 +1,4 @@
-"""Makes the table and the picture again from the run.json files of a folder."""
+"""Writes the table and the figure of the run.json files in a folder."""
 
 import json
 from pathlib import Path
@@ -11,75 +11,68 @@ FILES = {kind: f"report.{kind}" for kind in ("md", "json", "png")}
 
 
 def add_arguments(parser):
-    """The options of the command."""
+    """Adds the options of the command."""
     parser.add_argument(
-        "folder", type=Path, metavar="DIR", help="holds runs, at any depth"
+        "folder", type=Path, metavar="DIR", help="folder with runs, at any depth"
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print the table as JSON, and do nothing else: no file is written",
+        help="print the table as JSON and write no files",
     )
 
 
 def run(args):
-    """The command."""
+    """Runs the command."""
     if args.json:
-        made = table.make(_runs(args.folder))
-        print(json.dumps(made, indent=1, ensure_ascii=False))
+        result = table.build_table(_read_runs(args.folder))
+        print(json.dumps(result, indent=1, ensure_ascii=False))
     else:
-        show(report(args.folder), args.folder)
+        print_report(report(args.folder), args.folder)
     return 0
 
 
 def report(folder):
-    """Writes report.md, report.json and, where there is matplotlib, report.png.
+    """Writes report.md, report.json and, with matplotlib, report.png.
 
-    Args:
-        folder: Holds runs, at any depth.
-
-    Returns:
-        The table, see `table.make`.
-
-    Raises:
-        Refused: There is no run, or nothing can be written there.
+    Returns the table, with a note if the figure is missing.
     """
-    runs = _runs(folder)
-    made, missing = table.make(runs), []
+    runs = _read_runs(folder)
+    result, warnings = table.build_table(runs), []
     try:
-        figure = plot.draw(made, runs)
+        figure = plot.plot_table(result, runs)
     except ImportError as error:
-        figure, missing = None, [f"no picture: {error}"]
+        figure, warnings = None, [f"no figure: {error}"]
+    png = folder / FILES["png"]
     try:
-        write_json(folder / FILES["json"], made)
-        write_text(folder / FILES["md"], table.markdown(made))
+        write_json(folder / FILES["json"], result)
+        write_text(folder / FILES["md"], table.to_markdown(result))
         if figure is None:
-            # One of another table would contradict this one.
-            (folder / FILES["png"]).unlink(missing_ok=True)
+            # The figure of another table would contradict this one.
+            png.unlink(missing_ok=True)
         else:
-            atomic_write(
-                folder / FILES["png"], lambda path: figure.savefig(path, dpi=150)
-            )
+            atomic_write(png, lambda path: figure.savefig(path, dpi=150))
     except OSError as error:
         raise UserError(
-            f"{folder}: the table cannot be written there: {error}. "
-            "`keras-dtkd report --json` prints it and writes nothing."
+            f"{folder}: the table cannot be written: {error}. `keras-dtkd report "
+            "--json` prints it without writing files."
         ) from None
-    return {**made, "notes": [*made["notes"], *missing]}
+    return {**result, "notes": [*result["notes"], *warnings]}
 
 
-def _runs(folder):
-    runs = [run_dir.read(path.parent) for path in sorted(folder.rglob(run_dir.RUN))]
+def _read_runs(folder):
+    paths = sorted(folder.rglob(run_dir.RUN_FILE))
+    runs = [run_dir.read_run(path.parent) for path in paths]
     if not runs:
-        raise UserError(f"{folder}: no run.json lies there, at any depth.")
+        raise UserError(f"{folder}: no run.json in this folder, at any depth.")
     return runs
 
 
-def show(made, folder):
-    """Prints a table and where its files are."""
-    header, rows = table.cells(made)
-    console.show(header, rows, table.title(made))
-    for note in made["notes"]:
+def print_report(result, folder):
+    """Prints a table and the names of its files."""
+    header, rows = table.to_cells(result)
+    console.print_table(header, rows, table.table_title(result))
+    for note in result["notes"]:
         print(f"- {note}")
     written = [name for name in FILES.values() if (folder / name).exists()]
     print(f"{folder}: {', '.join(written)}")

@@ -1,24 +1,28 @@
-"""What makes a run the run it is."""
+"""The settings that identify a run, and its plan."""
 
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 from keras_dtkd import recipes
 from keras_dtkd.cli import teacher
-from keras_dtkd.cli.data import NEVER_AUGMENTED
+from keras_dtkd.cli.data import NO_AUGMENTATION
 from keras_dtkd.core.model_pairs import match_pair
 from keras_dtkd.models import registry
+
+# Names in run.json, where published studies have another name than the attribute.
+FILE_NAMES = {"augmentations_per_image": "versions"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Two runs with equal settings are the same run.
+    """Settings of a run. Runs with equal settings are the same run.
 
     Attributes:
-        teacher: `None` where the student trains alone.
-        teacher_sha256: Of the file with its weights.
-        others: See docs/cli.md.
+        teacher: `None` if the student trains without a teacher.
+        teacher_sha256: Digest of the file of the teacher's weights.
+        others: The options of docs/cli.md.
     """
 
     data: str
@@ -35,36 +39,40 @@ class RunConfig:
     warmup: int | None
     validation: float
     train_size: int | None
-    versions: int | None
+    augmentations_per_image: int | None
     augment: bool
     deterministic: bool
+
+    def to_dict(self):
+        """The settings for run.json."""
+        return {FILE_NAMES.get(n, n): v for n, v in dataclasses.asdict(self).items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-    """One run, before it starts.
+    """A run before its start.
 
     Attributes:
-        settings: What makes it this run.
-        recipe: What it trains with.
-        folder: Where it lies.
-        teacher_file: The teacher's weights, or `None`.
-        answers: Where the teacher's answers are kept, or `None` if it is asked in each
-            step.
-        data_dir: Where the data is, or `None`.
+        config: Settings that identify the run.
+        recipe: Its `Recipe`.
+        folder: Its folder.
+        teacher_file: File of the teacher's weights, or `None`.
+        teacher_outputs_dir: Folder of the stored teacher outputs; `None` if the teacher
+            runs in each step.
+        data_dir: Folder of the data set, or `None`.
     """
 
-    settings: RunConfig
+    config: RunConfig
     recipe: recipes.Recipe
-    folder: object
-    teacher_file: object
-    answers: object
-    data_dir: object
+    folder: Path
+    teacher_file: Path | None
+    teacher_outputs_dir: Path | None
+    data_dir: Path | None
 
     def to_dict(self):
-        """For run.json."""
+        """The plan for run.json."""
         return {
-            "settings": dataclasses.asdict(self.settings),
+            "settings": self.config.to_dict(),
             "recipe": self.recipe.to_dict(),
             "paths": {
                 "teacher_weights": self.teacher_file and str(self.teacher_file),
@@ -72,50 +80,43 @@ class RunPlan:
             },
         }
 
-    def differences(self, saved):
-        """In what run.json tells of another run: name, there, here."""
-        own = json.loads(json.dumps(self.to_dict()))
-        found = []
-        for part in ("settings", "recipe"):
-            there, here = saved.get(part, {}), own[part]
-            for name in {**there, **here}:
-                # Words change, and a number of the recipe may stand in the settings.
-                if name == "source" or name in own["settings"] and part == "recipe":
+    def diff(self, saved):
+        """Where the content of a run.json differs: `(name, saved, planned)`, a list."""
+        planned = json.loads(json.dumps(self.to_dict()))
+        ignored = {"source", *planned["settings"]}
+        differences = []
+        for section in ("settings", "recipe"):
+            old, new = saved.get(section, {}), planned[section]
+            for name in {**old, **new}:
+                # The source is prose, and the settings repeat fields of the recipe.
+                if section == "recipe" and name in ignored:
                     continue
-                if there.get(name) != here.get(name):
-                    found.append((name, there.get(name), here.get(name)))
-        return found
+                if old.get(name) != new.get(name):
+                    differences.append((name, old.get(name), new.get(name)))
+        return differences
 
 
 def plan_run(args, method, backend, seed):
-    """The run that options ask for.
-
-    Args:
-        args: What `options.add` has parsed.
-        method: Name of the method.
-        backend: Name of the backend.
-        seed: The seed.
-
-    Returns:
-        A `Plan`. Nothing is read but the teacher's file.
+    """The `RunPlan` of parsed options. Reads only the file of the teacher's weights.
 
     Raises:
-        ValueError: No such method or network, or a teacher is needed.
+        ValueError: Unknown network, or a missing teacher.
     """
-    student = network(args.student)
-    named = args.teacher and network(args.teacher)
-    recipe = _recipe(args, method, named, student)
-    file = None
-    if alone := not recipe.distillation_losses:
-        folder = f"{named}-{student}" if named else student
-    else:
-        teacher.check_given(method, args)
-        file = teacher.find(args.teacher_weights, named, args.data)
-        folder = f"{named}-{student}"
-    settings = RunConfig(
+    student = resolve_network(args.student)
+    teacher_name = args.teacher and resolve_network(args.teacher)
+    recipe = _recipe(args, method, teacher_name, student)
+    uses_teacher = bool(recipe.distillation_losses)
+    teacher_file = digest = None
+    if uses_teacher:
+        teacher.validate_teacher_options(method, args)
+        teacher_file = teacher.resolve_weights(
+            args.teacher_weights, teacher_name, args.data
+        )
+        digest = hashlib.sha256(teacher_file.read_bytes()).hexdigest()
+    config = RunConfig(
         data=args.data,
-        teacher=None if alone else named,
-        teacher_sha256=file and hashlib.sha256(file.read_bytes()).hexdigest(),
+        teacher=teacher_name if uses_teacher else None,
+        teacher_sha256=digest,
         student=student,
         method=method,
         backend=backend,
@@ -124,78 +125,75 @@ def plan_run(args, method, backend, seed):
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
-        warmup=args.warmup if _warm(recipe) else None,
+        warmup=args.warmup if _losses_with_warmup(recipe) else None,
         validation=args.validation,
         train_size=args.train_size,
-        versions=args.versions,
-        augment=not args.no_augment and args.data not in NEVER_AUGMENTED,
+        augmentations_per_image=args.augmentations_per_image,
+        augment=not args.no_augment and args.data not in NO_AUGMENTATION,
         deterministic=args.deterministic,
     )
-    where = args.output / args.data / folder / method / f"{backend}-seed{seed}"
-    answers = None
-    if args.versions and file:
-        _answerable(recipe)
-        answers = args.output / args.data / "answers" / _name_of_answers(settings)
-    return RunPlan(settings, recipe, where, file, answers, args.data_dir)
+    root = args.output / args.data
+    pair = f"{teacher_name}-{student}" if teacher_name else student
+    outputs_dir = None
+    if args.augmentations_per_image and uses_teacher:
+        _validate_precompute(recipe)
+        outputs_dir = root / "teacher_outputs" / _precompute_key(config)
+    folder = root / pair / method / f"{backend}-seed{seed}"
+    return RunPlan(config, recipe, folder, teacher_file, outputs_dir, args.data_dir)
 
 
-def _answerable(recipe):
+def _validate_precompute(recipe):
     if recipe.views or recipe.pruning:
         raise ValueError(
-            f"--versions: {recipe.method} asks another teacher, or about other images, "
-            "in each step, and no answers to that are stored. Leave out --versions, or "
-            "that method."
+            f"--augmentations-per-image: {recipe.method} uses another teacher or other "
+            "images in each step, so the teacher's outputs cannot be stored. Omit "
+            "--augmentations-per-image, or that method."
         )
 
 
-def _name_of_answers(settings):
-    """The same for all runs that see the same images and the same teacher."""
-    common = dataclasses.asdict(settings)
+def _precompute_key(config):
+    """The same for all runs with the same images and the same teacher."""
+    settings = config.to_dict()
     for name in (
         *("student", "method", "backend", "seed", "epochs"),
         *("learning_rate", "warmup", "deterministic"),
     ):
-        del common[name]
-    digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
-    return f"{settings.teacher}-{digest.hexdigest()[:12]}"
+        del settings[name]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    return f"{config.teacher}-{digest.hexdigest()[:12]}"
 
 
-def network(name):
-    """A network's name as `models.MODEL_NAMES` has it.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    found = registry.match_name(name)
-    if found is None:
+def resolve_network(name):
+    """A network's name as `models.MODEL_NAMES` spells it, or `ValueError`."""
+    known = registry.match_name(name)
+    if known is None:
         names = ", ".join(registry.MODEL_NAMES)
-        raise ValueError(f"there is no network {name!r}. Choose one of: {names}.")
-    return found
+        raise ValueError(f"unknown network {name!r}. Choose one of: {names}.")
+    return known
 
 
-def _recipe(args, method, named, student):
-    if named and match_pair(recipes.pairs(), named, student):
-        recipe = recipes.get(method, named, student, args.data)
+def _recipe(args, method, teacher_name, student):
+    if teacher_name and match_pair(teacher_name, student):
+        recipe = recipes.get(method, teacher_name, student, args.data)
     else:
         # The papers have constants for their pairs only.
         recipe = recipes.get(method, student=student, data=args.data)
-        taught = named if recipe.distillation_losses else None
-        recipe = dataclasses.replace(recipe, teacher=taught)
+        if recipe.distillation_losses:
+            recipe = dataclasses.replace(recipe, teacher=teacher_name)
     if args.epochs:
-        recipe = recipe.scaled(args.epochs)
-    changed = {
+        recipe = recipe.scaled_to(args.epochs)
+    changes = {
         name: value
         for name in ("batch_size", "learning_rate")
         if (value := getattr(args, name)) is not None
     }
     if args.warmup is not None:
-        changed["distillation_losses"] = recipe.distillation_losses
-        for loss in _warm(recipe):
-            loss["warmup_epochs"] = args.warmup
-    return dataclasses.replace(recipe, **changed)
+        for arguments in _losses_with_warmup(recipe):
+            arguments["warmup_epochs"] = args.warmup
+    return dataclasses.replace(recipe, **changes)
 
 
-def _warm(recipe):
-    """Arguments of the losses that have a warm-up."""
-    found = [loss["arguments"] for loss in recipe.distillation_losses.values()]
-    return [arguments for arguments in found if "warmup_epochs" in arguments]
+def _losses_with_warmup(recipe):
+    """The arguments of each loss that has a warm-up."""
+    arguments = [loss["arguments"] for loss in recipe.distillation_losses.values()]
+    return [values for values in arguments if "warmup_epochs" in values]

@@ -1,131 +1,113 @@
-"""The folder of a run: run.json, and what must agree with it."""
+"""The folder of a run: run.json, log.csv and the lock."""
 
 import contextlib
 import csv
 import json
 
-from keras_dtkd.cli.errors import UserError
+from keras_dtkd.cli.errors import UserError, import_extra
 from keras_dtkd.core.atomic_io import atomic_write, write_json
 
-RUN, LOG, STUDENT, BEST, STATE = (
-    "run.json",
-    "log.csv",
-    "student.keras",
-    "best.keras",
-    "state",
-)
+RUN_FILE = "run.json"
+LOG_FILE = "log.csv"
+STUDENT_FILE = "student.keras"
+BEST_FILE = "best.keras"
+STATE_DIR = "state"
+LOCK_FILE = "lock"
+# Recipe fields that the run.json files of published studies have under another name.
+RENAMED_RECIPE_FIELDS = {"factor": "lr_decay_factor"}
 
 
-def read(folder):
-    """What run.json says, or `None` where there is none.
-
-    Raises:
-        Refused: A file of that name that no run wrote, or that was spoiled since.
-    """
+def read_run(folder):
+    """The content of run.json, or `None` without such a file."""
+    path = folder / RUN_FILE
     try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        run = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise UserError(
-            f"{folder / RUN} is no JSON: {error}. Put it back from a copy, or remove "
-            "its folder to begin anew."
+            f"{path} is not valid JSON: {error}. Restore it from a copy, or remove its "
+            "folder to start again."
         ) from None
     if not isinstance(run, dict) or not run.keys() >= {"status", "settings"}:
-        raise UserError(
-            f"{folder / RUN} is not of a run of keras-dtkd. Move it elsewhere."
-        )
+        raise UserError(f"{path} is not that of a run of keras-dtkd. Move it.")
+    if "recipe" in run:
+        run["recipe"] = {
+            RENAMED_RECIPE_FIELDS.get(name, name): value
+            for name, value in run["recipe"].items()
+        }
     return run
 
 
-def write(folder, run):
-    """Writes run.json: the whole of it, or nothing."""
-    write_json(folder / RUN, run)
+def write_run(folder, run):
+    """Writes run.json atomically."""
+    write_json(folder / RUN_FILE, run)
 
 
-def claim(plan):
-    """What was done of a run so far, if it is this run.
-
-    Returns:
-        What run.json says, or `None`: of a run that was planned nothing was done.
+def validate_run_dir(plan):
+    """The content of run.json, or `None` if the run has not started.
 
     Raises:
-        Refused: The folder holds another run, with what differs.
+        UserError: The folder holds another run; the message lists what differs.
     """
-    run = read(plan.folder)
-    if run is not None and run["status"] == "planned":
+    run = read_run(plan.folder)
+    if run is None or run["status"] == "planned":
         return None
-    if run is not None and (found := plan.differences(run)):
-        listed = ", ".join(f"{name} {old!r}, now {new!r}" for name, old, new in found)
+    if differences := plan.diff(run):
+        text = ", ".join(f"{n} {old!r}, now {new!r}" for n, old, new in differences)
         raise UserError(
-            f"{plan.folder} holds a run with other settings: {listed}. Give another "
+            f"{plan.folder} holds a run with other settings: {text}. Give another "
             "--output, or remove that folder."
         )
     return run
 
 
 class RunLocked(UserError):
-    """Another process works in this folder."""
+    """Another process uses this folder."""
 
 
 @contextlib.contextmanager
-def alone(folder, wait=False):
-    """A context in which no other process works in this folder.
+def lock(folder, wait=False):
+    """A context in which no other process uses this folder, created if missing.
 
-    Args:
-        folder: Made where there is none.
-        wait: Whether to wait until the other one is done.
-
-    On Windows nothing is locked: docs/cli.md says so.
+    The operating system releases the lock of a process that dies.
 
     Raises:
-        Busy: One does, and `wait` is false.
-        Refused: Nothing can be written there.
+        RunLocked: Another process uses the folder, and `wait` is false.
+        UserError: The folder cannot be written to.
     """
+    filelock = import_extra("filelock")
+    file_lock = filelock.FileLock(folder / LOCK_FILE, timeout=-1 if wait else 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
+        file_lock.acquire()
+    except filelock.Timeout:
+        raise RunLocked(f"{folder}: another process trains this run.") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be written to: {error}.") from None
-    with lock:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such locks.
-            yield
-            return
-        try:
-            # Whoever dies lets go of it.
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise RunLocked(f"{folder}: another process trains this run.") from None
-        except OSError as error:
-            raise UserError(f"{folder} cannot be locked: {error}.") from None
+    try:
         yield
+    finally:
+        file_lock.release()
 
 
-def history(folder):
-    """log.csv as a dict of lists, an entry an epoch."""
-    with (folder / LOG).open(newline="") as file:
+def read_log(folder):
+    """log.csv as a dict of lists, with one entry per epoch."""
+    with (folder / LOG_FILE).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return (
-        {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
-    )
+    return {name: [float(row[name]) for row in rows] for name in (rows or [{}])[0]}
 
 
-def trim(folder, epochs):
-    """Takes from log.csv what came after the epochs that the state holds.
-
-    Raises:
-        Refused: It lacks one of these epochs.
-    """
-    path = folder / LOG
+def truncate_log(folder, epochs):
+    """Removes the epochs from log.csv that the saved state does not include."""
+    path = folder / LOG_FILE
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     kept = lines[: epochs + 1] if epochs else []
-    numbers = [line.split(b",")[0] for line in kept[1:]]
-    if numbers != [b"%d" % epoch for epoch in range(epochs)]:
+    logged = [line.split(b",")[0] for line in kept[1:]]
+    if logged != [b"%d" % epoch for epoch in range(epochs)]:
         raise UserError(
-            f"{path} does not hold the {epochs} epochs of the state beside it. Remove "
-            f"{folder} to begin anew."
+            f"{path} does not hold the {epochs} epochs of the state in that folder. "
+            f"Remove {folder} to start again."
         )
     if lines:
-        atomic_write(path, lambda unfinished: unfinished.write_bytes(b"".join(kept)))
+        atomic_write(path, lambda partial: partial.write_bytes(b"".join(kept)))

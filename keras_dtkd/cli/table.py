@@ -1,158 +1,132 @@
-"""Runs to the rows of one table: methods and backends, over seeds."""
+"""One table of runs: a row per method and backend, with statistics over seeds."""
 
 import statistics
 
 from keras_dtkd import recipes
 from keras_dtkd.cli import loss_weight_audit, provenance
 
-# What a row stands for. Runs that differ in anything but the seed are never averaged.
-FIRST = ("method", "backend")
-HEADER = ("seeds", "best (%)", "last (%)", "ms/step", "GB", "params")
-JUDGED = {
+# With the varying settings, these identify a row.
+KEY_COLUMNS = ("method", "backend")
+METRIC_COLUMNS = ("seeds", "best (%)", "last (%)", "ms/step", "GB", "params")
+EVALUATION_NOTE = {
     "validation": "best: the epoch of the best accuracy on the validation images "
     "({:g} of the training images); its accuracy on the test images",
     "test": "best: the epoch of the best accuracy on the test images, chosen on them, "
-    "as the literature does; it flatters",
+    "as in the literature; it is biased upwards",
 }
 
 
-def make(runs):
-    """The table.
+def build_table(runs):
+    """Builds the table.
 
     Args:
-        runs: What the run.json files say, a list of dicts.
+        runs: Contents of run.json files, a list of dicts.
 
     Returns:
-        Plain data. `common` are the settings that all runs share, `varying` the names
-        of the others, `rows` a dict for each, `notes` what must be said with it. The
-        `part` of a row is a number where runs of its settings were made with different
-        things, else `None`.
+        Plain data. `common` are the settings shared by all runs, `varying` the names of
+        the others, `rows` a dict for each row, `notes` sentences that qualify it. The
+        `part` of a row is a number if runs of its settings differ in recipe, versions
+        or device, else `None`.
     """
-    settings = [run["settings"] for run in runs]
-    names, varying = _names(settings)
-    groups = grouped(runs)
-    rows = [{**named, **_row(each_seed_once(group))} for named, group in groups]
-    common = {name: _value(name, settings) for name in names if name not in varying}
+    groups = group_runs(runs)
+    rows = [{**key, **_statistics(dedupe_seeds(group))} for key, group in groups]
+    varying = _varying(runs)
+    common = {}
+    for name in _setting_names(runs):
+        if name not in varying:
+            values = [run["settings"].get(name) for run in runs]
+            # The teacher may be missing in runs of the student without a teacher.
+            common[name] = next((v for v in values if v is not None), None)
     notes = [
         *_notes(runs, rows),
-        *_notes_on_groups(groups),
-        *loss_weight_audit.unequal(runs),
+        *_group_notes(groups),
+        *loss_weight_audit.unequal_weights(runs),
     ]
     return {"common": common, "varying": varying, "rows": rows, "notes": notes}
 
 
-def _names(settings):
-    names = [name for name in settings[0] if name not in (*FIRST, "seed")]
-    return names, [name for name in names if _varies(name, settings)]
+def _setting_names(runs):
+    return [n for n in runs[0]["settings"] if n not in (*KEY_COLUMNS, "seed")]
 
 
-def grouped(runs):
-    """The runs behind each row.
+def _varying(runs):
+    """Names of the settings in which runs differ."""
 
-    Args:
-        runs: As for `make`.
+    def num_values(name):
+        values = {str(run["settings"].get(name)) for run in runs}
+        # A run without a teacher is compared with all teachers.
+        return len(values - {"None"} if name.startswith("teacher") else values)
 
-    Returns:
-        A list of `(named, runs)`, in the rows' order; `named` is what names a row.
+    return [name for name in _setting_names(runs) if num_values(name) > 1]
+
+
+def group_runs(runs):
+    """The runs of each row: `(key, runs)`, in the order of the rows.
+
+    Runs that differ in more than the seed are never averaged.
     """
-    names = (*FIRST, *_names([run["settings"] for run in runs])[1])
+    names = (*KEY_COLUMNS, *_varying(runs))
     groups: dict[tuple, list] = {}
     for run in runs:
         key = tuple(run["settings"].get(name) for name in names)
         groups.setdefault(key, []).append(run)
-    found = []
-    for key, group in sorted(groups.items(), key=_order):
-        parts = provenance.parts(group)
+    methods = recipes.methods()
+
+    def order(key):
+        known = key[0] in methods
+        return methods.index(key[0]) if known else len(methods), *map(str, key)
+
+    result = []
+    for key in sorted(groups, key=order):
+        parts = provenance.group_comparable(groups[key])
         for number, part in enumerate(parts, 1):
-            named = dict(zip(names, key, strict=True))
-            named["part"] = number if len(parts) > 1 else None
-            found.append((named, part))
-    return found
+            suffix = number if len(parts) > 1 else None
+            result.append(
+                ({**dict(zip(names, key, strict=True)), "part": suffix}, part)
+            )
+    return result
 
 
-def called(row):
-    """A row's method, with its part."""
+def row_name(row):
+    """The method of a row, with its part."""
     return row["method"] + (f" ({row['part']})" if row["part"] else "")
 
 
-def each_seed_once(runs):
-    """The first finished run of each seed, or the first."""
-    found: dict[int, dict] = {}
+def dedupe_seeds(runs):
+    """One run per seed, in the order of the seeds: finished if there is one."""
+    by_seed: dict[int, dict] = {}
     for run in sorted(runs, key=lambda run: run["status"] != "finished"):
-        found.setdefault(run["settings"]["seed"], run)
-    return list(found.values())
+        by_seed.setdefault(run["settings"]["seed"], run)
+    return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def _notes_on_groups(groups):
-    notes: list[str] = []
-    parts: dict[str, list] = {}
-    for named, runs in groups:
-        who = f"{called(named)} on {named['backend']}"
-        seeds = [run["settings"]["seed"] for run in runs]
-        for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-            notes.append(
-                f"{who}, seed {seed}: {seeds.count(seed)} runs lie here, and one of "
-                "them counts; remove the others"
-            )
-        if named["part"]:
-            parts.setdefault(str({**named, "part": None}), []).append((named, runs[0]))
-    for rows in parts.values():
-        first = rows[0][0]
-        numbers = ", ".join(f"({named['part']})" for named, _ in rows)
-        differ = provenance.differences([run for _, run in rows])
-        told = "; ".join(f"{n}: {', '.join(map(str, v))}" for n, v in differ.items())
-        notes.append(
-            f"{first['method']} on {first['backend']}: {numbers} are not averaged, "
-            f"they differ in {told}"
-        )
-    return notes
+def _statistics(runs):
+    finished = [run for run in runs if run["status"] == "finished"]
+    sessions = [session for run in finished for session in run["sessions"]]
 
+    def peak(name):
+        return _or_none(max, [session.get(name) for session in sessions])
 
-def _value(name, settings):
-    """What they share. A student alone has no teacher, and has none to differ in."""
-    values = [one.get(name) for one in settings]
-    return next((value for value in values if value is not None), None)
-
-
-def _varies(name, settings):
-    values = {str(one.get(name)) for one in settings}
-    if name.startswith("teacher"):
-        values.discard("None")
-    return len(values) > 1
-
-
-def _order(item):
-    method, *others = item[0]
-    known = recipes.methods()
-    place = known.index(method) if method in known else len(known)
-    return place, *map(str, (method, *others))
-
-
-def _row(runs):
-    runs = sorted(runs, key=lambda run: run["settings"]["seed"])
-    done = [run for run in runs if run["status"] == "finished"]
-    steps = [run["result"]["step_seconds"] for run in done]
-    sessions = [session for run in done for session in run["sessions"]]
-    parameters = {run["parameters"] for run in done}
+    parameters = {run["parameters"] for run in finished}
     return {
-        "seeds": [run["settings"]["seed"] for run in done],
+        "seeds": [run["settings"]["seed"] for run in finished],
         "missing": [
             {"seed": run["settings"]["seed"], "status": run["status"]}
             for run in runs
-            if run not in done
+            if run["status"] != "finished"
         ],
-        **{which: _spread(done, which) for which in ("best", "last")},
-        "step_seconds": _or_none(statistics.median, steps),
-        "memory_bytes": _or_none(max, [s.get("peak_memory_bytes") for s in sessions]),
-        "device_memory_bytes": _or_none(
-            max, [s.get("peak_device_memory_bytes") for s in sessions]
+        **{which: _mean_and_std(finished, which) for which in ("best", "last")},
+        "step_seconds": _or_none(
+            statistics.median, [run["result"]["step_seconds"] for run in finished]
         ),
+        "memory_bytes": peak("peak_memory_bytes"),
+        "device_memory_bytes": peak("peak_device_memory_bytes"),
         "parameters": parameters.pop() if len(parameters) == 1 else None,
     }
 
 
-def _spread(runs, which):
-    """Mean and, of several, standard deviation (divisor: their number less 1)."""
+def _mean_and_std(runs, which):
+    """Mean and sample standard deviation (divisor: number of runs less 1)."""
     values = [run["result"][which]["accuracy"] for run in runs]
     return {
         "mean": _or_none(statistics.mean, values),
@@ -167,30 +141,57 @@ def _or_none(function, values):
 
 
 def _notes(runs, rows):
-    shares = {run["settings"]["validation"] for run in runs}
+    fractions = sorted({run["settings"]["validation"] for run in runs})
     notes = [
-        JUDGED["validation" if share else "test"].format(share)
-        for share in sorted(shares)
+        EVALUATION_NOTE["validation" if fraction else "test"].format(fraction)
+        for fraction in fractions
     ]
     for row in rows:
         if row["missing"]:
-            told = ", ".join(f"{m['seed']} ({m['status']})" for m in row["missing"])
+            seeds = ", ".join(f"{m['seed']} ({m['status']})" for m in row["missing"])
             notes.append(
-                f"missing: {called(row)} on {row['backend']}, seeds {told}: not in "
-                "the figures"
+                f"missing: {row_name(row)} on {row['backend']}, seeds {seeds}: not in "
+                "the statistics"
             )
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for method in methods:
         if control := recipes.baseline_for(method):
-            there = "" if control in methods else ", which is not among these runs"
-            notes.append(f"control of equal weight of {method}: {control}{there}")
+            hint = "" if control in methods else ", which is not among these runs"
+            notes.append(f"control of equal weight of {method}: {control}{hint}")
     return notes
 
 
-def cells(table):
-    """Header and rows of text."""
-    names = [*FIRST, *table["varying"]]
-    return [*names, *HEADER], [_cells(row, names) for row in table["rows"]]
+def _group_notes(groups):
+    notes: list[str] = []
+    parts: dict[str, list] = {}
+    for key, runs in groups:
+        seeds = [run["settings"]["seed"] for run in runs]
+        for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            notes.append(
+                f"{row_name(key)} on {key['backend']}, seed {seed}: "
+                f"{seeds.count(seed)} runs, one of which counts; remove the others"
+            )
+        if key["part"]:
+            parts.setdefault(str({**key, "part": None}), []).append((key, runs[0]))
+    for rows in parts.values():
+        first = rows[0][0]
+        numbers = ", ".join(f"({key['part']})" for key, _ in rows)
+        differences = provenance.diff_runs([run for _, run in rows])
+        text = "; ".join(
+            f"{name}: {', '.join(map(str, values))}"
+            for name, values in differences.items()
+        )
+        notes.append(
+            f"{first['method']} on {first['backend']}: {numbers} are not averaged, "
+            f"they differ in {text}"
+        )
+    return notes
+
+
+def to_cells(table):
+    """Header and rows as text."""
+    names = [*KEY_COLUMNS, *table["varying"]]
+    return [*names, *METRIC_COLUMNS], [_cells(row, names) for row in table["rows"]]
 
 
 def _cells(row, names):
@@ -199,7 +200,7 @@ def _cells(row, names):
     if row["missing"]:
         seeds += f" of {len(row['seeds']) + len(row['missing'])}"
     return [
-        called(row),
+        row_name(row),
         *("–" if row[name] is None else str(row[name])[:16] for name in names[1:]),
         seeds,
         *(_percent(row[which]) for which in ("best", "last")),
@@ -209,30 +210,26 @@ def _cells(row, names):
     ]
 
 
-def _percent(spread):
-    if spread["mean"] is None:
+def _percent(accuracy):
+    if accuracy["mean"] is None:
         return "–"
-    std = "" if spread["std"] is None else f" ± {100 * spread['std']:.2f}"
-    return f"{100 * spread['mean']:.2f}{std}"
+    std = "" if accuracy["std"] is None else f" ± {100 * accuracy['std']:.2f}"
+    return f"{100 * accuracy['mean']:.2f}{std}"
 
 
-def title(table):
-    """What all runs share, in a line."""
-    common = dict(table["common"])
-    # For machines.
+def table_title(table):
+    """The settings shared by all runs, in a line."""
+    common = {n: v for n, v in table["common"].items() if v is not None}
+    # Not for people.
     common.pop("teacher_sha256", None)
-    models = [m for n in ("teacher", "student") if (m := common.pop(n, None))]
-    others = [f"{n.replace('_', ' ')} {v}" for n, v in common.items() if v is not None]
-    return ", ".join([" → ".join(models), *others] if models else others)
+    models = [common.pop(n) for n in ("teacher", "student") if n in common]
+    settings = [f"{name.replace('_', ' ')} {value}" for name, value in common.items()]
+    return ", ".join([" → ".join(models), *settings] if models else settings)
 
 
-def markdown(table):
+def to_markdown(table):
     """The table as Markdown."""
-    header, rows = cells(table)
-    lines = [f"{title(table)}", "", _line(header), _line(["---"] * len(header))]
-    lines += map(_line, rows)
-    return "\n".join([*lines, "", *(f"- {note}" for note in table["notes"])]) + "\n"
-
-
-def _line(texts):
-    return f"| {' | '.join(texts)} |"
+    header, rows = to_cells(table)
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+    notes = [f"- {note}" for note in table["notes"]]
+    return "\n".join([table_title(table), "", *lines, "", *notes]) + "\n"

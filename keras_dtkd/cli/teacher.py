@@ -7,12 +7,12 @@ import numpy as np
 
 from keras_dtkd import models
 from keras_dtkd.cli import run_dir
-from keras_dtkd.cli.data import network
+from keras_dtkd.cli.data import build_network
 from keras_dtkd.core import atomic_io
 from keras_dtkd.models import weights
 from keras_dtkd.teachers import store
 
-WAYS = (
+HOW_TO_GET_WEIGHTS = (
     "Train one with `keras-dtkd train --method ce --student {name} --data {data}` and "
     "give its folder as --teacher-weights; or give a .keras or .weights.h5 file of "
     "that network, or an .npz file of its PyTorch weights."
@@ -20,124 +20,92 @@ WAYS = (
 SUFFIXES = (".keras", ".weights.h5", ".npz")
 
 
-def check_given(method, args):
-    """Refuses a method that needs a teacher without one.
-
-    Raises:
-        ValueError: There is none, with the ways to one.
-    """
-    ways = WAYS.format(name=args.teacher or "resnet32x4", data=args.data)
+def validate_teacher_options(method, args):
+    """Raises `ValueError` unless a teacher and its weights are given."""
+    hint = HOW_TO_GET_WEIGHTS.format(name=args.teacher or "resnet32x4", data=args.data)
     if args.teacher is None:
-        raise ValueError(f"--method {method} needs a --teacher and its weights. {ways}")
+        raise ValueError(f"--method {method} needs a --teacher and its weights. {hint}")
     if args.teacher_weights is None:
         raise ValueError(
-            f"--method {method} needs the weights of the teacher {args.teacher}. {ways}"
+            f"--method {method} needs the weights of the teacher {args.teacher}. {hint}"
         )
 
 
-def find(path, name, data):
-    """The file with the weights.
-
-    Args:
-        path: That file, or the folder of a run.
-        name: Network of the teacher.
-        data: Name of the data set.
-
-    Returns:
-        The file.
+def resolve_weights(path, name, data):
+    """The file of a teacher's weights, given that file or the folder of a run.
 
     Raises:
-        ValueError: A folder of another network or data set, or of a run that is not
-            finished; a file that nobody here reads.
-        FileNotFoundError: There is nothing.
+        ValueError: A folder of another network or data set, of an unfinished run, or
+            without a run; a file of an unknown format.
+        FileNotFoundError: No such file.
     """
     if path.is_dir():
-        run = run_dir.read(path)
+        run = run_dir.read_run(path)
         if run is None:
-            raise ValueError(f"--teacher-weights {path}: no run.json lies there.")
-        settings, wanted = run["settings"], {"student": name, "data": data}
-        found = {key: settings[key] for key in wanted}
-        if found != wanted:
+            raise ValueError(f"--teacher-weights {path}: this folder has no run.json.")
+        trained = run["settings"]["student"], run["settings"]["data"]
+        if trained != (name, data):
             raise ValueError(
-                f"--teacher-weights {path}: it holds a {found['student']} for "
-                f"{found['data']}, and the teacher is to be a {name} for {data}."
+                f"--teacher-weights {path}: it holds a {trained[0]} for {trained[1]}, "
+                f"but the teacher is a {name} for {data}."
             )
         if run["status"] != "finished":
             raise ValueError(
                 f"--teacher-weights {path}: this run is not finished "
-                f"({run['status']}). The same `train` command goes on with it."
+                f"({run['status']}). The same `train` command continues it."
             )
-        path = path / run_dir.STUDENT
+        path = path / run_dir.STUDENT_FILE
     if not path.is_file():
-        ways = WAYS.format(name=name, data=data)
-        raise FileNotFoundError(f"--teacher-weights {path}: no such file. {ways}")
+        hint = HOW_TO_GET_WEIGHTS.format(name=name, data=data)
+        raise FileNotFoundError(f"--teacher-weights {path}: no such file. {hint}")
     if not path.name.endswith(SUFFIXES):
         raise ValueError(
-            f"--teacher-weights {path}: reads {', '.join(SUFFIXES)}, or the folder of "
-            "a run."
+            f"--teacher-weights {path}: give a {', '.join(SUFFIXES)} file, or the "
+            "folder of a run."
         )
     return path
 
 
-def load(path, name, images):
-    """The network with these weights.
-
-    Args:
-        path: From `find`.
-        name: Network of the teacher.
-        images: `Images` that it is for.
-
-    Returns:
-        A `keras.Model`.
+def load_teacher(path, name, images):
+    """Builds a network for `images` and loads its weights from a file.
 
     Raises:
         ValueError: The weights are those of another network.
     """
-    model = network(name, images)
+    model = build_network(name, images)
     if path.suffix == ".npz":
         arrays = weights.read_npz("load_torch", path)
-        flat = any(key.startswith("f.") for key in arrays)
-        return (models.load_sequential_npz if flat else models.load_torch)(
-            model, arrays
-        )
+        is_sequential = any(key.startswith("f.") for key in arrays)
+        load = models.load_sequential_npz if is_sequential else models.load_torch
+        return load(model, arrays)
     try:
         with warnings.catch_warnings():
-            # Keras warns of layers that it leaves as they were.
+            # Keras only warns about layers without weights in the file.
             warnings.simplefilter("error", UserWarning)
             model.load_weights(path)
-    except Exception as error:  # noqa: BLE001 - whatever Keras and h5py say of it
+    except Exception as error:  # noqa: BLE001 - whatever Keras and h5py raise
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"--teacher-weights {path}: these are not the weights of a {name} for "
-            f"{images.classes} classes and images {images.shape}: {reason}"
+            f"{images.num_classes} classes and images {images.shape}: {reason}"
         ) from error
     return model
 
 
-def answers(model, every, folder, verbose):
-    """A stored teacher: asked by the first run that needs it, one at a time.
-
-    Args:
-        model: From `load`.
-        every: Batches of all that it is to be asked about.
-        folder: Where the answers are, or will be.
-        verbose: 1 for a bar.
-
-    Returns:
-        A `keras_dtkd.teachers.Stored`.
-    """
-    with run_dir.alone(folder, wait=True):
+def precomputed_teacher(model, dataset, folder, verbose):
+    """A `Stored` teacher: the first run that needs the outputs computes them."""
+    with run_dir.lock(folder, wait=True):
         atomic_io.remove_partial_files(folder)
-        return store(model, every, folder, verbose=verbose == 1)
+        return store(model, dataset, folder, verbose=verbose == 1)
 
 
-def first_version(stored, every, count):
-    """The first version of each training image, and what the teacher said of it."""
-    batches, rows = [], 0
-    for x, _ in every.as_numpy_iterator():
+def first_version(stored, dataset, num_images):
+    """The first version of each training image, and the teacher's outputs for it."""
+    batches, num_samples = [], 0
+    for x, _ in dataset.as_numpy_iterator():
         batches.append(x)
-        rows += len(x)
-        if rows >= count:
+        num_samples += len(x)
+        if num_samples >= num_images:
             break
-    said = stored.outputs(None, np.arange(count))
-    return np.concatenate(batches)[:count], keras.ops.convert_to_numpy(said)
+    outputs = stored.outputs(None, np.arange(num_images))
+    return np.concatenate(batches)[:num_images], keras.ops.convert_to_numpy(outputs)

@@ -1,4 +1,4 @@
-"""Trains one student: the same command again goes on, also after a kill."""
+"""Trains one student; the same command continues it, also after a kill."""
 
 import importlib.util
 import math
@@ -13,42 +13,42 @@ from keras_dtkd.callbacks import Resume
 from keras_dtkd.cli import callbacks as run_callbacks
 from keras_dtkd.cli import data, metrics, options, parent_watch, run_config, run_dir
 from keras_dtkd.cli import teacher as teachers
-from keras_dtkd.cli.environment import circumstances
+from keras_dtkd.cli.environment import environment_info
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import atomic_io
 
 
 def add_arguments(parser):
-    """The options of the command."""
+    """Adds the options of the command."""
     parser.add_argument(
         "--method", choices=recipes.methods(), default="dtkd", metavar="NAME",
-        help="see docs/recipes.md (default: dtkd); ce is the student alone",
+        help="see docs/recipes.md (default: dtkd); ce is the student without a teacher",
     )  # fmt: skip
     parser.add_argument("--seed", type=options.seed, default=0, metavar="K")
     parser.add_argument(
         "--backend", choices=options.BACKENDS, default=backend.backend_name(),
-        help="default: what KERAS_BACKEND or keras.json says",
+        help="default: that of KERAS_BACKEND or keras.json",
     )  # fmt: skip
     parser.add_argument(
         "--verbose", type=int, choices=(0, 1, 2),
         default=1 if sys.stdout.isatty() else 2,
-        help="0 nothing, 1 a bar, 2 a line an epoch",
+        help="0 silent, 1 a progress bar, 2 a line per epoch",
     )  # fmt: skip
-    options.add(parser)
+    options.add_arguments(parser)
 
 
 def run(args):
-    """The command."""
-    parent_watch.follow()
+    """Runs the command."""
+    parent_watch.exit_with_parent()
     with as_user_error():
         plan = run_config.plan_run(args, args.method, args.backend, args.seed)
-    # Keras would say so in the first epoch.
+    # Keras would raise this in the first epoch.
     if args.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--tensorboard: it is not installed: pip install tensorboard")
-    with run_dir.alone(plan.folder):
-        before = run_dir.claim(plan)
-        if before is not None and before["status"] == "finished":
-            print(f"{plan.folder} is finished: {summary(before)}")
+    with run_dir.lock(plan.folder):
+        previous = run_dir.validate_run_dir(plan)
+        if previous is not None and previous["status"] == "finished":
+            print(f"{plan.folder} is finished: {summary(previous)}")
             return 0
         atomic_io.remove_partial_files(plan.folder)
         if args.deterministic:
@@ -56,123 +56,128 @@ def run(args):
         mixed = "" if args.precision == "float32" else "mixed_"
         keras.config.set_dtype_policy(mixed + args.precision)
         with as_user_error():
-            found = data.read(
+            images = data.load(
                 args.data, args.data_dir, args.validation, args.train_size
             )
             teacher = None
             if plan.teacher_file:
-                name = plan.settings.teacher
-                teacher = teachers.load(plan.teacher_file, name, found)
-            resume = Resume(plan.folder / run_dir.STATE)
+                name = plan.config.teacher
+                teacher = teachers.load_teacher(plan.teacher_file, name, images)
+            resume = Resume(plan.folder / run_dir.STATE_DIR)
             resume.check()
-            if before is None and resume.epoch:
+            if previous is None and resume.epoch:
                 raise UserError(
-                    f"{plan.folder} holds the state of a run whose {run_dir.RUN} is not "
-                    "there. Put it back from a copy, or remove the folder to begin "
-                    "anew."
+                    f"{plan.folder} holds the state of a run without its "
+                    f"{run_dir.RUN_FILE}. Restore that file from a copy, or remove the "
+                    "folder to start again."
                 )
-            run_dir.trim(plan.folder, resume.epoch)
-        print(summary(_train(plan, before, found, teacher, args)))
+            run_dir.truncate_log(plan.folder, resume.epoch)
+        print(summary(_train(plan, previous, images, teacher, args)))
     return 0
 
 
-def _train(plan, before, found, teacher, args):
-    """The run, from its state on to its end. Gives what run.json says then."""
-    folder, chosen, recipe = plan.folder, plan.settings, plan.recipe
-    resume = Resume(folder / run_dir.STATE)
+def _train(plan, previous, images, teacher, args):
+    """Trains from the saved state to the end. Returns the content of run.json."""
+    folder, config, recipe = plan.folder, plan.config, plan.recipe
+    resume = Resume(folder / run_dir.STATE_DIR)
     session = {
         "began": _now(),
         "first_epoch": resume.epoch,
-        **circumstances(args.words),
+        **environment_info(args.argv),
     }
-    sessions = [*(before or {}).get("sessions", []), session]
+    sessions = [*(previous or {}).get("sessions", []), session]
     run = {"status": "running", **plan.to_dict(), "sessions": sessions}
     run["epochs_done"] = resume.epoch
-    run["judged_on"] = "validation" if chosen.validation else "test"
-    progress = run_callbacks.Progress(folder, run)
+    run["judged_on"] = "validation" if config.validation else "test"
+    progress = run_callbacks.RunProgress(folder, run)
     progress.write()
 
-    keras.utils.set_random_seed(chosen.seed)
-    student = data.network(chosen.student, found)
+    keras.utils.set_random_seed(config.seed)
+    student = data.build_network(config.student, images)
     run["parameters"] = student.count_params()
-    steps = math.ceil(len(found.train[0]) / chosen.batch_size)
-    every, train, judge = data.batches(found, chosen, resume.epoch)
-    if plan.answers:
-        teacher = teachers.answers(teacher, every, plan.answers, args.verbose)
-    model = recipe.distiller(teacher, student, steps_per_epoch=steps)
-    callbacks = [run_callbacks.Clock(steps)]
-    if chosen.validation:
-        done = run_dir.history(folder).get("val_accuracy", []) if resume.epoch else []
-        callbacks.append(run_callbacks.Best(folder, student, done))
-    # Before the state: so it has at least the epochs that the state has.
-    callbacks.append(run_callbacks.Log(folder / run_dir.LOG, append=True))
+    steps_per_epoch = math.ceil(len(images.train[0]) / config.batch_size)
+    all_versions, train, evaluation = data.make_datasets(images, config, resume.epoch)
+    if plan.teacher_outputs_dir:
+        teacher = teachers.precomputed_teacher(
+            teacher, all_versions, plan.teacher_outputs_dir, args.verbose
+        )
+    model = recipe.build_distiller(teacher, student, steps_per_epoch=steps_per_epoch)
+    callbacks = [run_callbacks.EpochTimer(steps_per_epoch)]
+    if config.validation:
+        log = run_dir.read_log(folder) if resume.epoch else {}
+        accuracies = log.get("val_accuracy", [])
+        callbacks.append(run_callbacks.BestStudent(folder, student, accuracies))
+    # Before `Resume`, so that the log has at least the epochs of the state.
+    log_path = folder / run_dir.LOG_FILE
+    callbacks.append(run_callbacks.SyncedCSVLogger(log_path, append=True))
     if args.tensorboard:
         logs = str(folder / "tensorboard")
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     model.fit(
         train,
-        validation_data=judge,
-        epochs=chosen.epochs,
+        validation_data=evaluation,
+        epochs=config.epochs,
         initial_epoch=resume.epoch,
         callbacks=[*callbacks, progress, resume],
         verbose=args.verbose,
-        # By itself it is: see docs/datasets.md.
+        # The data set shuffles itself: see docs/datasets.md.
         shuffle=False,
     )
-    history, best = run_dir.history(folder), None
-    if chosen.validation:
-        epoch = run_callbacks.best_epoch(history["val_accuracy"])
-        best = metrics.load(run_callbacks.best_file(folder, epoch))
+    log, best = run_dir.read_log(folder), None
+    if config.validation:
+        epoch = run_callbacks.best_epoch(log["val_accuracy"])
+        best = metrics.load_model(run_callbacks.checkpoint_path(folder, epoch))
     if recipe.calibrate:
-        if every is None:
-            x = data.normalised(found, found.train)
-            said = metrics.outputs(teacher, found, found.train)
+        labels = images.train[1]
+        if all_versions is None:
+            x = data.normalize(images, images.train)
+            outputs = metrics.predict_logits(teacher, images, images.train)
         else:
-            x, said = teachers.first_version(teacher, every, len(found.train[1]))
-        _calibrate(model, [student, best], x, said, found.train[1])
-    run_callbacks.save(student, folder / run_dir.STUDENT)
+            x, outputs = teachers.first_version(teacher, all_versions, len(labels))
+        _calibrate_bias(model, [student, best], x, outputs, labels)
+    run_callbacks.save_student(student, folder / run_dir.STUDENT_FILE)
     if best is not None:
-        run_callbacks.save(best, folder / run_dir.BEST)
-    # As shares again, which float32 has rounded.
-    images_judged = len(found.judge[1])
+        run_callbacks.save_student(best, folder / run_dir.BEST_FILE)
+    # Undoes the float32 rounding of the accuracies.
+    num_evaluated = len(images.evaluation[1])
     run["val_accuracy"] = [
-        round(value * images_judged) / images_judged
-        for value in history["val_accuracy"]
+        round(value * num_evaluated) / num_evaluated for value in log["val_accuracy"]
     ]
-    run["result"] = _result(run, found, student, best)
-    # The first epoch of each process is none.
-    warm = [s for s in history["step_seconds"] if not math.isnan(s)]
-    run["result"]["step_seconds"] = statistics.median(warm) if warm else None
+    run["result"] = _final_result(run, images, student, best)
+    # NaN in the first epoch of each process.
+    step_seconds = [value for value in log["step_seconds"] if not math.isnan(value)]
+    run["result"]["step_seconds"] = (
+        statistics.median(step_seconds) if step_seconds else None
+    )
     run |= {"status": "finished", "ended": _now()}
     progress.write()
-    run_callbacks.forget(folder)
+    run_callbacks.remove_checkpoints(folder)
     return run
 
 
-def _calibrate(model, students, x, said, y):
+def _calibrate_bias(model, students, x, teacher_outputs, labels):
     (loss,) = model.distillation_losses.values()
-    target = loss.target(said, y)
-    target = keras.ops.convert_to_numpy(target)
+    target = keras.ops.convert_to_numpy(loss.target(teacher_outputs, labels))
     for student in students:
         if student is not None:
             calibrate_output_bias(student, x, target)
 
 
-def _result(run, found, student, best):
-    """Both epochs' accuracy on the test images."""
-    judged = run["val_accuracy"]
-    top, last, calibrated = max(judged), judged[-1], run["recipe"]["calibrate"]
-    epoch = run_callbacks.best_epoch(judged)
-    if best is not None or calibrated:
-        last = metrics.accuracy(student, found, found.test)
+def _final_result(run, images, student, best):
+    """Accuracy of the best and the last epoch on the test images."""
+    accuracies = run["val_accuracy"]
+    best_accuracy, last_accuracy = max(accuracies), accuracies[-1]
+    epoch = run_callbacks.best_epoch(accuracies)
+    if best is not None or run["recipe"]["calibrate"]:
+        last_accuracy = metrics.accuracy(student, images, images.test)
     if best is not None:
-        top = metrics.accuracy(best, found, found.test)
-    elif last > top:
-        # The student of the last epoch after its calibration is a further one.
-        top, epoch = last, len(judged)
+        best_accuracy = metrics.accuracy(best, images, images.test)
+    elif last_accuracy > best_accuracy:
+        # The calibrated student of the last epoch is another candidate.
+        best_accuracy, epoch = last_accuracy, len(accuracies)
     return {
-        "best": {"epoch": epoch, "accuracy": top},
-        "last": {"epoch": len(judged), "accuracy": last},
+        "best": {"epoch": epoch, "accuracy": best_accuracy},
+        "last": {"epoch": len(accuracies), "accuracy": last_accuracy},
     }
 
 
@@ -182,7 +187,7 @@ def summary(run):
     seconds = sum(s.get("wall_seconds", 0) for s in run["sessions"])
     return (
         f"test accuracy {100 * last['accuracy']:.2f} % after the last epoch, "
-        f"{100 * best['accuracy']:.2f} % after epoch {best['epoch']}, the best by the "
+        f"{100 * best['accuracy']:.2f} % after epoch {best['epoch']}, the best on the "
         f"{run['judged_on']} images; {seconds:.0f} s"
     )
 

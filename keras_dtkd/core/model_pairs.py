@@ -1,6 +1,47 @@
-"""Constants by teacher and student, whose names papers write in many ways."""
+"""The teacher-student pairs of the literature, and each method's constants for them."""
 
 import re
+from typing import NamedTuple
+
+
+class PairConstants(NamedTuple):
+    """What the papers tune to a pair of CIFAR-100 networks.
+
+    Attributes:
+        dtkd_alpha: Weight of DTKD's term at dynamic temperatures.
+        dtkd_beta: Weight of DTKD's term at the constant temperature.
+        dkd_beta: Weight of DKD's non-target term. Its other weight is 1, its
+            temperature 4, for all pairs.
+        ls_temperature: Temperature of logit standardization.
+        ls_weight: Weight of the loss under logit standardization.
+    """
+
+    dtkd_alpha: float
+    dtkd_beta: float
+    dkd_beta: float
+    ls_temperature: float = 2.0
+    ls_weight: float = 9.0
+
+
+# Sources. DTKD: configurations of JinYu1998/DTKD; a pair without values of its own has
+# the default (3, 1). DKD: configurations of megvii-research/mdistiller. Logit
+# standardization: names of the log files of sunshangquan/logit-standardization-KD; a
+# pair without such a file has the defaults of that code.
+PAIRS = {
+    ("resnet56", "resnet20"): PairConstants(1.0, 0.5, 2.0),
+    ("resnet110", "resnet32"): PairConstants(1.0, 0.5, 2.0),
+    ("resnet32x4", "resnet8x4"): PairConstants(3.0, 1.0, 8.0),
+    ("wrn_40_2", "wrn_16_2"): PairConstants(3.0, 1.0, 6.0),
+    ("wrn_40_2", "wrn_40_1"): PairConstants(1.0, 0.5, 6.0),
+    ("vgg13", "vgg8"): PairConstants(3.0, 1.0, 6.0, 3.0, 9.0),
+    ("resnet32x4", "shufflev1"): PairConstants(3.0, 1.0, 8.0),
+    ("resnet32x4", "shufflev2"): PairConstants(3.0, 1.0, 8.0),
+    ("wrn_40_2", "shufflev1"): PairConstants(2.0, 0.5, 8.0),
+    ("vgg13", "mobilenetv2"): PairConstants(3.0, 1.0, 6.0),
+    ("resnet50", "mobilenetv2"): PairConstants(3.0, 2.0, 8.0, 3.0, 1.0),
+}
+# The pair of the default constants in the authors' code.
+DEFAULT_PAIR = ("resnet32x4", "resnet8x4")
 
 ABBREVIATIONS = {
     r"^res(?=\d)": "resnet",
@@ -10,58 +51,76 @@ ABBREVIATIONS = {
 
 
 def normalize_model_name(name):
-    """A network's name as all papers could have written it.
+    """One spelling for all the spellings of a network's name.
 
     Args:
-        name: In any case, with or without underscores, shortened or not.
+        name: In any case, with or without separators, abbreviated or not.
 
     Returns:
-        Small letters and digits.
+        Lowercase letters and digits.
     """
-    letters = re.sub(r"[^a-z0-9]", "", str(name).lower())
-    for short, long in ABBREVIATIONS.items():
-        letters = re.sub(short, long, letters)
-    return letters
+    normalized = re.sub(r"[^a-z0-9]", "", str(name).lower())
+    for abbreviation, full in ABBREVIATIONS.items():
+        normalized = re.sub(abbreviation, full, normalized)
+    return normalized
 
 
-def match_pair(pairs, teacher, student):
-    """The pair as a table spells it.
+def match_pair(teacher, student):
+    """The pair as `PAIRS` spells it.
 
     Args:
-        pairs: `(teacher, student)`, several.
-        teacher: Name, see `plain`.
-        student: Likewise.
+        teacher: Name of the teacher, in any spelling.
+        student: Name of the student, in any spelling.
 
     Returns:
-        One of `pairs`, or `None`.
+        A key of `PAIRS`, or `None`.
     """
-    wanted = (normalize_model_name(teacher), normalize_model_name(student))
-    return next(
-        (p for p in pairs if tuple(map(normalize_model_name, p)) == wanted), None
-    )
+    names = normalize_model_name(teacher), normalize_model_name(student)
+    for pair in PAIRS:
+        if tuple(map(normalize_model_name, pair)) == names:
+            return pair
+    return None
 
 
-def lookup_pair(pairs, teacher, student, method, otherwise):
-    """What a table holds for one pair.
+def require_pair(teacher, student, problem, hint):
+    """The pair as `PAIRS` spells it, or an error that lists the pairs.
 
     Args:
-        pairs: A dict of `(teacher, student)`.
-        teacher: Name, see `plain`.
-        student: Likewise.
-        method: The class whose `for_pair` asks.
-        otherwise: What to write for another pair.
+        teacher: Name of the teacher, in any spelling.
+        student: Name of the student, in any spelling.
+        problem: Start of the error message, continued by the names of the pair.
+        hint: What to use for another pair.
 
     Returns:
-        The value of the pair.
+        A key of `PAIRS`.
 
     Raises:
-        ValueError: No such pair, with the list of those there are.
+        ValueError: No such pair.
     """
-    pair = match_pair(pairs, teacher, student)
-    if pair is not None:
-        return pairs[pair]
-    names = ", ".join(f"{t} → {s}" for t, s in pairs)
-    raise ValueError(
-        f"`{method}.for_pair`: the authors give no constants for {teacher} → "
-        f"{student}. Their pairs: {names}. For another pair use `{otherwise}`."
-    )
+    pair = match_pair(teacher, student)
+    if pair is None:
+        names = ", ".join(" → ".join(pair) for pair in PAIRS)
+        raise ValueError(
+            f"{problem} {teacher} → {student}. Available pairs: {names}. For another "
+            f"pair use {hint}."
+        )
+    return pair
+
+
+def pair_constants(teacher, student, loss, hint):
+    """The constants of a pair, for a loss's `for_pair`.
+
+    Args:
+        teacher: Name of the teacher, in any spelling.
+        student: Name of the student, in any spelling.
+        loss: Name of the loss class, for the error message.
+        hint: Constructor call for another pair, for the error message.
+
+    Returns:
+        `PairConstants`.
+
+    Raises:
+        ValueError: No such pair.
+    """
+    problem = f"`{loss}.for_pair`: no published constants for"
+    return PAIRS[require_pair(teacher, student, problem, f"`{hint}`")]

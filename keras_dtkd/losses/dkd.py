@@ -4,10 +4,10 @@ import keras
 from keras import ops
 
 from keras_dtkd.core.hyperparameters import Hyperparameter
+from keras_dtkd.core.model_pairs import pair_constants
 from keras_dtkd.functional.decoupled import non_target_log_probs, target_log_probs
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.losses.dkd_pairs import constants
 from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 
@@ -92,7 +92,8 @@ class DKD(TemperatureLoss):
         Raises:
             ValueError: No such pair, with the list of the eleven.
         """
-        return cls(**{"beta": constants(teacher, student), **kwargs})
+        constants = pair_constants(teacher, student, "DKD", "DKD(beta=…)")
+        return cls(**{"beta": constants.dkd_beta, **kwargs})
 
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight

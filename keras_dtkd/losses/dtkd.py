@@ -3,10 +3,10 @@
 import keras
 
 from keras_dtkd.core.hyperparameters import Hyperparameter
+from keras_dtkd.core.model_pairs import pair_constants
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.losses.base import DistillationLoss, LossValues
-from keras_dtkd.losses.dtkd_pairs import constants
 from keras_dtkd.temperatures.dynamic import Dynamic
 
 
@@ -124,8 +124,10 @@ class DTKD(DistillationLoss):
         Raises:
             ValueError: No such pair, with the list of the eleven.
         """
-        alpha, beta = constants(teacher, student)
-        return cls.published(**{"alpha": alpha, "beta": beta, **kwargs})
+        hint = "DTKD.published(alpha=…, beta=…)"
+        constants = pair_constants(teacher, student, "DTKD", hint)
+        factors = {"alpha": constants.dtkd_alpha, "beta": constants.dtkd_beta}
+        return cls.published(**{**factors, **kwargs})
 
     @property
     def temperature(self):

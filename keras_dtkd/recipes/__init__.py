@@ -1,4 +1,4 @@
-"""The papers' hyper-parameters, as data, and what is built from them."""
+"""The papers' hyperparameters as data, and the objects built from them."""
 
 from keras_dtkd.recipes.recipe import Recipe as Recipe
 from keras_dtkd.recipes.registry import baseline_for as baseline_for

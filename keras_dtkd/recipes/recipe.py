@@ -1,4 +1,4 @@
-"""A run's hyper-parameters as data, and the objects that are built from them."""
+"""A training run's hyperparameters as data, and the objects built from them."""
 
 import copy
 import dataclasses
@@ -10,52 +10,56 @@ import keras
 from keras_dtkd import losses, views
 from keras_dtkd.core import logits
 from keras_dtkd.distiller import Distiller
-from keras_dtkd.recipes import checks
-from keras_dtkd.recipes.config import make, rescaled
+from keras_dtkd.recipes.config import (
+    check_positive_int,
+    from_config,
+    rescale_epochs,
+    validate_recipe,
+)
 from keras_dtkd.recipes.sgd import TorchSGD
-from keras_dtkd.recipes.tables import TRAINING_SAMPLES
+from keras_dtkd.recipes.tables import NUM_TRAINING_SAMPLES
 from keras_dtkd.teachers import Ensemble, Pruned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a run is made of: plain data, nothing built.
+    """The hyperparameters of a training run, as plain data.
 
-    `recipes.get` gives the papers'. `dataclasses.replace(recipe, learning_rate=0.1)`
-    changes one, `scaled` shortens one.
+    `recipes.get` gives those of the papers. `dataclasses.replace(recipe,
+    learning_rate=0.1)` changes a value, `scaled_to` changes the number of epochs.
 
     Args:
         method: Name of the method.
-        epochs: Epochs of the `fit`.
-        batch_size: Samples of a step.
-        learning_rate: At the start.
+        epochs: Number of epochs.
+        batch_size: Samples per training step.
+        learning_rate: Initial learning rate.
         momentum: In [0, 1].
-        weight_decay: Coupled, on every trainable weight, see `CoupledSGD`.
-        milestones: Epochs, counted from 1, with whose first step the learning rate is
-            multiplied by `factor`.
-        factor: Positive.
-        task_weight: Factor of the loss on the labels. 1 without a teacher.
+        weight_decay: L2 weight decay of every trainable weight, see `TorchSGD`.
+        milestones: Epochs, counted from 1, at whose first step the learning rate is
+            multiplied by `lr_decay_factor`.
+        lr_decay_factor: Positive.
+        task_weight: Weight of the loss on the labels. 1 without a teacher.
         distillation_losses: By name, each `{"class": ..., "arguments": {...}}` of a
-            class in `keras_dtkd.losses`; a temperature among the arguments likewise.
-            Empty for the student alone.
-        views: By name, likewise of `keras_dtkd.views`.
-        pruning: `{"rate": ..., "weight": ...}` where the teacher is averaged with
-            its pruned copy: the share of its weights that the copy loses, and the
-            weight of the whole one. `None` for the teacher as it is.
-        calibrate: Whether `calibrate_output_bias` must follow the `fit`. Whoever
-            calls `fit` does that.
+            class in `keras_dtkd.losses`. A temperature among the arguments has the
+            same form. Empty for the student without a teacher.
+        views: By name, in the same form, of `keras_dtkd.views`.
+        pruning: `{"rate": ..., "weight": ...}` if the teacher is averaged with its
+            pruned copy: the fraction of its weights set to zero in the copy, and the
+            weight of the unpruned teacher in the average. `None` for the teacher as
+            it is.
+        calibrate: Whether `calibrate_output_bias` must be called after `fit`. The
+            caller of `fit` does that.
         data: Name of the data set.
         teacher: Name of the teacher, or `None`.
         student: Name of the student, or `None`.
-        source: Where these numbers are written.
+        source: Where these numbers are published.
 
     Raises:
-        ValueError: A number out of its range, a class that there is not.
+        ValueError: A number out of its range, or an unknown class.
 
     Example:
-
-    >>> recipe = recipes.get("kd", "resnet56", "resnet20").scaled(epochs=24)
-    >>> distiller = recipe.distiller(teacher, student)
+    >>> recipe = recipes.get("kd", "resnet56", "resnet20").scaled_to(epochs=24)
+    >>> distiller = recipe.build_distiller(teacher, student)
     >>> distiller.fit(x, y, batch_size=recipe.batch_size, epochs=recipe.epochs)
     """
 
@@ -66,7 +70,7 @@ class Recipe:
     momentum: float
     weight_decay: float
     milestones: tuple
-    factor: float
+    lr_decay_factor: float
     task_weight: float = 1.0
     distillation_losses: dict = dataclasses.field(default_factory=dict)
     views: dict = dataclasses.field(default_factory=dict)
@@ -78,29 +82,30 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self):
-        # Nobody else may hold what is inside of a frozen recipe.
+        # Copies: a frozen recipe must not change through the caller's dicts.
         for name in ("distillation_losses", "views", "pruning"):
             object.__setattr__(self, name, copy.deepcopy(getattr(self, name)))
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        checks.numbers_and_classes(self)
+        validate_recipe(self)
 
-    def scaled(self, epochs):
+    def scaled_to(self, epochs):
         """This recipe for another number of epochs.
 
-        Milestones, warm-ups and the epochs of a curriculum change in proportion,
-        `"auto"` stays; learning rate and batch do not change. Milestones are whole
-        epochs, so in very short runs some coincide, or lie beyond the end.
+        Milestones, warm-ups and the epochs of a curriculum change in proportion;
+        `"auto"`, the learning rate and the batch size do not change. Milestones are
+        whole epochs, so in very short runs some coincide, or lie after the last epoch.
 
         Args:
-            epochs: A whole number of at least 1.
+            epochs: An integer of at least 1.
 
         Returns:
-            A `Recipe` whose `source` says so; this one if it has as many epochs.
+            A `Recipe`, with the scaling noted in its `source`; this one if it has that
+            number of epochs.
 
         Raises:
-            ValueError: `epochs` is no whole number of at least 1.
+            ValueError: `epochs` is not an integer of at least 1.
         """
-        checks.whole("epochs", epochs)
+        check_positive_int("epochs", epochs)
         epochs = int(epochs)
         if epochs == self.epochs:
             return self
@@ -112,63 +117,70 @@ class Recipe:
             self,
             epochs=epochs,
             milestones=tuple(1 + round(scale(m - 1)) for m in self.milestones),
-            distillation_losses=rescaled(self.distillation_losses, scale),
+            distillation_losses=rescale_epochs(self.distillation_losses, scale),
             source=f"{self.source} Scaled from {self.epochs} to {epochs} "
             "epochs.".lstrip(),
         )
 
-    def optimizer(self, steps_per_epoch=None):
-        """SGD with the schedule, a rate for each step.
+    def build_optimizer(self, steps_per_epoch=None):
+        """SGD with the recipe's learning rate schedule.
 
         Args:
-            steps_per_epoch: Batches of an epoch. `None` for all of CIFAR-100; give it
-                for other data and for a part of it, or the rate falls at the wrong
-                time.
+            steps_per_epoch: Batches per epoch. `None` for all of CIFAR-100; required
+                for other data and for a subset, because the milestones are counted in
+                steps.
 
         Returns:
-            A `CoupledSGD`.
+            A `TorchSGD`.
 
         Raises:
-            ValueError: No `steps_per_epoch`, and the size of the data is not known.
+            ValueError: No `steps_per_epoch`, and the size of the data set is unknown.
         """
         if steps_per_epoch is None:
-            samples = TRAINING_SAMPLES.get(self.data)
-            if samples is None:
+            num_samples = NUM_TRAINING_SAMPLES.get(self.data)
+            if num_samples is None:
                 raise ValueError(
-                    f"`Recipe`: how many samples {self.data!r} has is not known here. "
-                    "Give `steps_per_epoch=`, the number of batches of an epoch."
+                    "`Recipe`: the number of training samples of the data set "
+                    f"{self.data!r} is unknown. Give `steps_per_epoch=`, the number of "
+                    "batches per epoch."
                 )
-            steps_per_epoch = math.ceil(samples / self.batch_size)
-        checks.whole("steps_per_epoch", steps_per_epoch)
-        rate: Any = float(self.learning_rate)
+            steps_per_epoch = math.ceil(num_samples / self.batch_size)
+        check_positive_int("steps_per_epoch", steps_per_epoch)
+        learning_rate: Any = float(self.learning_rate)
         if self.milestones:
-            rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-                # The last step of the old rate, steps counted from 0.
+            learning_rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+                # The last step at the previous rate, steps counted from 0.
                 [(epoch - 1) * steps_per_epoch - 1 for epoch in self.milestones],
-                [rate * self.factor**i for i in range(len(self.milestones) + 1)],
+                [
+                    learning_rate * self.lr_decay_factor**i
+                    for i in range(len(self.milestones) + 1)
+                ],
             )
-        return TorchSGD(rate, momentum=self.momentum, weight_decay=self.weight_decay)
+        return TorchSGD(
+            learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+        )
 
-    def losses(self):
-        """The distillation losses, newly made.
+    def build_losses(self):
+        """Builds the distillation losses.
 
         Returns:
-            A dict of names, as `Distiller` takes it; empty for the student alone.
+            A dict of losses by name, as `Distiller` takes it; empty for the student
+            without a teacher.
         """
-        specs = self.distillation_losses
-        return {name: make(spec, losses) for name, spec in specs.items()}
+        configs = self.distillation_losses
+        return {name: from_config(config, losses) for name, config in configs.items()}
 
-    def distiller(self, teacher, student, steps_per_epoch=None):
-        """The model to be trained, compiled for integer labels.
+    def build_distiller(self, teacher, student, steps_per_epoch=None):
+        """Builds the model to train, compiled for integer labels.
 
         Args:
-            teacher: A `keras.Model`, or what `Distiller` takes. Not used for the
-                student alone.
-            student: A `keras.Model` of logits or probabilities.
-            steps_per_epoch: See `optimizer`.
+            teacher: A `keras.Model`, or what else `Distiller` takes. Ignored by a
+                recipe without distillation losses.
+            student: A `keras.Model` with logits or probabilities as outputs.
+            steps_per_epoch: Batches per epoch, see `build_optimizer`.
 
         Returns:
-            A `Distiller`; the student itself if it trains alone.
+            A `Distiller`; the student itself without distillation losses.
         """
         model, options = student, dict[str, Any]()
         if self.distillation_losses:
@@ -176,51 +188,52 @@ class Recipe:
                 weight = self.pruning["weight"]
                 pruned = Pruned(teacher, self.pruning["rate"])
                 teacher = Ensemble([teacher, pruned], [weight, 1 - weight])
-            options["views"] = {n: make(s, views) for n, s in self.views.items()}
+            options["views"] = {
+                name: from_config(config, views) for name, config in self.views.items()
+            }
             options["task_weight"] = self.task_weight
-            model = Distiller(teacher, student, self.losses(), **options)
-        probabilities = logits.infer_output_kind(student) == logits.SOFTMAX
+            model = Distiller(teacher, student, self.build_losses(), **options)
+        has_softmax = logits.infer_output_kind(student) == logits.SOFTMAX
         model.compile(
-            optimizer=self.optimizer(steps_per_epoch),
+            optimizer=self.build_optimizer(steps_per_epoch),
             loss=keras.losses.SparseCategoricalCrossentropy(
-                from_logits=not probabilities
+                from_logits=not has_softmax
             ),
             metrics=["accuracy"],
         )
         return model
 
     def to_dict(self):
-        """The recipe for `json.dump`.
+        """The recipe as plain data, for `json.dump`.
 
         Returns:
-            A dict of plain data, a copy.
+            A dict, independent of the recipe.
         """
         return {**dataclasses.asdict(self), "milestones": list(self.milestones)}
 
     @classmethod
     def from_dict(cls, data):
-        """A recipe again.
+        """Builds a recipe from plain data.
 
         Args:
-            data: What `to_dict` gave.
+            data: Output of `to_dict`.
 
         Returns:
             An equal `Recipe`.
 
         Raises:
-            ValueError: Fields are missing, or unknown.
+            ValueError: Missing or unknown fields.
         """
-        fields = dataclasses.fields(cls)
-        known = {field.name for field in fields}
-        missing = known - set(data)
-        unknown = set(data) - known
+        fields = {field.name for field in dataclasses.fields(cls)}
+        missing, unknown = fields - set(data), set(data) - fields
         if missing or unknown:
             raise ValueError(
-                f"`Recipe.from_dict`: missing: {_names(missing)}; unknown: "
-                f"{_names(unknown)}. Give what `to_dict` gave."
+                f"`Recipe.from_dict`: missing fields: {_format_names(missing)}; "
+                f"unknown fields: {_format_names(unknown)}. Give the output of "
+                "`to_dict`."
             )
         return cls(**data)
 
 
-def _names(names):
+def _format_names(names):
     return ", ".join(sorted(names)) or "none"

@@ -2,8 +2,8 @@
 
 import copy
 
-from keras_dtkd.core.model_pairs import match_pair
-from keras_dtkd.recipes import tables as tables
+from keras_dtkd.core.model_pairs import DEFAULT_PAIR, PAIRS, require_pair
+from keras_dtkd.recipes import tables
 from keras_dtkd.recipes.recipe import Recipe
 
 
@@ -11,97 +11,84 @@ def methods():
     """The names of all methods.
 
     Returns:
-        A list, `"ce"` (the student alone) first.
+        A list that begins with `"ce"`, the student without a teacher.
     """
     return list(tables.METHODS)
 
 
 def pairs():
-    """The pairs of networks that the papers give constants for.
+    """The pairs of networks for which the papers publish constants.
 
     Returns:
         A list of `(teacher, student)`.
     """
-    return list(tables.PAIRS)
+    return list(PAIRS)
 
 
 def baseline_for(method):
-    """The method of equal weight that must stand beside a method in a table.
+    """The baseline with the same loss weights as a method.
 
-    A method that weighs its loss four times as much as KD proves nothing beside KD. The
-    controls are tuned to a pair as their methods are; but `"cskd"` and `"dist"` weigh 4
-    for every pair, and `"ce_4kd"` what DTKD weighs for it.
+    A method whose loss weighs four times as much as that of KD must be compared with KD
+    of that weight. Baselines are tuned to a pair as their methods are; but `"cskd"` and
+    `"dist"` have weight 4 for every pair, and their baseline `"ce_4kd"` has the weight
+    of DTKD for the pair.
 
     Args:
-        method: A name.
+        method: Name of a method.
 
     Returns:
-        The control's name; `None` for controls themselves, for methods of KD's own
-        weight, and for names that are not known.
+        Name of the baseline; `None` for baselines, for methods with the weight of KD,
+        and for unknown names.
     """
-    return tables.CONTROLS.get(method)
+    return tables.BASELINES.get(method)
 
 
 def get(method, teacher=None, student=None, data="cifar100"):
     """A method's recipe for a pair of networks.
 
     Args:
-        method: One of `methods()`; docs/recipes.md says what each is.
-        teacher: Name of the teacher, in any of the spellings of the literature.
-            Without it the recipe has the constants of the authors' default.
-        student: Name of the student, likewise. It decides the learning rate.
-        data: Name of the data set. All recipes are made for `"cifar100"`; for another
-            the numbers are the same, and `source` says so.
+        method: One of `methods()`; docs/recipes.md describes them.
+        teacher: Name of the teacher, in any spelling of the literature. Without it,
+            the recipe has the constants of the authors' default pair.
+        student: Name of the student, in any spelling. It determines the learning rate.
+        data: Name of the data set. All recipes are published for `"cifar100"`; for
+            another data set the numbers are the same, and `source` says so.
 
     Returns:
         A `Recipe`.
 
     Raises:
-        ValueError: No such method, or both names are given and are no pair of the
-            papers, with the list of those there are.
+        ValueError: Unknown method, or both names are given and are not a pair of the
+            papers. The message lists the available ones.
 
     Example:
-
-    >>> recipe = recipes.get("dtkd", "resnet32x4", "resnet8x4").scaled(epochs=24)
+    >>> recipe = recipes.get("dtkd", "resnet32x4", "resnet8x4").scaled_to(epochs=24)
     """
     if method not in tables.METHODS:
         raise ValueError(
-            f"`recipes.get`: there is no method {method!r}. Choose one of: "
+            f"`recipes.get`: unknown method {method!r}. Choose one of: "
             f"{', '.join(tables.METHODS)}."
         )
     fields = copy.deepcopy(tables.METHODS[method])
-    pair = _pair(method, teacher, student)
-    if pair is not None:
-        teacher, student = pair
-    tuned = tables.of_pair(method, pair or tables.DEFAULT_PAIR)
+    pair = None
+    if teacher is not None and student is not None:
+        problem = "`recipes.get`: no published recipe for"
+        hint = f"`student=` alone: `recipes.get({method!r}, student={student!r})`"
+        pair = teacher, student = require_pair(teacher, student, problem, hint)
+    tuned = tables.tuned_arguments(method, PAIRS[pair or DEFAULT_PAIR])
     for loss in fields["distillation_losses"].values():
         loss["arguments"].update(tuned)
     fields["source"] = f"{fields['source']}. {tables.SCHEDULE}."
     if tuned and pair is None:
-        default = " → ".join(tables.DEFAULT_PAIR)
-        fields["source"] += f" What is tuned to a pair is that of {default}."
+        default = " → ".join(DEFAULT_PAIR)
+        fields["source"] += f" Constants tuned to a pair are those of {default}."
     if data != "cifar100":
-        fields["source"] += f" Made for cifar100, and not for {data}."
-    rate = tables.learning_rate(student)
+        fields["source"] += f" Published for cifar100, not for {data}."
+    learning_rate = tables.learning_rate(student)
     return Recipe(
-        **{**tables.CIFAR100, "learning_rate": rate, **fields},
+        **{**tables.CIFAR100, "learning_rate": learning_rate, **fields},
         method=method,
         data=data,
         teacher=None if method == "ce" else teacher,
         student=student,
-    )
-
-
-def _pair(method, teacher, student):
-    """The pair as the tables spell it, or `None` where one of the two is missing."""
-    if teacher is None or student is None:
-        return None
-    pair = match_pair(tables.PAIRS, teacher, student)
-    if pair is not None:
-        return pair
-    names = ", ".join(f"{t} → {s}" for t, s in tables.PAIRS)
-    raise ValueError(
-        f"`recipes.get`: the papers have no recipe for {teacher} → {student}. Their "
-        f"pairs: {names}. For another pair give `student=` alone: "
-        f"`recipes.get({method!r}, student={student!r})`."
     )

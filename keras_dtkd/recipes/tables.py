@@ -1,11 +1,11 @@
-"""What each method trains with, and where that is written. Numbers only."""
+"""Each method's hyperparameters and their sources."""
 
 import itertools
 
 from keras_dtkd.core.model_pairs import normalize_model_name
-from keras_dtkd.losses import dkd_pairs, dtkd_pairs
+from keras_dtkd.recipes.config import component
 
-# The authors' code counts epochs from 1 and lowers the rate where `epoch > 150`.
+# The authors' code counts epochs from 1 and lowers the rate if `epoch > 150`.
 CIFAR100 = {
     "epochs": 240,
     "batch_size": 64,
@@ -13,51 +13,41 @@ CIFAR100 = {
     "momentum": 0.9,
     "weight_decay": 5e-4,
     "milestones": (151, 181, 211),
-    "factor": 0.1,
+    "lr_decay_factor": 0.1,
 }
 SCHEDULE = (
     "Optimizer and schedule: the CIFAR-100 configurations of megvii-research/mdistiller"
 )
-SLOW_STUDENTS = {"mobilenetv2", "shufflev1", "shufflev2"}
-SLOW_RATE = 0.01
-TRAINING_SAMPLES = {"cifar100": 50_000}
-
-# The pairs of the papers, and that whose constants are the defaults of their code.
-PAIRS = tuple(dtkd_pairs.PAIRS)
-DEFAULT_PAIR = ("resnet32x4", "resnet8x4")
-
-# Logit standardization: (temperature, weight) of its code's defaults, and of the pairs
-# that have others. Source: the names of the log files in sunshangquan/
-# logit-standardization-KD.
-LS = (2.0, 9.0)
-LS_PAIRS = {
-    ("vgg13", "vgg8"): (3.0, 9.0),
-    ("resnet50", "mobilenetv2"): (3.0, 1.0),
-}
+LOW_LR_STUDENTS = {"mobilenetv2", "shufflev1", "shufflev2"}
+LOW_LEARNING_RATE = 0.01
+NUM_TRAINING_SAMPLES = {"cifar100": 50_000}
 
 
-def part(name, **arguments):
-    """A loss, a temperature or a view: its class and its arguments."""
-    return {"class": name, "arguments": arguments}
+def method_entry(source, task_weight=1.0, fields=None, **losses):
+    """A method's fields of a recipe.
 
-
-def method(source, task_weight=1.0, more=None, **losses):
-    """A method's part of a recipe: `name=` its losses, and `more` fields."""
+    Args:
+        source: Where the numbers are published.
+        task_weight: Weight of the loss on the labels.
+        fields: Further fields, a dict.
+        **losses: The distillation losses by name.
+    """
     return {
         "source": source,
         "task_weight": task_weight,
         "distillation_losses": losses,
-        **(more or {}),
+        **(fields or {}),
     }
 
 
-def hinton(source, name="kd", loss="KD", weight=0.9, **arguments):
-    """0.1 of the labels, and a loss on softened logits."""
-    return method(source, 0.1, **{name: part(loss, weight=weight, **arguments)})
+def kd_entry(source, name="kd", loss="KD", weight=0.9, **arguments):
+    """Hinton's weights: 0.1 for the labels, 0.9 for a loss on softened logits."""
+    losses = {name: component(loss, weight=weight, **arguments)}
+    return method_entry(source, 0.1, **losses)
 
 
-def dtkd(source, rule, stop_gradient, minimum):
-    """A form of DTKD. Its factors are the pair's."""
+def dtkd_entry(source, rule, stop_gradient, minimum):
+    """A variant of DTKD. Its two weights are those of the pair."""
     arguments = {
         "temperature": 4.0,
         "rule": rule,
@@ -65,7 +55,7 @@ def dtkd(source, rule, stop_gradient, minimum):
         "minimum": minimum,
         "warmup_epochs": 20,
     }
-    return method(source, dtkd=part("DTKD", **arguments))
+    return method_entry(source, dtkd=component("DTKD", **arguments))
 
 
 DTKD = (
@@ -79,127 +69,132 @@ R2KD = {
     "softness": 1.0,
 }
 DKD_ALPHA = 1.0
-WITHOUT = "No recipe for images is published: temperature and factors are ours. "
+UNPUBLISHED = "No recipe for images is published: temperature and factors are ours. "
 
 METHODS = {
-    "ce": method("The student alone"),
-    "kd": hinton(
+    "ce": method_entry("The student alone"),
+    "kd": kd_entry(
         "Hinton et al., arXiv 1503.02531; factors and temperature of mdistiller",
         temperature=4.0,
     ),
-    "kd_9": hinton(
+    "kd_9": kd_entry(
         "Ours: the control of ls, with the temperature and the weight that it has for "
         "the pair, and 0.1 of the labels",
     ),
-    "ce_4kd": method(
+    "ce_4kd": method_entry(
         "Ours: the control of equal weight of dtkd, α + β of the pair; and of cskd and "
         "dist where that is 4",
-        kd=part("KD", temperature=4.0),
+        kd=component("KD", temperature=4.0),
     ),
-    "ce_9kd": method(
+    "ce_9kd": method_entry(
         "Ours: the control of equal weight of dkd, α + β of the pair",
-        kd=part("KD", temperature=4.0),
+        kd=component("KD", temperature=4.0),
     ),
-    "dtkd": dtkd(
+    "dtkd": dtkd_entry(
         f"{DTKD}; the rule, which solves equation 3, and the bound τ/2 are ours",
         "exact",
         None,
         "auto",
     ),
-    "dtkd_published": dtkd(f"{DTKD}, to the letter", "max", False, None),
-    "dkd": method(
+    "dtkd_published": dtkd_entry(f"{DTKD}, to the letter", "max", False, None),
+    "dkd": method_entry(
         "Zhao et al., arXiv 2203.08679; factors, temperature and warm-up of the code, "
         "megvii-research/mdistiller",
-        dkd=part("DKD", temperature=4.0, alpha=DKD_ALPHA, warmup_epochs=20),
+        dkd=component("DKD", temperature=4.0, alpha=DKD_ALPHA, warmup_epochs=20),
     ),
-    "dist": method(
+    "dist": method_entry(
         "Huang et al., arXiv 2205.10536; temperature, factors and T² of the code, "
         "image_classification_sota (dist_kd.py, dist_cifar.yaml)",
-        dist=part(
+        dist=component(
             "DIST", temperature=4.0, beta=1.0, gamma=1.0, scale_by_t2=True, weight=2.0
         ),
     ),
-    "cskd": method(
+    "cskd": method_entry(
         "Ham et al., arXiv 2311.14307; no code is public, so the formula and its "
         "factors are those of a later work, llieeai/lud, which trains for 480 epochs",
-        cskd=part(
+        cskd=component(
             "CSKD",
             alpha=2.0,
-            temperatures=[4.0, part("CosineSimilarity", minimum=2.0, maximum=6.0)],
+            temperatures=[4.0, component("CosineSimilarity", minimum=2.0, maximum=6.0)],
         ),
     ),
-    "cswt": hinton(
+    "cswt": kd_entry(
         "The temperature of arXiv 2311.14307 (as in llieeai/lud) in kd: ours",
-        temperature=part("CosineSimilarity", minimum=2.0, maximum=6.0),
+        temperature=component("CosineSimilarity", minimum=2.0, maximum=6.0),
     ),
-    "ctkd": hinton(
+    "ctkd": kd_entry(
         "Li et al., arXiv 2211.16231, equations 6 to 12; factors of the code, "
         "zhengli97/CTKD (run_cifar_distill.sh), which lets the temperature decay",
-        temperature=part("Curriculum", minimum=1.0, span=20.0, epochs=10, start=1.0),
+        temperature=component(
+            "Curriculum", minimum=1.0, span=20.0, epochs=10, start=1.0
+        ),
     ),
-    "ls": hinton(
+    "ls": kd_entry(
         "Sun et al., arXiv 2403.01427; temperature and factor of the code and of its "
         "log files, sunshangquan/logit-standardization-KD",
     ),
-    "r2kd": method(
+    "r2kd": method_entry(
         "Kim et al., arXiv 2311.13934; factors of the code, Seonghak35/R2KD, whose "
         "rank term has no gradient: the soft ranks are ours; mixup is one of its five",
-        more={
-            "views": {"mixup": part("Mixup", alpha=0.2)},
+        fields={
+            "views": {"mixup": component("Mixup", alpha=0.2)},
             "pruning": {"rate": 0.1, "weight": 0.7},
         },
-        r2kd=part("R2KD", **R2KD),
-        r2kd_mixup=part("R2KD", **R2KD, view="mixup"),
+        r2kd=component("R2KD", **R2KD),
+        r2kd_mixup=component("R2KD", **R2KD, view="mixup"),
     ),
-    "ckd": method(
+    "ckd": method_entry(
         "Wilf et al., arXiv 2311.02253; factors of the code, alextxu/ckd, whose rate "
         "is tuned from 0.025 to 0.1 on a few thousand images and whose runs stop "
         "early; the closed form and the calibration are ours",
         task_weight=0.0,
-        more={"calibrate": True},
-        ckd=part("CKD", label_weight=1.0, teacher_weight=1.0, group=[1, 1]),
+        fields={"calibrate": True},
+        ckd=component("CKD", label_weight=1.0, teacher_weight=1.0, group=[1, 1]),
     ),
-    "logit_mse": method(
-        f"{WITHOUT}Ba and Caruana, arXiv 1312.6184; the control of ckd",
+    "logit_mse": method_entry(
+        f"{UNPUBLISHED}Ba and Caruana, arXiv 1312.6184; the control of ckd",
         task_weight=0.0,
-        logit_mse=part("LogitMSE", weight=1.0),
+        logit_mse=component("LogitMSE", weight=1.0),
     ),
-    "gjsd": hinton(
-        f"{WITHOUT}The divergence of Agarwal et al., arXiv 2306.13649, in kd",
+    "gjsd": kd_entry(
+        f"{UNPUBLISHED}The divergence of Agarwal et al., arXiv 2306.13649, in kd",
         "generalized_jsd",
         "GeneralizedJSD",
         beta=0.5,
         temperature=4.0,
     ),
-    "tv": hinton(
-        f"{WITHOUT}The total variation distance in kd",
+    "tv": kd_entry(
+        f"{UNPUBLISHED}The total variation distance in kd",
         "total_variation",
         "TotalVariation",
         temperature=1.0,
     ),
 }
 
-# A bound that the temperatures of trained models do not reach.
-LOOSE = 0.1
+# A lower bound that the temperatures of trained models do not reach.
+LOOSE_MIN_TEMPERATURE = 0.1
 # dtkd_max, dtkd_max_weight, dtkd_max_all, dtkd_centered, ...
-STOPS = {"": False, "_weight": "weight", "_all": True}
+STOP_GRADIENT_VARIANTS = {"": False, "_weight": "weight", "_all": True}
 METHODS |= {
-    f"dtkd_{rule}{suffix}": dtkd(
+    f"dtkd_{rule}{suffix}": dtkd_entry(
         f"{DTKD}; rule={rule!r}, stop_gradient={stop!r} and the smallest temperature "
         "are a variant of ours",
         rule,
         stop,
-        LOOSE,
+        LOOSE_MIN_TEMPERATURE,
     )
     for rule, (suffix, stop) in itertools.product(
-        ("max", "centered", "std"), STOPS.items()
+        ("max", "centered", "std"), STOP_GRADIENT_VARIANTS.items()
     )
 }
-METHODS["dtkd_loose"] = dtkd(
-    f"{DTKD}; equation 3 solved, nearly without a bound: ours", "exact", None, LOOSE
+METHODS["dtkd_loose"] = dtkd_entry(
+    f"{DTKD}; equation 3 solved, nearly without a bound: ours",
+    "exact",
+    None,
+    LOOSE_MIN_TEMPERATURE,
 )
 
-CONTROLS = {
+BASELINES = {
     **{name: "ce_4kd" for name in METHODS if name.startswith("dtkd")},
     "cskd": "ce_4kd",
     "dist": "ce_4kd",
@@ -209,35 +204,36 @@ CONTROLS = {
 }
 
 
-def of_pair(name, pair):
-    """What a method's paper tunes to a pair of models, and its control alike.
+def tuned_arguments(method, constants):
+    """What a paper tunes to a pair of networks, for the method and its baseline.
 
     Args:
-        name: The method.
-        pair: One of `PAIRS`.
+        method: Name of the method.
+        constants: `PairConstants` of the pair.
 
     Returns:
-        Arguments of the method's one loss.
+        Arguments of the method's loss.
     """
-    family = name.split("_")[0]
-    if name == "ce_4kd":
-        return {"weight": sum(dtkd_pairs.constants(*pair))}
-    if name == "ce_9kd":
-        return {"weight": DKD_ALPHA + dkd_pairs.constants(*pair)}
+    alpha, beta = constants.dtkd_alpha, constants.dtkd_beta
+    family = method.split("_")[0]
+    if method == "ce_4kd":
+        return {"weight": alpha + beta}
+    if method == "ce_9kd":
+        return {"weight": DKD_ALPHA + constants.dkd_beta}
     if family == "dtkd":
-        alpha, beta = dtkd_pairs.constants(*pair)
         return {"alpha": alpha, "beta": beta}
     if family == "dkd":
-        return {"beta": dkd_pairs.constants(*pair)}
-    if name in ("ls", "kd_9"):
-        temperature, weight = LS_PAIRS.get(pair, LS)
-        if name == "ls":
-            temperature = part("Standardized", temperature=temperature)
-        return {"temperature": temperature, "weight": weight}
+        return {"beta": constants.dkd_beta}
+    if method in ("ls", "kd_9"):
+        temperature = constants.ls_temperature
+        if method == "ls":
+            temperature = component("Standardized", temperature=temperature)
+        return {"temperature": temperature, "weight": constants.ls_weight}
     return {}
 
 
 def learning_rate(student):
-    """The papers' learning rate for a student, by its name or `None`."""
-    slow = student is not None and normalize_model_name(student) in SLOW_STUDENTS
-    return SLOW_RATE if slow else CIFAR100["learning_rate"]
+    """The papers' learning rate for a student, given its name or `None`."""
+    if student is not None and normalize_model_name(student) in LOW_LR_STUDENTS:
+        return LOW_LEARNING_RATE
+    return CIFAR100["learning_rate"]

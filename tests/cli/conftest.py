@@ -1,28 +1,31 @@
-"""Runs that several tests look at, each trained once."""
+"""Runs that several tests inspect, each trained once."""
 
+import contextlib
+import traceback
 from types import SimpleNamespace
 
 import keras
 import pytest
 
-pytest.importorskip("tensorflow", reason="the images are read by TensorFlow")
-pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+pytest.importorskip("tensorflow", reason="the images are loaded by TensorFlow")
+pytest.importorskip("sklearn", reason="the digits are part of scikit-learn")
+pytest.importorskip("filelock", reason="the folders of runs are locked")
 
-from keras_dtkd.cli import main  # noqa: E402
+from keras_dtkd.cli import compare, main  # noqa: E402
 
 BACKEND = keras.backend.backend()
 TINY = ["--data", "digits", "--batch-size", "32", "--train-size", "96"]
 
 
-def words(*changes, method="kd", teacher=None, output):
-    """Of a tiny run."""
-    found = ["train", *TINY, "--student", "resnet8", "--method", method]
+def train_argv(*options, method="kd", teacher=None, output):
+    """The command line of a tiny run."""
+    argv = ["train", *TINY, "--student", "resnet8", "--method", method]
     if teacher is not None:
-        found += ["--teacher", "resnet8", "--teacher-weights", str(teacher)]
-    return [*found, "--output", str(output), "--verbose", "0", *map(str, changes)]
+        argv += ["--teacher", "resnet8", "--teacher-weights", str(teacher)]
+    return [*argv, "--output", str(output), "--verbose", "0", *map(str, options)]
 
 
-def folder(output, method, seed=0, pair="resnet8-resnet8"):
+def run_folder(output, method, seed=0, pair="resnet8-resnet8"):
     return output / "digits" / pair / method / f"{BACKEND}-seed{seed}"
 
 
@@ -33,27 +36,58 @@ def output(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def teacher(output):
-    """The folder of a finished run of the student alone."""
-    assert main(words("--epochs", 1, method="ce", output=output)) == 0
-    return folder(output, "ce", pair="resnet8")
+    """The folder of a finished run without a teacher."""
+    assert main(train_argv("--epochs", 1, method="ce", output=output)) == 0
+    return run_folder(output, "ce", pair="resnet8")
 
 
 @pytest.fixture(scope="session")
 def distilled(output, teacher):
-    """A finished run with validation images, and the words that made it."""
-    told = words("--epochs", 3, "--validation", 0.1, teacher=teacher, output=output)
-    assert main(told) == 0
-    return SimpleNamespace(folder=folder(output, "kd"), words=told)
+    """A finished run with validation images, and its command line."""
+    options = ("--epochs", 3, "--validation", 0.1)
+    argv = train_argv(*options, teacher=teacher, output=output)
+    assert main(argv) == 0
+    return SimpleNamespace(folder=run_folder(output, "kd"), argv=argv)
 
 
 @pytest.fixture
-def refused(capsys):
-    """What a command says that starts nothing."""
+def user_error(capsys):
+    """The message of a command that starts nothing."""
 
-    def of(argv):
+    def run(argv):
         with pytest.raises(SystemExit) as exit:
-            main([str(word) for word in argv])
+            main([str(argument) for argument in argv])
         assert exit.value.code == 2
         return capsys.readouterr().err
 
-    return of
+    return run
+
+
+class InProcess:
+    """`subprocess.Popen` for `keras-dtkd train`, in this process."""
+
+    def __init__(self, command, stdout, **options):
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout):
+            try:
+                self.returncode = main(command[command.index("train") :])
+            except SystemExit as exit:
+                self.returncode = exit.code
+            except Exception:
+                traceback.print_exc(file=stdout)
+                self.returncode = 1
+
+    def poll(self):
+        return self.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """`compare` trains in this process: a new one imports for seconds."""
+    monkeypatch.setattr(compare.subprocess, "Popen", InProcess)
+    monkeypatch.setattr(compare.parent_watch, "exit_with_parent", lambda: None)

@@ -1,18 +1,18 @@
-"""run.json files as `train` leaves them."""
+"""run.json files as `train` writes them."""
 
 import json
 
 import numpy as np
 
 from keras_dtkd import recipes
-from keras_dtkd.cli import main
+from keras_dtkd.cli import main, run_dir, table
 
 RNG = np.random.default_rng(0)
 EPOCHS = 4
 
 
-def plant(
-    root,
+def write_run(
+    folder,
     method="kd",
     backend="jax",
     seed=0,
@@ -21,10 +21,10 @@ def plant(
     session=None,
     **settings,
 ):
-    """A run.json as `train` leaves it; gives its accuracies."""
+    """Writes the run.json of a run and returns its accuracies."""
     accuracies = RNG.uniform(0.5, 0.8, EPOCHS).round(4)
     best = int(accuracies.argmax())
-    chosen = {
+    values = {
         "data": "digits",
         "teacher": None if method == "ce" else "resnet14",
         "student": "resnet8",
@@ -37,7 +37,7 @@ def plant(
     }
     run = {
         "status": status,
-        "settings": chosen,
+        "settings": values,
         "recipe": recipe or recipes.get(method, student="resnet8").to_dict(),
         "sessions": [
             {
@@ -48,7 +48,7 @@ def plant(
                 **(session or {}),
             }
         ],
-        "judged_on": "validation" if chosen["validation"] else "test",
+        "judged_on": "validation" if values["validation"] else "test",
     }
     if status == "planned":
         del run["sessions"]
@@ -62,13 +62,21 @@ def plant(
                 "step_seconds": 0.01 * (1 + seed),
             },
         }
-    text = json.dumps(run)
     name = "-".join(map(str, (method, backend, seed, *settings.values())))
-    (root / name).mkdir(parents=True)
-    (root / name / "run.json").write_text(text)
+    (folder / name).mkdir(parents=True)
+    (folder / name / "run.json").write_text(json.dumps(run))
     return accuracies
 
 
-def report(root, capsys):
-    assert main(["report", str(root)]) == 0
-    return json.loads((root / "report.json").read_text())
+def report(folder):
+    assert main(["report", str(folder)]) == 0
+    return json.loads((folder / "report.json").read_text())
+
+
+def read_runs(folder):
+    paths = sorted(folder.rglob("run.json"))
+    return [run_dir.read_run(path.parent) for path in paths]
+
+
+def build_table(folder):
+    return table.build_table(read_runs(folder))

@@ -1,4 +1,4 @@
-"""From words to a command, on the backend that was asked for."""
+"""The command line, and the selection of the backend."""
 
 import importlib.util
 import os
@@ -11,90 +11,104 @@ import keras
 import pytest
 
 from keras_dtkd import backend
-from keras_dtkd.cli import command as module
-from keras_dtkd.cli import main
+from keras_dtkd.cli import command, main
 
 BACKEND = keras.backend.backend()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere it is a child")
-def test_another_backend_is_the_same_command_again_in_this_process(monkeypatch):
-    called = []
-    monkeypatch.setattr(os, "execve", lambda *args: called.append(args))
+@pytest.mark.skipif(os.name != "posix", reason="a subprocess on other systems")
+def test_another_backend_reruns_the_command_in_this_process(monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "execve", lambda *args: calls.append(args))
     monkeypatch.setattr(subprocess, "call", lambda *args, **kwargs: 0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: "installed")
     other = "torch" if BACKEND == "jax" else "jax"
-    words = ["train", "--student", "resnet8", "--method", "ce", "--backend", other]
-    module._elsewhere(other, words)
-    (path, argv, environment), *_ = called
+    argv = ["train", "--student", "resnet8", "--method", "ce", "--backend", other]
+    command._rerun_on_backend(other, argv)
+    (path, executed, environment), *_ = calls
     assert path == sys.executable
-    assert argv == [sys.executable, "-m", "keras_dtkd.cli", *words]
+    assert executed == [sys.executable, "-m", "keras_dtkd.cli", *argv]
     assert environment["KERAS_BACKEND"] == other
     assert environment.keys() >= os.environ.keys()
 
 
-def test_the_running_backend_needs_no_other_process(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(module, "_elsewhere", pytest.fail)
-    words = ["train", "--student", "resnet8", "--backend", BACKEND]
+def test_current_backend_needs_no_other_process(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command, "_rerun_on_backend", pytest.fail)
+    argv = ["train", "--student", "resnet8", "--backend", BACKEND]
     with pytest.raises(SystemExit):
-        main([*words, "--output", str(tmp_path)])
+        main([*argv, "--output", str(tmp_path)])
     assert "needs a --teacher" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "words",
+    "argv",
     [
         ["train", "--student", "resnet8", "--epochs", "0"],
         ["train", "--student", "resnet8", "--learning-rate", "nan"],
         ["train", "--student", "resnet8", "--validation", "1"],
-        ["train", "--student", "resnet8", "--method", "unheard-of"],
+        ["train", "--student", "resnet8", "--method", "unknown"],
         ["train"],
         ["compare", "--student", "resnet8", "--methods", "kd", "--seeds", "0"],
     ],
 )
-def test_numbers_out_of_range_and_names_that_are_none_are_refused(words, capsys):
+def test_invalid_option_values_are_usage_errors(argv, capsys):
     with pytest.raises(SystemExit) as exit:
-        main(words)
+        main(argv)
     assert exit.value.code == 2
     assert "error: " in capsys.readouterr().err
 
 
-def test_the_device_has_a_name():
+def test_device_has_a_name():
     name, memory = backend.device_info()
     assert isinstance(name, str) and name
     assert memory is None or memory > 0
 
 
-@pytest.mark.parametrize("command", ["train", "export"])
-def test_a_backend_that_is_not_installed_is_told(command, monkeypatch, refused):
+@pytest.mark.parametrize("name", ["train", "export"])
+def test_missing_backend_is_a_user_error(name, monkeypatch, user_error):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     other = next(name for name in ("torch", "jax") if name != BACKEND)
-    words = {"train": ["--student", "resnet8"], "export": ["somewhere"]}[command]
-    error = refused([command, *words, "--backend", other])
+    argv = {"train": ["--student", "resnet8"], "export": ["folder"]}[name]
+    error = user_error([name, *argv, "--backend", other])
     assert f"--backend {other}: it is not installed" in error
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-@pytest.mark.parametrize("name, more", [("train", "goes on"), ("report", "")])
-def test_ctrl_c_is_one_sentence_of_which_the_process_dies(name, more):
-    """So that a script that called it does not go on."""
+def test_missing_extra_is_a_user_error(monkeypatch, tmp_path, user_error):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    argv = ["train", "--student", "resnet8", "--method", "ce", "--output", tmp_path]
+    assert "`filelock` is not installed: pip install filelock" in user_error(argv)
+
+
+@pytest.mark.parametrize(
+    "argv, continues",
+    [(["train", "--student", "resnet8"], True), (["report", "."], False)],
+)
+def test_ctrl_c_prints_one_sentence(argv, continues, monkeypatch, capsys):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.COMMANDS[argv[0]], "run", interrupt)
+    monkeypatch.setattr(command, "_exit_on_sigint", lambda: command.INTERRUPTED)
+    assert main(argv) == command.INTERRUPTED
+    error = capsys.readouterr().err
+    assert error.startswith(f"\nkeras-dtkd {argv[0]}: interrupted.")
+    assert ("The same command continues the run" in error) == continues
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_process_dies_of_sigint_after_ctrl_c():
+    """So that a calling script ends too."""
     program = """
-        import sys
         from keras_dtkd.cli import command
 
-        def interrupted(args):
+        def interrupt(args):
             raise KeyboardInterrupt
 
-        command.COMMANDS[sys.argv[1]].run = interrupted
-        sys.exit(command.main(sys.argv[1:]))
+        command.COMMANDS["report"].run = interrupt
+        command.main(["report", "."])
     """
-    words = {"train": ["--student", "resnet8"], "report": ["."]}[name]
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), name, *words],
-        capture_output=True,
-        text=True,
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True
     )
-    assert done.returncode == -signal.SIGINT
-    assert f"keras-dtkd {name}: interrupted." in done.stderr
-    assert ("The same command goes on" in done.stderr) == bool(more)
-    assert "Traceback" not in done.stderr
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in process.stderr

@@ -1,4 +1,4 @@
-"""What is missing is trained, in processes of their own; what fails stops nothing."""
+"""`compare` trains missing runs in processes of their own; a failure stops no other."""
 
 import json
 import os
@@ -11,48 +11,51 @@ import time
 
 import pytest
 
-from keras_dtkd.cli import compare as command
-from keras_dtkd.cli import main
+from keras_dtkd.cli import compare, main
 from keras_dtkd.cli.errors import UserError
-from keras_dtkd.cli.run_dir import alone
-from tests.cli.conftest import BACKEND, TINY, folder
+from keras_dtkd.cli.run_dir import lock
+from tests.cli.conftest import BACKEND, TINY, run_folder
 
 pytest.importorskip("rich")
 
 
-def compare(output, teacher, *methods, seeds=1):
+def compare_argv(output, teacher, *methods):
     options = ["--teacher", "resnet8", "--teacher-weights", str(teacher)]
     options += ["--student", "resnet8", "--epochs", "1", "--output", str(output)]
     return [
         *("compare", *TINY, *options, "--backends", BACKEND),
-        *("--seeds", str(seeds), "--methods", *methods),
+        *("--seeds", "1", "--methods", *methods),
     ]
 
 
-def test_what_is_missing_is_trained_and_what_fails_is_told(teacher, tmp_path, capsys):
-    """A run that is there, one that cannot be written, one that is trained."""
-    made = ["train", *TINY, "--student", "resnet8", "--teacher", "resnet8"]
-    made += ["--method", "ce", "--epochs", "1", "--output", str(tmp_path)]
-    assert main([*made, "--verbose", "0"]) == 0
-    before = (folder(tmp_path, "ce") / "run.json").read_bytes()
-    # Whatever is wrong with it.
-    broken = folder(tmp_path, "kd")
-    broken.mkdir(parents=True)
-    (broken / "log.csv").mkdir()
-    capsys.readouterr()
+def without_teacher_argv(output, epochs):
+    argv = ["compare", *TINY, "--student", "resnet8", "--methods", "ce"]
+    return [*argv, "--seeds", "1", "--epochs", str(epochs), "--output", str(output)]
 
-    assert main(compare(tmp_path, teacher, "ce", "kd", "dtkd")) == 1
-    shown = capsys.readouterr().out
-    assert "1 of 3 runs are finished" in shown
-    assert f"1/2 kd {BACKEND} seed 0: failed" in shown
-    assert f"2/2 dtkd {BACKEND} seed 0: test accuracy" in shown
-    assert (folder(tmp_path, "ce") / "run.json").read_bytes() == before
+
+def test_missing_runs_are_trained_and_failures_are_reported(
+    teacher, tmp_path, capsys, in_process
+):
+    """A finished run, one that cannot be written, one that is trained."""
+    finished = run_folder(tmp_path, "ce")
+    shutil.copytree(teacher, finished)
+    before = (finished / "run.json").read_bytes()
+    # Any cause of failure.
+    broken = run_folder(tmp_path, "kd")
+    (broken / "log.csv").mkdir(parents=True)
+
+    assert main(compare_argv(tmp_path, teacher, "ce", "kd", "dtkd")) == 1
+    printed = capsys.readouterr().out
+    assert "1 of 3 runs are finished" in printed
+    assert f"1/2 kd {BACKEND} seed 0: failed" in printed
+    assert f"2/2 dtkd {BACKEND} seed 0: test accuracy" in printed
+    assert (finished / "run.json").read_bytes() == before
     failed = json.loads((broken / "run.json").read_text())
     assert failed["status"] == "failed" and "log.csv" in " ".join(failed["error"])
 
     study = tmp_path / "digits" / "resnet8-resnet8"
-    made = json.loads((study / "report.json").read_text())
-    rows = {row["method"]: row for row in made["rows"]}
+    table = json.loads((study / "report.json").read_text())
+    rows = {row["method"]: row for row in table["rows"]}
     assert list(rows) == ["ce", "kd", "dtkd"]
     assert rows["kd"]["missing"] == [{"seed": 0, "status": "failed"}]
     assert rows["ce"]["seeds"] == rows["dtkd"]["seeds"] == [0]
@@ -63,155 +66,153 @@ def test_what_is_missing_is_trained_and_what_fails_is_told(teacher, tmp_path, ca
         assert (study / f"report.{name}").read_bytes() == written[name]
 
 
-def test_nothing_starts_without_a_teacher(tmp_path, refused):
-    command = ["compare", *TINY, "--student", "resnet8", "--methods", "ce", "kd"]
-    assert "needs a --teacher" in refused([*command, "--output", tmp_path])
+def test_nothing_starts_without_a_teacher(tmp_path, user_error):
+    argv = ["compare", *TINY, "--student", "resnet8", "--methods", "ce", "kd"]
+    assert "needs a --teacher" in user_error([*argv, "--output", tmp_path])
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_of_other_settings_are_in_the_way(teacher, tmp_path, refused):
-    planned = folder(tmp_path, "kd")
-    planned.mkdir(parents=True)
-    (planned / "run.json").write_text(
-        json.dumps({"status": "finished", "settings": {}, "recipe": {}})
-    )
-    error = refused(compare(tmp_path, teacher, "kd"))
+def write_run(folder, **content):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({"recipe": {}, **content}))
+
+
+def test_runs_with_other_settings_are_a_user_error(teacher, tmp_path, user_error):
+    write_run(run_folder(tmp_path, "kd"), status="finished", settings={})
+    error = user_error(compare_argv(tmp_path, teacher, "kd"))
     assert "other settings" in error and "epochs None, now 1" in error
 
 
-def test_what_was_only_planned_is_in_nobodys_way(teacher, tmp_path):
-    """Such as a comparison of mistyped settings that was broken off."""
-    planned = folder(tmp_path, "kd")
-    planned.mkdir(parents=True)
-    (planned / "run.json").write_text(
-        json.dumps({"status": "planned", "settings": {"epochs": 240}, "recipe": {}})
-    )
-    assert main(compare(tmp_path, teacher, "kd")) == 0
+def test_planned_runs_with_other_settings_are_replaced(teacher, tmp_path, in_process):
+    """For example those of an interrupted comparison with a typing error."""
+    planned = run_folder(tmp_path, "kd")
+    write_run(planned, status="planned", settings={"epochs": 240})
+    assert main(compare_argv(tmp_path, teacher, "kd")) == 0
     run = json.loads((planned / "run.json").read_text())
     assert run["status"] == "finished" and run["settings"]["epochs"] == 1
 
 
-def test_what_another_comparison_trained_there_is_not_ours(
+def test_result_of_another_comparison_is_not_taken_over(
     teacher, tmp_path, capsys, monkeypatch
 ):
-    """Of other settings, in the folder that was only planned."""
-    path = folder(tmp_path, "kd") / "run.json"
-    another = {"status": "finished", "settings": {"epochs": 240}, "recipe": {}}
+    """With other settings, in a folder that was only planned."""
+    folder = run_folder(tmp_path, "kd")
+    other = {"status": "finished", "settings": {"epochs": 240}}
 
-    class Elsewhere(subprocess.Popen):
+    class OtherComparison(subprocess.Popen):
         def __init__(self, command, **options):
-            path.write_text(json.dumps(another))
+            write_run(folder, **other)
             super().__init__([sys.executable, "-c", "raise SystemExit(2)"], **options)
 
-    monkeypatch.setattr(command.subprocess, "Popen", Elsewhere)
-    # Nor is such a run averaged with ours.
-    monkeypatch.setattr(command.report, "report", lambda folder: {})
-    monkeypatch.setattr(command.report, "show", lambda made, folder: None)
-    assert main(compare(tmp_path, teacher, "kd")) == 1
+    monkeypatch.setattr(compare.subprocess, "Popen", OtherComparison)
+    # Such a run cannot be averaged with the others either.
+    monkeypatch.setattr(compare.report, "report", lambda folder: {})
+    monkeypatch.setattr(compare.report, "print_report", lambda table, folder: None)
+    assert main(compare_argv(tmp_path, teacher, "kd")) == 1
     assert "holds a run with other settings" in capsys.readouterr().out
-    assert json.loads(path.read_text()) == another
+    assert json.loads((folder / "run.json").read_text()) == {"recipe": {}, **other}
 
 
-def test_a_table_that_cannot_be_written_is_no_refusal(teacher, tmp_path, capsys):
+def test_unwritable_table_gives_exit_code_1(teacher, tmp_path, capsys, in_process):
     (tmp_path / "digits" / "resnet8-resnet8" / "report.md").mkdir(parents=True)
-    assert main(compare(tmp_path, teacher, "ce")) == 1
-    shown = capsys.readouterr()
-    assert "1/1 ce" in shown.out and "cannot be written there" in shown.err
+    assert main(compare_argv(tmp_path, teacher, "ce")) == 1
+    printed = capsys.readouterr()
+    assert "1/1 ce" in printed.out and "cannot be written" in printed.err
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(teacher, tmp_path, refused):
-    path = folder(tmp_path, "kd")
+def test_unwritable_run_folder_is_a_user_error(teacher, tmp_path, user_error):
+    path = run_folder(tmp_path, "kd")
     path.parent.mkdir(parents=True)
     path.write_text("a file")
-    error = refused(compare(tmp_path, teacher, "kd"))
+    error = user_error(compare_argv(tmp_path, teacher, "kd"))
     assert f"{path} cannot be written to" in error
 
 
-posix = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX's")
-
-
-def is_free(path):
+def is_unlocked(folder):
     try:
-        with alone(path):
+        with lock(folder):
             return True
     except UserError:
         return False
 
 
-@posix
-def test_a_run_dies_with_the_comparison(tmp_path):
-    """Killed, so that it can do nothing about it."""
-    words = ["compare", *TINY, "--student", "resnet8", "--methods", "ce"]
-    words += ["--seeds", "1", "--epochs", "2000", "--output", str(tmp_path)]
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_run_ends_when_the_comparison_is_killed(tmp_path):
+    """And leaves its folder unlocked."""
+    argv = without_teacher_argv(tmp_path, epochs=2000)
     process = subprocess.Popen(
-        [sys.executable, "-m", "keras_dtkd.cli", *words], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "keras_dtkd.cli", *argv], stdout=subprocess.DEVNULL
     )
-    path = folder(tmp_path, "ce", pair="resnet8")
+    folder = run_folder(tmp_path, "ce", pair="resnet8")
 
     def status():
-        return json.loads((path / "run.json").read_text())["status"]
+        path = folder / "run.json"
+        return json.loads(path.read_text())["status"] if path.exists() else None
 
     try:
-        while not (path / "run.json").exists() or status() != "running":
+        while status() != "running":
             assert process.poll() is None
             time.sleep(0.05)
-        assert not is_free(path)
+        assert not is_unlocked(folder)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    until = time.monotonic() + 30
-    while not is_free(path) and time.monotonic() < until:
+    deadline = time.monotonic() + 30
+    while not is_unlocked(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert is_free(path) and status() == "running"
+    assert is_unlocked(folder) and status() == "running"
 
 
 @pytest.fixture
-def trained_elsewhere(teacher, tmp_path):
-    """The folder of a run that is nearly done; told so by `end`."""
-    path = folder(tmp_path, "ce", pair="resnet8")
-    shutil.copytree(teacher, path)
-    finished = json.loads((path / "run.json").read_text())
+def running_elsewhere(teacher, tmp_path):
+    """The folder of a run whose status another process sets."""
+    folder = run_folder(tmp_path, "ce", pair="resnet8")
+    shutil.copytree(teacher, folder)
+    content = json.loads((folder / "run.json").read_text())
 
-    def write(status):
-        (path / "run.json").write_text(json.dumps({**finished, "status": status}))
+    def set_status(status):
+        write_run(folder, **{**content, "status": status})
 
-    write("running")
-    words = ["compare", *TINY, "--student", "resnet8", "--methods", "ce"]
-    words += ["--seeds", "1", "--epochs", "1", "--output", str(tmp_path)]
-    return path, write, words
+    set_status("running")
+    return folder, set_status
 
 
-@posix
-def test_a_run_that_another_process_trains_is_waited_for(trained_elsewhere, capsys):
-    path, write, words = trained_elsewhere
-    began = threading.Event()
+def test_compare_waits_for_a_run_of_another_process(
+    running_elsewhere, tmp_path, capsys
+):
+    folder, set_status = running_elsewhere
+    is_locked = threading.Event()
 
     def train():
-        with alone(path):
-            began.set()
+        with lock(folder):
+            is_locked.set()
             time.sleep(0.5)
-            write("finished")
+            set_status("finished")
 
     other = threading.Thread(target=train)
     other.start()
-    began.wait()
-    assert main(words) == 0
+    is_locked.wait()
+    assert main(without_teacher_argv(tmp_path, epochs=1)) == 0
     other.join()
-    shown = capsys.readouterr().out
-    assert f"1/1 ce {BACKEND} seed 0: another process trains it, waiting" in shown
-    assert f"1/1 ce {BACKEND} seed 0: test accuracy" in shown
+    printed = capsys.readouterr().out
+    assert f"1/1 ce {BACKEND} seed 0: another process trains it, waiting" in printed
+    assert f"1/1 ce {BACKEND} seed 0: test accuracy" in printed
 
 
-@posix
-def test_a_run_that_another_process_trains_is_never_called_failed(
-    trained_elsewhere, capsys, monkeypatch
+def test_locked_run_is_not_recorded_as_failed(
+    running_elsewhere, tmp_path, capsys, monkeypatch
 ):
-    """It began between our look and our start."""
-    path, _, words = trained_elsewhere
-    monkeypatch.setattr(command, "_waited", lambda *args: False)
-    monkeypatch.setattr(command.sys, "executable", shutil.which("false"))
-    before = (path / "run.json").read_bytes()
-    with alone(path):
-        assert main(words) == 1
+    """Another process started it after the check."""
+    folder, _ = running_elsewhere
+    monkeypatch.setattr(compare, "_wait_for_lock", lambda *args: False)
+    monkeypatch.setattr(compare, "_train_in_subprocess", failing_process)
+    before = (folder / "run.json").read_bytes()
+    with lock(folder):
+        assert main(without_teacher_argv(tmp_path, epochs=1)) == 1
     assert "another process trains this run" in capsys.readouterr().out
-    assert (path / "run.json").read_bytes() == before
+    assert (folder / "run.json").read_bytes() == before
+
+
+def failing_process(plan, *args):
+    (plan.folder / compare.OUTPUT_FILE).touch()
+    return 1

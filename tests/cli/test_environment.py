@@ -1,4 +1,4 @@
-"""What a run says of where it was made."""
+"""Versions, machine and memory in run.json."""
 
 import os
 import subprocess
@@ -9,26 +9,28 @@ import pytest
 from keras_dtkd.cli import environment
 
 GIB = 2**30
-BEFORE = """
+PARENT = """
 import os, sys
-filled = b"x" * 2**30
-os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+memory = b"x" * 2**30
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
-AFTER = """
-from keras_dtkd.cli.environment import peak_memory
-print(peak_memory())
+# Without the package, which imports a backend for seconds.
+CHILD = """
+import runpy, sys, types
+sys.modules["keras_dtkd"] = types.SimpleNamespace(__version__="", backend=None)
+print(runpy.run_path(sys.argv[1])["peak_memory"]())
 """
 
 
-@pytest.mark.skipif(not environment.STATUS.exists(), reason="elsewhere nobody tells")
-def test_the_memory_of_what_started_a_run_is_not_the_runs():
-    """As `--backend` starts the command again, and `compare` starts runs."""
-    run = [sys.executable, "-c", BEFORE, AFTER]
-    said = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert 10**7 < int(said.stdout.split()[-1]) < GIB
+@pytest.mark.skipif(not environment.PROC_STATUS.exists(), reason="Linux only")
+def test_peak_memory_excludes_the_process_before_exec():
+    """`--backend` replaces the process by `exec`, and `compare` starts runs."""
+    command = [sys.executable, "-c", PARENT, CHILD, environment.__file__]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 10**6 < int(process.stdout.split()[-1]) < GIB
 
 
-def test_without_the_systems_status_the_memory_is_told_too(monkeypatch, tmp_path):
-    monkeypatch.setattr(environment, "STATUS", tmp_path / "none")
-    found = environment.peak_memory()
-    assert found is None if os.name == "nt" else found > 10**7
+def test_peak_memory_without_proc_status(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "PROC_STATUS", tmp_path / "none")
+    peak = environment.peak_memory()
+    assert peak is None if os.name == "nt" else peak > 10**7

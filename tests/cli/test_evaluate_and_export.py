@@ -1,4 +1,4 @@
-"""A trained student is measured, and written for others."""
+"""`evaluate` and `export` of trained students."""
 
 import json
 import shutil
@@ -14,192 +14,193 @@ from tests.cli.conftest import BACKEND
 pytest.importorskip("rich")
 
 
-def evaluated(capsys, *words):
-    assert main(["evaluate", *map(str, words), "--json"]) == 0
+def evaluate(capsys, *argv):
+    assert main(["evaluate", *map(str, argv), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_student_is_measured_on_the_test_images(distilled, capsys):
+def test_metrics_on_the_test_images_equal_numpy(distilled, capsys):
     _, (x, y) = datasets.load_arrays("digits")
-    found = evaluated(capsys, distilled.folder)
+    metrics = evaluate(capsys, distilled.folder)
     model = keras.saving.load_model(distilled.folder / "student.keras", compile=False)
     z = np.asarray(model.predict(x / np.float32(255), verbose=0), "float64")
     log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
-    top = np.argsort(-z, -1)[:, :5]
-    rows = np.arange(len(y))
-    confidence, right = np.exp(log_p.max(-1)), z.argmax(-1) == y
+    top_5 = np.argsort(-z, -1)[:, :5]
+    confidence, correct = np.exp(log_p.max(-1)), z.argmax(-1) == y
     bins = np.ceil(confidence * 15)
     error = sum(
-        abs((right[bins == b] - confidence[bins == b]).sum()) for b in set(bins)
+        abs((correct[bins == b] - confidence[bins == b]).sum()) for b in set(bins)
     ) / len(y)
-    assert found["images"] == 500 and found["on"] == "test"
-    assert found["accuracy"] == pytest.approx(right.mean(), abs=0.003)
-    assert found["cross_entropy"] == pytest.approx(-log_p[rows, y].mean(), rel=1e-3)
-    expected = (top == y[:, None]).any(-1).mean()
-    assert found["top_5_accuracy"] == pytest.approx(expected, abs=0.005)
-    assert found["calibration_error"] == pytest.approx(error, abs=0.01)
+    assert metrics["images"] == 500 and metrics["on"] == "test"
+    assert metrics["accuracy"] == pytest.approx(correct.mean(), abs=0.003)
+    assert metrics["cross_entropy"] == pytest.approx(
+        -log_p[np.arange(len(y)), y].mean(), rel=1e-3
+    )
+    expected = (top_5 == y[:, None]).any(-1).mean()
+    assert metrics["top_5_accuracy"] == pytest.approx(expected, abs=0.005)
+    assert metrics["calibration_error"] == pytest.approx(error, abs=0.01)
 
 
-def test_a_run_knows_its_parts_and_its_best_student(distilled, capsys):
+def test_validation_and_train_images_are_those_of_the_run(distilled, capsys):
     run = json.loads((distilled.folder / "run.json").read_text())
-    best = evaluated(capsys, distilled.folder, "--epoch", "best")
+    best = evaluate(capsys, distilled.folder, "--epoch", "best")
     assert best["accuracy"] == run["result"]["best"]["accuracy"]
-    on = ("--epoch", "best", "--on", "validation")
-    validation = evaluated(capsys, distilled.folder, *on)
+    options = ("--epoch", "best", "--on", "validation")
+    validation = evaluate(capsys, distilled.folder, *options)
     assert validation["images"] == 130
     assert validation["accuracy"] == pytest.approx(max(run["val_accuracy"]))
-    assert evaluated(capsys, distilled.folder, "--on", "train")["images"] == 96
+    assert evaluate(capsys, distilled.folder, "--on", "train")["images"] == 96
 
 
-def test_a_file_alone_needs_the_name_of_the_data(teacher, capsys, refused):
+def test_file_needs_the_data_option(teacher, capsys, user_error):
     file = teacher / "student.keras"
-    assert "--data" in refused(["evaluate", file])
-    whole = evaluated(capsys, teacher)
-    assert evaluated(capsys, file, "--data", "digits") == whole
+    assert "--data" in user_error(["evaluate", file])
+    expected = evaluate(capsys, teacher)
+    assert evaluate(capsys, file, "--data", "digits") == expected
 
 
-def test_a_file_alone_has_no_best_epoch(teacher, refused):
+def test_best_epoch_of_a_file_is_a_user_error(teacher, user_error):
     file = teacher / "student.keras"
-    for words in (["evaluate", file, "--data", "digits"], ["export", file]):
-        error = refused([*words, "--epoch", "best"])
-        assert f"--epoch best is for a run, and {file} is none" in error
+    for argv in (["evaluate", file, "--data", "digits"], ["export", file]):
+        error = user_error([*argv, "--epoch", "best"])
+        assert f"--epoch best needs a run, and {file} is a file" in error
 
 
-def test_where_nothing_can_be_written_the_folder_is_to_blame(
-    teacher, tmp_path, refused
-):
+def test_unwritable_target_is_a_user_error(teacher, tmp_path, user_error):
     (tmp_path / "file").write_text("")
     target = tmp_path / "file" / "student.keras"
-    error = refused(["export", teacher, "--to", target])
+    error = user_error(["export", teacher, "--to", target])
     assert f"{target} cannot be written" in error and "--format" not in error
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_softmax_is_measured_as_the_logits_before_it(
-    known, teacher, tmp_path, capsys
+@pytest.mark.parametrize("is_inferred_from_layers", [True, False])
+def test_softmax_outputs_are_converted_to_logits(
+    is_inferred_from_layers, teacher, tmp_path, capsys
 ):
-    """Whether its layers tell or its outputs alone."""
     student = keras.saving.load_model(teacher / "student.keras", compile=False)
     outputs = keras.layers.Softmax()(student.output)
-    if not known:
+    if not is_inferred_from_layers:
         outputs = keras.layers.Reshape((10,))(outputs)
     keras.Model(student.input, outputs).save(tmp_path / "student.keras")
-    found = evaluated(capsys, tmp_path / "student.keras", "--data", "digits")
-    expected = evaluated(capsys, teacher)
-    del found["file"], expected["file"]
-    assert found == pytest.approx(expected, abs=1e-4)
+    metrics = evaluate(capsys, tmp_path / "student.keras", "--data", "digits")
+    expected = evaluate(capsys, teacher)
+    del metrics["file"], expected["file"]
+    assert metrics == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_sigmoid_is_refused(teacher, tmp_path, refused):
+def test_sigmoid_outputs_are_a_user_error(teacher, tmp_path, user_error):
     student = keras.saving.load_model(teacher / "student.keras", compile=False)
     outputs = keras.layers.Activation("sigmoid")(student.output)
     keras.Model(student.input, outputs).save(tmp_path / "student.keras")
-    error = refused(["evaluate", tmp_path / "student.keras", "--data", "digits"])
+    error = user_error(["evaluate", tmp_path / "student.keras", "--data", "digits"])
     assert "ends with a sigmoid" in error
 
 
-def test_a_runs_data_is_where_it_was(teacher, tmp_path, capsys, monkeypatch):
-    """If it is there still, and unless told otherwise."""
+def test_data_dir_is_that_of_the_run_if_it_exists(
+    teacher, tmp_path, capsys, monkeypatch
+):
     run = json.loads((teacher / "run.json").read_text())
-    path, there = tmp_path / "run", tmp_path / "there"
+    path, data_dir = tmp_path / "run", tmp_path / "data"
     shutil.copytree(teacher, path)
-    run["paths"]["data_dir"] = str(there)
+    run["paths"]["data_dir"] = str(data_dir)
     (path / "run.json").write_text(json.dumps(run))
-    asked, read = [], data.read
+    used, load = [], data.load
 
-    def reading(data, data_dir, **parts):
-        asked.append(data_dir)
-        return read(data, **parts)
+    def record(name, data_dir, **options):
+        used.append(data_dir)
+        return load(name, **options)
 
-    monkeypatch.setattr(data, "read", reading)
-    evaluated(capsys, path)
-    there.mkdir()
-    evaluated(capsys, path)
-    evaluated(capsys, path, "--data-dir", tmp_path)
-    assert asked == [None, there, tmp_path]
+    monkeypatch.setattr(data, "load", record)
+    evaluate(capsys, path)
+    data_dir.mkdir()
+    evaluate(capsys, path)
+    evaluate(capsys, path, "--data-dir", tmp_path)
+    assert used == [None, data_dir, tmp_path]
 
 
-def test_what_is_no_student_is_refused(teacher, tmp_path, refused):
-    assert "neither the folder of a run" in refused(["evaluate", tmp_path])
-    assert "last student only" in refused(["evaluate", teacher, "--epoch", "best"])
-    assert "without --validation" in refused(
+def test_paths_without_a_student_are_user_errors(teacher, tmp_path, user_error):
+    assert "neither the folder of a run" in user_error(["evaluate", tmp_path])
+    assert "student of the last epoch only" in user_error(
+        ["evaluate", teacher, "--epoch", "best"]
+    )
+    assert "without --validation" in user_error(
         ["evaluate", teacher, "--on", "validation"]
     )
 
 
 @pytest.mark.parametrize("epoch", ["last", "best"])
-def test_a_finished_run_whose_student_lies_elsewhere_is_told(
-    epoch, distilled, tmp_path, refused
-):
-    """As of a study of which the run.json files alone are kept."""
+def test_missing_student_file_is_named(epoch, distilled, tmp_path, user_error):
+    """Published studies consist of run.json files only."""
     shutil.copy(distilled.folder / "run.json", tmp_path)
     name = {"last": "student", "best": "best"}[epoch]
-    error = refused(["evaluate", tmp_path, "--epoch", epoch])
-    assert f"{name}.keras is not there" in error and "--validation" not in error
+    error = user_error(["evaluate", tmp_path, "--epoch", epoch])
+    assert f"{name}.keras is missing" in error and "--validation" not in error
 
 
-def exported(distilled, path, format, capsys):
-    words = ["export", distilled.folder, "--format", format, "--to", path]
-    assert main(list(map(str, words))) == 0
+def run_export(distilled, path, format, capsys):
+    argv = ["export", distilled.folder, "--format", format, "--to", path]
+    assert main(list(map(str, argv))) == 0
     return capsys.readouterr().out
 
 
-def test_a_keras_file_is_the_same_network(distilled, tmp_path, capsys):
-    """And needs nothing of this package."""
+def test_keras_export_is_the_same_network(distilled, tmp_path, capsys):
+    """And loads without this package."""
     path = tmp_path / "student.keras"
-    assert "the same network" in exported(distilled, path, "keras", capsys)
+    assert "the same network" in run_export(distilled, path, "keras", capsys)
     config = keras.saving.load_model(path).to_json()
-    assert "keras_dtkd" not in config and "CoupledSGD" not in config
+    assert "keras_dtkd" not in config and "TorchSGD" not in config
 
 
 @pytest.mark.skipif(
-    BACKEND == "torch", reason="Keras writes no SavedModel of a functional model there"
+    BACKEND == "torch", reason="Keras exports no SavedModel of a functional model"
 )
-def test_a_saved_model_is_the_same_network(distilled, tmp_path, capsys):
+def test_saved_model_export_is_the_same_network(distilled, tmp_path, capsys):
     path = tmp_path / "saved"
-    assert "the same network" in exported(distilled, path, "tf_saved_model", capsys)
+    assert "the same network" in run_export(distilled, path, "tf_saved_model", capsys)
 
 
-def test_an_artifact_of_other_numbers_is_told(distilled, tmp_path, capsys, monkeypatch):
+def test_export_with_other_outputs_gives_exit_code_1(
+    distilled, tmp_path, capsys, monkeypatch
+):
     student = keras.saving.load_model(distilled.folder / "student.keras")
 
-    def almost(path, format, x):
+    def read(path, format, x):
         return 1.01 * np.asarray(student.predict(x, verbose=0))
 
-    monkeypatch.setattr(export, "_read", almost)
-    words = ["export", str(distilled.folder), "--to", str(tmp_path / "x.keras")]
-    assert main(words) == 1
+    monkeypatch.setattr(export, "_read", read)
+    argv = ["export", str(distilled.folder), "--to", str(tmp_path / "x.keras")]
+    assert main(argv) == 1
     assert "NOT the same network" in capsys.readouterr().out
 
 
-def test_an_artifact_that_nobody_can_read_is_no_success(
-    distilled, tmp_path, capsys, monkeypatch
-):
+def test_unreadable_export_gives_exit_code_1(distilled, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(keras.Model, "save", lambda _, path: path.write_text("?"))
     path = tmp_path / "x.keras"
     assert main(["export", str(distilled.folder), "--to", str(path)]) == 1
-    assert f"{path}: written, and keras cannot read it" in capsys.readouterr().out
+    assert f"{path}: written, but keras cannot read it" in capsys.readouterr().out
 
 
-def test_a_format_that_keras_cannot_write_here_is_refused(
-    distilled, tmp_path, refused, monkeypatch
+def test_unsupported_format_is_a_user_error(
+    distilled, tmp_path, user_error, monkeypatch
 ):
-    def cannot(self, path, **kwargs):
+    def fail(self, path, **kwargs):
         open(path, "w").close()
         raise RuntimeError("no such converter\nand more")
 
-    monkeypatch.setattr(keras.Model, "export", cannot)
+    monkeypatch.setattr(keras.Model, "export", fail)
     path = tmp_path / "student.onnx"
-    error = refused(["export", distilled.folder, "--format", "onnx", "--to", path])
+    error = user_error(["export", distilled.folder, "--format", "onnx", "--to", path])
     assert f"on {BACKEND} cannot write this network as onnx" in error
     assert "RuntimeError: no such converter)" in error
     assert not path.exists()
 
 
-def test_nothing_is_overwritten_and_names_fit(distilled, tmp_path, refused):
+def test_existing_files_and_wrong_suffixes_are_user_errors(
+    distilled, tmp_path, user_error
+):
     path = tmp_path / "student.keras"
-    path.write_text("mine")
-    assert "there already" in refused(["export", distilled.folder, "--to", path])
-    assert path.read_text() == "mine"
-    other = ["export", distilled.folder, "--to", tmp_path / "student.onnx"]
-    assert "ends with .keras" in refused(other)
+    path.write_text("existing")
+    assert "already exists" in user_error(["export", distilled.folder, "--to", path])
+    assert path.read_text() == "existing"
+    argv = ["export", distilled.folder, "--to", tmp_path / "student.onnx"]
+    assert "ends with .keras" in user_error(argv)

@@ -1,4 +1,4 @@
-"""The recipes' numbers, typed again from the papers and their code."""
+"""The numbers of the recipes, transcribed from the papers and their code."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ VARIANTS = {
     for rule in ("max", "centered", "std")
     for suffix, stop in (("", False), ("_weight", "weight"), ("_all", True))
 }
-# The share of the labels, and each loss: its class, its weight, further numbers.
+# The task weight, and each loss: its class, its weight, further numbers.
 EXPECTED = {
     "ce": (1.0, []),
     "dtkd_loose": (1.0, [("DTKD", 1.0, {"alpha": 3.0, "beta": 1.0, "minimum": 0.1})]),
@@ -58,100 +58,102 @@ EXPECTED = {
 
 
 def number(loss, name):
-    """An attribute of the loss, or of its rule; a temperature as a number."""
-    rule = getattr(loss, "temperature", None)
-    holder = loss if hasattr(loss, name) else rule
-    value = getattr(holder, name)
+    """An attribute of the loss or of its temperature, as a number."""
+    owner = loss if hasattr(loss, name) else loss.temperature
+    value = getattr(owner, name)
     while isinstance(value, temperatures.Temperature):
         value = value.temperature
     return value if isinstance(value, int | float) else float(value)
 
 
 def arguments(loss):
-    """What makes this loss again, without the numbers that Keras gives to names."""
+    """The config of a loss without the names, which Keras numbers."""
 
-    def unnamed(value):
+    def without_names(value):
         if isinstance(value, dict):
-            return {n: unnamed(v) for n, v in value.items() if n != "name"}
+            return {n: without_names(v) for n, v in value.items() if n != "name"}
         return value
 
-    return unnamed(loss.get_config())
+    return without_names(loss.get_config())
 
 
-def test_every_method_is_expected():
+def test_expectations_cover_every_method():
     assert sorted(recipes.methods()) == sorted(EXPECTED)
     assert recipes.methods()[0] == "ce"
 
 
-def test_the_page_lists_every_method():
+def test_documentation_lists_every_method():
     page = Path(recipes.__file__).parents[2] / "docs" / "recipes.md"
     if not page.exists():
-        pytest.skip("The pages are in the source tree alone.")
+        pytest.skip("The documentation is part of the source tree only.")
     text = page.read_text(encoding="utf-8")
-    ours = {m for m in VARIANTS if m.count("_") > 1 and "max" not in m}
-    assert [m for m in EXPECTED if f"`{m}`" not in text and m not in ours] == []
+    abbreviated = {m for m in VARIANTS if m.count("_") > 1 and "max" not in m}
+    missing = [m for m in EXPECTED if f"`{m}`" not in text and m not in abbreviated]
+    assert missing == []
 
 
-def test_the_pairs_are_those_of_the_papers():
+def test_pairs_are_those_of_the_papers():
     assert sorted(recipes.pairs()) == sorted(row[:2] for row in PAIRS)
 
 
 @pytest.mark.parametrize("method", EXPECTED)
-def test_the_optimizer_is_that_of_the_common_recipe(method):
+def test_optimizer_is_that_of_the_common_recipe(method):
     recipe = recipes.get(method)
     assert recipe.epochs == 240 and recipe.batch_size == 64
     assert recipe.learning_rate == 0.05 and recipe.momentum == 0.9
-    assert recipe.weight_decay == 0.0005 and recipe.factor == 0.1
+    assert recipe.weight_decay == 0.0005 and recipe.lr_decay_factor == 0.1
     assert recipe.milestones == (151, 181, 211)
 
 
 @pytest.mark.parametrize("method", EXPECTED)
-def test_the_losses_are_those_of_the_papers(method):
+def test_losses_are_those_of_the_papers(method):
     recipe = recipes.get(method)
-    share, expected = EXPECTED[method]
-    made = recipe.losses()
-    assert recipe.task_weight == share and len(made) == len(expected)
+    task_weight, expected = EXPECTED[method]
+    built = recipe.build_losses()
+    assert recipe.task_weight == task_weight and len(built) == len(expected)
     assert recipe.calibrate == (method == "ckd")
-    for loss, (name, weight, values) in zip(made.values(), expected, strict=True):
+    for loss, (name, weight, values) in zip(built.values(), expected, strict=True):
         assert type(loss) is getattr(losses, name)
         assert loss.weight == weight
         assert {n: number(loss, n) for n in values} == values
-        warm = method == "dkd" or method.startswith("dtkd")
-        assert loss.warmup_epochs == (20 if warm else 0)
+        has_warmup = method == "dkd" or method.startswith("dtkd")
+        assert loss.warmup_epochs == (20 if has_warmup else 0)
     assert recipe.source
 
 
 @pytest.mark.parametrize("teacher, student, rate, alpha, beta, dkd", PAIRS)
-def test_the_constants_of_a_pair(teacher, student, rate, alpha, beta, dkd):
+def test_constants_of_a_pair_are_those_of_the_papers(
+    teacher, student, rate, alpha, beta, dkd
+):
     for method in recipes.methods():
         recipe = recipes.get(method, teacher, student)
         assert recipe.learning_rate == rate
         assert recipe.student == student
         assert recipe.teacher == (None if method == "ce" else teacher)
-        for spec in recipe.distillation_losses.values():
-            given = spec["arguments"]
-            if spec["class"] == "DTKD":
-                assert (given["alpha"], given["beta"]) == (alpha, beta)
-            if spec["class"] == "DKD":
-                assert (given["alpha"], given["beta"]) == (1.0, dkd)
+        for config in recipe.distillation_losses.values():
+            values = config["arguments"]
+            if config["class"] == "DTKD":
+                assert (values["alpha"], values["beta"]) == (alpha, beta)
+            if config["class"] == "DKD":
+                assert (values["alpha"], values["beta"]) == (1.0, dkd)
 
 
 @pytest.mark.parametrize("teacher, student", [row[:2] for row in PAIRS])
-def test_are_what_the_losses_themselves_have_for_a_pair(teacher, student):
+def test_losses_of_a_pair_equal_those_of_for_pair(teacher, student):
     for method, loss in (("dtkd_published", DTKD), ("dkd", DKD)):
-        (made,) = recipes.get(method, teacher, student).losses().values()
-        assert arguments(made) == arguments(loss.for_pair(teacher, student))
+        (built,) = recipes.get(method, teacher, student).build_losses().values()
+        assert arguments(built) == arguments(loss.for_pair(teacher, student))
 
 
 @pytest.mark.parametrize("method", VARIANTS)
-def test_the_variants_of_dtkd_are_what_their_names_say(method):
-    (loss,) = recipes.get(method).losses().values()
+def test_variants_of_dtkd_match_their_names(method):
+    (loss,) = recipes.get(method).build_losses().values()
     rule = loss.temperature
     assert (rule.rule, rule.stop_gradient, rule.minimum) == (*VARIANTS[method], 0.1)
 
 
-def test_dtkd_loose_is_the_exact_rule_with_a_low_bound():
-    (loss,) = recipes.get("dtkd_loose").losses().values()
+def test_dtkd_loose_is_the_exact_rule_with_a_low_minimum():
+    (loss,) = recipes.get("dtkd_loose").build_losses().values()
     assert arguments(loss) == {
         **arguments(DTKD(minimum=0.1)),
         "warmup_epochs": 20,
@@ -159,7 +161,7 @@ def test_dtkd_loose_is_the_exact_rule_with_a_low_bound():
 
 
 def test_dtkd_is_the_library_default():
-    (loss,) = recipes.get("dtkd").losses().values()
+    (loss,) = recipes.get("dtkd").build_losses().values()
     # "auto" is 20 of 240.
     assert arguments(loss) == {**arguments(DTKD()), "warmup_epochs": 20}
 
@@ -174,72 +176,73 @@ def test_dtkd_is_the_library_default():
     ],
 )
 def test_logit_standardization_is_tuned_to_the_pair(pair, temperature, weight):
-    (loss,) = recipes.get("ls", *pair).losses().values()
+    (loss,) = recipes.get("ls", *pair).build_losses().values()
     assert isinstance(loss.temperature, temperatures.Standardized)
     assert number(loss, "temperature") == temperature
     assert loss.weight == weight
 
 
-def test_the_temperatures_of_cskd():
-    (loss,) = recipes.get("cskd").losses().values()
+def test_cskd_has_a_constant_and_a_similarity_temperature():
+    (loss,) = recipes.get("cskd").build_losses().values()
     first, second = loss.temperatures
     assert float(first) == 4.0
     assert isinstance(second, temperatures.CosineSimilarity)
     assert (second.minimum, second.maximum) == (2.0, 6.0)
 
 
-def test_ctkd_climbs_over_ten_epochs():
-    (loss,) = recipes.get("ctkd").losses().values()
+def test_ctkd_curriculum_lasts_ten_epochs():
+    (loss,) = recipes.get("ctkd").build_losses().values()
     assert isinstance(loss.temperature, temperatures.Curriculum)
     assert loss.temperature.epochs == 10
     assert np.allclose(loss.temperature.strength(5), 0.5)
 
 
-def test_r2kd_prunes_a_tenth_and_mixes_by_a_fifth():
+def test_r2kd_prunes_a_tenth_and_has_mixup_of_alpha_a_fifth():
     recipe = recipes.get("r2kd")
     assert recipe.pruning == {"rate": 0.1, "weight": 0.7}
     assert recipe.views == {"mixup": {"class": "Mixup", "arguments": {"alpha": 0.2}}}
-    assert [loss.view for loss in recipe.losses().values()] == [None, "mixup"]
+    assert [loss.view for loss in recipe.build_losses().values()] == [None, "mixup"]
 
 
-def weight_of(recipe):
-    """What all distillation losses of a recipe weigh, without their warm-up."""
+def total_weight(recipe):
+    """The sum of the weights of a recipe's distillation losses, after the warm-up."""
 
-    def one(spec):
-        known = spec["arguments"]
-        if spec["class"] in ("DTKD", "DKD"):
-            return known["alpha"] + known["beta"]
-        if spec["class"] == "CSKD":
-            # A term for each of its two temperatures.
-            return 2 * known["alpha"]
-        if spec["class"] == "DIST":
-            return known["weight"] * (known["beta"] + known["gamma"])
-        return known["weight"]
+    def loss_weight(config):
+        values = config["arguments"]
+        if config["class"] in ("DTKD", "DKD"):
+            return values["alpha"] + values["beta"]
+        if config["class"] == "CSKD":
+            # One term for each of its two temperatures.
+            return 2 * values["alpha"]
+        if config["class"] == "DIST":
+            return values["weight"] * (values["beta"] + values["gamma"])
+        return values["weight"]
 
-    return sum(one(spec) for spec in recipe.distillation_losses.values())
+    return sum(map(loss_weight, recipe.distillation_losses.values()))
 
 
 @pytest.mark.parametrize("pair", [row[:2] for row in PAIRS] + [(None, None)])
-def test_a_control_has_the_weight_of_what_it_controls(pair):
-    """But where the pair's own is not the 4 of methods that are tuned to no pair."""
+def test_baseline_has_the_weight_of_its_method(pair):
+    """Except for cskd and dist, which have weight 4 for every pair."""
     for method in recipes.methods():
-        control = recipes.baseline_for(method)
-        if control is None or method == "ckd":
+        baseline = recipes.baseline_for(method)
+        if baseline is None or method == "ckd":
             continue
-        assert recipes.baseline_for(control) is None
-        found, beside = recipes.get(method, *pair), recipes.get(control, *pair)
+        assert recipes.baseline_for(baseline) is None
+        recipe = recipes.get(method, *pair)
+        baseline_recipe = recipes.get(baseline, *pair)
         if method in ("cskd", "dist"):
-            assert weight_of(found) == 4.0
+            assert total_weight(recipe) == 4.0
         else:
-            assert weight_of(found) == weight_of(beside)
-        assert found.task_weight == beside.task_weight
+            assert total_weight(recipe) == total_weight(baseline_recipe)
+        assert recipe.task_weight == baseline_recipe.task_weight
 
 
 @pytest.mark.parametrize("teacher, student, rate, alpha, beta, dkd", PAIRS)
-def test_controls_are_tuned_to_the_pair(teacher, student, rate, alpha, beta, dkd):
+def test_baselines_are_tuned_to_the_pair(teacher, student, rate, alpha, beta, dkd):
     def loss(method):
-        (made,) = recipes.get(method, teacher, student).losses().values()
-        return made
+        (built,) = recipes.get(method, teacher, student).build_losses().values()
+        return built
 
     assert loss("ce_4kd").weight == alpha + beta
     assert loss("ce_9kd").weight == 1.0 + dkd
@@ -248,22 +251,22 @@ def test_controls_are_tuned_to_the_pair(teacher, student, rate, alpha, beta, dkd
     assert type(loss("kd_9").temperature) is not temperatures.Standardized
 
 
-def test_what_a_table_says_of_weights_is_what_recipes_weigh():
-    from keras_dtkd.cli.loss_weight_audit import weight
+def test_loss_weight_audit_of_the_cli_agrees_with_the_recipes():
+    from keras_dtkd.cli.loss_weight_audit import total_loss_weight
 
     for pair in recipes.pairs():
         for method in recipes.methods():
             recipe = recipes.get(method, *pair)
-            found = weight(recipe.to_dict())
-            assert found is None or found == weight_of(recipe)
-            assert found is not None or recipes.baseline_for(method) in (
+            audited = total_loss_weight(recipe.to_dict())
+            assert audited is None or audited == total_weight(recipe)
+            assert audited is not None or recipes.baseline_for(method) in (
                 None,
                 "logit_mse",
             )
 
 
-def test_every_method_of_more_weight_than_kd_has_a_control():
-    controls = {"ce_4kd", "ce_9kd", "kd_9", "logit_mse"}
+def test_every_method_of_more_weight_than_kd_has_a_baseline():
+    baselines = {"ce_4kd", "ce_9kd", "kd_9", "logit_mse"}
     without = {m for m in recipes.methods() if recipes.baseline_for(m) is None}
-    assert without == {"ce", "kd", "r2kd", "cswt", "ctkd", "gjsd", "tv"} | controls
+    assert without == {"ce", "kd", "r2kd", "cswt", "ctkd", "gjsd", "tv"} | baselines
     assert recipes.baseline_for("no such method") is None

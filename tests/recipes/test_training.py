@@ -1,4 +1,4 @@
-"""What a recipe builds trains, on every backend."""
+"""Distillers built from recipes train, on every backend."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from keras_dtkd.recipes import TorchSGD
 from keras_dtkd.teachers import Ensemble
 from tests.tiny_models import close, data, numbers, same, student, teacher
 
-# The other variants of DTKD differ in arguments that tests of DTKD cover.
+# The other variants of DTKD differ in arguments covered by the tests of DTKD.
 METHODS = [m for m in recipes.methods() if not m.startswith("dtkd_")]
 METHODS += ["dtkd_published", "dtkd_centered_weight", "dtkd_std_all"]
 BATCH = 16
@@ -22,42 +22,42 @@ def expert():
     return teacher()
 
 
-def of_images(model):
-    """The same model of the same numbers as pictures of 2 by 3: views need those."""
+def as_image_model(model):
+    """The same model on images of 2 by 3 pixels, which views need."""
     layers = [keras.Input((2, 3, 1)), keras.layers.Flatten(), model]
     return keras.Sequential(layers)
 
 
-def built(method, expert, of=None, **changes):
+def build(method, expert, model=None, **changes):
     recipe = dataclasses.replace(recipes.get(method), batch_size=BATCH, **changes)
-    return recipe.distiller(expert, of or student(), steps_per_epoch=2)
+    return recipe.build_distiller(expert, model or student(), steps_per_epoch=2)
 
 
 @pytest.mark.filterwarnings("ignore:.*Standardized.*with 4 classes")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_a_step(method, expert):
-    before, taught, (x, y) = numbers(expert), student(), data(BATCH)
+    before, small, (x, y) = numbers(expert), student(), data(BATCH)
     if method == "r2kd":
-        x, taught = x.reshape(-1, 2, 3, 1), of_images(taught)
-        model = built(method, of_images(expert), of=taught)
+        x, small = x.reshape(-1, 2, 3, 1), as_image_model(small)
+        model = build(method, as_image_model(expert), model=small)
     else:
-        model = built(method, expert, of=taught)
-    start = numbers(taught)
+        model = build(method, expert, model=small)
+    start = numbers(small)
     logs = model.fit(x, y, BATCH, verbose=0).history
     assert np.isfinite([values[0] for values in logs.values()]).all()
-    assert not any(same([a], [b]) for a, b in zip(start, numbers(taught), strict=True))
+    assert not any(same([a], [b]) for a, b in zip(start, numbers(small), strict=True))
     assert same(before, numbers(expert))
-    assert (model is taught) == (method == "ce")
+    assert (model is small) == (method == "ce")
     if method != "ce":
         assert np.isclose(model.task_weight, recipes.get(method).task_weight)
         assert set(recipes.get(method).distillation_losses) <= set(logs)
 
 
-def test_a_step_is_that_of_the_losses_and_torch_s_sgd(expert):
-    taught = student()
-    model = built("kd", expert, of=taught)
+def test_step_equals_the_losses_and_torch_sgd(expert):
+    small = student()
+    model = build("kd", expert, model=small)
     x, y = data(BATCH)
-    weights, inputs = numbers(taught), x.astype("float64")
+    weights, inputs = numbers(small), x.astype("float64")
     zt = np.asarray(expert.predict(x, verbose=0), "float64")
 
     def total(w):
@@ -74,19 +74,19 @@ def test_a_step_is_that_of_the_losses_and_torch_s_sgd(expert):
 
     weights, expected = [w.astype("float64") for w in weights], []
     for i, weight in enumerate(weights):
-        slope = np.zeros_like(weight)
+        gradient = np.zeros_like(weight)
         for index in np.ndindex(weight.shape):
             shifted = [[w.copy() for w in weights] for _ in range(2)]
             shifted[0][i][index] += 1e-5
             shifted[1][i][index] -= 1e-5
-            slope[index] = (total(shifted[0]) - total(shifted[1])) / 2e-5
-        expected.append(weight - 0.05 * (slope + 5e-4 * weight))
+            gradient[index] = (total(shifted[0]) - total(shifted[1])) / 2e-5
+        expected.append(weight - 0.05 * (gradient + 5e-4 * weight))
     model.fit(x, y, BATCH, verbose=0)
-    assert close(numbers(taught), expected, 2e-6)
+    assert close(numbers(small), expected, 2e-6)
 
 
-def test_r2kd_listens_to_the_pruned_copy_too(expert):
-    model = built("r2kd", expert)
+def test_r2kd_averages_the_teacher_with_its_pruned_copy(expert):
+    model = build("r2kd", expert)
     assert isinstance(model.teacher, Ensemble)
     assert np.allclose(model.teacher.weights, [0.7, 0.3])
     first, pruned = (member.model for member in model.teacher.members)
@@ -95,18 +95,18 @@ def test_r2kd_listens_to_the_pruned_copy_too(expert):
     assert (kernel == 0).sum() >= round(0.1 * kernel.size)
 
 
-def test_a_student_of_probabilities_learns_from_them(expert):
-    model = built("kd", expert, of=student(head="softmax"))
+def test_student_with_softmax_is_compiled_for_probabilities(expert):
+    model = build("kd", expert, model=student(head="softmax"))
     assert model.loss.get_config()["from_logits"] is False
-    assert built("kd", expert).loss.get_config()["from_logits"] is True
+    assert build("kd", expert).loss.get_config()["from_logits"] is True
 
 
-def test_a_learned_temperature_does_not_decay(expert):
-    # A decay that halves every weight a step.
-    model = built("ctkd", expert, weight_decay=10.0, momentum=0.0)
+def test_learned_temperature_does_not_decay(expert):
+    # A decay that halves every weight in each step.
+    model = build("ctkd", expert, weight_decay=10.0, momentum=0.0)
     (loss,) = model.distillation_losses.values()
     x, y = data(BATCH)
-    # Without a gradient: decay is all there is.
+    # Zero gradient: the decay is the only update.
     model.fit(x, y, BATCH, sample_weight=np.zeros(BATCH), verbose=0)
     assert loss.temperature.raw == 1.0
     (theta,) = loss.temperature.variables_without_weight_decay()
@@ -115,17 +115,17 @@ def test_a_learned_temperature_does_not_decay(expert):
     assert float(keras.ops.convert_to_numpy(theta.value)) == 0.5
 
 
-def test_a_distiller_goes_on_from_a_file_bit_for_bit(expert, tmp_path):
+def test_training_continues_bit_for_bit_after_reload(expert, tmp_path):
     def fit(model, first, last):
         model.fit(*data(2 * BATCH), BATCH, last, 0, initial_epoch=first, shuffle=False)
 
     changes = {"milestones": (2, 4), "epochs": 4}
-    model = built("ctkd", expert, **changes)
+    model = build("ctkd", expert, **changes)
     fit(model, 0, 2)
     model.save(tmp_path / "distiller.keras")
-    again = keras.models.load_model(tmp_path / "distiller.keras")
-    again.teacher = expert
-    assert isinstance(again, Distiller) and type(again.optimizer) is TorchSGD
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    loaded.teacher = expert
+    assert isinstance(loaded, Distiller) and type(loaded.optimizer) is TorchSGD
     fit(model, 2, 4)
-    fit(again, 2, 4)
-    assert same(model, again)
+    fit(loaded, 2, 4)
+    assert same(model, loaded)
