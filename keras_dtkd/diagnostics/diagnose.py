@@ -33,8 +33,7 @@ def diagnose(
 
     Issues, by code (the hint of each says what to do):
 
-    - `invalid`, `invalid_labels`: what a Distiller rejects. Only `from_logits` aside,
-      nothing else is measured then.
+    - `invalid`, `invalid_labels`: what a Distiller rejects; nothing is measured then.
     - `probabilities_as_logits`, `logits_as_probabilities`: a model's outputs, or the
       loss that the student was compiled with.
     - `permuted_classes`, `inputs_scaled` (by 255 or 1/255), `chance_teacher`: the most
@@ -56,7 +55,7 @@ def diagnose(
         distillation_losses: As for `Distiller`, at their full weight.
         from_logits: As for `Distiller`.
         output: As for `Distiller`.
-        batches: Number of batches to evaluate; of arrays, 64 samples each.
+        batches: Number of batches; of arrays, 64 samples each.
         views: As for `Distiller`.
         verbose: Whether to print the report.
 
@@ -83,22 +82,17 @@ def diagnose(
 
 def _run_diagnostics(distiller, samples):
     statistics: dict = {"data": {"batches": float(len(samples))}}
-    issues, is_valid = probe.run_validation(distiller, samples[0])
-    if is_valid:
-        task_issues, has_task_loss = probe.compile_task_loss(distiller, samples)
-        issues += task_issues
-        is_valid = all(issue.code != "invalid_labels" for issue in task_issues)
+    issues, is_valid = probe.run_validation(distiller, samples)
     if not is_valid:
         return statistics, issues
-    evaluation = probe.evaluate_batches(distiller, samples, has_task_loss)
+    evaluation = probe.evaluate_batches(distiller, samples)
     logits, labels, batches = evaluation.logits, evaluation.labels, evaluation.batches
     inputs, losses = [model_inputs(s.x) for s in samples], distiller.distillation_losses
 
     sizes = zip(("samples", "classes"), logits["student"].shape, strict=True)
     statistics["data"].update({name: float(size) for name, size in sizes})
-    statistics["inputs"] = input_scaling.compute_input_statistics(
-        evaluation.models, inputs
-    )
+    models = evaluation.models
+    statistics["inputs"] = input_scaling.compute_input_statistics(models, inputs)
     for role in ROLES:
         statistics[role] = {
             **teacher_quality.compute_label_statistics(logits[role], labels),
@@ -114,27 +108,16 @@ def _run_diagnostics(distiller, samples):
     issues += quality_issues or teacher_quality.check_calibration(statistics["teacher"])
     if all(issue.code != "inputs_scaled" for issue in issues):
         accuracies = {role: statistics[role].get("accuracy", 0.0) for role in ROLES}
-        accurate_models = [
-            r for r, a in accuracies.items() if a + MIN_ACCURACY_GAIN > 1
-        ]
-        issues += input_scaling.check_input_ranges(
-            statistics["inputs"], accurate_models
-        )
+        accurate = [r for r in ROLES if accuracies[r] + MIN_ACCURACY_GAIN > 1]
+        issues += input_scaling.check_input_ranges(statistics["inputs"], accurate)
     for role in ROLES:
-        issues += logit_ranges.check_logits(
-            role,
-            logits[role],
-            statistics[role]["logits"],
-            evaluation.models[role],
-            evaluation.output_kinds[role],
-            losses,
-        )
+        ranges = statistics[role]["logits"]
+        issues += logit_ranges.check_logits(role, evaluation, ranges, losses)
     issues += logit_ranges.check_dtkd_rule(statistics["dtkd"], losses)
     has_labels = labels is not None and bool((labels >= 0).any())
     for name, loss in losses.items():
-        issues += loss_gradients.check_loss(
-            name, loss, statistics["losses"][name], batches, has_labels
-        )
+        measured = statistics["losses"][name]
+        issues += loss_gradients.check_loss(name, loss, measured, batches, has_labels)
     return statistics, issues
 
 

@@ -11,8 +11,7 @@ from keras_dtkd.diagnostics import teacher_quality as quality
 from keras_dtkd.training.feature_capture import patch_calls
 from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
 
-# Ranges of [0, 1], [-1, 1] and of unit variance lie within a factor of 5 of each
-# other; [0, 255] is further off.
+# [0, 1], [-1, 1] and unit variance differ by a factor of 5 at most, [0, 255] by more.
 MAX_RANGE_RATIO = 10.0
 # Rescaled images have a range of 1 or 2; rescaled twice by 1/255, one of 0.004.
 MIN_RANGE = 0.1
@@ -35,8 +34,8 @@ MIN_LABELS = 30
 def compute_input_statistics(models, inputs):
     """Range, mean and deviation of the inputs: `"given"`, `"teacher"`, `"student"`.
 
-    The latter two are of `first_weighted_layer_input`, of a single model (the members
-    of an ensemble differ). Empty for several inputs, or inputs that are no numbers.
+    The latter two of `first_weighted_layer_input`, unless the teacher is an ensemble.
+    Empty for several inputs, or inputs that are no numbers.
     """
     given = [keras.tree.flatten(x) for x in inputs]
     is_single = all(len(leaves) == 1 for leaves in given)
@@ -55,9 +54,8 @@ def _range(batches):
     values = np.concatenate([np.ravel(batch) for batch in batches]).astype("float64")
     known = values[~np.isnan(values)]
     values = known if known.size else values
-    return {
-        name: float(getattr(values, name)()) for name in ("min", "max", "mean", "std")
-    }
+    names = ("min", "max", "mean", "std")
+    return {name: float(getattr(values, name)()) for name in names}
 
 
 def first_weighted_layer_input(model, x):
@@ -117,7 +115,7 @@ def check_input_ranges(statistics, accurate_models):
     """Inputs that are rescaled twice or not at all, or by one of the models only."""
     stds = {r: statistics[r]["std"] for r in ("teacher", "student") if r in statistics}
     issues: list = []
-    for role in stds.keys() - accurate_models:
+    for role in [role for role in stds if role not in accurate_models]:
         issues += _check_double_rescaling(role, statistics[role], statistics["given"])
     if issues or len(stds) < 2:
         return issues
@@ -128,11 +126,8 @@ def check_input_ranges(statistics, accurate_models):
     # and where a model itself enlarges its inputs.
     enlarged = stds[wide] > (1 + SCALE_TOLERANCE) * statistics["given"]["std"]
     is_intended = wide == "teacher" or enlarged or wide in accurate_models
-    message = (
-        "Inputs reach the first layers with weights in different ranges: the "
-        f"{wide}'s {_interval(statistics[wide])}, the {narrow}'s "
-        f"{_interval(statistics[narrow])}."
-    )
+    ranges = [f"the {r}'s in {_interval(statistics[r])}" for r in (wide, narrow)]
+    message = f"Inputs reach the first layers with weights {' and '.join(ranges)}."
     hint = f"If that is not intended, give the {wide} a `Rescaling` layer too."
     return [Issue("input_ranges", INFO if is_intended else WARNING, message, hint)]
 
@@ -171,23 +166,22 @@ def find_better_scaling(teacher_logits, inputs, before, labels):
         scaled = [a.astype("float32") * factor if s else a for a, s in leaves]
         return keras.tree.pack_sequence_as(x, scaled)
 
-    scores = {}
+    scores = []
     for name, factor in SCALINGS.items():
         logits = teacher_logits(lambda x: scale(x, np.float32(factor)))  # noqa: B023
         nll = quality.negative_log_likelihood(logits, labels)
-        scores[name] = nll, quality.compute_accuracy(logits, labels)
-    best = min(scores, key=lambda name: scores[name][0])
-    nll, accuracy = scores[best]
+        scores.append((nll, quality.compute_accuracy(logits, labels), name))
+    nll, accuracy, best = min(scores)
     gain = accuracy - quality.compute_accuracy(before, labels)
     nll_before = quality.negative_log_likelihood(before, labels)
     entropy, num_labels = quality.label_entropy(labels), (labels >= 0).sum()
     is_unsure = nll_before <= UNSURE_RATIO * entropy
     ratio = MAX_NLL_RATIO if is_unsure else OVERCONFIDENT_NLL_RATIO
-    is_calibrated = nll <= min(ratio * nll_before, quality.MAX_NLL_SHARE * entropy)
-    if is_calibrated and gain >= 0 and num_labels >= MIN_LABELS:
+    is_confident = nll <= min(ratio * nll_before, quality.MAX_NLL_SHARE * entropy)
+    is_better = is_confident and gain >= 0 and num_labels >= MIN_LABELS
+    if is_better or quality.is_significant(gain, num_labels, nll, entropy):
         return best, accuracy
-    is_significant = quality.is_significant(gain, num_labels, nll, entropy)
-    return (best, accuracy) if is_significant else None
+    return None
 
 
 def _is_scalable(array):

@@ -36,18 +36,17 @@ def compute_logit_statistics(logits):
     }
 
 
-def check_logits(role, logits, statistics, models, output_kind, losses):
+def check_logits(role, evaluation, statistics, losses):
     """Logits near float16's maximum, with a common shift, or that are probabilities."""
-    is_logits = output_kind == logit_kinds.LOGITS
-    if is_logits and logit_kinds.look_like_probabilities(logits):
-        message = (
-            f"The {role}'s outputs are used as logits, but look like probabilities."
-        )
+    is_logits = evaluation.output_kinds[role] == logit_kinds.LOGITS
+    if is_logits and logit_kinds.look_like_probabilities(evaluation.logits[role]):
+        message = f"The {role}'s outputs, used as logits, look like probabilities."
         hint = "Return logits, or pass `from_logits=False`."
         yield Issue("probabilities_as_logits", ERROR, message, hint)
     largest = max(abs(statistics["min"]), abs(statistics["max"]))
     if largest > NEAR_OVERFLOW:
-        dtypes = {layer.compute_dtype for m in models for layer in iter_layers(m)}
+        layers = iter_layers(evaluation.models[role])
+        dtypes = {layer.compute_dtype for layer in layers}
         severity = WARNING if "float16" in dtypes else INFO
         message = f"The {role}'s logits reach {largest:.3g}; float16 ends at 65504."
         hint = "Scale the last layer down, or compute in bfloat16 or float32."
@@ -113,9 +112,8 @@ def check_dtkd_rule(statistics, losses):
     mean, floor = statistics["student_temperature_mean"], statistics["floor"]
     if mean < floor and rules_with_weight_gradient(losses):
         message = (
-            f"The student's mean temperature is {mean:.3g}, below {floor:.3g}: its "
-            "logits are tiny next to the teacher's. The published DTKD loss is "
-            "smallest there, whatever the student has learned."
+            f"The student's mean temperature is {mean:.3g}, below {floor:.3g}: there "
+            "the published DTKD loss is smallest, whatever the student has learned."
         )
         hint = "Use `rule='exact'`, `stop_gradient='weight'`, or more `warmup_epochs`."
         yield Issue("dtkd_degenerate", WARNING, message, hint)

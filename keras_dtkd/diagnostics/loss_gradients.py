@@ -25,8 +25,7 @@ MAX_GRADIENT_RATIO = 100.0
 def measure_losses(losses, batches):
     """Values, and gradients in the student's logits, of the task loss and each loss.
 
-    Gives `{"task": {...}, "losses": {name: {...}}}`, see `Report`, for losses by name
-    and a list of `ProbeBatch`.
+    For losses by name and a list of `ProbeBatch`. See `Report` for what is returned.
     """
     statistics: dict = {"losses": {}}
     task = {"value": 0.0, "gradient_norm": 0.0}
@@ -40,7 +39,7 @@ def measure_losses(losses, batches):
         measured = {"value": value, "weight": weight}
         if task["value"]:
             measured["to_task"] = weight * value / task["value"]
-        if norm > ZERO_GRADIENT or not _acts_on_inner_layers(loss):
+        if not (_acts_on_inner_layers(loss) and norm <= ZERO_GRADIENT):
             measured["gradient_norm"] = norm
             if task["gradient_norm"]:
                 measured["gradient_to_task"] = weight * norm / task["gradient_norm"]
@@ -66,10 +65,11 @@ def loss_gradient(loss, batch):
 
 def task_gradient(batch):
     """Value of the task loss on a batch, and its gradient. See `loss_gradient`."""
-    return _value_and_grad(
-        lambda logits: batch.task_loss(_to_student_outputs(logits, batch, None)),
-        batch.steps[None][0].student_logits,
-    )
+
+    def compute(logits):
+        return batch.task_loss(_to_student_outputs(logits, batch, None))
+
+    return _value_and_grad(compute, batch.steps[None][0].student_logits)
 
 
 def _value_and_grad(function, logits):

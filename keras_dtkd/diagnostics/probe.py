@@ -54,9 +54,8 @@ class Evaluation(NamedTuple):
     logits: dict
     # `(samples,)`, -1 for a missing label; `None` without labels.
     labels: Any
-    # Lists of Keras models, by role.
+    # By role: lists of Keras models, and kinds of `keras_dtkd.core.logits`.
     models: dict
-    # Of `keras_dtkd.core.logits`, by role.
     output_kinds: dict
     # From a transformation of the inputs to the teacher's logits on them; `None` for
     # stored outputs, which do not depend on inputs.
@@ -68,10 +67,6 @@ def sample_batches(data, num_batches, teacher=None):
 
     Gives a list of `keras_dtkd.preparation.data_peek.Sample`, NumPy. An iterator loses
     the batches that are taken. A teacher of stored outputs needs sample IDs.
-
-    Raises:
-        ValueError: `num_batches` is not a positive integer, there is no batch, or
-            inputs and labels differ in length.
     """
     if not isinstance(num_batches, numbers.Integral) or num_batches < 1:
         raise ValueError(
@@ -85,8 +80,8 @@ def sample_batches(data, num_batches, teacher=None):
     elif isinstance(data, keras.utils.PyDataset):
         # Its own iterator, if any, does not end.
         count = data.num_batches
-        batches = (
-            data[i] for i in (itertools.count() if count is None else range(count))
+        batches = map(
+            data.__getitem__, itertools.count() if count is None else range(count)
         )
     else:
         batches = iter(data)
@@ -113,21 +108,19 @@ def _split_arrays(data, num_batches):
         yield tuple(arrays.take_rows(part, chunk) for part in parts)
 
 
-def run_validation(distiller, sample):
-    """What the Distiller checks before its first step.
-
-    Returns:
-        `(issues, is_valid)`: whether the models can be evaluated.
-    """
-    message, from_logits = _first_error(distiller, sample), distiller.from_logits
-    if message is None:
-        return [], True
-    # Where `from_logits` is wrong, everything else can be measured without it.
-    distiller.from_logits = "auto"
-    if from_logits != "auto" and _first_error(distiller, sample) is None:
+def run_validation(distiller, samples):
+    """What the Distiller checks first: issues, and whether it can be evaluated."""
+    issues, from_logits = [], distiller.from_logits
+    message = _first_error(distiller, samples[0])
+    if message is not None:
+        # Where `from_logits` is wrong, everything else can be measured without it.
+        distiller.from_logits = "auto"
+        if from_logits == "auto" or _first_error(distiller, samples[0]) is not None:
+            return [Issue("invalid", ERROR, message)], False
         code = AS_LOGITS if from_logits else AS_PROBABILITIES
-        return [Issue(code, ERROR, message)], True
-    return [Issue("invalid", ERROR, message)], False
+        issues.append(Issue(code, ERROR, message))
+    issues += compile_task_loss(distiller, samples)
+    return issues, all(issue.code != "invalid_labels" for issue in issues)
 
 
 def _first_error(distiller, sample):
@@ -147,14 +140,10 @@ def _first_error(distiller, sample):
 
 
 def compile_task_loss(distiller, samples):
-    """Compiles with the loss that `fit` would use; touches no optimizer.
-
-    Returns:
-        `(issues, has_task_loss)`.
-    """
+    """Compiles with the loss that `fit` would use. Issues of the loss and labels."""
     student, labels = distiller.student, samples[0].y
     if labels is None:
-        return [], False
+        return []
     config = student.get_compile_config() if student.compiled else {}
     loss = student.loss if config else None
     try:
@@ -165,8 +154,8 @@ def compile_task_loss(distiller, samples):
         for sample in samples:
             label_checks.validate_labels(distiller, sample.y)
     except ValueError as error:
-        return [Issue("invalid_labels", ERROR, str(error))], False
-    return check_from_logits(distiller, samples[0]), loss is not None
+        return [Issue("invalid_labels", ERROR, str(error))]
+    return check_from_logits(distiller, samples[0])
 
 
 def check_from_logits(distiller, sample):
@@ -180,9 +169,9 @@ def check_from_logits(distiller, sample):
     return [Issue(code, ERROR, m) for m in messages if m.startswith("`Distiller`")]
 
 
-def evaluate_batches(distiller, samples, has_task_loss):
+def evaluate_batches(distiller, samples):
     """Runs both models and all losses on the samples. See `Evaluation`."""
-    batches = [_evaluate_batch(distiller, s, has_task_loss) for s in samples]
+    batches = [_evaluate_batch(distiller, sample) for sample in samples]
     teacher = distiller.held.teacher
     student_logits, teacher_logits, labels = (
         np.concatenate(values) if values[0] is not None else None
@@ -194,13 +183,11 @@ def evaluate_batches(distiller, samples, has_task_loss):
         labels,
         {"student": [distiller.student], "teacher": iter_models(teacher)},
         dict(zip(("student", "teacher"), distiller.held.heads, strict=True)),
-        None
-        if sample_ids.needs_sample_ids(teacher)
-        else _build_teacher_logits(distiller, samples, batches),
+        _build_teacher_logits(distiller, samples, batches),
     )
 
 
-def _evaluate_batch(distiller, sample, has_task_loss):
+def _evaluate_batch(distiller, sample):
     x, y = (
         None if v is None else keras.tree.map_structure(ops.convert_to_tensor, v)
         for v in (sample.x, sample.y)
@@ -220,6 +207,7 @@ def _evaluate_batch(distiller, sample, has_task_loss):
         with flag(distiller.held, "only_task_loss"):
             return distiller.compute_loss(x, y, student_outputs, training=False)
 
+    has_task_loss = y is not None and distiller.compiled and distiller.loss is not None
     mask = get_mask(steps[None][0].student_logits)
     return ProbeBatch(
         steps,
@@ -235,11 +223,8 @@ def _flatten_batch(batch):
     if step.y is not None:
         label = _flatten(one_hot(step.y, step.student_logits), batch)
         labels = np.where(label.max(-1) > 0, label.argmax(-1), -1)
-    return (
-        _flatten(step.student_logits, batch),
-        _flatten(step.teacher_logits, batch),
-        labels,
-    )
+    student, teacher = step.student_logits, step.teacher_logits
+    return _flatten(student, batch), _flatten(teacher, batch), labels
 
 
 def _flatten(values, batch):
@@ -248,6 +233,8 @@ def _flatten(values, batch):
 
 
 def _build_teacher_logits(distiller, samples, batches):
+    if sample_ids.needs_sample_ids(distiller.held.teacher):
+        return None
     forward = backend.compiled_teacher_forward(distiller.held.teacher)
 
     def compute(transform, sample, batch):

@@ -2,19 +2,21 @@
 
 import collections.abc
 import textwrap
+from typing import Any
 
 from keras_dtkd.validation.issue import ERROR, INFO, WARNING
 
-WIDTH = 88
+WIDTH, MISSING = 88, "–"
 ROLES = ("teacher", "student")
-SEVERITY_STYLES = {ERROR: "bold red", WARNING: "bold yellow", INFO: "bold blue"}
+SEVERITIES = (ERROR, WARNING, INFO)
+LOSS_KEYS = ("weight", "value", "to_task", "gradient_norm", "gradient_to_task")
+LOSS_HEADER = ["loss", "weight", "value", "to task", "gradient", "to task"]
 
 
 class Report(collections.abc.Mapping):
     """What `diagnose` returns: statistics, and issues with them.
 
-    `report["teacher"]["accuracy"]` looks a statistic up; `print(report)`, or
-    `rich.print(report)`, shows tables.
+    `report["teacher"]["accuracy"]` looks a statistic up; `print(report)` shows tables.
 
     Attributes:
         statistics: Nested dicts of floats. What cannot be known is left out.
@@ -36,8 +38,7 @@ class Report(collections.abc.Mapping):
 
     def __init__(self, statistics, issues):
         self.statistics = statistics
-        order = list(SEVERITY_STYLES)
-        self.issues = sorted(issues, key=lambda issue: order.index(issue.severity))
+        self.issues = sorted(issues, key=lambda i: SEVERITIES.index(i.severity))
 
     @property
     def is_healthy(self):
@@ -72,90 +73,66 @@ class Report(collections.abc.Mapping):
             for name, *cells in table:
                 lines.append(f"{name:<{width}}" + "".join(f"{c:>12}" for c in cells))
             lines.append("")
-        for severity, text in self._issue_lines():
-            lines += textwrap.wrap(
-                f"{severity}: {text}", WIDTH, subsequent_indent="    "
-            )
+        for line in self._issue_lines():
+            lines += textwrap.wrap(line, WIDTH, subsequent_indent="    ")
         return "\n".join(lines)
-
-    def __rich__(self):
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        shown: list = [Text(self._header())]
-        for (corner, *columns), *rows in self._tables():
-            table = Table(corner, box=box.SIMPLE_HEAD, pad_edge=False)
-            for column in columns:
-                table.add_column(column, justify="right")
-            for row in rows:
-                table.add_row(*map(Text, row))
-            shown.append(table)
-        issues = Table.grid(padding=(0, 1))
-        for severity, text in self._issue_lines():
-            style = SEVERITY_STYLES.get(severity, "bold green")
-            issues.add_row(Text(severity, style), Text(text))
-        return Group(*shown, issues)
 
     def _header(self):
         data = self.statistics.get("data", {})
         return ", ".join(f"{value:g} {name}" for name, value in data.items())
 
-    def _tables(self):
-        """Tables that are not empty: rows of text, a header first."""
-        columns = ["loss", "weight", "value", "to task", "gradient", "to task"]
-        tables = ([["", *ROLES], *self._model_rows()], [columns, *self._loss_rows()])
-        return [table for table in tables if len(table) > 1]
+    def _issue_lines(self):
+        lines = [f"{issue.severity}: {issue.code}: {issue}" for issue in self.issues]
+        return lines or ["No issues found."]
 
-    def _model_rows(self):
-        models = [self.statistics.get(role, {}) for role in ROLES]
-        logits = [model.get("logits", {}) for model in models]
-        inputs = [self.statistics.get("inputs", {}).get(role, {}) for role in ROLES]
-        dtkd = self.statistics.get("dtkd", {})
-        rows = {
-            name.replace("_", " "): [model.get(name) for model in models]
+    def _tables(self):
+        """Tables that are not empty: rows of text, the first a header."""
+        paths: dict = {
+            name.replace("_", " "): [(role, name) for role in ROLES]
             for name in ("accuracy", "calibration_error", "confidence")
         }
-        for group, ranges in (("logits", logits), ("inputs", inputs)):
-            for name in ("min", "max", "mean", "std", "shift"):
-                rows[f"{group}: {name}"] = [values.get(name) for values in ranges]
+        for name in ("min", "max", "mean", "std", "shift"):
+            paths[f"logits: {name}"] = [(role, "logits", name) for role in ROLES]
+        for name in ("min", "max", "mean", "std"):
+            paths[f"inputs: {name}"] = [("inputs", role, name) for role in ROLES]
         for name in ("mean", "min"):
-            values = [dtkd.get(f"{role}_temperature_{name}") for role in ROLES]
-            rows[f"published DTKD temperature: {name}"] = values
-        rows["agreement"] = [self.statistics.get("agreement")]
-        rows["published DTKD rule undefined on"] = [dtkd.get("invalid_share")]
-        return [
-            [name, *map(_format, values)]
-            for name, values in rows.items()
-            if any(value is not None for value in values)
-        ]
+            keys = [f"{role}_temperature_{name}" for role in ROLES]
+            paths[f"published DTKD temperature: {name}"] = [("dtkd", k) for k in keys]
+        paths["agreement"] = [("agreement",)]
+        paths["published DTKD rule undefined on"] = [("dtkd", "invalid_share")]
+        losses: dict = {n: ("losses", n) for n in self.statistics.get("losses", ())}
+        losses = {"task": ("task",), **losses} if losses else {}
+        loss_paths = {
+            name: [(*path, key) for key in LOSS_KEYS] for name, path in losses.items()
+        }
+        tables = [[["", *ROLES]], [LOSS_HEADER]]
+        for table, rows in zip(tables, (paths, loss_paths), strict=True):
+            cells = {name: [self._cell(p) for p in row] for name, row in rows.items()}
+            table += [[n, *row] for n, row in cells.items() if set(row) != {MISSING}]
+        return [table for table in tables if len(table) > 1]
 
-    def _loss_rows(self):
-        losses = dict(self.statistics.get("losses", {}))
-        if losses and "task" in self.statistics:
-            losses = {"task": self.statistics["task"], **losses}
-        keys = ("weight", "value", "to_task", "gradient_norm", "gradient_to_task")
-        return [
-            [name, *(_format(measured.get(key)) for key in keys)]
-            for name, measured in losses.items()
-        ]
-
-    def _issue_lines(self):
-        """Pairs of a severity and the text of an issue."""
-        lines = [(issue.severity, f"{issue.code}: {issue}") for issue in self.issues]
-        return lines or [("healthy", "No issues found.")]
-
-
-def _format(value):
-    return "–" if value is None else f"{value:.4g}"
+    def _cell(self, path):
+        value: Any = self.statistics
+        for key in path:
+            value = value.get(key, {})
+        return f"{value:.4g}" if isinstance(value, float) else MISSING
 
 
 def print_report(report):
-    """Prints the report's tables by `rich`, or as plain text where it is missing."""
+    """Prints the report with tables by `rich`, or as plain text where it is missing."""
     try:
         from rich.console import Console
+        from rich.table import Table
     except ImportError:
         print(report)
-    else:
-        Console().print(report)
+        return
+    console = Console(markup=False)
+    console.print(report._header())
+    for header, *rows in report._tables():
+        table = Table(*header)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print("\n".join(report._issue_lines()))

@@ -15,8 +15,7 @@ from keras_dtkd.validation.issue import ERROR, INFO, Issue
 MIN_ACCURACY_GAIN = 0.15
 NUM_STANDARD_ERRORS = 3.0
 # A teacher that knows the classes has a negative log-likelihood (NLL) of at most this
-# share of the labels' entropy. A network with random weights has not, though some order
-# of its classes always suits it.
+# share of the labels' entropy, unlike a network with random weights.
 MAX_NLL_SHARE = 0.7
 # NLL per label, in nats, that a good classifier may have.
 HIGH_NLL = 0.3
@@ -24,8 +23,7 @@ HIGH_NLL = 0.3
 # way from chance to certainty counts as nothing, if the NLL is that of a guess.
 MIN_CHANCE_MARGIN = 0.1
 GUESS_NLL_SHARE = 0.95
-# A higher mean area under the ROC curve shows knowledge, even of a rare class that is
-# hardly ever predicted. Chance is one half.
+# A higher mean area under the ROC curve shows knowledge even of a rare class.
 MIN_AUC = 0.75
 # Expected calibration error. Networks as they are trained have 0.02 to 0.1.
 ECE_THRESHOLD = 0.15
@@ -108,10 +106,7 @@ def check_teacher_at_chance(logits, labels):
         f"({1 / logits.shape[-1]:.1%}, or {_majority_share(labels):.1%} for the most "
         f"frequent class), at {nll:.2f} nats per label (a guess: {entropy:.2f})."
     )
-    hint = (
-        "Has it been trained, were its weights loaded, does it know these classes in "
-        "this order, and are the inputs scaled as it expects?"
-    )
+    hint = "Check its weights, its classes and their order, and the inputs' scale."
     yield Issue("chance_teacher", ERROR, message, hint)
 
 
@@ -138,17 +133,10 @@ def _is_better_than_guessing(logits, labels):
 
 
 def find_label_permutation(logits, labels):
-    """Another order of the teacher's classes under which it is much better.
+    """Another order of the teacher's classes under which it is much better. Uses SciPy.
 
-    Found on half of the samples and evaluated on the other half, since an assignment
-    always fits what it was made from.
-
-    Returns:
-        `(order, accuracy)`: the label of each class of the teacher that was predicted,
-        and the accuracy on the other half; or `None`.
-
-    Raises:
-        ImportError: SciPy is not installed.
+    Gives the label of each predicted class, and the accuracy, or `None`. Found on half
+    of the samples and evaluated on the other half: an assignment always fits its own.
     """
     logits, labels = logits[labels >= 0], labels[labels >= 0]
     predicted = logits.argmax(-1)
@@ -198,12 +186,11 @@ def permutation_issue(permutation, before):
 
 def check_calibration(statistics):
     """A teacher whose confidence is far from its accuracy."""
-    error = statistics.get("calibration_error", 0.0)
+    error, confidence = statistics.get("calibration_error", 0), statistics["confidence"]
     if error >= ECE_THRESHOLD:
-        confidence, accuracy = statistics["confidence"], statistics["accuracy"]
+        accuracy = statistics["accuracy"]
         message = (
-            f"The teacher's confidence ({confidence:.1%}) is far from its accuracy "
-            f"({accuracy:.1%}): calibration error {error:.3f}."
+            f"The teacher's confidence is {confidence:.1%}, at {accuracy:.1%} accuracy."
         )
         hint = f"Try a {'higher' if confidence > accuracy else 'lower'} temperature."
         yield Issue("calibration", INFO, message, hint)
