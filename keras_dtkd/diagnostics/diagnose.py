@@ -135,8 +135,7 @@ def _explain_low_accuracy(evaluation, samples):
         try:
             permutation = teacher_quality.find_label_permutation(logits, labels)
         except ImportError:
-            description = "whether the teacher's classes are in another order"
-            issues = [teacher_quality.not_checked_issue(description, "scipy")]
+            issues = [teacher_quality.not_checked_issue("permuted_classes", "scipy")]
         scaling = input_scaling.find_better_scaling(
             evaluation.teacher_logits, [sample.x for sample in samples], logits, labels
         )

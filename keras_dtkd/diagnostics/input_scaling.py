@@ -21,14 +21,12 @@ MAX_STD = 20.0
 SCALE_TOLERANCE = 0.01
 SCALINGS = {"multiplied by 255": 255.0, "divided by 255": 1 / 255}
 # A scaling that lowers the negative log-likelihood (NLL) to this share is the right one
-# even where the accuracy stays: the confidence was off by orders of magnitude. A
-# teacher as unsure as a guess must become sure; an overconfident one may have overfit,
-# which costs some nats, but not a hundred.
+# even at the same accuracy: the confidence was off by orders of magnitude. For an
+# overconfident teacher, which may have overfit, it must be lower by far.
 MAX_NLL_RATIO, OVERCONFIDENT_NLL_RATIO = 0.3, 0.02
 # Up to this multiple of a guess's NLL, a teacher is unsure and not overconfident.
 UNSURE_RATIO = 1.1
-# Fewer labels are no evidence of the confidence.
-MIN_LABELS = 30
+MIN_LABELS = 30  # Fewer are no evidence of the confidence.
 
 
 def compute_input_statistics(models, inputs):
@@ -65,23 +63,23 @@ def first_weighted_layer_input(model, x):
     comes first, which brings any inputs to a scale of its own.
     """
     first: list = []
+
+    def capture_first(layer, call):
+        def wrapped(*args, **kwargs):
+            if not first:
+                first.append((layer, [*args, *kwargs.values()][0]))
+            return call(*args, **kwargs)
+
+        return layer, wrapped
+
     watched = [layer for layer in iter_layers(model) if _is_scale_sensitive(layer)]
-    wrapped = [(layer, _capture_first(layer, layer.call, first)) for layer in watched]
+    wrapped = [capture_first(layer, layer.call) for layer in watched]
     x = keras.tree.map_structure(ops.convert_to_tensor, x)
     with patch_calls(wrapped), keras.StatelessScope(), backend.no_grad():
         model(x, training=False)
     if not first or _is_normalization(first[0][0]) or keras.tree.is_nested(first[0][1]):
         return None
     return arrays.to_numpy(ops.convert_to_numpy(ops.cast(first[0][1], "float32")))
-
-
-def _capture_first(layer, call, first):
-    def wrapped(*args, **kwargs):
-        if not first:
-            first.append((layer, [*args, *kwargs.values()][0]))
-        return call(*args, **kwargs)
-
-    return wrapped
 
 
 def _is_scale_sensitive(layer):

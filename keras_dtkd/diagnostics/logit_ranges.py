@@ -16,7 +16,7 @@ NEAR_OVERFLOW = 65504 / 16
 UNCENTERED = 3.0
 # A smaller share of samples without the published rule may be an exception.
 MAX_INVALID_SHARE = 0.1
-OTHER_RULES = "Use `rule='exact'` or 'centered'."
+OTHER_RULES = "DTKD's published rule depends on it: use `rule='exact'` or 'centered'."
 
 
 def compute_logit_statistics(logits):
@@ -55,10 +55,7 @@ def check_logits(role, evaluation, statistics, losses):
     # The shift of logits recovered from a softmax is no property of the model.
     if is_logits and shift > UNCENTERED * std:
         severity = WARNING if uses_raw_maximum(losses) else INFO
-        message = (
-            f"The {role}'s logits share a shift of {shift:.3g}; their deviation over "
-            f"the classes is {std:.3g}. DTKD's published rule depends on the shift."
-        )
+        message = f"The {role}'s logits have a shift of {shift:.3g}, and std {std:.3g}."
         yield Issue("uncentered_logits", severity, message, OTHER_RULES)
 
 
@@ -69,11 +66,8 @@ def _dynamic_rules(losses):
 
 def rules_with_weight_gradient(losses):
     """`Dynamic` rules whose weight the student can lower by small logits."""
-    return [
-        rule
-        for rule in _dynamic_rules(losses)
-        if rule.rule != "exact" and rule.stop_gradient in (None, False)
-    ]
+    rules = _dynamic_rules(losses)
+    return [r for r in rules if r.rule != "exact" and not r.stop_gradient]
 
 
 def uses_raw_maximum(losses):
@@ -104,10 +98,7 @@ def check_dtkd_rule(statistics, losses):
     """An undefined published rule, or one near its degenerate minimum, if in use."""
     share = statistics["invalid_share"]
     if share > MAX_INVALID_SHARE and uses_raw_maximum(losses):
-        message = (
-            f"On {share:.1%} of the samples a model's maximum logit is not above 0, "
-            "where DTKD's published rule is undefined (centered maxima are used)."
-        )
+        message = f"On {share:.1%} of the samples a maximum logit is not above 0."
         yield Issue("dtkd_invalid", WARNING, message, OTHER_RULES)
     mean, floor = statistics["student_temperature_mean"], statistics["floor"]
     if mean < floor and rules_with_weight_gradient(losses):

@@ -23,10 +23,7 @@ MAX_GRADIENT_RATIO = 100.0
 
 
 def measure_losses(losses, batches):
-    """Values, and gradients in the student's logits, of the task loss and each loss.
-
-    For losses by name and a list of `ProbeBatch`. See `Report` for what is returned.
-    """
+    """Values and gradient norms of the task loss and of losses by name. See `Report`."""
     statistics: dict = {"losses": {}}
     task = {"value": 0.0, "gradient_norm": 0.0}
     if batches[0].task_loss is not None:
@@ -124,10 +121,10 @@ def check_loss(name, loss, measured, batches, has_labels):
     elif norm is None:
         through = "inner layers" if loss.input_gradient is None else "weights"
         message = (
-            f"`{name}` acts through the student's {through}, not through its logits, "
-            "in which gradients are taken: the size of its gradient is not known."
+            f"`{name}` acts through the student's {through}, not through its logits"
         )
-        yield Issue("not_measured", INFO, message)
+        hint = "Gradients are taken in the logits: the size of this one is not known."
+        yield Issue("not_measured", INFO, f"{message}.", hint)
     elif norm <= ZERO_GRADIENT and _is_logits_loss(loss):
         # Equal models need no gradient.
         if _gradient_norm(KD(view=loss.view), batches) > EQUAL_MODELS:

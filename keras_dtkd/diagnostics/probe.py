@@ -19,7 +19,8 @@ from keras_dtkd.core import arrays, logits
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.held import flag
-from keras_dtkd.preparation import data_peek, prepare
+from keras_dtkd.preparation import data_peek
+from keras_dtkd.preparation.prepare import default_task_loss, inspect_models
 from keras_dtkd.teachers import sample_ids
 from keras_dtkd.teachers.base import iter_models
 from keras_dtkd.validation import labels as label_checks
@@ -34,32 +35,25 @@ AS_LOGITS, AS_PROBABILITIES = "probabilities_as_logits", "logits_as_probabilitie
 class ProbeBatch(NamedTuple):
     """One evaluated batch."""
 
-    # By view, the `Step` and the distilled one of its `student_outputs`.
-    steps: dict
-    # The student's, of `keras_dtkd.core.logits`.
-    output_kind: str
-    # The mean of each loss, by name, without its weight.
-    loss_values: dict
-    # From student outputs to the task loss, if any.
-    task_loss: Callable | None
-    # NumPy index of the unmasked positions.
-    is_unmasked: Any
+    steps: dict  # By view: the `Step`, and the distilled one of its `student_outputs`.
+    output_kind: str  # The student's, of `keras_dtkd.core.logits`.
+    loss_values: dict  # The mean of each loss, by name, without its weight.
+    task_loss: Callable | None  # From student outputs.
+    is_unmasked: Any  # NumPy index of the positions that count.
 
 
 class Evaluation(NamedTuple):
-    """Both models and all losses on the sample batches. Roles: student, teacher."""
+    """Both models and all losses on the sample batches, by role where it matters.
+
+    The unmasked positions of sequences are samples of their own.
+    """
 
     batches: list
-    # NumPy `(samples, classes)` by role: unmasked positions of sequences are samples.
-    logits: dict
-    # `(samples,)`, -1 for a missing label; `None` without labels.
-    labels: Any
-    # By role: lists of Keras models, and kinds of `keras_dtkd.core.logits`.
-    models: dict
-    output_kinds: dict
-    # From a transformation of the inputs to the teacher's logits on them; `None` for
-    # stored outputs, which do not depend on inputs.
-    teacher_logits: Callable | None
+    logits: dict  # NumPy, `(samples, classes)`.
+    labels: Any  # `(samples,)`, -1 for a missing label; `None` without labels.
+    models: dict  # Lists of Keras models.
+    output_kinds: dict  # Of `keras_dtkd.core.logits`.
+    teacher_logits: Callable | None  # From a transformation of inputs; if not stored.
 
 
 def sample_batches(data, num_batches, teacher=None):
@@ -70,8 +64,7 @@ def sample_batches(data, num_batches, teacher=None):
     """
     if not isinstance(num_batches, numbers.Integral) or num_batches < 1:
         raise ValueError(
-            "`diagnose`: `batches` must be an integer of at least 1. Received: "
-            f"batches={num_batches!r}."
+            f"`diagnose`: `batches` must be at least 1. Received: batches={num_batches!r}."
         )
     if isinstance(data, tuple) and data:
         data = (sample_ids.add_sample_ids(teacher, data[0]), *data[1:])
@@ -133,7 +126,7 @@ def _first_error(distiller, sample):
             models.build_models(distiller, sample)
             # No assignment lasts.
             with keras.StatelessScope():
-                prepare.inspect_models(distiller, sample)
+                inspect_models(distiller, sample)
         except ValueError as error:
             return str(error)
     return None
@@ -145,10 +138,8 @@ def compile_task_loss(distiller, samples):
     if labels is None:
         return []
     config = student.get_compile_config() if student.compiled else {}
-    loss = student.loss if config else None
     try:
-        if not config:
-            loss = prepare.default_task_loss(distiller, labels)[0]
+        loss = student.loss if config else default_task_loss(distiller, labels)[0]
         with backend.building_scope(distiller):
             distiller.compile("sgd", loss, loss_weights=config.get("loss_weights"))
         for sample in samples:

@@ -87,10 +87,9 @@ class Report(collections.abc.Mapping):
 
     def _tables(self):
         """Tables that are not empty: rows of text, the first a header."""
-        paths: dict = {
-            name.replace("_", " "): [(role, name) for role in ROLES]
-            for name in ("accuracy", "calibration_error", "confidence")
-        }
+        paths: dict = {}
+        for name in ("accuracy", "calibration_error", "confidence"):
+            paths[name.replace("_", " ")] = [(role, name) for role in ROLES]
         for name in ("min", "max", "mean", "std", "shift"):
             paths[f"logits: {name}"] = [(role, "logits", name) for role in ROLES]
         for name in ("min", "max", "mean", "std"):
@@ -100,13 +99,12 @@ class Report(collections.abc.Mapping):
             paths[f"published DTKD temperature: {name}"] = [("dtkd", k) for k in keys]
         paths["agreement"] = [("agreement",)]
         paths["published DTKD rule undefined on"] = [("dtkd", "invalid_share")]
-        losses: dict = {n: ("losses", n) for n in self.statistics.get("losses", ())}
-        losses = {"task": ("task",), **losses} if losses else {}
-        loss_paths = {
-            name: [(*path, key) for key in LOSS_KEYS] for name, path in losses.items()
-        }
+        names = self.statistics.get("losses", ())
+        losses: dict = {n: [("losses", n, key) for key in LOSS_KEYS] for n in names}
+        if losses:
+            losses = {"task": [("task", key) for key in LOSS_KEYS], **losses}
         tables = [[["", *ROLES]], [LOSS_HEADER]]
-        for table, rows in zip(tables, (paths, loss_paths), strict=True):
+        for table, rows in zip(tables, (paths, losses), strict=True):
             cells = {name: [self._cell(p) for p in row] for name, row in rows.items()}
             table += [[n, *row] for n, row in cells.items() if set(row) != {MISSING}]
         return [table for table in tables if len(table) > 1]

@@ -17,8 +17,7 @@ NUM_STANDARD_ERRORS = 3.0
 # A teacher that knows the classes has a negative log-likelihood (NLL) of at most this
 # share of the labels' entropy, unlike a network with random weights.
 MAX_NLL_SHARE = 0.7
-# NLL per label, in nats, that a good classifier may have.
-HIGH_NLL = 0.3
+HIGH_NLL = 0.3  # In nats per label: a good classifier may have as much.
 # A network with random weights may be somewhat better than chance. This share of the
 # way from chance to certainty counts as nothing, if the NLL is that of a guess.
 MIN_CHANCE_MARGIN = 0.1
@@ -27,8 +26,7 @@ GUESS_NLL_SHARE = 0.95
 MIN_AUC = 0.75
 # Expected calibration error. Networks as they are trained have 0.02 to 0.1.
 ECE_THRESHOLD = 0.15
-# Pairs of classes that a message lists.
-MAX_LISTED = 12
+MAX_LISTED = 12  # Pairs of classes in a message.
 
 
 def compute_accuracy(logits, labels):
@@ -74,15 +72,15 @@ def _majority_share(labels):
 
 def is_significant(gain, num_labels, nll, entropy):
     """Whether a gain in accuracy is not by chance, and the NLL that of knowledge."""
-    if not num_labels or nll > MAX_NLL_SHARE * entropy:
+    if not num_labels or not nll <= MAX_NLL_SHARE * entropy:
         return False
     noise = NUM_STANDARD_ERRORS * np.sqrt(0.25 / num_labels)
     return bool(gain >= max(MIN_ACCURACY_GAIN, noise))
 
 
-def not_checked_issue(description, package):
+def not_checked_issue(code, package):
     """A check that was left out because a package is missing."""
-    message = f"Not checked: {description}. `{package}` is not installed."
+    message = f"`{code}` is not checked: `{package}` is not installed."
     return Issue("not_checked", INFO, message, f"pip install {package}")
 
 
@@ -96,15 +94,12 @@ def check_teacher_at_chance(logits, labels):
         if _is_better_than_guessing(logits, labels):
             return
     except ImportError:
-        description = "whether the teacher is no better than chance"
-        yield not_checked_issue(description, "scikit-learn")
+        yield not_checked_issue("chance_teacher", "scikit-learn")
         return
-    nll, entropy = negative_log_likelihood(logits, labels), label_entropy(labels)
     message = (
         f"On {len(labels)} labels the teacher's accuracy is "
-        f"{compute_accuracy(logits, labels):.1%}, no better than chance "
-        f"({1 / logits.shape[-1]:.1%}, or {_majority_share(labels):.1%} for the most "
-        f"frequent class), at {nll:.2f} nats per label (a guess: {entropy:.2f})."
+        f"{compute_accuracy(logits, labels):.1%}, no better than a guess (the most "
+        f"frequent class: {_majority_share(labels):.1%})."
     )
     hint = "Check its weights, its classes and their order, and the inputs' scale."
     yield Issue("chance_teacher", ERROR, message, hint)
@@ -142,20 +137,20 @@ def find_label_permutation(logits, labels):
     predicted = logits.argmax(-1)
     # Shuffled, since the halves of a sorted data set hold different classes.
     indices = np.random.default_rng(0).permutation(len(labels))
-    order = _assign_labels(predicted[indices[::2]], labels[indices[::2]])
-    known = np.array([i for i in indices[1::2] if predicted[i] in order], int)
-    if not len(known):
-        return None
-    accuracy = float(np.mean([order[predicted[i]] == labels[i] for i in known]))
+    first, second = indices[::2], indices[1::2]
+    order = _assign_labels(predicted[first], labels[first])
+    known = second[np.isin(predicted[second], list(order))]
+    # The teacher's class of each label, -1 where it is not known.
+    classes = np.full(logits.shape[-1], -1)
+    classes[list(order.values())] = list(order)
+    renumbered = classes[labels]
+    accuracy = float((predicted == renumbered)[known].mean()) if len(known) else 0.0
     # Any order that has the majority class suits a teacher that knows nothing.
-    if accuracy <= _majority_share(labels[known]):
+    if not accuracy or accuracy <= _majority_share(labels[known]):
         return None
-    inverse = {label: number for number, label in order.items()}
-    usable = [i for i in known if labels[i] in inverse]
-    renumbered = np.array([inverse[labels[i]] for i in usable])
-    nll = negative_log_likelihood(logits[usable], renumbered)
-    gain = accuracy - np.mean(predicted[known] == labels[known])
-    if not is_significant(gain, len(known), nll, label_entropy(labels[indices[1::2]])):
+    nll = negative_log_likelihood(logits[known], renumbered[known])
+    gain = accuracy - (predicted == labels)[known].mean()
+    if not is_significant(gain, len(known), nll, label_entropy(labels[second])):
         return None
     return _assign_labels(predicted, labels), accuracy
 
