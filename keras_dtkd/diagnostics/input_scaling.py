@@ -60,7 +60,7 @@ def first_weighted_layer_input(model, x):
     """What reaches a model's first layer with weights, in inference mode.
 
     NumPy, float32; `None` where that layer has several inputs, or where a normalization
-    comes first, which brings any inputs to a scale of its own.
+    comes first, which makes the scale of the inputs irrelevant.
     """
     first: list = []
 
@@ -93,7 +93,7 @@ def _is_scale_sensitive(layer):
 
 
 def _is_normalization(layer):
-    """By its name, since users have their own `LayerNorm`."""
+    """By its name, since there are custom ones."""
     is_known = isinstance(layer, layers.Normalization | layers.Wrapper)
     return not is_known and "norm" in type(layer).__name__.lower()
 
@@ -151,7 +151,7 @@ def find_better_scaling(teacher_logits, inputs, before, labels):
     """The scaling under which the teacher is much better than its logits `before`.
 
     Gives `(name, accuracy)` of the scaling with the lowest NLL, or `None`. Networks may
-    predict the same classes on any scale, but are calibrated only on their own.
+    predict the same classes on any scale, but are calibrated only on one.
     `teacher_logits` is that of the `Evaluation`, `inputs` a list of batches.
     """
     leaves = zip(*map(keras.tree.flatten, inputs), strict=True)

@@ -23,7 +23,7 @@ MAX_GRADIENT_RATIO = 100.0
 
 
 def measure_losses(losses, batches):
-    """Values and gradient norms of the task loss and of losses by name. See `Report`."""
+    """Values and gradients of the task loss and of losses by name. See `Report`."""
     statistics: dict = {"losses": {}}
     task = {"value": 0.0, "gradient_norm": 0.0}
     if batches[0].task_loss is not None:

@@ -45,7 +45,7 @@ class ProbeBatch(NamedTuple):
 class Evaluation(NamedTuple):
     """Both models and all losses on the sample batches, by role where it matters.
 
-    The unmasked positions of sequences are samples of their own.
+    Each unmasked position of a sequence is a sample.
     """
 
     batches: list
@@ -64,7 +64,7 @@ def sample_batches(data, num_batches, teacher=None):
     """
     if not isinstance(num_batches, numbers.Integral) or num_batches < 1:
         raise ValueError(
-            f"`diagnose`: `batches` must be at least 1. Received: batches={num_batches!r}."
+            f"`diagnose` needs a positive integer. Received: batches={num_batches!r}."
         )
     if isinstance(data, tuple) and data:
         data = (sample_ids.add_sample_ids(teacher, data[0]), *data[1:])

@@ -131,7 +131,7 @@ def find_label_permutation(logits, labels):
     """Another order of the teacher's classes under which it is much better. Uses SciPy.
 
     Gives the label of each predicted class, and the accuracy, or `None`. Found on half
-    of the samples and evaluated on the other half: an assignment always fits its own.
+    of the samples and evaluated on the other half, which the assignment did not see.
     """
     logits, labels = logits[labels >= 0], labels[labels >= 0]
     predicted = logits.argmax(-1)
