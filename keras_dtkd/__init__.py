@@ -17,7 +17,7 @@ from keras_dtkd import temperatures as temperatures
 from keras_dtkd import views as views
 from keras_dtkd._version import __version__ as __version__
 from keras_dtkd.core import logits as logits
-# DIAG from keras_dtkd.diagnostics import diagnose as diagnose
+from keras_dtkd.diagnostics import diagnose as diagnose
 from keras_dtkd.distiller import Distiller as Distiller
 from keras_dtkd.losses.output_bias import (
     calibrate_output_bias as calibrate_output_bias,

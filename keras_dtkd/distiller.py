@@ -271,7 +271,7 @@ class Distiller(HyperparameterMixin, keras.Model):
                 x,
                 self._distilled_labels(targets.labels),
                 losses,
-                self._teacher_logits,
+                self.teacher_logits,
                 direction,
                 layers,
                 values,
@@ -313,26 +313,30 @@ class Distiller(HyperparameterMixin, keras.Model):
             self.temperature_log_names,
             log,
         )
-        # Regularizers count once, and not by the task's weight.
-        extra = ops.zeros((), dtype="float32")
-        for loss in self.losses:
-            loss = ops.sum(ops.cast(loss, "float32")) / backend.replicas()
-            extra = extra + loss
         if y.labels is not None and self.loss is not None:
-            task = super().compute_loss(
+            task = self.compute_task_loss(
                 x.x, y.labels, y_pred.outputs, sample_weight, training
             )
-            task = ops.cast(task, "float32")
-            if self.losses:
-                task = task - extra
             log("task_loss", task)
             total = total + self.hyperparameter("task_weight") * task
-        total = total + extra
+        total = total + self._regularization()
         if not training:
             return total
         return backend.weight_loss_by_batch_share(
             self.backend_session, total, batch_size
         )
+
+    def compute_task_loss(self, x, y, outputs, sample_weight=None, training=True):
+        """The compiled loss on the labels alone, without regularizers, float32."""
+        task = super().compute_loss(x, y, outputs, sample_weight, training)
+        task = ops.cast(task, "float32")
+        # Keras adds them; they count once, and not by the task's weight.
+        return task - self._regularization() if self.losses else task
+
+    def _regularization(self):
+        """The sum of regularizers and of what layers add to the loss."""
+        losses = [ops.sum(ops.cast(loss, "float32")) for loss in self.losses]
+        return sum(losses, ops.zeros((), dtype="float32")) / backend.replicas()
 
     def _steps(self, x, y, y_pred, sample_weight, training):
         """From the name of a view, or `None`, to the `Step` on it and the output."""
@@ -375,7 +379,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             student_outputs=student.outputs,
             teacher_outputs=teacher.outputs,
             student_logits=self._student_logits(student.outputs),
-            teacher_logits=self._teacher_logits(teacher.outputs),
+            teacher_logits=self.teacher_logits(teacher.outputs),
             student_features=student.features,
             teacher_features=teacher.features,
             student_input_gradient=student.input_gradient,
@@ -394,7 +398,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         output = self._student_output(outputs)
         return _to_logits(output, output_kind=self.output_kinds[0])
 
-    def _teacher_logits(self, outputs):
+    def teacher_logits(self, outputs):
         names = self.teacher_reference.teacher.output_names
         output = logits.select_output(outputs, self.distilled_output, names)
         return logits.to_logits(output, self.output_kinds[1])
@@ -432,14 +436,24 @@ class Distiller(HyperparameterMixin, keras.Model):
         """
         if self.teacher_spec is None:
             prepare.prepare_models(self, x, y)
-        return dict(self._loss_means(x, y))
+        steps = self.build_steps(x, y)
+        means = compute_loss_means(self.distillation_losses, steps)
+        return {name: mean for name, mean, _ in means}
 
-    def _loss_means(self, x, y):
+    def build_steps(self, x, y=None):
+        """The `Step`s of one batch, outside of any training step.
+
+        Args:
+            x: A batch of inputs.
+            y: Its labels. Optional.
+
+        Returns:
+            A function from the name of a view, or `None`, to the `Step` on it and the
+            student's distilled output.
+        """
         inputs, targets = self._teacher_targets(x, y)
         y_pred = self(inputs, training=False)
-        steps = self._steps(inputs, targets, y_pred, None, False)
-        for name, mean, _ in compute_loss_means(self.distillation_losses, steps):
-            yield name, mean
+        return self._steps(inputs, targets, y_pred, None, False)
 
     # Metrics.
 

@@ -1,4 +1,4 @@
-"""What is wrong with a teacher, a student and their data, before any training."""
+"""Diagnosis of a teacher, a student and their data before training."""
 
 from keras_dtkd.diagnostics.diagnose import diagnose as diagnose
 from keras_dtkd.diagnostics.report import Report as Report

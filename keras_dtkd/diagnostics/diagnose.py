@@ -1,23 +1,16 @@
-"""A look at teacher, student and data before any training."""
-
-import keras
-import numpy as np
+"""Diagnosis of a teacher, a student and their data before training."""
 
 from keras_dtkd.diagnostics import (
-    dynamic,
-    input_ranges,
     input_scaling,
     logit_ranges,
-    looking,
-    squared,
+    loss_gradients,
+    probe,
     teacher_quality,
-    terms,
 )
-from keras_dtkd.diagnostics.evaluate_batches import hear
-from keras_dtkd.diagnostics.report import Report
-from keras_dtkd.diagnostics.samples import gather
-from keras_dtkd.teachers.sample_ids import add_sample_ids
-from keras_dtkd.validation import labels as label_checks
+from keras_dtkd.diagnostics.report import ROLES, Report, print_report
+from keras_dtkd.diagnostics.teacher_quality import MIN_ACCURACY_GAIN
+from keras_dtkd.distiller import Distiller
+from keras_dtkd.teachers.sample_ids import model_inputs
 
 
 def diagnose(
@@ -32,144 +25,122 @@ def diagnose(
     views=None,
     verbose=1,
 ):
-    """Looks at a few batches as a Distiller would, and says what is wrong.
+    """Evaluates a few batches as a Distiller would, and reports what is wrong.
 
     Nothing is trained: weights, random states, statistics, optimizers and flags of
-    both models stay as they are, in every bit. A model that is not built is built, as
-    `fit` would do, and so are losses.
+    both models stay as they are, bit for bit. Models and losses that are not built are
+    built, as `fit` would do.
 
-    Findings, by name (what each asks to be done stands in its message):
+    Issues, by code (the hint of each says what to do):
 
-    - `probabilities_as_logits`, `logits_as_probabilities`: of a model, or of the loss
-      that the student was compiled with.
-    - `permuted_classes`, `inputs_scaled`, `chance_teacher`: why a teacher is poor on
-      the labels. Only the likeliest of them is told, and none where the labels do not
-      fit.
-    - `nan_inputs`: NaN in the data; `refused` where the first outputs are NaN too.
+    - `invalid`, `invalid_labels`: what a Distiller rejects; nothing is measured then.
+    - `probabilities_as_logits`, `logits_as_probabilities`: a model's outputs, or the
+      loss that the student was compiled with.
+    - `permuted_classes`, `inputs_scaled` (by 255 or 1/255), `chance_teacher`: the most
+      likely reason for a teacher's low accuracy. `calibration`: its confidence.
     - `input_ranges`: one model rescales its inputs and the other does not.
-    - `t_squared_forgotten`, `zero_gradient`, `not_finite`, `unbalanced`: of a loss.
-      `not_measured`: one that acts past the logits, at which gradients are taken.
-    - `dtkd_invalid`, `dtkd_degenerate`: DTKD's published rule on these logits, where
-      a loss in use depends on it. (The report's figures have it in any case.)
-    - `uncentred_logits`, `logit_overflow`, `calibration`.
-    - `labels`: they do not fit; `refused`: whatever else a Distiller refuses.
+      `nan_inputs`: NaN in the data.
+    - `zero_gradient`, `not_finite`, `unbalanced`: of a loss. `not_measured`: a loss
+      that does not act through the logits, in which gradients are taken.
+    - `dtkd_invalid`, `dtkd_degenerate`: DTKD's published rule, where a loss in use
+      depends on it. `uncentered_logits`, `logit_overflow`.
+    - `not_checked`: a check that needs scikit-learn or SciPy, which is not installed.
 
     Args:
-        teacher: As the Distiller's.
-        student: As the Distiller's. The task loss is what it was compiled with, else
+        teacher: As for `Distiller`.
+        student: As for `Distiller`. The task loss is what it was compiled with, else
             the cross-entropy that fits the labels.
-        data: A tuple `(x, y)` or `(x,)` of arrays; or what `fit` takes that gives
-            batches, without weights of samples. An iterator loses those looked at.
-        distillation_losses: As the Distiller's, at their full weight.
-        from_logits: As the Distiller's.
-        output: As the Distiller's.
-        batches: How many batches to look at. Of arrays, 64 samples each.
-        views: As the Distiller's.
-        verbose: Whether the report is printed.
+        data: A tuple `(x, y)` or `(x,)` of arrays, or an iterable of batches that `fit`
+            takes, without sample weights. An iterator loses the batches that are used.
+        distillation_losses: As for `Distiller`, at their full weight.
+        from_logits: As for `Distiller`.
+        output: As for `Distiller`.
+        batches: Number of batches; of arrays, 64 samples each.
+        views: As for `Distiller`.
+        verbose: Whether to print the report.
 
     Returns:
         A `keras_dtkd.diagnostics.Report`.
 
     Raises:
-        TypeError: Something is no model, or no loss.
-        ValueError: Arguments that contradict each other, or no data.
+        TypeError: An argument is not a model, or not a loss.
+        ValueError: Arguments contradict each other, or there is no data.
 
     Example:
 
     >>> report = keras_dtkd.diagnose(teacher, student, (x_train, y_train), KD())
-    >>> report.healthy, report["teacher"]["accuracy"]
+    >>> report.is_healthy, report["teacher"]["accuracy"]
     """
-    made = looking.distiller(
-        teacher, student, distillation_losses, from_logits, output, views
-    )
-    if isinstance(data, tuple) and data:
-        data = (add_sample_ids(made.teacher_reference.teacher, data[0]), *data[1:])
-    samples = gather(data, batches)
-    report = Report(*_examine(made, samples))
+    options = {"from_logits": from_logits, "output": output, "views": views}
+    distiller = Distiller(teacher, student, distillation_losses, **options)
+    samples = probe.sample_batches(data, batches, distiller.teacher)
+    report = Report(*_run_diagnostics(distiller, samples))
     if verbose:
-        print(report)
+        print_report(report)
     return report
 
 
-def _examine(made, samples):
-    findings, seen = looking.look(made, samples[0])
-    figures: dict = {"data": {"batches": float(len(samples))}}
-    if not seen:
-        return figures, findings
-    told, has_task = looking.compile_task(made, samples)
-    findings += told
-    unfit = any(finding.name == "labels" for finding in told)
-    if unfit and not _can_be_given(made, samples[0].y):
-        return figures, findings
-    batches, rows = hear(made, samples)
-    findings += input_ranges.nan(samples, rows)
-    losses = looking.losses_of(made)
-    count, classes = rows.student.shape
-    agree = (rows.student.argmax(-1) == rows.teacher.argmax(-1)).mean()
-    figures["data"] = {
-        "samples": float(count),
-        **figures["data"],
-        "classes": float(classes),
-    }
-    figures["inputs"] = input_ranges.figures(made, samples)
-    for role in ("teacher", "student"):
-        values = getattr(rows, role)
-        known = teacher_quality.figures(values, rows.labels)
-        figures[role] = {**known, "logits": logit_ranges.figures(values)}
-    figures["agreement"] = float(agree)
-    figures["dtkd"] = dynamic.figures(rows, losses)
-    measured, pulls = terms.measure(made, batches, has_task)
-    figures.update(measured)
+def _run_diagnostics(distiller, samples):
+    statistics: dict = {"data": {"batches": float(len(samples))}}
+    issues, is_valid = probe.run_validation(distiller, samples)
+    if not is_valid:
+        return statistics, issues
+    evaluation = probe.evaluate_batches(distiller, samples)
+    logits, labels, batches = evaluation.logits, evaluation.labels, evaluation.batches
+    inputs, losses = [model_inputs(s.x) for s in samples], distiller.distillation_losses
 
-    findings += looking.stated_wrongly(made, rows)
-    # Labels that do not fit explain whatever else is wrong with them.
-    told = [] if unfit else _poor_teacher(made, samples, rows, figures["teacher"])
-    findings += told
-    if not any(finding.name == "inputs_scaled" for finding in told):
-        findings += input_ranges.findings(figures["inputs"], _doing_well(figures))
-    if not told and not unfit:
-        findings += teacher_quality.calibration(figures["teacher"])
-    findings += logit_ranges.findings(made, figures, dynamic.depends_on_shift(losses))
-    findings += dynamic.findings(figures["dtkd"], losses)
-    labelled = rows.labels is not None and bool((rows.labels >= 0).any())
-    findings += terms.findings(made, measured, batches, labelled)
-    findings += squared.findings(made, batches, pulls)
-    return figures, findings
+    sizes = zip(("samples", "classes"), logits["student"].shape, strict=True)
+    statistics["data"].update({name: float(size) for name, size in sizes})
+    models = evaluation.models
+    statistics["inputs"] = input_scaling.compute_input_statistics(models, inputs)
+    for role in ROLES:
+        statistics[role] = {
+            **teacher_quality.compute_label_statistics(logits[role], labels),
+            "logits": logit_ranges.compute_logit_statistics(logits[role]),
+        }
+    agrees = logits["student"].argmax(-1) == logits["teacher"].argmax(-1)
+    statistics["agreement"] = float(agrees.mean())
+    statistics["dtkd"] = logit_ranges.compute_dtkd_statistics(logits, losses)
+    statistics.update(loss_gradients.measure_losses(losses, batches))
+
+    issues += input_scaling.check_nan_inputs(inputs, logits)
+    quality_issues = _explain_low_accuracy(evaluation, samples)
+    issues += quality_issues or teacher_quality.check_calibration(statistics["teacher"])
+    if all(issue.code != "inputs_scaled" for issue in issues):
+        accuracies = {role: statistics[role].get("accuracy", 0.0) for role in ROLES}
+        accurate = [r for r in ROLES if accuracies[r] + MIN_ACCURACY_GAIN > 1]
+        issues += input_scaling.check_input_ranges(statistics["inputs"], accurate)
+    for role in ROLES:
+        ranges = statistics[role]["logits"]
+        issues += logit_ranges.check_logits(role, evaluation, ranges, losses)
+    issues += logit_ranges.check_dtkd_rule(statistics["dtkd"], losses)
+    has_labels = labels is not None and bool((labels >= 0).any())
+    for name, loss in losses.items():
+        measured = statistics["losses"][name]
+        issues += loss_gradients.check_loss(name, loss, measured, batches, has_labels)
+    return statistics, issues
 
 
-def _can_be_given(made, labels):
-    """Whether any loss can make something of labels that do not fit."""
-    shapes, labels = made.student_shapes.values(), keras.tree.flatten(labels)
-    return len(shapes) == len(labels) and all(
-        not label_checks.is_text(np.asarray(leaf))
-        and label_checks.has_class_label_shape(np.asarray(leaf), shape, one_hot=True)
-        for leaf, shape in zip(labels, shapes, strict=True)
-    )
-
-
-def _poor_teacher(made, samples, rows, found):
-    """The likeliest reason for which a teacher is poor on the labels."""
-    before = found.get("accuracy")
-    if before is None:
+def _explain_low_accuracy(evaluation, samples):
+    """The most likely reason for a teacher's low accuracy on the labels."""
+    logits, labels = evaluation.logits["teacher"], evaluation.labels
+    accuracy = teacher_quality.compute_accuracy(logits, labels)
+    if accuracy is None:
         return []
-    order = scale = None
-    surprise = teacher_quality.surprise(rows.teacher, rows.labels)
-    # Where it is nearly always right, and knows it, nothing can make it much better.
-    if before + teacher_quality.GAIN <= 1 or surprise > teacher_quality.SURPRISED:
-        order = teacher_quality.permutation(rows.teacher, rows.labels)
-        unknown = teacher_quality.entropy(rows.labels)
-        scale = input_scaling.better(made, samples, before, surprise, unknown)
-    if scale and (not order or scale[1] >= order[1]):
-        return [input_scaling.scaled(scale, before)]
-    if order:
-        return [teacher_quality.permuted(order, before)]
-    return teacher_quality.chance(rows.teacher, rows.labels)
-
-
-def _doing_well(figures):
-    """Models that the labels show to be made for these inputs."""
-    return [
-        role
-        for role in ("teacher", "student")
-        if figures[role].get("accuracy", 0.0) + teacher_quality.GAIN > 1
-    ]
+    issues: list = []
+    permutation = scaling = None
+    nll = teacher_quality.negative_log_likelihood(logits, labels)
+    # An accurate and confident teacher cannot become much better.
+    if accuracy + MIN_ACCURACY_GAIN <= 1 or nll > teacher_quality.HIGH_NLL:
+        try:
+            permutation = teacher_quality.find_label_permutation(logits, labels)
+        except ImportError:
+            issues = [teacher_quality.not_checked_issue("permuted_classes", "scipy")]
+        scaling = input_scaling.find_better_scaling(
+            evaluation.teacher_logits, [sample.x for sample in samples], logits, labels
+        )
+    if scaling and (not permutation or scaling[1] >= permutation[1]):
+        return [*issues, input_scaling.scaling_issue(scaling, accuracy)]
+    if permutation:
+        return [teacher_quality.permutation_issue(permutation, accuracy)]
+    return [*issues, *teacher_quality.check_teacher_at_chance(logits, labels)]

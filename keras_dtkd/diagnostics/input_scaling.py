@@ -1,147 +1,199 @@
-"""Inputs of a scale that the teacher was not made for."""
+"""Whether the inputs have the scale that the models expect."""
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import logits
-from keras_dtkd.core.compiled_loss import distilled_labels
-from keras_dtkd.diagnostics import first_layer_inputs
-from keras_dtkd.diagnostics.teacher_quality import KNOWS, convincing
-from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.validation.issue import ERROR, Issue
+from keras_dtkd.core import arrays
+from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.diagnostics import teacher_quality as quality
+from keras_dtkd.training.feature_capture import patch_calls
+from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
+
+# [0, 1], [-1, 1] and unit variance differ by a factor of 5 at most, [0, 255] by more.
+MAX_RANGE_RATIO = 10.0
+# Rescaled images have a range of 1 or 2; rescaled twice by 1/255, one of 0.004.
+MIN_RANGE = 0.1
+# Images that were not rescaled deviate by 60.
+MAX_STD = 20.0
+# A relative change of the deviation by more is a rescaling.
+SCALE_TOLERANCE = 0.01
+SCALINGS = {"multiplied by 255": 255.0, "divided by 255": 1 / 255}
+# A scaling that lowers the negative log-likelihood (NLL) to this share is the right one
+# even at the same accuracy: the confidence was off by orders of magnitude. For an
+# overconfident teacher, which may have overfit, it must be lower by far.
+MAX_NLL_RATIO, OVERCONFIDENT_NLL_RATIO = 0.3, 0.02
+# Up to this multiple of a guess's NLL, a teacher is unsure and not overconfident.
+UNSURE_RATIO = 1.1
+MIN_LABELS = 30  # Fewer are no evidence of the confidence.
 
 
-def _from_to(low, high):
-    """Takes what lies between the least and the greatest value to these."""
+def compute_input_statistics(models, inputs):
+    """Range, mean and deviation of the inputs: `"given"`, `"teacher"`, `"student"`.
 
-    def scaled(x, least, most):
-        return low + (x - least) * ((high - low) / (most - least))
-
-    return scaled
-
-
-# What images mostly are, or become by a rescaling too few or too many.
-SCALINGS = {
-    "multiplied by 255": lambda x, least, most: x * 255.0,
-    "divided by 255": lambda x, least, most: x / 255.0,
-    "scaled to [0, 1]": _from_to(0.0, 1.0),
-    "scaled to [-1, 1]": _from_to(-1.0, 1.0),
-    "scaled to [0, 255]": _from_to(0.0, 255.0),
-}
-# Of those of its own layers.
-UNDONE = "taken back to what they were before a scaling like the teacher's own"
-# A scaling that leaves no more than this share of the surprise at the labels is the
-# right one, even where the teacher chose right before: its confidence was off by
-# orders of magnitude. One that was as unsure as a guess must become sure; one that was
-# too sure may be so by overfitting, which costs some nats, but no hundred.
-SURPRISE, TOO_SURE = 0.3, 0.02
-# Up to this share of the nats of a guess a teacher is unsure, and no more.
-UNSURE = 1.1
-# Labels that tell so much.
-FEW = 30
-
-
-def better(made, samples, before, surprise, unknown):
-    """The scaling of the inputs under which the teacher is much better.
-
-    Args:
-        made: The Distiller.
-        samples: Of `keras_dtkd.preparation.data_peek.Sample`, with labels.
-        before: The teacher's accuracy on them.
-        surprise: Its mean `-log p` of their labels.
-        unknown: The labels' entropy.
-
-    Returns:
-        `(name, accuracy)`, or `None`. Among scalings the best is that under which the
-        labels are the least surprise: networks may choose alike on any scale, but are
-        as certain as they should be on their own only.
+    The latter two of `first_weighted_layer_input`, unless the teacher is an ensemble.
+    Empty for several inputs, or inputs that are no numbers.
     """
-    if made.teacher_reference.teacher.needs_sample_ids:
-        # What is stored does not depend on the inputs.
-        return None
-    speak, found, count = backend.compiled_teacher_forward(made.teacher_reference.teacher), {}, 0.0
-    for name, scale in _scalings(made, samples).items():
-        right = count = nats = 0.0
-        for sample in samples:
-            ok, known, bits = _judged(made, speak(scale(sample.x)), sample.y)
-            right, count, nats = right + ok, count + known, nats + bits
-        found[name] = nats / max(count, 1), right / max(count, 1)
-    if not found:
-        return None
-    best = min(found, key=lambda name: found[name][0])
-    nats, right = found[best]
-    share = SURPRISE if surprise <= UNSURE * unknown else TOO_SURE
-    certain = nats <= min(share * surprise, KNOWS * unknown)
-    if certain and right >= before and count >= FEW:
-        return best, right
-    return (best, right) if convincing(right - before, count, nats, unknown) else None
-
-
-def _scalings(made, samples):
-    """Functions of a sample's inputs that scale those that have a scale, by name."""
-    leaves = list(
-        zip(*(keras.tree.flatten(sample.x) for sample in samples), strict=True)
-    )
-    ranges = [_range(parts) for parts in leaves]
-    if not any(ranges):
+    given = [keras.tree.flatten(x) for x in inputs]
+    is_single = all(len(leaves) == 1 for leaves in given)
+    if not is_single or not np.issubdtype(given[0][0].dtype, np.number):
         return {}
-
-    def all_by(scale):
-        return lambda x: keras.tree.pack_sequence_as(
-            x,
-            [
-                ops.convert_to_tensor(
-                    scale(leaf.astype("float32"), *ends) if ends else leaf
-                )
-                for leaf, ends in zip(keras.tree.flatten(x), ranges, strict=True)
-            ],
-        )
-
-    found = {name: all_by(scale) for name, scale in SCALINGS.items()}
-    undo = first_layer_inputs.undo(made, leaves[0][0]) if len(leaves) == 1 else None
-    if undo is not None:
-        found[UNDONE] = all_by(lambda x, least, most: undo(x))
-    return found
+    statistics = {"given": _range([leaves[0] for leaves in given])}
+    for role, members in models.items():
+        if len(members) == 1:
+            scaled = [first_weighted_layer_input(members[0], x) for x in inputs]
+            if all(values is not None for values in scaled):
+                statistics[role] = _range(scaled)
+    return statistics
 
 
-def _range(parts):
-    """Least and greatest value of an input, or `None`: tokens have no scale."""
-    if not all(_measured(part) for part in parts):
+def _range(batches):
+    values = np.concatenate([np.ravel(batch) for batch in batches]).astype("float64")
+    known = values[~np.isnan(values)]
+    values = known if known.size else values
+    names = ("min", "max", "mean", "std")
+    return {name: float(getattr(values, name)()) for name in names}
+
+
+def first_weighted_layer_input(model, x):
+    """What reaches a model's first layer with weights, in inference mode.
+
+    NumPy, float32; `None` where that layer has several inputs, or where a normalization
+    comes first, which makes the scale of the inputs irrelevant.
+    """
+    first: list = []
+
+    def capture_first(layer, call):
+        def wrapped(*args, **kwargs):
+            if not first:
+                first.append((layer, [*args, *kwargs.values()][0]))
+            return call(*args, **kwargs)
+
+        return layer, wrapped
+
+    watched = [layer for layer in iter_layers(model) if _is_scale_sensitive(layer)]
+    wrapped = [capture_first(layer, layer.call) for layer in watched]
+    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    with patch_calls(wrapped), keras.StatelessScope(), backend.no_grad():
+        model(x, training=False)
+    if not first or _is_normalization(first[0][0]) or keras.tree.is_nested(first[0][1]):
         return None
-    least = min(float(part.min()) for part in parts)
-    most = max(float(part.max()) for part in parts)
-    return (least, most) if least < most and np.isfinite([least, most]).all() else None
+    return arrays.to_numpy(ops.convert_to_numpy(ops.cast(first[0][1], "float32")))
 
 
-def _measured(array):
-    return np.issubdtype(array.dtype, np.floating) or array.dtype == np.uint8
+def _is_scale_sensitive(layer):
+    if isinstance(layer, keras.Model | layers.Normalization):
+        return False
+    # The inner layers of these are called in loops that a backend compiles.
+    is_outermost = isinstance(layer, layers.RNN | layers.Wrapper)
+    inner = [part for part in iter_layers(layer) if part is not layer]
+    has_weights = layer.weights and (is_outermost or not any(p.weights for p in inner))
+    return _is_normalization(layer) or bool(has_weights)
 
 
-def _judged(made, outputs, y):
-    """How many labelled rows are right, how many there are, their sum of `-log p`."""
-    names = getattr(made.teacher_reference.teacher, "output_names", None)
-    model = getattr(made.teacher_reference.teacher, "model", None)
-    names = getattr(model, "output_names", names)
-    z = logits.to_logits(
-        logits.select_output(outputs, made.distilled_output, names), made.output_kinds[1]
+def _is_normalization(layer):
+    """By its name, since there are custom ones."""
+    is_known = isinstance(layer, layers.Normalization | layers.Wrapper)
+    return not is_known and "norm" in type(layer).__name__.lower()
+
+
+def check_nan_inputs(inputs, logits):
+    """NaN in the inputs: an error where the outputs hold NaN too."""
+    location = next(filter(None, map(arrays.describe_nan_inputs, inputs)), None)
+    if location is not None:
+        is_broken = any(np.isnan(values).any() for values in logits.values())
+        severity = ERROR if is_broken else WARNING
+        outputs = "hold NaN too" if is_broken else "are finite"
+        message = f"The data holds NaN in {location}; the outputs {outputs}."
+        yield Issue("nan_inputs", severity, message, "Replace them if not intended.")
+
+
+def check_input_ranges(statistics, accurate_models):
+    """Inputs that are rescaled twice or not at all, or by one of the models only."""
+    stds = {r: statistics[r]["std"] for r in ("teacher", "student") if r in statistics}
+    issues: list = []
+    for role in [role for role in stds if role not in accurate_models]:
+        issues += _check_double_rescaling(role, statistics[role], statistics["given"])
+    if issues or len(stds) < 2:
+        return issues
+    wide, narrow = sorted(stds, key=lambda role: -stds[role])
+    if stds[wide] <= MAX_RANGE_RATIO * stds[narrow]:
+        return []
+    # A wide range may be intended: of a teacher for [0, 255], of an accurate student,
+    # and where a model itself enlarges its inputs.
+    enlarged = stds[wide] > (1 + SCALE_TOLERANCE) * statistics["given"]["std"]
+    is_intended = wide == "teacher" or enlarged or wide in accurate_models
+    ranges = [f"the {r}'s in {_interval(statistics[r])}" for r in (wide, narrow)]
+    message = f"Inputs reach the first layers with weights {' and '.join(ranges)}."
+    hint = f"If that is not intended, give the {wide} a `Rescaling` layer too."
+    return [Issue("input_ranges", INFO if is_intended else WARNING, message, hint)]
+
+
+def _check_double_rescaling(role, scaled, given):
+    is_scaled = abs(scaled["std"] - given["std"]) > SCALE_TOLERANCE * given["std"]
+    is_small = scaled["max"] - scaled["min"] < MIN_RANGE
+    # Small inputs are enlarged on purpose.
+    is_large = min(scaled["std"], given["std"]) > MAX_STD
+    if is_scaled and (is_small or is_large):
+        ranges = f"from {_interval(given)} to {_interval(scaled)}"
+        message = f"The {role}'s first layers scale the inputs {ranges}."
+        twice = "Remove a second scaling, from the data or from the model."
+        hint = twice if is_small else "Scale the data to a smaller range."
+        yield Issue("inputs_scaled", WARNING, message, hint)
+
+
+def _interval(ranges):
+    return f"[{ranges['min']:.3g}, {ranges['max']:.3g}]"
+
+
+def find_better_scaling(teacher_logits, inputs, before, labels):
+    """The scaling under which the teacher is much better than its logits `before`.
+
+    Gives `(name, accuracy)` of the scaling with the lowest NLL, or `None`. Networks may
+    predict the same classes on any scale, but are calibrated only on one.
+    `teacher_logits` is that of the `Evaluation`, `inputs` a list of batches.
+    """
+    leaves = zip(*map(keras.tree.flatten, inputs), strict=True)
+    is_scalable = [all(map(_is_scalable, batches)) for batches in leaves]
+    if teacher_logits is None or not any(is_scalable):
+        return None
+
+    def scale(x, factor):
+        leaves = zip(keras.tree.flatten(x), is_scalable, strict=True)
+        scaled = [a.astype("float32") * factor if s else a for a, s in leaves]
+        return keras.tree.pack_sequence_as(x, scaled)
+
+    scores = []
+    for name, factor in SCALINGS.items():
+        logits = teacher_logits(lambda x: scale(x, np.float32(factor)))  # noqa: B023
+        nll = quality.negative_log_likelihood(logits, labels)
+        scores.append((nll, quality.compute_accuracy(logits, labels), name))
+    nll, accuracy, best = min(scores)
+    gain = accuracy - quality.compute_accuracy(before, labels)
+    nll_before = quality.negative_log_likelihood(before, labels)
+    entropy, num_labels = quality.label_entropy(labels), (labels >= 0).sum()
+    is_unsure = nll_before <= UNSURE_RATIO * entropy
+    ratio = MAX_NLL_RATIO if is_unsure else OVERCONFIDENT_NLL_RATIO
+    is_confident = nll <= min(ratio * nll_before, quality.MAX_NLL_SHARE * entropy)
+    is_better = is_confident and gain >= 0 and num_labels >= MIN_LABELS
+    if is_better or quality.is_significant(gain, num_labels, nll, entropy):
+        return best, accuracy
+    return None
+
+
+def _is_scalable(array):
+    """Whether these are real numbers or pixels; token IDs have no scale."""
+    is_real = np.issubdtype(array.dtype, np.floating) or array.dtype == np.uint8
+    return is_real and np.isfinite(array).all()
+
+
+def scaling_issue(scaling, before):
+    """The issue for a result of `find_better_scaling`."""
+    name, accuracy = scaling
+    message = (
+        f"The teacher's accuracy on the inputs as given is {before:.1%}; on inputs "
+        f"{name} it is {accuracy:.1%}, with a confidence that fits."
     )
-    label = one_hot(distilled_labels(made, y), z)
-    agree = ops.take_along_axis(label, ops.argmax(z, axis=-1)[..., None], axis=-1)
-    nats = -ops.sum(label * ops.where(label > 0, ops.log_softmax(z, axis=-1), 0.0))
-    return float(ops.sum(agree)), float(ops.sum(label)), float(nats)
-
-
-def scaled(found, before):
-    """The finding for a scaling that is `better`."""
-    name, right = found
-    return Issue(
-        "inputs_scaled",
-        ERROR,
-        f"With the inputs as they are the teacher is right in {before:.1%}; {name}, in "
-        f"{right:.1%}, and only so as sure as it should be. They reach it on another "
-        "scale than it was trained with. Look for a "
-        "rescaling done twice (in the data and in a `Rescaling` or `Normalization` "
-        "layer of the model), or not at all.",
-    )
+    hint = "Look for a rescaling done twice (in the data and in the model) or missing."
+    return Issue("inputs_scaled", ERROR, message, hint)

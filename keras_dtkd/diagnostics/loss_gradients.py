@@ -1,4 +1,4 @@
-"""How a loss pulls at the student's logits."""
+"""Value and gradient of each loss, compared with the task loss."""
 
 import dataclasses
 
@@ -7,174 +7,144 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import logits
-from keras_dtkd.core.masking import MaskPreserving
-from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.held import flag
+from keras_dtkd.core import logits as logit_kinds
+from keras_dtkd.core.masking import attach_mask, get_mask
+from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.kd import KD
+from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
+from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
 
-# What is left of a gradient of this share is its rounding.
-NOISE = 1e-3
-
-
-def swapped(outputs, new):
-    """Other numbers in the place of these."""
-    return new
-
-
-# The mask of what was there before stays with it.
-_SWAPPED = MaskPreserving(swapped)
+# A gradient norm this small is none: no loss with a weight in use comes near.
+ZERO_GRADIENT = 1e-12
+# Teacher and student are equal where KD itself has no larger gradient.
+EQUAL_MODELS = 1e-6
+# Beyond this ratio, either way, one of two gradients hardly matters.
+MAX_GRADIENT_RATIO = 100.0
 
 
-def of_loss(made, loss, step):
-    """The gradient of a loss's mean, without its weight.
+def measure_losses(losses, batches):
+    """Values and gradients of the task loss and of losses by name. See `Report`."""
+    statistics: dict = {"losses": {}}
+    task = {"value": 0.0, "gradient_norm": 0.0}
+    if batches[0].task_loss is not None:
+        values, gradients = zip(*map(task_gradient, batches), strict=True)
+        task = {"value": float(np.mean(values)), "gradient_norm": mean_norm(gradients)}
+        statistics["task"] = task
+    for name, loss in losses.items():
+        value = float(np.mean([batch.loss_values[name] for batch in batches]))
+        weight, norm = float(loss.effective_weight), _gradient_norm(loss, batches)
+        measured = {"value": value, "weight": weight}
+        if task["value"]:
+            measured["to_task"] = weight * value / task["value"]
+        if not (_acts_on_inner_layers(loss) and norm <= ZERO_GRADIENT):
+            measured["gradient_norm"] = norm
+            if task["gradient_norm"]:
+                measured["gradient_to_task"] = weight * norm / task["gradient_norm"]
+        statistics["losses"][name] = measured
+    return statistics
 
-    Args:
-        made: The Distiller.
-        loss: A `DistillationLoss`.
-        step: What it is given.
 
-    Returns:
-        NumPy, of the shape of `step.student_logits`. A row's is divided by the number
-        of rows, so that the norms of all rows add up to their mean.
+def loss_gradient(loss, batch):
+    """The gradient of a loss's mean in the student's logits, without its weight.
+
+    NumPy, shaped as the logits. The norms of all samples add up to their mean.
     """
+    step, output = batch.steps[loss.view]
 
-    def value(z):
-        given = dataclasses.replace(
-            step,
-            student_logits=_SWAPPED(step.student_logits, new=z),
-            student_outputs=_outputs(made, step, z),
-        )
-        return loss.reduce(loss.compute(given), _picked(made, step))
+    def compute(logits):
+        logits = attach_mask(logits, get_mask(step.student_logits))
+        outputs = _to_student_outputs(logits, batch, loss.view)
+        replaced = dict(student_logits=logits, student_outputs=outputs)
+        return loss.reduce(loss.compute(dataclasses.replace(step, **replaced)), output)
 
-    return _both(value, step)[1]
-
-
-def of_task(made, batch, step):
-    """The task loss on a batch, and its gradient. See `of_loss`.
-
-    Args:
-        made: The Distiller, compiled.
-        batch: The `Batch`.
-        step: That of a loss on the batch itself.
-
-    Returns:
-        `(value, gradient)`.
-    """
-
-    def value(z):
-        with flag(made.held, "only_task_loss"):
-            return made.compute_loss(
-                batch.x, batch.y, _outputs(made, step, z), training=False
-            )
-
-    return _both(value, step)
+    return _value_and_grad(compute, step.student_logits)[1]
 
 
-def _both(function, step):
-    # Nothing that a loss might assign lasts.
+def task_gradient(batch):
+    """Value of the task loss on a batch, and its gradient. See `loss_gradient`."""
+
+    def compute(logits):
+        return batch.task_loss(_to_student_outputs(logits, batch, None))
+
+    return _value_and_grad(compute, batch.steps[None][0].student_logits)
+
+
+def _value_and_grad(function, logits):
+    # In a StatelessScope no assignment lasts.
     with keras.StatelessScope():
         value, gradient = backend.value_and_grad(
-            lambda z: ops.cast(function(z), "float32"), step.student_logits
+            lambda z: ops.cast(function(z), "float32"), logits
         )
     return float(value), np.asarray(ops.convert_to_numpy(gradient), "float32")
 
 
-def size(gradients):
-    """Mean norm of a sample's gradient, over batches.
+def _to_student_outputs(logits, batch, view):
+    """What the student would have returned for these logits."""
+    step, old = batch.steps[view]
+    new = attach_mask(_to_output(logits, batch.output_kind, old), get_mask(old))
+    return keras.tree.map_structure(
+        lambda value: new if value is old else value, step.student_outputs
+    )
 
-    Args:
-        gradients: A list, as `of_loss` gives them.
 
-    Returns:
-        A float.
-    """
+def _to_output(logits, kind, like):
+    """The inverse of `keras_dtkd.core.logits.to_logits`."""
+    if kind == logit_kinds.LOGITS:
+        return logits
+    if kind == logit_kinds.SOFTMAX:
+        return ops.softmax(logits, axis=-1)
+    margin = logits[..., 1] - logits[..., 0]
+    margin = margin[..., None] if like.shape[-1] == 1 else margin
+    return ops.sigmoid(margin) if kind == logit_kinds.SIGMOID else margin
+
+
+def mean_norm(gradients):
+    """Mean norm of a sample's gradient, over a list of batches."""
     with np.errstate(over="ignore", invalid="ignore"):
         sums = [np.sqrt((g.astype("float64") ** 2).sum(-1)).sum() for g in gradients]
     return float(np.mean(sums))
 
 
-def match(own, reference):
-    """Cosine of two gradients, and how large the first is along the second.
-
-    Args:
-        own: A list, one a batch.
-        reference: Likewise.
-
-    Returns:
-        `(cosine, share)`, 0 where one of them is nothing.
-    """
-    one, other = (
-        np.concatenate([np.ravel(part) for part in side]) for side in (own, reference)
-    )
-    product, square = float(one @ other), float(other @ other)
-    size = float(np.linalg.norm(one))
-    if not square or not size:
-        return 0.0, 0.0
-    return product / (size * np.sqrt(square)), product / square
+def _gradient_norm(loss, batches):
+    return mean_norm([loss_gradient(loss, batch) for batch in batches])
 
 
-def towards_labels(step):
-    """How the labels' cross-entropy pulls, but for its size.
-
-    Args:
-        step: What a loss is given.
-
-    Returns:
-        NumPy, of the shape of `step.student_logits`. 0 where there is no label.
-    """
-    z = step.student_logits
-    if step.y is None:
-        return np.zeros(z.shape)
-    label = one_hot(step.y, z)
-    known = ops.max(label, axis=-1, keepdims=True)
-    pull = ops.convert_to_numpy((ops.softmax(z, axis=-1) - label) * known)
-    return np.asarray(pull, "float64")
-
-
-def rest(pulls, tasks):
-    """Gradients without what they have of the labels': many losses are a sum of both.
-
-    Args:
-        pulls: Gradients, one a batch.
-        tasks: What `towards_labels` gives for the first of them.
-
-    Returns:
-        A list, one for each of `tasks`.
-    """
-    return [_beside(*both) for both in zip(pulls[: len(tasks)], tasks, strict=True)]
-
-
-def _beside(pull, task):
-    pull = pull.astype("float64")
-    # Masked positions pull at nothing.
-    task = np.where(pull.any(-1, keepdims=True), task, 0.0)
-    square = (task * task).sum()
-    rest = pull - task * ((pull * task).sum() / square) if square else pull
-    # What is left by rounding is nothing.
-    enough = np.linalg.norm(rest) > NOISE * np.linalg.norm(pull)
-    return rest if enough else np.zeros_like(rest)
+def check_loss(name, loss, measured, batches, has_labels):
+    """A loss that is not finite, without gradient, or out of proportion."""
+    value, norm = measured["value"], measured.get("gradient_norm")
+    ratio = measured.get("gradient_to_task", 1.0) if measured["weight"] else 1.0
+    if not np.isfinite([value, norm or 0.0]).all():
+        gradient = "" if norm is None else f" and a gradient of norm {norm:.3g}"
+        message = f"`{name}` has the value {value:.3g}{gradient}."
+        hint = "Look for a logarithm, root or division at 0, such as `log(softmax)`."
+        yield Issue("not_finite", ERROR, message, hint)
+    elif norm is None:
+        through = "inner layers" if loss.input_gradient is None else "weights"
+        message = (
+            f"`{name}` acts through the student's {through}, not through its logits"
+        )
+        hint = "Gradients are taken in the logits: the size of this one is not known."
+        yield Issue("not_measured", INFO, f"{message}.", hint)
+    elif norm <= ZERO_GRADIENT and _is_logits_loss(loss):
+        # Equal models need no gradient.
+        if _gradient_norm(KD(view=loss.view), batches) > EQUAL_MODELS:
+            message = f"`{name}` has no gradient in the student's logits."
+            hint = "Look for an `argmax`, `argsort`, comparison or `stop_gradient`."
+            if loss.needs_labels and not has_labels:
+                hint = "It needs labels, and no sample has one that names a class."
+            yield Issue("zero_gradient", WARNING, message, hint)
+    elif norm > ZERO_GRADIENT and max(ratio, 1 / ratio) > MAX_GRADIENT_RATIO:
+        message = f"The gradient of `{name}` is {ratio:.3g} times the task loss's."
+        hint = "If that is not intended, change the loss's `weight`, or `task_weight`."
+        yield Issue("unbalanced", INFO, message, hint)
 
 
-def _picked(made, step):
-    names = getattr(made.student, "output_names", None)
-    return logits.select_output(step.student_outputs, made.distilled_output, names)
+def _is_logits_loss(loss):
+    """Whether all that a loss teaches reaches the student through its logits."""
+    overrides_compute = type(loss).compute is not DistillationLoss.compute
+    is_of_keras = isinstance(loss, KerasDistillationLoss)
+    return not _acts_on_inner_layers(loss) and (is_of_keras or not overrides_compute)
 
 
-def _outputs(made, step, z):
-    """What the student would have returned for these logits."""
-    picked = _picked(made, step)
-    output = _SWAPPED(picked, new=_output(z, made.output_kinds[0], picked))
-    return keras.tree.map_structure(
-        lambda value: output if value is picked else value, step.student_outputs
-    )
-
-
-def _output(z, head, like):
-    """The inverse of `logits.recover`."""
-    if head == logits.LOGITS:
-        return z
-    if head == logits.SOFTMAX:
-        return ops.softmax(z, axis=-1)
-    yes = z[..., 1] - z[..., 0]
-    yes = yes[..., None] if like.shape[-1] == 1 else yes
-    return ops.sigmoid(yes) if head == logits.SIGMOID else yes
+def _acts_on_inner_layers(loss):
+    return bool(loss.student_layers) or loss.input_gradient is not None

@@ -1,150 +1,136 @@
-"""All that was found, to be read, or to be looked up."""
+"""The report of a diagnosis: statistics, and the issues with them."""
 
 import collections.abc
 import textwrap
+from typing import Any
 
-from keras_dtkd.validation.issue import INFO, SEVERITIES
+from keras_dtkd.validation.issue import ERROR, INFO, WARNING
 
-WIDTH = 88
+WIDTH, MISSING = 88, "–"
 ROLES = ("teacher", "student")
+SEVERITIES = (ERROR, WARNING, INFO)
+LOSS_KEYS = ("weight", "value", "to_task", "gradient_norm", "gradient_to_task")
+LOSS_HEADER = ["loss", "weight", "value", "to task", "gradient", "to task"]
 
 
 class Report(collections.abc.Mapping):
-    """What `diagnose` returns: figures, and findings about them.
+    """What `diagnose` returns: statistics, and issues with them.
 
-    `report["teacher"]["accuracy"]` looks a figure up, `print(report)` shows all in a
-    table.
-
-    Args:
-        figures: Nested dicts of floats, by text.
-        findings: A list of `Finding`.
+    `report["teacher"]["accuracy"]` looks a statistic up; `print(report)` shows tables.
 
     Attributes:
-        figures: What cannot be known is left out.
+        statistics: Nested dicts of floats. What cannot be known is left out.
 
             - `data`: `samples`, `batches`, and `classes`.
             - `inputs`: `given`, `teacher` and `student`, each `min`, `max`, `mean`,
-              `std`: the data, and what reaches the first layer that learns.
+              `std`: the data, and the input of the first layer with weights.
             - `teacher` and `student`: `accuracy`, `calibration_error`, `confidence`,
               and `logits` with `min`, `max`, `mean`, `std` and `shift`.
-            - `agreement`: share of samples with the same first choice.
-            - `dtkd`: `invalid_share`, `floor`, means and least values of the
-              temperatures.
+            - `agreement`: share of samples with the same prediction.
+            - `dtkd`: `invalid_share`, `floor`, means and minima of the temperatures.
             - `task`: `value` and `gradient_norm` of the loss on the labels.
             - `losses`: of each, by name, `value`, `weight`, `gradient_norm` (mean norm
               of a sample's gradient in the student's logits, without the weight; left
-              out of a loss that acts on input gradients or inner layers instead),
-              `to_task` and `gradient_to_task` (weighted, in units of the task's).
-        findings: The worst first.
+              out for a loss that acts on input gradients or inner layers instead),
+              `to_task` and `gradient_to_task` (weighted, relative to the task loss).
+        issues: A list of `Issue`, errors first, then warnings.
     """
 
-    def __init__(self, figures, findings):
-        self.figures = figures
-        self.findings = sorted(findings, key=lambda f: SEVERITIES.index(f.severity))
+    def __init__(self, statistics, issues):
+        self.statistics = statistics
+        self.issues = sorted(issues, key=lambda i: SEVERITIES.index(i.severity))
 
     @property
-    def healthy(self):
+    def is_healthy(self):
         """Whether there is no error and no warning."""
-        return all(finding.severity == INFO for finding in self.findings)
+        return all(issue.severity == INFO for issue in self.issues)
 
     def as_dict(self):
-        """Everything, for JSON: `figures`, `findings` and `healthy`."""
-        findings = [finding._asdict() for finding in self.findings]
+        """Everything, for JSON: `statistics`, `issues` and `is_healthy`."""
         return {
-            "figures": self.figures,
-            "findings": findings,
-            "healthy": self.healthy,
+            "statistics": self.statistics,
+            "issues": [vars(issue) for issue in self.issues],
+            "is_healthy": self.is_healthy,
         }
 
     def __getitem__(self, name):
-        return self.figures[name]
+        return self.statistics[name]
 
     def __iter__(self):
-        return iter(self.figures)
+        return iter(self.statistics)
 
     def __len__(self):
-        return len(self.figures)
+        return len(self.statistics)
 
     def __repr__(self):
-        names = [finding.name for finding in self.findings]
-        return f"Report(healthy={self.healthy}, findings={names})"
+        codes = [issue.code for issue in self.issues]
+        return f"Report(is_healthy={self.is_healthy}, issues={codes})"
 
     def __str__(self):
-        parts = [self._heading(), *self._models(), *self._terms(), *self._told()]
-        return "\n".join(parts)
+        lines = [self._header()]
+        for table in self._tables():
+            width = max(len(name) for name, *_ in table)
+            for name, *cells in table:
+                lines.append(f"{name:<{width}}" + "".join(f"{c:>12}" for c in cells))
+            lines.append("")
+        for line in self._issue_lines():
+            lines += textwrap.wrap(line, WIDTH, subsequent_indent="    ")
+        return "\n".join(lines)
 
-    def _heading(self):
-        data = self.figures.get("data", {})
+    def _header(self):
+        data = self.statistics.get("data", {})
         return ", ".join(f"{value:g} {name}" for name, value in data.items())
 
-    def _models(self):
-        sides = [self.figures.get(role, {}) for role in ROLES]
-        lines = [
-            (name.replace("_", " "), [side.get(name) for side in sides])
-            for name in ("accuracy", "calibration_error", "confidence")
-        ]
-        logits = [side.get("logits", {}) for side in sides]
-        inputs = [self.figures.get("inputs", {}).get(role, {}) for role in ROLES]
-        for group, inner in (("logits", logits), ("inputs", inputs)):
-            for name in ("min", "max", "mean", "std", "shift"):
-                values = [side.get(name) for side in inner]
-                lines.append((f"{group}: {name}", values))
-        temperatures = self.figures.get("dtkd", {})
-        for what in ("mean", "min"):
-            values = [temperatures.get(f"{role}_temperature_{what}") for role in ROLES]
-            lines.append((f"published DTKD temperature: {what}", values))
-        known = [line for line in lines if any(v is not None for v in line[1])]
-        if known:
-            known = [("", list(ROLES)), *known]
-        single = {
-            "agreement": self.figures.get("agreement"),
-            "published DTKD rule undefined on": temperatures.get("invalid_share"),
-        }
-        known += [(n, [v]) for n, v in single.items() if v is not None]
-        return _table(known)
+    def _issue_lines(self):
+        lines = [f"{issue.severity}: {issue.code}: {issue}" for issue in self.issues]
+        return lines or ["No issues found."]
 
-    def _terms(self):
-        losses = dict(self.figures.get("losses", {}))
-        if not losses:
-            return []
-        if "task" in self.figures:
-            losses = {"task": self.figures["task"], **losses}
-        columns = {
-            "weight": "weight",
-            "value": "value",
-            "to_task": "to task",
-            "gradient_norm": "gradient",
-            "gradient_to_task": "to task",
-        }
-        rows = [
-            (name, [own.get(column) for column in columns])
-            for name, own in losses.items()
-        ]
-        return ["", *_table([("loss", list(columns.values())), *rows])]
+    def _tables(self):
+        """Tables that are not empty: rows of text, the first a header."""
+        paths: dict = {}
+        for name in ("accuracy", "calibration_error", "confidence"):
+            paths[name.replace("_", " ")] = [(role, name) for role in ROLES]
+        for name in ("min", "max", "mean", "std", "shift"):
+            paths[f"logits: {name}"] = [(role, "logits", name) for role in ROLES]
+        for name in ("min", "max", "mean", "std"):
+            paths[f"inputs: {name}"] = [("inputs", role, name) for role in ROLES]
+        for name in ("mean", "min"):
+            keys = [f"{role}_temperature_{name}" for role in ROLES]
+            paths[f"published DTKD temperature: {name}"] = [("dtkd", k) for k in keys]
+        paths["agreement"] = [("agreement",)]
+        paths["published DTKD rule undefined on"] = [("dtkd", "invalid_share")]
+        names = self.statistics.get("losses", ())
+        losses: dict = {n: [("losses", n, key) for key in LOSS_KEYS] for n in names}
+        if losses:
+            losses = {"task": [("task", key) for key in LOSS_KEYS], **losses}
+        tables = [[["", *ROLES]], [LOSS_HEADER]]
+        for table, rows in zip(tables, (paths, losses), strict=True):
+            cells = {name: [self._cell(p) for p in row] for name, row in rows.items()}
+            table += [[n, *row] for n, row in cells.items() if set(row) != {MISSING}]
+        return [table for table in tables if len(table) > 1]
 
-    def _told(self):
-        if not self.findings:
-            return ["", "Nothing found."]
-        lines = [""]
-        for name, severity, message in self.findings:
-            lines += textwrap.wrap(
-                f"{severity}: {name}: {message}", WIDTH, subsequent_indent="    "
-            )
-        return lines
+    def _cell(self, path):
+        value: Any = self.statistics
+        for key in path:
+            value = value.get(key, {})
+        return f"{value:.4g}" if isinstance(value, float) else MISSING
 
 
-def _table(rows):
-    """Lines of a table: names on the left, columns of equal width."""
-    if not rows:
-        return []
-    left = max(len(name) for name, _ in rows)
-    return [
-        f"{name:<{left}}" + "".join(f"{_cell(value):>12}" for value in values)
-        for name, values in rows
-    ]
-
-
-def _cell(value):
-    if value is None:
-        return "–"
-    return value if isinstance(value, str) else f"{value:.4g}"
+def print_report(report):
+    """Prints the report with tables by `rich`, or as plain text where it is missing."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        print(report)
+        return
+    console = Console(markup=False)
+    console.print(report._header())
+    for header, *rows in report._tables():
+        table = Table(*header)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print("\n".join(report._issue_lines()))

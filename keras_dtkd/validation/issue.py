@@ -1,20 +1,26 @@
-"""One thing that was found."""
+"""An issue: one problem with models, data or losses, as data."""
 
-from typing import NamedTuple
+import dataclasses
 
-ERROR, WARNING, INFO = SEVERITIES = ("error", "warning", "note")
+ERROR, WARNING, INFO = "error", "warning", "info"
 
 
-class Issue(NamedTuple):
-    """One thing that `diagnose` found, and what to do about it.
+@dataclasses.dataclass(frozen=True)
+class Issue:
+    """One problem, and what to do about it.
 
     Attributes:
-        name: What kind of thing, `"permuted_classes"`: the same in every report.
-        severity: `"error"` (training would teach something wrong), `"warning"`
-            (it would teach badly, or may), or `"note"` (worth knowing).
-        message: What was found, with its numbers, and what to do.
+        code: The kind of problem, such as `"permuted_classes"`: the same in every run.
+        severity: `"error"` (training would teach something wrong), `"warning"` (it
+            would teach badly, or may), or `"info"` (worth knowing).
+        message: What was found, with its numbers.
+        hint: What to do about it.
     """
 
-    name: str
+    code: str
     severity: str
     message: str
+    hint: str = ""
+
+    def __str__(self):
+        return f"{self.message} {self.hint}".strip()

@@ -1,4 +1,4 @@
-"""Digits, and a teacher that knows them. Made once."""
+"""Digits, and a teacher trained on them once."""
 
 from typing import Any, NamedTuple
 
@@ -13,11 +13,11 @@ class Digits(NamedTuple):
     teacher: Any
 
 
-def network(*sizes, head=None, rescaling=True):
-    """Images of 0 to 16, brought to 0 to 1 by the network itself."""
-    parts = [keras.Input((64,))] + [layers.Rescaling(1 / 16)] * rescaling
-    parts += [layers.Dense(size, "relu") for size in sizes]
-    return keras.Sequential([*parts, layers.Dense(10, head)])
+def network(*sizes, activation=None, rescaling=True):
+    """A network for images of 0 to 16, which rescales them to 0 to 1 itself."""
+    first = [keras.Input((64,))] + [layers.Rescaling(1 / 16)] * rescaling
+    hidden = [layers.Dense(size, "relu") for size in sizes]
+    return keras.Sequential([*first, *hidden, layers.Dense(10, activation)])
 
 
 def train(model, x, y, epochs):

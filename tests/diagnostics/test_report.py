@@ -1,8 +1,14 @@
-"""A report can be read, and looked up."""
+"""A report can be printed, and its statistics looked up."""
+
+import dataclasses
+import sys
+
+import pytest
 
 from keras_dtkd.diagnostics import Issue, Report
+from keras_dtkd.diagnostics.report import print_report
 
-FIGURES = {
+STATISTICS = {
     "data": {"samples": 64.0, "batches": 1.0, "classes": 10.0},
     "inputs": {"given": {"min": 0.0}, "teacher": {"min": 0.125}},
     "teacher": {"accuracy": 0.9876, "logits": {"max": 12.34}},
@@ -12,38 +18,55 @@ FIGURES = {
     "task": {"value": 2.302, "gradient_norm": 0.9512},
     "losses": {"kd": {"value": 7.531, "weight": 1.0, "to_task": 3.271}},
 }
-NOTE = Issue("unbalanced", "note", "Something worth knowing, at some length. " * 5)
-ERROR = Issue("chance_teacher", "error", "Nothing known.")
+INFO = Issue("unbalanced", "info", "Something worth knowing, at some length. " * 5)
+ERROR = Issue("chance_teacher", "error", "It is at [chance].", "Train it.")
+NUMBERS = "0.9876 12.34 0.1234 0.5678 0.3333 0.25 1.357 2.302 0.9512 7.531 3.271"
+TEXTS = [*NUMBERS.split(), "0.125", "64 samples", "10 classes"]
 
 
-def test_the_table_has_the_numbers():
-    text = str(Report(FIGURES, [NOTE, ERROR]))
-    numbers = "0.9876 12.34 0.1234 0.5678 0.3333 0.25 1.357 2.302 0.9512 7.531 3.271"
-    for number in [*numbers.split(), "0.125", "64 samples", "10 classes"]:
-        assert number in text
+def test_tables_have_all_numbers():
+    text = str(Report(STATISTICS, [INFO, ERROR]))
+    assert all(part in text for part in TEXTS)
     assert max(map(len, text.splitlines())) <= 88
 
 
-def test_findings_stand_below_the_worst_first():
-    report = Report(FIGURES, [NOTE, ERROR])
-    assert [f.name for f in report.findings] == ["chance_teacher", "unbalanced"]
+def test_rich_prints_the_same_numbers_and_issues(capsys):
+    pytest.importorskip("rich")
+    print_report(Report(STATISTICS, [INFO, ERROR]))
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in TEXTS)
+    assert "chance_teacher: It is at [chance]. Train it." in printed
+
+
+def test_plain_text_is_printed_without_rich(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    report = Report(STATISTICS, [INFO, ERROR])
+    print_report(report)
+    assert capsys.readouterr().out == f"{report}\n"
+
+
+def test_issues_are_sorted_by_severity():
+    report = Report(STATISTICS, [INFO, ERROR])
+    assert [issue.code for issue in report.issues] == ["chance_teacher", "unbalanced"]
     text = str(report)
-    assert text.index("error: chance_teacher: Nothing known.") < text.index("note: ")
+    first = text.index("error: chance_teacher: It is at [chance]. Train it.")
+    assert first < text.index("info: ")
 
 
-def test_notes_alone_are_healthy():
-    assert Report(FIGURES, [NOTE]).healthy
-    assert not Report(FIGURES, [NOTE, ERROR]).healthy
-    assert not Report(FIGURES, [NOTE._replace(severity="warning")]).healthy
+def test_report_with_infos_only_is_healthy():
+    assert Report(STATISTICS, [INFO]).is_healthy
+    assert not Report(STATISTICS, [INFO, ERROR]).is_healthy
+    warning = dataclasses.replace(INFO, severity="warning")
+    assert not Report(STATISTICS, [warning]).is_healthy
 
 
-def test_figures_are_looked_up_like_a_dict():
-    report = Report(FIGURES, [])
+def test_report_is_a_mapping_of_statistics():
+    report = Report(STATISTICS, [])
     assert report["teacher"]["accuracy"] == 0.9876
-    assert dict(report) == FIGURES and len(report) == len(FIGURES)
-    assert report.as_dict()["figures"] == FIGURES
-    assert "Nothing found" in str(report)
+    assert dict(report) == STATISTICS and len(report) == len(STATISTICS)
+    assert report.as_dict()["statistics"] == STATISTICS
+    assert "No issues found" in str(report)
 
 
-def test_a_report_of_next_to_nothing_can_be_read():
-    assert "refused" in str(Report({}, [Issue("refused", "error", "It is wrong.")]))
+def test_report_without_statistics_can_be_printed():
+    assert "invalid" in str(Report({}, [Issue("invalid", "error", "It is wrong.")]))

@@ -710,8 +710,8 @@ def test_the_doctor_looks_at_it():
     assert report["losses"]["input_gradient_alignment"]["value"] > 0
     # It pulls, though not at the logits.
     assert "gradient_norm" not in report["losses"]["input_gradient_alignment"]
-    told = [f for f in report.findings if "input_gradient_alignment" in f.message]
-    assert [(f.name, f.severity) for f in told] == [("not_measured", "note")]
+    told = [i for i in report.issues if "input_gradient_alignment" in i.message]
+    assert [(i.code, i.severity) for i in told] == [("not_measured", "info")]
     assert "through the student's weights, not through its logits" in told[0].message
     (row,) = [r for r in str(report).splitlines() if r.startswith("input_gradient")]
     assert row.endswith("–           –") and " 0 " not in row

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.diagnostics import looking
-from keras_dtkd.diagnostics.samples import gather
+from keras_dtkd.diagnostics import probe
 from keras_dtkd.losses import KD
 from keras_dtkd.metrics import ExpectedCalibrationError
 from tests import oracles
@@ -84,12 +83,11 @@ def test_a_student_that_says_nothing_yet_is_not_accused():
 def test_diagnose_finds_what_the_step_does():
     small = student("softmax")
     small.compile("sgd", SPARSE(from_logits=True))
-    made = looking.distiller(teacher(), small, KD(), "auto", None, None)
-    samples = gather((X, Y), 1)
-    looking.look(made, samples[0])
-    findings, _ = looking.compile_task(made, samples)
+    distiller = Distiller(teacher(), small, KD())
+    samples = probe.sample_batches((X, Y), 1)
+    issues, _ = probe.run_validation(distiller, samples)
     expected = [] if TENSORFLOW else ["probabilities_as_logits"]
-    assert [finding.name for finding in findings] == expected
+    assert [issue.code for issue in issues] == expected
 
 
 def test_each_of_several_outputs_is_looked_at():

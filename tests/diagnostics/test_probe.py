@@ -1,11 +1,11 @@
-"""A few batches of anything `fit` takes."""
+"""Sample batches of any data that `fit` takes."""
 
 import keras
 import numpy as np
 import pytest
 
 from keras_dtkd import diagnose
-from keras_dtkd.diagnostics.samples import BATCH, gather
+from keras_dtkd.diagnostics.probe import BATCH_SIZE, sample_batches
 from keras_dtkd.losses import LogitMSE
 from tests import tiny_models
 
@@ -27,56 +27,56 @@ class Endless(Batches):
         return None
 
 
-def tensors():
+def tf_dataset():
     tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_tensor_slices((X[:24], Y[:24])).batch(8)
 
 
-def loader():
+def torch_loader():
     torch = pytest.importorskip("torch")
-    parts = [torch.as_tensor(array[:24]) for array in (X, Y)]
-    data = torch.utils.data.TensorDataset(*parts)
+    tensors = [torch.as_tensor(array[:24]) for array in (X, Y)]
+    data = torch.utils.data.TensorDataset(*tensors)
     return torch.utils.data.DataLoader(data, batch_size=8)
 
 
-def iterator():
+def generator():
     return ((X[i : i + 8], Y[i : i + 8]) for i in range(0, 24, 8))
 
 
-@pytest.mark.parametrize("make", [Batches, tensors, loader, iterator])
-def test_of_data_that_gives_batches_the_first(make):
-    found = gather(make(), 2)
-    assert [len(sample.x) for sample in found] == [8, 8]
-    assert np.array_equal(np.concatenate([sample.y for sample in found]), Y[:16])
-    assert len(gather(make(), 9)) == 3
+@pytest.mark.parametrize("build", [Batches, tf_dataset, torch_loader, generator])
+def test_iterable_of_batches_gives_its_first_batches(build):
+    samples = sample_batches(build(), 2)
+    assert [len(sample.x) for sample in samples] == [8, 8]
+    assert np.array_equal(np.concatenate([sample.y for sample in samples]), Y[:16])
+    assert len(sample_batches(build(), 9)) == 3
 
 
-def test_data_without_an_end_has_first_batches_too():
-    assert [len(sample.x) for sample in gather(Endless(), 4)] == [8] * 4
+def test_endless_data_gives_its_first_batches():
+    assert [len(sample.x) for sample in sample_batches(Endless(), 4)] == [8] * 4
 
 
-def test_of_arrays_rows_from_everywhere_in_every_batch():
-    found = gather((X, Y), 4)
-    assert [len(sample.x) for sample in found] == [BATCH] * 4
-    for sample in found:
+def test_every_batch_of_arrays_is_spread_over_all_samples():
+    samples = sample_batches((X, Y), 4)
+    assert [len(sample.x) for sample in samples] == [BATCH_SIZE] * 4
+    for sample in samples:
         assert np.array_equal(sample.x[:, 0], sample.y)
         assert sample.y.min() < 20 and sample.y.max() > 980
-    assert len(np.unique(np.concatenate([sample.y for sample in found]))) == 256
+    assert len(np.unique(np.concatenate([sample.y for sample in samples]))) == 256
 
 
-def test_few_rows_make_one_batch():
-    (sample,) = gather((X[:10], Y[:10]), 4)
+def test_few_samples_make_one_batch():
+    (sample,) = sample_batches((X[:10], Y[:10]), 4)
     assert np.array_equal(sample.y, Y[:10])
 
 
 @pytest.mark.parametrize("data", [(X,), X])
-def test_labels_may_be_missing(data):
-    assert gather(data, 1)[0].y is None
+def test_labels_are_optional(data):
+    assert sample_batches(data, 1)[0].y is None
 
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize(
-    "data, batches, found",
+    "data, batches, message",
     [
         ((X, Y), 0, "batches=0"),
         ((X, Y), 1.5, "batches=1.5"),
@@ -85,12 +85,12 @@ def test_labels_may_be_missing(data):
         ((X, Y[:5]), 1, "5 labels"),
     ],
 )
-def test_a_wrong_use_is_refused(data, batches, found):
-    with pytest.raises(ValueError, match=found):
-        gather(data, batches)
+def test_invalid_data_is_rejected(data, batches, message):
+    with pytest.raises(ValueError, match=message):
+        sample_batches(data, batches)
 
 
-def test_a_short_last_batch_is_no_trouble():
+def test_last_batch_may_be_short():
     x, y = tiny_models.data(40)
     batches = iter([(x[:32], y[:32]), (x[32:], y[32:])])
     report = diagnose(

@@ -1,0 +1,234 @@
+"""A Distiller that is checked and evaluated on a few batches, but never trained.
+
+The only module of diagnostics that uses the Distiller's internals, `preparation` and
+`validation`: the others work on arrays, models, losses and Steps.
+"""
+
+import itertools
+import numbers
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd import backend
+from keras_dtkd.core import arrays, logits
+from keras_dtkd.core.masking import get_mask
+from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.preparation import data_peek
+from keras_dtkd.preparation.default_compile import default_task_loss
+from keras_dtkd.preparation.prepare import inspect_models, strategy_of
+from keras_dtkd.teachers.forward import compile_teacher
+from keras_dtkd.training.loss_aggregation import compute_loss_means
+from keras_dtkd.validation import labels as label_checks
+from keras_dtkd.validation import models, task_loss
+from keras_dtkd.validation.issue import ERROR, Issue
+from keras_dtkd.validation.sample_ids import add_sample_ids
+
+# Four batches of this size give an accuracy of one half to within 3%.
+BATCH_SIZE = 64
+AS_LOGITS, AS_PROBABILITIES = "probabilities_as_logits", "logits_as_probabilities"
+
+
+class ProbeBatch(NamedTuple):
+    """One evaluated batch."""
+
+    steps: dict  # By view: the `Step`, and the distilled one of its `student_outputs`.
+    output_kind: str  # The student's, of `keras_dtkd.core.logits`.
+    loss_values: dict  # The mean of each loss, by name, without its weight.
+    task_loss: Callable | None  # From student outputs.
+    is_unmasked: Any  # NumPy index of the positions that count.
+
+
+class Evaluation(NamedTuple):
+    """Both models and all losses on the sample batches, by role where it matters.
+
+    Each unmasked position of a sequence is a sample.
+    """
+
+    batches: list
+    logits: dict  # NumPy, `(samples, classes)`.
+    labels: Any  # `(samples,)`, -1 for a missing label; `None` without labels.
+    models: dict  # Lists of Keras models.
+    output_kinds: dict  # Of `keras_dtkd.core.logits`.
+    teacher_logits: Callable | None  # From a transformation of inputs; if not stored.
+
+
+def sample_batches(data, num_batches, teacher=None):
+    """The first batches of the data; of arrays, samples spread over all of them.
+
+    Gives a list of `keras_dtkd.preparation.data_peek.Sample`, NumPy. An iterator loses
+    the batches that are taken. A teacher of stored outputs needs sample IDs.
+    """
+    if not isinstance(num_batches, numbers.Integral) or num_batches < 1:
+        raise ValueError(
+            f"`diagnose` needs a positive integer. Received: batches={num_batches!r}."
+        )
+    if isinstance(data, tuple) and data:
+        data = (add_sample_ids(teacher, data[0]), *data[1:])
+    if arrays.is_arrays(data):
+        batches = _split_arrays(data, int(num_batches))
+    elif isinstance(data, keras.utils.PyDataset):
+        # Its own iterator, if any, does not end.
+        count = data.num_batches
+        batches = map(
+            data.__getitem__, itertools.count() if count is None else range(count)
+        )
+    else:
+        batches = iter(data)
+    batches = itertools.islice(batches, int(num_batches))
+    samples = [data_peek.peek(iter([batch]))[0] for batch in batches]
+    if not samples:
+        raise ValueError("`diagnose`: `data` holds no batch. Give some samples.")
+    return samples
+
+
+def _split_arrays(data, num_batches):
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    data_peek.reject_lists_of_scalars(x, y)
+    data_peek.validate_same_length(x, y)
+    length = arrays.num_samples(x)
+    count = min(length, num_batches * BATCH_SIZE)
+    indices = np.linspace(0, length - 1, count).astype(int)
+    # Strided, since data may be sorted by class. Batches of one size, since each new
+    # shape would be compiled again.
+    num_batches = -(-count // BATCH_SIZE)
+    for i in range(num_batches):
+        chunk = indices[i : count - count % num_batches : num_batches]
+        parts = (x,) if y is None else (x, y)
+        yield tuple(arrays.take_rows(part, chunk) for part in parts)
+
+
+def run_validation(distiller, samples):
+    """What the Distiller checks first: issues, and whether it can be evaluated."""
+    issues, from_logits = [], distiller.from_logits
+    message = _first_error(distiller, samples[0])
+    if message is not None:
+        # Where `from_logits` is wrong, everything else can be measured without it.
+        distiller.from_logits = "auto"
+        if from_logits == "auto" or _first_error(distiller, samples[0]) is not None:
+            return [Issue("invalid", ERROR, message)], False
+        code = AS_LOGITS if from_logits else AS_PROBABILITIES
+        issues.append(Issue(code, ERROR, message))
+    issues += compile_task_loss(distiller, samples)
+    return issues, all(issue.code != "invalid_labels" for issue in issues)
+
+
+def _first_error(distiller, sample):
+    with warnings.catch_warnings():
+        # Checked on all samples, by `check_nan_inputs`.
+        warnings.filterwarnings("ignore", message="`Distiller`: the data holds NaN")
+        try:
+            models.validate_finite_weights(distiller.teacher_reference.teacher)
+            models.require_labels(distiller, sample)
+            models.build_models(distiller, sample)
+            # No assignment lasts.
+            with keras.StatelessScope():
+                inspect_models(distiller, sample)
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+def compile_task_loss(distiller, samples):
+    """Compiles with the loss that `fit` would use. Issues of the loss and labels."""
+    student, labels = distiller.student, samples[0].y
+    if labels is None:
+        return []
+    config = student.get_compile_config() if student.compiled else {}
+    try:
+        loss = student.loss if config else default_task_loss(distiller, labels)[0]
+        with backend.building_scope(strategy_of(distiller)):
+            distiller.compile("sgd", loss, loss_weights=config.get("loss_weights"))
+        for sample in samples:
+            label_checks.validate_labels(distiller, sample.y)
+    except ValueError as error:
+        return [Issue("invalid_labels", ERROR, str(error))]
+    return check_from_logits(distiller, samples[0])
+
+
+def check_from_logits(distiller, sample):
+    """A `from_logits` of the compiled loss that the student's layers contradict."""
+    is_logits = distiller.output_kinds[0] in (logits.LOGITS, logits.BINARY)
+    code = AS_PROBABILITIES if is_logits else AS_LOGITS
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        task_loss.warn_from_logits_mismatch(distiller, sample)
+    messages = [str(w.message) for w in caught]
+    return [Issue(code, ERROR, m) for m in messages if m.startswith("`Distiller`")]
+
+
+def evaluate_batches(distiller, samples):
+    """Runs both models and all losses on the samples. See `Evaluation`."""
+    batches = [_evaluate_batch(distiller, sample) for sample in samples]
+    teacher = distiller.teacher_reference.teacher
+    student_logits, teacher_logits, labels = (
+        np.concatenate(values) if values[0] is not None else None
+        for values in zip(*map(_flatten_batch, batches), strict=True)
+    )
+    return Evaluation(
+        batches,
+        {"student": student_logits, "teacher": teacher_logits},
+        labels,
+        {"student": [distiller.student], "teacher": teacher.models},
+        dict(zip(("student", "teacher"), distiller.output_kinds, strict=True)),
+        _build_teacher_logits(distiller, samples, batches),
+    )
+
+
+def _evaluate_batch(distiller, sample):
+    x, y = (
+        None if v is None else keras.tree.map_structure(ops.convert_to_tensor, v)
+        for v in (sample.x, sample.y)
+    )
+    # In a StatelessScope no assignment lasts.
+    with keras.StatelessScope(), backend.no_grad():
+        step_of_view = distiller.build_steps(x, y)
+        losses = distiller.distillation_losses
+        values = {n: v for n, v, _ in compute_loss_means(losses, step_of_view)}
+        views = {None, *(loss.view for loss in losses.values())}
+        steps = {view: step_of_view(view) for view in views}
+
+    def compute_task_loss(student_outputs):
+        return distiller.compute_task_loss(x, y, student_outputs, training=False)
+
+    has_task_loss = y is not None and distiller.compiled and distiller.loss is not None
+    mask = get_mask(steps[None][0].student_logits)
+    return ProbeBatch(
+        steps,
+        distiller.output_kinds[0],
+        {name: float(value) for name, value in values.items()},
+        compute_task_loss if has_task_loss else None,
+        slice(None) if mask is None else arrays.to_numpy(mask).reshape(-1),
+    )
+
+
+def _flatten_batch(batch):
+    step, labels = batch.steps[None][0], None
+    if step.y is not None:
+        label = _flatten(one_hot(step.y, step.student_logits), batch)
+        labels = np.where(label.max(-1) > 0, label.argmax(-1), -1)
+    student, teacher = step.student_logits, step.teacher_logits
+    return _flatten(student, batch), _flatten(teacher, batch), labels
+
+
+def _flatten(values, batch):
+    values = arrays.to_numpy(ops.convert_to_numpy(values))
+    return values.reshape(-1, values.shape[-1])[batch.is_unmasked]
+
+
+def _build_teacher_logits(distiller, samples, batches):
+    if distiller.teacher_reference.teacher.needs_sample_ids:
+        return None
+    forward = compile_teacher(distiller.teacher_reference.teacher)
+
+    def compute(transform, sample, batch):
+        x = keras.tree.map_structure(ops.convert_to_tensor, transform(sample.x))
+        return _flatten(distiller.teacher_logits(forward(x)), batch)
+
+    return lambda transform: np.concatenate(
+        [compute(transform, *pair) for pair in zip(samples, batches, strict=True)]
+    )
