@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from cifar100_shards import images
-from machine import BACKEND, circumstances
+from machine import BACKEND, environment_info
 
 from keras_dtkd import models
 
@@ -41,7 +41,7 @@ def main():
     log_z = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1))
     best = np.argsort(-logits, axis=-1)[:, :5]
     result = {
-        **circumstances(),
+        **environment_info(),
         "samples": len(y),
         "correct": int((best[:, 0] == y).sum()),
         "top1": float((best[:, 0] == y).mean()),

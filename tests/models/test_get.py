@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from keras_dtkd import backend, models
-from tests.scripts import started
+from tests.scripts import start_script
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_channels_first_is_refused_where_tensorflow_cannot_run_it():
         "from keras_dtkd import models\n"
         "models.get('resnet8', data_format='channels_first')"
     )
-    done = started("-c", code, TF_ENABLE_ONEDNN_OPTS="0")
+    done = start_script("-c", code, TF_ENABLE_ONEDNN_OPTS="0")
     message = done.stderr.strip().splitlines()[-1]
     assert message.startswith("ValueError: `models.get`: this TensorFlow has no")
     assert "TF_ENABLE_ONEDNN_OPTS=1" in message
