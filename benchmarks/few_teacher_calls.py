@@ -131,7 +131,7 @@ class Study:
         )
         if "calibrated" in method and np.isfinite(student.get_weights()[-1]).all():
             teacher_logits = self.teacher.predict(images[few], verbose=0)
-            target = loss.target(teacher_logits, labels[few])
+            target = loss.optimal_logits(teacher_logits, labels[few])
             losses.calibrate_output_bias(student, images[few], target)
         return {"accuracy": round(accuracy(student, *self.data[split]), 2)}
 

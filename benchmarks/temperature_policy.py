@@ -48,7 +48,7 @@ COSTS = {
     "KD(4.0)": lambda: 4.0,
     "policy, `reward_every=1`": Policy,
     "policy, `reward_every=8`": lambda: Policy(reward_every=8),
-    "random, `reward_every=1`": lambda: Policy(mode="random"),
+    "random, `reward_every=1`": lambda: Policy(mode="shuffled"),
     "constant, `reward_every=1`": lambda: Policy(mode="constant"),
 }
 KEYS = ("task", "arm", "seed")
@@ -120,9 +120,9 @@ def synthetic(seed):
         "learned T": learned_temperatures(policy),
     }
     temperatures = {
-        "policy": policy.with_mode("frozen"),
-        "random": policy.with_mode("random"),
-        "constant": policy.with_mode("constant"),
+        "policy": policy.copy_with_mode("frozen"),
+        "random": policy.copy_with_mode("shuffled"),
+        "constant": policy.copy_with_mode("constant"),
         "each half's best": BestPerHalf(),
     }
     for arm in ARMS:
@@ -176,7 +176,9 @@ def digits(teacher, arm, seed):
         x, y = np.delete(x, holdout, 0), np.delete(y, holdout, 0)
         temperature = 4.0
     else:
-        temperature = Policy(mode=arm, seed=seed)
+        # "random" is the name of the mode "shuffled" in the files of results.
+        mode = "shuffled" if arm == "random" else arm
+        temperature = Policy(mode=mode, seed=seed)
     distiller = build_distiller(teacher, temperature, seed)
     history = distiller.fit(x, y, epochs=EPOCHS, batch_size=32, verbose=0).history
     accuracy = 100 * distiller.evaluate(x_test, y_test, verbose=0)[1]

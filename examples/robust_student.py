@@ -68,7 +68,8 @@ losses = [KD(temperature=1.0, weight=0.5), InputGradientAlignment(weight=1.0)]
 distiller = Distiller(teacher, student, losses, task_weight=0.5)
 distiller.fit(x_train, y_train, batch_size=64, epochs=EPOCHS, verbose=0)
 result = attacks.robust_accuracy(student, x_test, y_test, epsilon=0.10, seed=0)
-print(f"Student accuracy: {result.clean:.1%} clean, {result.robust:.1%} under attack")
+print(f"Student clean accuracy: {result.clean_accuracy:.1%}")
+print(f"Student accuracy under attack: {result.robust_accuracy:.1%}")
 
 # %% [markdown]
 # That is all you need.
@@ -108,7 +109,8 @@ def measure(model):
         attacks.robust_accuracy(model, x_test, y_test, epsilon, seed=0, **ATTACK)
         for epsilon in (0.05, 0.10)
     )
-    return [100 * weak.clean, 100 * weak.robust, 100 * strong.robust]
+    accuracies = weak.clean_accuracy, weak.robust_accuracy, strong.robust_accuracy
+    return [100 * accuracy for accuracy in accuracies]
 
 
 def train(name, seed):
@@ -182,8 +184,8 @@ def print_stronger_attack():
         result = attacks.robust_accuracy(
             first_students[name], x_test, y_test, 0.10, seed=1, **STRONGER
         )
-        before = results[name][2][0]
-        print(f"{name:14}{100 * result.robust:.1f} %, before {before:.1f}", flush=True)
+        before, now = results[name][2][0], 100 * result.robust_accuracy
+        print(f"{name:14}{now:.1f} %, before {before:.1f}", flush=True)
 
 
 print_table()

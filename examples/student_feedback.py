@@ -69,7 +69,7 @@ student = keras.Sequential([keras.Input((64,)), *layers])
 student.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
 
 distiller = keras_dtkd.InteractiveDistiller(
-    teacher, student, temperature=2.0, alpha=1.0, look_ahead=0.1
+    teacher, student, temperature=2.0, alpha=1.0, lookahead_learning_rate=0.1
 )
 distiller.fit(
     x_train,
@@ -164,7 +164,7 @@ def run(name, teacher, y, exam, seed):
             student,
             temperature=2.0,
             alpha=1.0,
-            look_ahead=0.1,
+            lookahead_learning_rate=0.1,
             exam_for=METHODS[name],
         )
         fit_arguments["exam"] = x_train[exam], y_correct[exam]

@@ -80,7 +80,7 @@ student = new_student()
 policy = Policy(holdout=holdout)
 distiller = Distiller(teacher, student, KD(temperature=policy))
 distiller.fit(x, y, batch_size=20, epochs=EPOCHS, verbose=0)
-print(f"Policy updates: {policy.lessons}")
+print(f"Policy updates: {policy.num_policy_updates}")
 print(f"Mean of the last temperatures: {policy.mean_temperature:.1f}")
 
 # %% [markdown]
@@ -106,11 +106,11 @@ from keras_dtkd.temperatures import Dynamic
 TEMPERATURES = {
     "student alone": lambda learned: None,
     "T = 4": lambda learned: 4.0,
-    "DTKD's": lambda learned: Dynamic(4.0, minimum="auto"),
+    "DTKD's": lambda learned: Dynamic(4.0, min_temperature="auto"),
     "policy, learning": lambda learned: learned,
-    "policy, learned": lambda learned: learned.with_mode("frozen"),
-    "dealt at random": lambda learned: learned.with_mode("random"),
-    "their mean": lambda learned: learned.with_mode("constant"),
+    "policy, learned": lambda learned: learned.copy_with_mode("frozen"),
+    "dealt at random": lambda learned: learned.copy_with_mode("shuffled"),
+    "their mean": lambda learned: learned.copy_with_mode("constant"),
 }
 
 

@@ -23,7 +23,7 @@ compare() { # folder, options. A failure does not stop the study; run it again.
   shift
   keras-dtkd compare --data cifar100 --data-dir "$data" --teacher resnet32x4 \
     --student resnet8 --teacher-weights "$teacher" --train-size 10000 \
-    --validation 0.04 --versions 4 --output "$runs/$out" "$@" || failed=1
+    --validation 0.04 --augmentations-per-image 4 --output "$runs/$out" "$@" || failed=1
 }
 
 collect() { # from, to
@@ -52,8 +52,8 @@ restore study/late late
 restore backends backends
 # All parts share one folder of teacher outputs.
 for part in cold late backends; do
-  mkdir -p "$runs/warm/cifar100/answers" "$runs/$part/cifar100"
-  ln -sfn ../../warm/cifar100/answers "$runs/$part/cifar100/answers"
+  mkdir -p "$runs/warm/cifar100/teacher_outputs" "$runs/$part/cifar100"
+  ln -sfn ../../warm/cifar100/teacher_outputs "$runs/$part/cifar100/teacher_outputs"
 done
 # shellcheck disable=SC2086
 {
