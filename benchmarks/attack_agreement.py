@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import torch
 import torchattacks
-from machine import circumstances
+from machine import environment_info
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -190,7 +190,7 @@ def main():
                 values = ", ".join(f"{v:.1f}" for v in library["after_each_start"])
                 print(f"| {seed} | {epsilon} | {clean} | {name} | {values} |")
             print(f"<!-- equal images, %: {equal} -->")
-    at = circumstances()
+    at = environment_info()
     for package in ("foolbox", "torchattacks"):
         at["versions"][package] = importlib.metadata.version(package)
     print(f"\nLargest difference after all starts: {largest:.2f} points.")

@@ -19,8 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from machine import circumstances, save
-from report import spread
+from machine import environment_info, save
+from report import median_and_quartiles
 from resnets import resnet
 from step_time import BACKEND, Clock, compiled, now
 
@@ -148,9 +148,12 @@ def table(seconds, cpu_seconds):
         "|---|---|---|---|",
     ]
     for name in (name for name in TITLES if name in seconds):
-        rates = [f"{1 / spread(s[name])[0]:,.0f}" for s in (seconds, cpu_seconds)]
+        rates = [
+            f"{1 / median_and_quartiles(s[name])[0]:,.0f}"
+            for s in (seconds, cpu_seconds)
+        ]
         pairs = zip(seconds["step, arrays"], seconds[name], strict=True)
-        ratio = spread([step / variant for step, variant in pairs])[0]
+        ratio = median_and_quartiles([step / variant for step, variant in pairs])[0]
         lines.append(f"| {TITLES[name]} | {' | '.join(rates)} | {ratio:.2f} |")
     return "\n".join(lines)
 
@@ -166,7 +169,7 @@ def main():
     arguments = parser.parse_args()
     keras.utils.set_random_seed(0)
 
-    result = {**circumstances(), "batch": BATCH}
+    result = {**environment_info(), "batch": BATCH}
     result["versions"]["tensorflow"] = tf.__version__
     start = time.perf_counter()
     load_arrays("cifar100", arguments.data_dir)

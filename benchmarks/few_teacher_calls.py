@@ -1,11 +1,12 @@
-"""Comparative KD where teacher calls are few, against KL, logit matching and labels.
+"""Comparative KD with few teacher calls, compared with KL, logit matching and labels.
 
 The setting is that of Wilf et al., "Comparative Knowledge Distillation", arXiv
-2311.02253, on scikit-learn's digits: the teacher answers N images once, and the student
-has these answers and the labels of the same images. Each seed draws its own N images.
-The learning rate is chosen for each method and N on 300 validation images with three
-other seeds, from a grid that grows until the best lies inside. Only the students of the
-test seeds read the test. Stopped, it goes on where it was.
+2311.02253, on scikit-learn's digits: the teacher's outputs for N images are computed
+once, and the student is trained on these outputs and the labels of the same images.
+Each seed draws its own N images. The learning rate is chosen for each method and N on
+300 validation images with three other seeds, from a grid that is extended until the
+best one lies inside. Only the students of the test seeds are evaluated on the test
+images. If it is interrupted, the same command resumes it.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from machine import circumstances
+from machine import environment_info
 from runs import Runs
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -42,7 +43,7 @@ KEYS = ("calls", "method", "learning_rate", "split", "seed")
 
 
 def data():
-    """The teacher's images, those that choose the learning rate, those of the test."""
+    """The teacher's training images, the validation images and the test images."""
     images, labels = load_digits(return_X_y=True)
     images = images.astype("float32") / 16
     x, x_test, y, y_test = train_test_split(
@@ -80,12 +81,12 @@ class Study:
     """All runs of one setting.
 
     Args:
-        path: Their file.
+        path: The file of the runs.
         calls: Numbers of teacher calls to compare.
-        seeds: Those that read the test.
-        teacher_epochs: The longer, the larger the teacher's logits.
-        momentum: Of the students' SGD.
-        steps: Of each student.
+        seeds: Seeds of the students that are evaluated on the test images.
+        teacher_epochs: Epochs of the teacher. More epochs give larger logits.
+        momentum: Momentum of the students' SGD.
+        steps: Training steps of each student.
     """
 
     def __init__(self, path, calls, seeds, teacher_epochs, momentum, steps=STEPS):
@@ -99,27 +100,27 @@ class Study:
             "steps": steps,
             "batch_size": BATCH_SIZE,
         }
-        self.circumstances = circumstances()
-        settings |= {key: self.circumstances[key] for key in ("backend", "versions")}
+        self.environment = environment_info()
+        settings |= {key: self.environment[key] for key in ("backend", "versions")}
         self.runs = Runs(path, settings, KEYS)
 
     def train(self, calls, method, rate, split, seed):
-        """One student: its accuracy on the split."""
+        """Trains one student. Returns its accuracy on the split."""
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
-        draw = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         images, labels = self.data["pool"]
-        few = draw.choice(len(images), calls, replace=False)
-        # One `fit` epoch of whole passes, each in an order of its own.
+        few = rng.choice(len(images), calls, replace=False)
+        # One `fit` epoch of several passes, each in its own random order.
         passes = -(-self.steps * BATCH_SIZE // calls)
-        order = np.concatenate([draw.permutation(few) for _ in range(passes)])
+        order = np.concatenate([rng.permutation(few) for _ in range(passes)])
         order = order[: self.steps * BATCH_SIZE]
         student = network(32, 32)
         student.compile(keras.optimizers.SGD(rate, self.momentum), cross_entropy())
         model = student
         if METHODS[method] is not None:
-            kind, arguments, task_weight = METHODS[method]
-            loss = kind(**arguments)
+            loss_class, arguments, task_weight = METHODS[method]
+            loss = loss_class(**arguments)
             model = Distiller(self.teacher, student, loss, task_weight=task_weight)
         model.fit(
             images[order],
@@ -129,8 +130,8 @@ class Study:
             verbose=0,
         )
         if "calibrated" in method and np.isfinite(student.get_weights()[-1]).all():
-            answers = self.teacher.predict(images[few], verbose=0)
-            target = loss.target(answers, labels[few])
+            teacher_logits = self.teacher.predict(images[few], verbose=0)
+            target = loss.optimal_logits(teacher_logits, labels[few])
             losses.calibrate_output_bias(student, images[few], target)
         return {"accuracy": round(accuracy(student, *self.data[split]), 2)}
 
@@ -138,27 +139,27 @@ class Study:
         values = []
         for seed in seeds:
             values.append(self.runs.get((*key, seed), self.train)["accuracy"])
-            self.bar.add(1)
+            self.progress.add(1)
         return np.array(values)
 
     def best_rate(self, calls, method):
-        """By mean validation accuracy; of equal ones the smallest."""
-        means, tried = {}, RATES[1:5]
-        while tried:
-            for rate in tried:
+        """By mean validation accuracy; the smallest one in a tie."""
+        means, candidates = {}, RATES[1:5]
+        while candidates:
+            for rate in candidates:
                 key = (calls, method, rate, "validation")
                 means[rate] = self.accuracies(*key, seeds=VALIDATION_SEEDS).mean()
-            place = RATES.index(max(sorted(means), key=lambda rate: means[rate]))
-            beside = RATES[max(place - 1, 0) : place + 2]
-            tried = [rate for rate in beside if rate not in means]
-            self.bar.target += len(tried) * len(VALIDATION_SEEDS)
-        return RATES[place]
+            index = RATES.index(max(sorted(means), key=lambda rate: means[rate]))
+            neighbors = RATES[max(index - 1, 0) : index + 2]
+            candidates = [rate for rate in neighbors if rate not in means]
+            self.progress.target += len(candidates) * len(VALIDATION_SEEDS)
+        return RATES[index]
 
     def run(self):
         """For each number of calls and method: the rate, and the test accuracies."""
         jobs = list(itertools.product(self.calls, METHODS))
-        each = 4 * len(VALIDATION_SEEDS) + len(self.seeds)
-        self.bar = keras.utils.Progbar(len(jobs) * each, unit_name="run")
+        runs_per_job = 4 * len(VALIDATION_SEEDS) + len(self.seeds)
+        self.progress = keras.utils.Progbar(len(jobs) * runs_per_job, unit_name="run")
         results = {}
         for calls, method in jobs:
             rate = self.best_rate(calls, method)
@@ -168,16 +169,16 @@ class Study:
 
 
 def table(results, seeds):
-    """Markdown; differences are paired, of students with the same seed and images."""
-    yield "| calls | method | accuracy, % | less CE + KL | less logit MSE | rate |"
+    """Markdown; differences are between students with the same seed and images."""
+    yield "| calls | method | accuracy, % | minus CE + KL | minus logit MSE | rate |"
     yield "|---|---|---|---|---|---|"
     for (calls, method), (rate, values) in results.items():
         cells = [f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"]
-        for other in ("CE + KL (T = 4)", "logit MSE"):
-            d = values - results[calls, other][1]
+        for reference in ("CE + KL (T = 4)", "logit MSE"):
+            d = values - results[calls, reference][1]
             error = d.std(ddof=1) / np.sqrt(len(seeds))
             cells.append(
-                "" if method == other else f"{d.mean():+.2f} ± {error:.2f}",
+                "" if method == reference else f"{d.mean():+.2f} ± {error:.2f}",
             )
         yield f"| {calls} | {method} | {' | '.join(cells)} | {rate:g} |"
 
@@ -191,7 +192,9 @@ def main():
     )
     parser.add_argument("--teacher-epochs", type=int, default=300)
     parser.add_argument("--momentum", type=float, default=0.0)
-    parser.add_argument("--name", default="few_teacher_calls", help="of the files")
+    parser.add_argument(
+        "--name", default="few_teacher_calls", help="base name of the files"
+    )
     options = parser.parse_args()
     path = options.output / options.name
     study = Study(
@@ -202,13 +205,14 @@ def main():
         options.momentum,
     )
     results = study.run()
-    at = study.circumstances
+    info = study.environment
     logits = study.teacher.predict(study.data["pool"][0], verbose=0)
     lines = [
-        f"`{at['command']}`; {at['cpu']}, {at['cores']} cores; {at['versions']}.",
+        f"`{info['command']}`; {info['cpu']}, {info['cores']} cores; "
+        f"{info['versions']}.",
         "",
         f"Test accuracy over {options.seeds} seeds, mean ± standard deviation; paired "
-        "differences, mean ± standard error. The teacher: "
+        "differences, mean ± standard error. Teacher: "
         f"{accuracy(study.teacher, *study.data['test']):.1f} %, standard deviation of "
         f"its logits {logits.std():.1f}.",
         "",

@@ -1,9 +1,9 @@
-"""`keras-dtkd train`, killed at random moments and run again: does it end the same?
+"""Kill `keras-dtkd train` at random times, resume it, and compare the results.
 
-A run is trained once without a break, and once killed with SIGKILL `--kills` times, at
-random moments: of the start of the process, or of its training.
-Compared are all files and figures at the end, bit for bit: the student, the state (with
-the optimizer), the best student, the accuracy of every epoch.
+One run is trained without interruption, another is killed with SIGKILL `--kills` times
+at random times, during the start of the process or during training. All files and
+accuracies at the end are compared bit for bit: the student, the state (with the
+optimizer), the best student, the accuracy of every epoch.
 """
 
 import argparse
@@ -19,20 +19,20 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-from machine import BACKEND, circumstances
+from machine import BACKEND, environment_info
 
 RESULTS = Path(__file__).parent / "results"
 PAIR = ("resnet14", "resnet8")
 
 
-def command(output, *words):
+def train_command(output, *arguments):
     train = [sys.executable, "-m", "keras_dtkd.cli", "train", "--data", "digits"]
-    where = ["--output", str(output), "--backend", BACKEND, "--verbose", "0"]
-    return [*train, *where, "--deterministic", "--train-size", "320", *words]
+    run = ["--output", str(output), "--backend", BACKEND, "--verbose", "0"]
+    return [*train, *run, "--deterministic", "--train-size", "320", *arguments]
 
 
-def distilling(args, output, teacher):
-    return command(
+def distill_command(args, output, teacher):
+    return train_command(
         output,
         *("--teacher", PAIR[0], "--teacher-weights", str(teacher)),
         *("--student", PAIR[1], "--method", args.method, "--validation", "0.1"),
@@ -40,37 +40,37 @@ def distilling(args, output, teacher):
     )
 
 
-def folder(output, method, pair):
+def run_dir(output, method, pair):
     return output / "digits" / pair / method / f"{BACKEND}-seed0"
 
 
-def told(path):
+def read_run(path):
     try:
         return json.loads((path / "run.json").read_text())
     except FileNotFoundError:
         return {"epochs_done": 0, "sessions": []}
 
 
-def state(path):
-    """Every array in it by name."""
+def state_arrays(path):
+    """All arrays of the saved state, by name."""
     (file,) = (path / "state").glob("*.weights.h5")
-    found = {}
+    arrays = {}
 
-    def keep(name, node):
+    def add(name, node):
         if isinstance(node, h5py.Dataset):
-            found[name] = np.asarray(node)
+            arrays[name] = np.asarray(node)
 
     with h5py.File(file) as opened:
-        opened.visititems(keep)
-    return found
+        opened.visititems(add)
+    return arrays
 
 
-def weights(file):
+def weight_arrays(file):
     model = keras.saving.load_model(file, compile=False)
     return dict(enumerate(model.get_weights()))
 
 
-def same(a, b):
+def are_equal(a, b):
     return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 
 
@@ -79,72 +79,79 @@ def main():
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--method", default="dtkd")
-    parser.add_argument("--seed", type=int, help="of the moments")
+    parser.add_argument("--seed", type=int, help="seed of the times of the kills")
     args = parser.parse_args()
-    draw = random.Random(args.seed)
+    rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        result = run(args, draw, Path(scratch))
+        result = run(args, rng, Path(scratch))
     path = RESULTS / f"kill_and_resume-{BACKEND}.json"
-    path.write_text(json.dumps({**result, **circumstances()}, indent=1) + "\n")
+    path.write_text(json.dumps({**result, **environment_info()}, indent=1) + "\n")
     print(json.dumps(result["same"], indent=1), path)
     sys.exit(not all(result["same"].values()))
 
 
-def run(args, draw, scratch):
-    alone = command(scratch, "--method", "ce", "--student", PAIR[0], "--epochs", "5")
-    subprocess.run(alone, check=True)
-    teacher = folder(scratch, "ce", PAIR[0])
-    whole, broken = (
-        folder(scratch / name, args.method, "-".join(PAIR))
-        for name in ("whole", "broken")
+def run(args, rng, scratch):
+    train_teacher = train_command(
+        scratch, "--method", "ce", "--student", PAIR[0], "--epochs", "5"
     )
-    began, first = time.perf_counter(), None
-    process = subprocess.Popen(distilling(args, scratch / "whole", teacher))
+    subprocess.run(train_teacher, check=True)
+    teacher = run_dir(scratch, "ce", PAIR[0])
+    uninterrupted, killed = (
+        run_dir(scratch / name, args.method, "-".join(PAIR))
+        for name in ("uninterrupted", "killed")
+    )
+    start, first_epoch = time.perf_counter(), None
+    process = subprocess.Popen(
+        distill_command(args, scratch / "uninterrupted", teacher)
+    )
     while process.poll() is None:
-        if first is None and told(whole)["epochs_done"]:
-            first = time.perf_counter() - began
+        if first_epoch is None and read_run(uninterrupted)["epochs_done"]:
+            first_epoch = time.perf_counter() - start
         time.sleep(0.05)
-    seconds = time.perf_counter() - began
-    assert process.returncode == 0 and first is not None
-    # As many such parts of the training do not reach its end.
-    longest = 1.5 * (seconds - first) / args.kills
+    seconds = time.perf_counter() - start
+    assert process.returncode == 0 and first_epoch is not None
+    # Short enough that all sessions together do not finish the training.
+    longest = 1.5 * (seconds - first_epoch) / args.kills
     kills = []
     for number in range(args.kills):
-        # Three of ten fall on the start of the process, the others on its training.
-        early, wait = draw.random() < 0.3, draw.random()
-        before = told(broken)["epochs_done"]
-        process = subprocess.Popen(distilling(args, scratch / "broken", teacher))
+        # Three of ten kills during the start of the process, the others in training.
+        early, wait = rng.random() < 0.3, rng.random()
+        before = read_run(killed)["epochs_done"]
+        process = subprocess.Popen(distill_command(args, scratch / "killed", teacher))
         while not early and process.poll() is None:
-            if told(broken)["epochs_done"] > before:
+            if read_run(killed)["epochs_done"] > before:
                 break
             time.sleep(0.02)
-        time.sleep(wait * (first if early else longest))
+        time.sleep(wait * (first_epoch if early else longest))
         process.kill()
         if process.wait() != -signal.SIGKILL:
-            sys.exit(f"ended before kill {number + 1}: give more --epochs")
-        after = told(broken)["epochs_done"]
+            sys.exit(f"The run ended before kill {number + 1}: pass more --epochs.")
+        after = read_run(killed)["epochs_done"]
         kills.append({"while_starting": early, "epochs": [before, after]})
         print(f"killed, {early=}: epochs {before} to {after}", flush=True)
-    subprocess.run(distilling(args, scratch / "broken", teacher), check=True)
-    figures = [
+    subprocess.run(distill_command(args, scratch / "killed", teacher), check=True)
+    both = uninterrupted, killed
+    accuracies = [
         (run["val_accuracy"], run["result"]["best"], run["result"]["last"])
-        for run in (told(whole), told(broken))
+        for run in map(read_run, both)
     ]
     return {
         "same": {
-            "student.keras": same(
-                *(weights(p / "student.keras") for p in (whole, broken))
+            "student.keras": are_equal(
+                *(weight_arrays(path / "student.keras") for path in both)
             ),
-            "best.keras": same(*(weights(p / "best.keras") for p in (whole, broken))),
-            "state": same(state(whole), state(broken)),
-            "accuracy of every epoch": figures[0] == figures[1],
+            "best.keras": are_equal(
+                *(weight_arrays(path / "best.keras") for path in both)
+            ),
+            "state": are_equal(*map(state_arrays, both)),
+            "accuracy of every epoch": accuracies[0] == accuracies[1],
         },
         "kills": kills,
         "epochs": args.epochs,
         "method": args.method,
-        "arrays_in_state": len(state(whole)),
+        "arrays_in_state": len(state_arrays(uninterrupted)),
         "unbroken_seconds": seconds,
-        "seconds_to_first_epoch": first,
+        "seconds_to_first_epoch": first_epoch,
     }
 
 

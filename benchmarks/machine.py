@@ -1,4 +1,4 @@
-"""Where and with what something was measured."""
+"""The environment of a measurement: versions, processor, load, command."""
 
 import importlib
 import json
@@ -16,8 +16,8 @@ from keras_dtkd import backend
 BACKEND = keras.backend.backend()
 
 
-def circumstances():
-    """Where and with what this was measured."""
+def environment_info():
+    """Versions, processor, load, date and command, for the file of results."""
     packages = ("keras", "numpy", BACKEND, "keras_dtkd")
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     return {
@@ -32,24 +32,24 @@ def circumstances():
         else os.cpu_count(),
         "load": os.getloadavg()[0],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([*_environment(), "python", *sys.argv]),
+        "command": " ".join([*_environment_variables(), "python", *sys.argv]),
     }
 
 
 def save(result, name, output=None):
-    """Writes what was measured to `output`, or to its place among the results."""
-    where = "" if result["device"].lower() == "cpu" else "-accelerator"
-    path = Path(__file__).parent / "results" / f"{name}-{BACKEND}{where}.json"
+    """Writes the measurements to `output`, by default to a file in `results/`."""
+    suffix = "" if result["device"].lower() == "cpu" else "-accelerator"
+    path = Path(__file__).parent / "results" / f"{name}-{BACKEND}{suffix}.json"
     path = output or path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _environment():
-    """What of it bears on speed."""
+def _environment_variables():
+    """The environment variables that affect speed."""
     names = ("OMP_NUM_THREADS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
-    found = {name: os.environ[name] for name in names if name in os.environ}
-    return [f"{k}={v}" for k, v in {"KERAS_BACKEND": BACKEND, **found}.items()]
+    values = {name: os.environ[name] for name in names if name in os.environ}
+    return [f"{k}={v}" for k, v in {"KERAS_BACKEND": BACKEND, **values}.items()]
 
 
 def cpu():

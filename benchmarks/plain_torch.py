@@ -1,4 +1,4 @@
-"""The same networks and the same step, written by hand in plain PyTorch."""
+"""The networks and the training step of step_time.py in plain PyTorch."""
 
 import numpy as np
 import torch
@@ -7,44 +7,44 @@ from torch.nn import functional as F
 
 
 class Block(nn.Module):
-    def __init__(self, before, channels, stride):
+    def __init__(self, in_channels, channels, stride):
         super().__init__()
-        self.one = _conv(before, channels, stride)
-        self.two = _conv(channels, channels)
-        self.short = nn.Identity()
-        if before != channels:
-            self.short = _conv(before, channels, stride, kernel=1)
+        self.conv1 = _conv(in_channels, channels, stride)
+        self.conv2 = _conv(channels, channels)
+        self.shortcut = nn.Identity()
+        if in_channels != channels:
+            self.shortcut = _conv(in_channels, channels, stride, kernel=1)
 
     def forward(self, x):
-        return F.relu(self.short(x) + self.two(F.relu(self.one(x))))
+        return F.relu(self.shortcut(x) + self.conv2(F.relu(self.conv1(x))))
 
 
-def _conv(before, channels, stride=1, kernel=3):
+def _conv(in_channels, channels, stride=1, kernel=3):
     return nn.Sequential(
-        nn.Conv2d(before, channels, kernel, stride, kernel // 2, bias=False),
+        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(channels),
     )
 
 
 def resnet(depth, width=16):
     """`resnets.resnet`, for inputs `(batch, 3, 32, 32)`."""
-    modules, before = [_conv(3, width), nn.ReLU()], width
+    modules, in_channels = [_conv(3, width), nn.ReLU()], width
     for stage in range(3):
         for block in range((depth - 2) // 6):
             channels = width * 2**stage
             modules.append(
-                Block(before, channels, 2 if stage > 0 and block == 0 else 1)
+                Block(in_channels, channels, 2 if stage > 0 and block == 0 else 1)
             )
-            before = channels
-    modules += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 100)]
+            in_channels = channels
+    modules += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, 100)]
     return nn.Sequential(*modules)
 
 
 class Step:
-    """Distillation as one would write it: cross-entropy, T²·KL, SGD, two means.
+    """A hand-written distillation step: cross-entropy, T²·KL, SGD, two logged means.
 
     Args:
-        depths: Of teacher and student.
+        depths: Depths of teacher and student.
         width: Channels of the first stage.
         lr: Learning rate.
         compiled: Whether the forward passes with the loss go through `torch.compile`,
@@ -66,11 +66,11 @@ class Step:
     def _loss(self, x, y):
         t = self.temperature
         with torch.no_grad():
-            soft = F.log_softmax(self.teacher(x) / t, dim=-1)
+            soft_targets = F.log_softmax(self.teacher(x) / t, dim=-1)
         logits = self.student(x)
         kl = F.kl_div(
             F.log_softmax(logits / t, dim=-1),
-            soft,
+            soft_targets,
             log_target=True,
             reduction="batchmean",
         )
@@ -87,10 +87,10 @@ class Step:
         sums = torch.zeros(2, device=self.device)
         steps = len(x) // batch
         for step in range(steps):
-            rows = order[step * batch : (step + 1) * batch]
-            # A view: the memory stays channels-last, which suits convolutions.
-            images = torch.from_numpy(x[rows]).to(self.device).permute(0, 3, 1, 2)
-            labels = torch.from_numpy(y[rows]).to(self.device).long()
+            indices = order[step * batch : (step + 1) * batch]
+            # A view: the memory stays channels-last, which is fast for convolutions.
+            images = torch.from_numpy(x[indices]).to(self.device).permute(0, 3, 1, 2)
+            labels = torch.from_numpy(y[indices]).to(self.device).long()
             self.optimizer.zero_grad()
             loss, accuracy = self.loss(images, labels)
             loss.backward()

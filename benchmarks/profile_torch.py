@@ -1,9 +1,9 @@
-"""Where the time of our step goes under PyTorch.
+"""Profile of a Distiller step under PyTorch.
 
     KERAS_BACKEND=torch python benchmarks/profile_torch.py
 
-Two Markdown tables: the parts of the step, beside those of the student's plain `fit`,
-and the operations that cost most.
+Two Markdown tables: the components of the step, next to those of the student's plain
+`fit`, and the most expensive operations.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections import defaultdict
 import keras
 import numpy as np
 import torch
-from machine import circumstances
+from machine import environment_info
 from resnets import CLASSES, SHAPE, resnet
 from step_time import clone, compiled
 
@@ -26,72 +26,72 @@ from keras_dtkd.losses import DTKD, KD
 LOSSES = {"kd": KD, "dtkd": DTKD, "published": DTKD.published}
 
 
-class Parts:
-    """Processor time in nested parts of a step; each pays for itself alone."""
+class ComponentTimer:
+    """Processor time of nested components of a step, excluding inner components."""
 
     def __init__(self):
         self.seconds, self.stack = defaultdict(float), []
 
     def now(self):
-        # On an accelerator a part is over when its work is.
+        # Accelerators run asynchronously: wait for the end of the component's work.
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             return time.perf_counter()
         return time.process_time()
 
     @contextlib.contextmanager
-    def part(self, name):
-        self._charge()
+    def component(self, name):
+        self._add_elapsed()
         self.stack.append(name)
         yield
-        self._charge()
+        self._add_elapsed()
         self.stack.pop()
 
-    def _charge(self):
+    def _add_elapsed(self):
         now = self.now()
         if self.stack:
-            self.seconds[self.stack[-1]] += now - self.since
-        self.since = now
+            self.seconds[self.stack[-1]] += now - self.last
+        self.last = now
 
-    def watch(self, owner, method, name):
-        """Charges every call of `owner.method` to a part."""
+    def time_method(self, owner, method, name):
+        """Adds the time of every call of `owner.method` to a component."""
         call = getattr(owner, method)
 
         @functools.wraps(call)
-        def watched(*args, **kwargs):
-            with self.part(name):
+        def timed(*args, **kwargs):
+            with self.component(name):
                 return call(*args, **kwargs)
 
-        object.__setattr__(owner, method, watched)
+        object.__setattr__(owner, method, timed)
 
 
-def watched(model):
-    """The parts of a compiled model's step, from here on."""
-    parts = Parts()
+def time_components(model):
+    """Starts timing the components of a compiled model's step."""
+    timer = ComponentTimer()
     model.make_train_function()
-    parts.watch(model, "train_function", "the rest of the step")
+    timer.time_method(model, "train_function", "the rest of the step")
     student = getattr(model, "student", model)
-    parts.watch(student, "call", "student, forward")
-    parts.watch(model, "compute_loss", "task loss")
-    parts.watch(model.optimizer, "apply", "optimizer")
-    parts.watch(model, "compute_metrics", "metrics")
-    parts.watch(model, "zero_grad", "zero_grad")
+    timer.time_method(student, "call", "student, forward")
+    timer.time_method(model, "compute_loss", "task loss")
+    timer.time_method(model.optimizer, "apply", "optimizer")
+    timer.time_method(model, "compute_metrics", "metrics")
+    timer.time_method(model, "zero_grad", "zero_grad")
     if model is not student:
-        parts.watch(model.held.teacher, "outputs", "teacher, forward")
-        parts.watch(model, "_distillation_loss", "distillation loss")
-        parts.watch(model, "_note", "metrics")
-    return parts
+        timer.time_method(model.held.teacher, "outputs", "teacher, forward")
+        timer.time_method(model, "_distillation_loss", "distillation loss")
+        timer.time_method(model, "_note", "metrics")
+    return timer
 
 
 @contextlib.contextmanager
-def backward_watched(parts):
+def timed_backward(timer):
     backward = torch.Tensor.backward
 
-    def charged(self, *args, **kwargs):
-        with parts.part("student, backward"):
+    def timed(self, *args, **kwargs):
+        with timer.component("student, backward"):
             return backward(self, *args, **kwargs)
 
-    torch.Tensor.backward = charged
+    torch.Tensor.backward = timed
     try:
         yield
     finally:
@@ -105,9 +105,11 @@ def main():
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--depths", type=int, nargs=2, default=[20, 8])
     parser.add_argument("--loss", choices=LOSSES, default="dtkd")
-    parser.add_argument("--operations", type=int, default=12, help="how many to list")
+    parser.add_argument(
+        "--operations", type=int, default=12, help="number of operations to list"
+    )
     arguments = parser.parse_args()
-    # An untrained teacher knows nothing, and ours says so.
+    # The warning about an untrained teacher is expected here.
     warnings.filterwarnings("ignore", category=UserWarning)
 
     rng = np.random.default_rng(0)
@@ -117,7 +119,7 @@ def main():
     teacher, student = (resnet(depth, arguments.width) for depth in arguments.depths)
     loss = LOSSES[arguments.loss]()
     models = {
-        "ours": compiled(keras_dtkd.Distiller(teacher, clone(student), loss)),
+        "distiller": compiled(keras_dtkd.Distiller(teacher, clone(student), loss)),
         "student alone": compiled(clone(student)),
     }
 
@@ -129,45 +131,45 @@ def main():
         fit(model)
         with torch.profiler.profile() as profile:
             fit(model)
-        if name == "ours":
+        if name == "distiller":
             operations = profile.key_averages()
-        parts = watched(model)
-        with backward_watched(parts):
+        timer = time_components(model)
+        with timed_backward(timer):
             fit(model)
         milliseconds[name] = {
-            part: 1e3 * seconds / arguments.steps
-            for part, seconds in parts.seconds.items()
+            component: 1e3 * seconds / arguments.steps
+            for component, seconds in timer.seconds.items()
         }
 
-    where = circumstances()
+    info = environment_info()
     print(
-        f"torch {torch.__version__}, Keras {keras.__version__}, {where['device']} "
-        f"({where['cpu']}, {where['cores']} cores), {arguments.loss}, batch "
+        f"torch {torch.__version__}, Keras {keras.__version__}, {info['device']} "
+        f"({info['cpu']}, {info['cores']} cores), {arguments.loss}, batch "
         f"{arguments.batch}, teacher resnet{arguments.depths[0]}, student "
         f"resnet{arguments.depths[1]}, width {arguments.width}.\n"
     )
-    print_parts(milliseconds)
+    print_components(milliseconds)
     print_operations(operations, arguments)
 
 
-def print_parts(milliseconds):
-    ours, alone = milliseconds["ours"], milliseconds["student alone"]
-    total = sum(ours.values())
-    print("| part | ms a step | share | student alone |\n|---|---|---|---|")
-    for part, value in sorted(ours.items(), key=lambda item: -item[1]):
-        other = f"{alone[part]:.2f}" if part in alone else ""
-        print(f"| {part} | {value:.2f} | {value / total:.1%} | {other} |")
-    print(f"| together | {total:.2f} | | {sum(alone.values()):.2f} |\n")
+def print_components(milliseconds):
+    distiller, alone = milliseconds["distiller"], milliseconds["student alone"]
+    total = sum(distiller.values())
+    print("| component | ms per step | share | student alone |\n|---|---|---|---|")
+    for component, value in sorted(distiller.items(), key=lambda item: -item[1]):
+        baseline = f"{alone[component]:.2f}" if component in alone else ""
+        print(f"| {component} | {value:.2f} | {value / total:.1%} | {baseline} |")
+    print(f"| total | {total:.2f} | | {sum(alone.values()):.2f} |\n")
 
 
 def print_operations(operations, arguments):
-    own = "self_device_time_total" if torch.cuda.is_available() else None
-    own = own or "self_cpu_time_total"
-    found = sorted(operations, key=lambda event: -getattr(event, own))
-    total = sum(getattr(event, own) for event in found)
-    print("| operation | calls a step | ms a step | share |\n|---|---|---|---|")
-    for event in found[: arguments.operations]:
-        value = getattr(event, own)
+    uses_gpu = torch.cuda.is_available()
+    self_time = "self_device_time_total" if uses_gpu else "self_cpu_time_total"
+    events = sorted(operations, key=lambda event: -getattr(event, self_time))
+    total = sum(getattr(event, self_time) for event in events)
+    print("| operation | calls per step | ms per step | share |\n|---|---|---|---|")
+    for event in events[: arguments.operations]:
+        value = getattr(event, self_time)
         print(
             f"| `{event.key}` | {event.count / arguments.steps:.1f} "
             f"| {value / 1e3 / arguments.steps:.2f} | {value / total:.1%} |"

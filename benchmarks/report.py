@@ -10,13 +10,13 @@ TITLES = {
     "torch": "plain PyTorch, eager",
     "torch.compile": "plain PyTorch, `torch.compile`",
     "limit": "the limit: teacher + student",
-    "teacher": "teacher's forward pass alone",
-    "student": "student's plain `fit` alone",
+    "teacher": "the teacher's forward pass alone",
+    "student": "the student's plain `fit` alone",
 }
 
 
-def spread(values):
-    """Median and quartiles."""
+def median_and_quartiles(values):
+    """Median, lower and upper quartile."""
     if len(values) < 2:
         return values[0], values[0], values[0]
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -38,12 +38,12 @@ def table(seconds, cpu_seconds):
 
 
 def _cells(name, seconds):
-    middle, low, high = (1e3 * value for value in spread(seconds[name]))
+    middle, low, high = (1e3 * s for s in median_and_quartiles(seconds[name]))
     yield f"{middle:.1f} ({low:.1f}–{high:.1f})"
     for other in ("limit", "keras.distillation"):
         if other not in seconds or name in (other, "teacher", "student"):
             yield ""
             continue
         pairs = zip(seconds[name], seconds[other], strict=True)
-        middle, low, high = spread([a / b for a, b in pairs])
+        middle, low, high = median_and_quartiles([a / b for a, b in pairs])
         yield f"{middle:.3f} ({low:.3f}–{high:.3f})"

@@ -1,4 +1,4 @@
-"""The networks of the CIFAR literature, as small as a step's timing needs them."""
+"""Small ResNets of the CIFAR literature, for timing a training step."""
 
 import keras
 from keras import layers
@@ -12,7 +12,7 @@ def resnet(depth, width=16, name=None):
     Args:
         depth: 8, 14, 20, ...
         width: Channels of the first stage; doubled twice.
-        name: Of the model.
+        name: Name of the model.
 
     Returns:
         A `keras.Model` from `(32, 32, 3)` to 100 logits.
@@ -37,5 +37,5 @@ def _block(x, channels, stride):
 
 def _conv(x, channels, stride=1, kernel=3):
     x = layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False)(x)
-    # PyTorch's constants, so that both sides do the same arithmetic.
+    # PyTorch's constants, so that both implementations do the same arithmetic.
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)

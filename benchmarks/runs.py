@@ -1,4 +1,4 @@
-"""Finished runs in a file, so that an interrupted study goes on where it was."""
+"""Finished runs in a file, so that an interrupted study can be resumed."""
 
 import json
 import os
@@ -6,45 +6,45 @@ import sys
 
 
 class Runs:
-    """A file of JSON lines: the settings, then one line a run.
+    """A file of JSON lines: the settings, then one line per run.
 
     Args:
-        path: The file, made where there is none.
-        settings: What all runs have in common. A file made under others is refused.
-        keys: Names of what tells one run from another.
+        path: The file, created if it does not exist.
+        settings: The settings of all runs. A file with other settings is rejected.
+        keys: Names of the values that identify a run.
     """
 
     def __init__(self, path, settings, keys):
-        self.path, self.keys, self.done = path, keys, {}
+        self.path, self.keys, self.finished = path, keys, {}
         content = path.read_bytes() if path.exists() else b""
-        # A last line that lacks its end was interrupted.
-        whole = content[: content.rfind(b"\n") + 1]
+        # A last line without a newline was interrupted.
+        complete = content[: content.rfind(b"\n") + 1]
         path.touch()
-        os.truncate(path, len(whole))
-        if not whole:
+        os.truncate(path, len(complete))
+        if not complete:
             self._append({"settings": settings})
             return
-        first, *runs = map(json.loads, whole.splitlines())
-        found = first["settings"]
-        other = [key for key in settings if found.get(key) != settings[key]]
-        if other:
+        header, *runs = map(json.loads, complete.splitlines())
+        saved = header["settings"]
+        changed = [key for key in settings if saved.get(key) != settings[key]]
+        if changed:
+            changes = [f"{k} {saved.get(k)}, now {settings[k]}" for k in changed]
             sys.exit(
-                f"{path} was made under other settings: "
-                + ", ".join(f"{k} {found.get(k)}, now {settings[k]}" for k in other)
-                + ". Give another --output, or remove the file."
+                f"{path} has other settings: {', '.join(changes)}. "
+                "Pass another --output, or remove the file."
             )
-        self.done = {tuple(run[key] for key in keys): run for run in runs}
+        self.finished = {tuple(run[key] for key in keys): run for run in runs}
 
-    def get(self, key, make):
-        """The values of a run, made and written down unless that was done before."""
-        if key not in self.done:
-            line = {**dict(zip(self.keys, key, strict=True)), **make(*key)}
+    def get(self, key, compute):
+        """The values of a run, computed and saved unless the run is finished."""
+        if key not in self.finished:
+            line = {**dict(zip(self.keys, key, strict=True)), **compute(*key)}
             self._append(line)
-            self.done[key] = line
-        return self.done[key]
+            self.finished[key] = line
+        return self.finished[key]
 
     def _append(self, line):
-        """In one write, to the disk."""
+        """Appends a line in one write and flushes it to disk."""
         with self.path.open("ab", buffering=0) as file:
             file.write(json.dumps(line).encode() + b"\n")
             os.fsync(file.fileno())

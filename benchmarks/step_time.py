@@ -1,11 +1,11 @@
-"""What a training step costs: ours, Keras's own, and the least it could cost.
+"""Time of a training step: `keras_dtkd`, `keras.distillation`, and the lower limit.
 
     KERAS_BACKEND=jax python benchmarks/step_time.py
 
-The limit is the teacher's forward pass plus the student's plain `fit` step. All
-variants run in this one process, in turns, over the same arrays: what else the
-machine does meets all of them, and ratios are taken within a turn.
-benchmarks/README.md says what is timed, and why so.
+The lower limit is the teacher's forward pass plus the student's plain `fit` step. All
+variants run in one process, in turns, over the same arrays: other load on the machine
+affects all of them, and ratios are taken within a round. benchmarks/README.md describes
+the measurement.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from machine import circumstances, save
+from machine import environment_info, save
 from report import table
 from resnets import CLASSES, SHAPE, resnet
 
@@ -29,16 +29,15 @@ LEARNING_RATE = 1e-3
 
 
 def now():
-    """The time, and the processor time of all threads of this process.
+    """Wall-clock time, and the processor time of all threads of this process.
 
-    The second hardly feels what else the machine does.
+    Other load on the machine hardly affects the processor time.
     """
     return np.array([time.perf_counter(), time.process_time()])
 
 
 class Clock(keras.callbacks.Callback):
-    """Times whole epochs. It has no hook on batches: that would make every step wait
-    for the device."""
+    """Times whole epochs. A batch hook would make every step wait for the device."""
 
     def on_train_begin(self, logs=None):
         self.ends = []
@@ -48,15 +47,15 @@ class Clock(keras.callbacks.Callback):
 
 
 class Fit:
-    """Seconds a step of a compiled model's `fit`."""
+    """Seconds per step of a compiled model's `fit`."""
 
     def __init__(self, model):
         self.model = model
 
     def __call__(self, x, y, batch):
         clock = Clock()
-        # The first epoch fills pipelines and caches, the second is timed whole: its
-        # steps, the data's way to them, and what Keras does between two epochs.
+        # The first epoch fills pipelines and caches, the second is timed as a whole:
+        # its steps, the data pipeline, and Keras's work between two epochs.
         self.model.fit(x, y, batch_size=batch, epochs=2, verbose=0, callbacks=[clock])
         return (clock.ends[1] - clock.ends[0]) / (len(x) // batch)
 
@@ -69,19 +68,19 @@ class Forward:
 
     def __call__(self, x, y, batch):
         steps = len(x) // batch
-        # Already where they are computed on: the student's `fit` pays the transfer.
+        # Already on the device: the transfer is timed in the student's `fit`.
         batches = [
             keras.ops.convert_to_tensor(x[i * batch : (i + 1) * batch])
             for i in range(steps)
         ]
         start = now()
-        for one in batches:
-            self.wait(self.function(one))
+        for inputs in batches:
+            self.wait(self.function(inputs))
         return (now() - start) / steps
 
 
-class Plain:
-    """Seconds a step of the hand-written loop."""
+class PlainTorch:
+    """Seconds per step of the hand-written loop."""
 
     def __init__(self, step):
         self.step = step
@@ -93,16 +92,16 @@ class Plain:
 
 
 def forward(teacher, jit_compile):
-    """The teacher as a function, and what waits for its result."""
+    """The teacher as a function, and a function that waits for its result."""
     if BACKEND == "jax":
         import jax
 
-        values = [v.value for v in teacher.trainable_variables]
-        others = [v.value for v in teacher.non_trainable_variables]
+        trainable = [v.value for v in teacher.trainable_variables]
+        non_trainable = [v.value for v in teacher.non_trainable_variables]
         function = jax.jit(
             lambda a, b, x: teacher.stateless_call(a, b, x, training=False)[0]
         )
-        return lambda x: function(values, others, x), jax.block_until_ready
+        return lambda x: function(trainable, non_trainable, x), jax.block_until_ready
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -135,32 +134,32 @@ def clone(model):
 
 
 def variants(depths, width):
-    """Name → function `(x, y, batch) → seconds a step`, each with its own student."""
+    """Name → function `(x, y, batch) → seconds per step`, each with its own student."""
     teacher, student = (resnet(depth, width) for depth in depths)
 
-    def ours(loss):
+    def distill(loss):
         distiller = keras_dtkd.Distiller(teacher, clone(student), loss, task_weight=0.5)
         return Fit(compiled(distiller))
 
     alone = compiled(clone(student))
-    found = {
-        "kd": ours(KD(4.0, weight=0.5)),
-        "dtkd": ours(DTKD(weight=0.5)),
-        "published": ours(DTKD.published(weight=0.5)),
+    functions = {
+        "kd": distill(KD(4.0, weight=0.5)),
+        "dtkd": distill(DTKD(weight=0.5)),
+        "published": distill(DTKD.published(weight=0.5)),
         "student": Fit(alone),
-        # Under TensorFlow, whether Keras uses XLA depends on the machine.
+        # Under TensorFlow, Keras's use of XLA depends on the machine.
         "teacher": Forward(teacher, alone.jit_compile),
     }
     if hasattr(keras, "distillation"):
-        # A name instead of the object would be no KL divergence: see
-        # keras_distillation.py. It also wants a teacher of its own, to freeze.
+        # The loss as a name would not be a KL divergence: see keras_distillation.py.
+        # Keras's Distiller freezes its teacher, so it gets a copy.
         loss = keras.distillation.LogitsDistillation(
             temperature=4.0, loss=keras.losses.KLDivergence()
         )
-        theirs = keras.distillation.Distiller(
+        keras_distiller = keras.distillation.Distiller(
             clone(teacher), clone(student), loss, student_loss_weight=0.5
         )
-        found["keras.distillation"] = Fit(compiled(theirs))
+        functions["keras.distillation"] = Fit(compiled(keras_distiller))
     if BACKEND == "torch":
         import plain_torch
 
@@ -168,39 +167,40 @@ def variants(depths, width):
             step = plain_torch.Step(
                 depths, width, LEARNING_RATE, name == "torch.compile"
             )
-            numbers = sum(p.numel() for p in step.student.parameters())
-            assert numbers == sum(np.prod(w.shape) for w in student.trainable_weights)
-            found[name] = Plain(step)
-    return found
+            size = sum(p.numel() for p in step.student.parameters())
+            assert size == sum(np.prod(w.shape) for w in student.trainable_weights)
+            functions[name] = PlainTorch(step)
+    return functions
 
 
 def images(batch, steps):
-    """An epoch of noise."""
+    """Random images and labels for an epoch."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(steps * batch, *SHAPE)).astype("float32")
     return x, rng.integers(CLASSES, size=len(x)).astype("int32")
 
 
-def measure(todo, batch, steps, rounds):
-    """Seconds a step, and seconds of processor time, of each variant and round."""
+def measure(functions, batch, steps, rounds):
+    """Wall-clock and processor seconds per step, by variant and round."""
     x, y = images(batch, steps)
-    for name in list(todo):
+    for name in list(functions):
         try:
-            todo[name](x, y, batch)
-        except Exception as error:  # noqa: BLE001 - no compiler, no such variant
+            functions[name](x, y, batch)
+        except Exception as error:  # noqa: BLE001 - without a compiler, skip it
             if name != "torch.compile":
                 raise
             print(f"torch.compile: not available ({type(error).__name__})")
-            del todo[name]
-    seconds = {name: [] for name in todo}
+            del functions[name]
+    seconds = {name: [] for name in functions}
+    names = list(functions)
     for i in range(rounds):
-        # Another one begins each round, so that none always follows the same one.
-        names = list(todo)[i % len(todo) :] + list(todo)[: i % len(todo)]
-        for name in names:
-            seconds[name].append(todo[name](x, y, batch))
+        # Rotate the order each round.
+        first = i % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(functions[name](x, y, batch))
         print(f"batch {batch}: round {i + 1} of {rounds}", file=sys.stderr)
     return [
-        {name: [float(both[i]) for both in rounds] for name, rounds in seconds.items()}
+        {name: [float(pair[i]) for pair in pairs] for name, pairs in seconds.items()}
         for i in range(2)
     ]
 
@@ -209,30 +209,36 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 512])
     parser.add_argument(
-        "--steps", type=int, nargs="+", default=[24, 4], help="an epoch, per batch size"
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[24, 4],
+        help="steps per epoch, for each batch size",
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--width", type=int, default=16, help="of the first stage")
+    parser.add_argument(
+        "--width", type=int, default=16, help="channels of the first stage"
+    )
     parser.add_argument("--depths", type=int, nargs=2, default=[20, 8])
-    parser.add_argument("--output", type=Path, help="the JSON file")
+    parser.add_argument("--output", type=Path, help="the JSON file of the results")
     arguments = parser.parse_args()
-    # Random images teach nobody anything: DTKD's warning is right, and no news here.
+    # DTKD's warning is expected: nothing can be learned from random images.
     warnings.filterwarnings("ignore", category=UserWarning)
 
-    result = {**circumstances(), "seconds": {}, "cpu_seconds": {}}
+    result = {**environment_info(), "seconds": {}, "cpu_seconds": {}}
     tables = []
     for i, batch in enumerate(arguments.batches):
         steps = arguments.steps[min(i, len(arguments.steps) - 1)]
         keras.utils.set_random_seed(0)
-        todo = variants(arguments.depths, arguments.width)
-        wall, cpu_time = measure(todo, batch, steps, arguments.rounds)
+        functions = variants(arguments.depths, arguments.width)
+        wall, cpu_time = measure(functions, batch, steps, arguments.rounds)
         for seconds in (wall, cpu_time):
             pairs = zip(seconds["teacher"], seconds["student"], strict=True)
             seconds["limit"] = [sum(pair) for pair in pairs]
         result["seconds"][str(batch)] = wall
         result["cpu_seconds"][str(batch)] = cpu_time
         rows = table(wall, cpu_time)
-        tables.append(f"Batch {batch}, {steps} steps a round:\n\n{rows}\n")
+        tables.append(f"Batch {batch}, {steps} steps per round:\n\n{rows}\n")
     result["load_after"] = os.getloadavg()[0]
 
     save(result, "step_time", arguments.output)
@@ -241,7 +247,7 @@ def main():
 
 
 def heading(result, arguments):
-    """What was measured, in a sentence."""
+    """A sentence that describes the measurement."""
     versions, (teacher, student) = result["versions"], arguments.depths
     return (
         f"{BACKEND} {versions[BACKEND]}, Keras {versions['keras']}, "

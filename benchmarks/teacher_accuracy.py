@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from cifar100_shards import load
-from machine import BACKEND, circumstances
+from machine import BACKEND, environment_info
 
 from keras_dtkd import models
 
@@ -42,7 +42,7 @@ def main():
     log_z = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1))
     top5 = np.argsort(-logits, axis=-1)[:, :5]
     result = {
-        **circumstances(),
+        **environment_info(),
         "samples": len(y),
         "correct": int((top5[:, 0] == y).sum()),
         "top1": float((top5[:, 0] == y).mean()),

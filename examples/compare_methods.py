@@ -1,11 +1,12 @@
-"""Which method? All of them on handwritten digits, each beside its control
+"""Compare all methods with their controls on handwritten digits
 
-A student of 1,210 parameters learns from 300 labelled images and a teacher, by every
-method of keras_dtkd for one label an image, with the factors of its paper (DTKD: Wei
-and Bai, arXiv 2404.12711; the README names the others). You will see a table over eight
-seeds, and a picture of it. It takes 20 minutes on two processor cores with JAX, the
-fastest here; `--quick`, a smoke run, three minutes with JAX. Stopped, it goes on where
-it was, by the same command. Files go to the current folder, or to `--output`.
+This example trains a student of 1,210 parameters on 300 labeled images with a teacher,
+by every method of keras_dtkd for one label per image, with the factors of its paper
+(DTKD: Wei and Bai, arXiv 2404.12711; the README names the others). It prints a table
+over eight seeds and draws a picture of it. It takes 20 minutes on two processor cores
+with JAX, the fastest here; `--quick`, a smoke run, three minutes with JAX. If it is
+interrupted, the same command resumes it. Files go to the current folder, or to
+`--output`.
 """
 
 # %%
@@ -15,36 +16,38 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 
-from keras_dtkd import Distiller, __version__, losses, teachers, views
-from keras_dtkd import temperatures as rules
+from keras_dtkd import Distiller, __version__, losses, teachers, temperatures, views
 
 # %% [markdown]
 # ## The methods
-# Each takes a compiled student to a compiled model. The teacher comes below.
+# Each function returns the model to train for a compiled student. The teacher is
+# defined below.
 
 
 # %%
-def kd(student, loss=losses.KD, weight=0.9, **settings):
-    """The common recipe: 0.1 of the labels, 0.9 of the teacher."""
-    return Distiller(teacher, student, loss(weight=weight, **settings), task_weight=0.1)
+def kd(student, loss=losses.KD, weight=0.9, **kwargs):
+    """The common recipe: task weight 0.1, distillation weight 0.9."""
+    return Distiller(teacher, student, loss(weight=weight, **kwargs), task_weight=0.1)
 
 
-def twice(student, view, loss, **settings):
-    """The same loss on the batch as it is and on a view of it."""
-    pair = {"plain": loss(**settings), "viewed": loss(view=view.name, **settings)}
+def with_view(student, view, loss, **kwargs):
+    """The same loss on the unchanged batch and on a view of it."""
+    pair = {"plain": loss(**kwargs), "viewed": loss(view=view.name, **kwargs)}
     return Distiller(teacher, student, pair, views=view)
 
 
 METHODS = {
     "student alone": lambda s: s,
     "KD": lambda s: kd(s, temperature=4.0),
-    "CTKD": lambda s: kd(s, temperature=rules.Curriculum()),
-    "CSWT": lambda s: kd(s, temperature=rules.CosineSimilarity()),
-    "temperature falls": lambda s: kd(s, temperature=rules.Scheduled(falling)),
+    "CTKD": lambda s: kd(s, temperature=temperatures.Curriculum()),
+    "CSWT": lambda s: kd(s, temperature=temperatures.CosineSimilarity()),
+    "temperature falls": lambda s: kd(s, temperature=temperatures.Scheduled(falling)),
     "generalized JSD": lambda s: kd(s, losses.GeneralizedJSD, temperature=4.0),
     "total variation": lambda s: kd(s, losses.TotalVariation),
     "0.1 CE + 9 KD": lambda s: kd(s, weight=9.0, temperature=2.0),
-    "standardized": lambda s: kd(s, weight=9.0, temperature=rules.Standardized(2.0)),
+    "standardized": lambda s: kd(
+        s, weight=9.0, temperature=temperatures.Standardized(2.0)
+    ),
     "CE + 4 KD": lambda s: Distiller(teacher, s, losses.KD(weight=4.0)),
     "DTKD": lambda s: Distiller(teacher, s, losses.DTKD()),
     "DTKD, published": lambda s: Distiller(
@@ -54,27 +57,27 @@ METHODS = {
     "CSKD": lambda s: Distiller(teacher, s, losses.CSKD()),
     "R2KD": lambda s: Distiller(teacher, s, losses.R2KD()),
     "R2KD, pruned": lambda s: Distiller(with_pruned, s, losses.R2KD()),
-    "CE + 4 KD, mixup": lambda s: twice(s, views.Mixup(), losses.KD, weight=4.0),
-    "R2KD, mixup": lambda s: twice(s, views.Mixup(), losses.R2KD),
-    "CE + 4 KD, cutmix": lambda s: twice(s, views.CutMix(), losses.KD, weight=4.0),
-    "R2KD, cutmix": lambda s: twice(s, views.CutMix(), losses.R2KD),
+    "CE + 4 KD, mixup": lambda s: with_view(s, views.Mixup(), losses.KD, weight=4.0),
+    "R2KD, mixup": lambda s: with_view(s, views.Mixup(), losses.R2KD),
+    "CE + 4 KD, cutmix": lambda s: with_view(s, views.CutMix(), losses.KD, weight=4.0),
+    "R2KD, cutmix": lambda s: with_view(s, views.CutMix(), losses.R2KD),
     "CE + 9 KD": lambda s: Distiller(teacher, s, losses.KD(weight=9.0)),
     "DKD": lambda s: Distiller(teacher, s, losses.DKD(warmup_epochs=EPOCHS / 12)),
     "logit MSE": lambda s: Distiller(teacher, s, losses.LogitMSE(), task_weight=0.0),
     "CKD": lambda s: Distiller(teacher, s, losses.CKD(), task_weight=0.0),
     "CKD, calibrated": lambda s: Distiller(teacher, s, losses.CKD(), task_weight=0.0),
 }
-AFTERWARDS = {
+AFTER_TRAINING = {
     "CKD, calibrated": lambda s: losses.calibrate_output_bias(
-        s, x_few, losses.CKD().target(logits(teacher, x_few), y_few)
+        s, x_few, losses.CKD().optimal_logits(logits(teacher, x_few), y_few)
     )
 }
 
 # %% [markdown]
-# A control has the same share of the labels, factors of the same sum, and the same
-# views: it differs in what the method is about. Logit MSE, the control of CKD, lacks
-# CKD's labels. The warm-ups of 20 epochs were made for 240, and are shortened in
-# proportion.
+# A control has the same task weight, factors of the same sum, and the same views: it
+# differs only in the method's own idea. Logit MSE, the control of CKD, does not use the
+# labels as CKD does. The warm-ups of 20 epochs were designed for 240 epochs, and are
+# shortened in proportion.
 
 # %%
 CONTROLS = {
@@ -91,12 +94,12 @@ CONTROLS = {
 }
 
 # %% [markdown]
-# ## The rules of the comparison
+# ## Protocol
 # Each method gets the learning rate with the best mean accuracy on 500 validation
-# images, over three seeds that the test does not use. Three rates are tried, and more
-# until the best lies between two others. Then the method trains with each of the eight
-# test seeds, and the student of the last epoch reads the test. No seed is dropped.
-# Batch size and epochs are the same for all.
+# images, over three seeds that are not used for the test. Three learning rates are
+# tried, and more until the best lies between two others. Then a student is trained with
+# each of the eight test seeds, and evaluated on the test images after the last epoch.
+# No seed is dropped. Batch size and epochs are the same for all methods.
 
 # %%
 import argparse
@@ -113,7 +116,7 @@ parser.add_argument(
     default=Path(os.environ.get("KERAS_DTKD_OUT", ".")),
     help="folder for the runs, the teacher, the table and the picture",
 )
-parser.add_argument("--seeds", type=int, help="how many, at least 2; 8 by default")
+parser.add_argument("--seeds", type=int, help="number of seeds, at least 2; default 8")
 parser.add_argument(
     "--methods", nargs="+", choices=METHODS, metavar="NAME", help=", ".join(METHODS)
 )
@@ -122,8 +125,8 @@ options = parser.parse_args(None if "__file__" in globals() else [])
 QUICK, OUT = options.quick, options.output
 SEEDS = range(options.seeds or (2 if QUICK else 8))
 if len(SEEDS) < 2:
-    parser.error("--seeds must be at least 2: there is no spread of one.")
-CHOSEN = options.methods or list(METHODS)
+    parser.error("--seeds must be at least 2, for a standard deviation.")
+SELECTED = options.methods or list(METHODS)
 VALIDATION_SEEDS = [1000] if QUICK else [1000, 1001, 1002]
 RATES = [0.01, 0.03] if QUICK else [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3]
 TEACHER_EPOCHS, EPOCHS = (2, 6) if QUICK else (30, 60)
@@ -132,8 +135,8 @@ NAME = "compare_methods_quick" if QUICK else "compare_methods"
 
 # %% [markdown]
 # ## The data, the teacher and the student
-# The student sees 300 of the 1,297 images that the teacher has learned from; the 500 of
-# validation are others of these, so the teacher knows them too.
+# The student is trained on 300 of the teacher's 1,297 training images. The 500
+# validation images are others of these, so the teacher was trained on them too.
 
 # %%
 from keras.layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
@@ -146,14 +149,14 @@ x_train, x_test, y_train, y_test = train_test_split(
     images, labels, test_size=500, stratify=labels, random_state=0
 )
 x_few, y_few = x_train[:300], y_train[:300]
-READ = {"validation": (x_train[300:800], y_train[300:800]), "test": (x_test, y_test)}
+SPLITS = {"validation": (x_train[300:800], y_train[300:800]), "test": (x_test, y_test)}
 
 
-def new_teacher():
-    """Trained once, and kept: a run that goes on must hear the same one."""
+def load_or_train_teacher():
+    """Trained once and saved: a resumed comparison must use the same teacher."""
     path = OUT / f"{NAME}_teacher.keras"
     if not path.exists():
-        print("The teacher trains ...", flush=True)
+        print("Training the teacher ...", flush=True)
         keras.utils.set_random_seed(0)
         large = [
             Conv2D(32, 3, padding="same", activation="relu"),
@@ -168,9 +171,9 @@ def new_teacher():
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("adam", loss)
         model.fit(x_train, y_train, batch_size=64, epochs=TEACHER_EPOCHS, verbose=0)
-        unfinished = OUT / f"{NAME}_unfinished.keras"
-        model.save(unfinished)
-        os.replace(unfinished, path)
+        partial = OUT / f"{NAME}_unfinished.keras"
+        model.save(partial)
+        os.replace(partial, path)
     return keras.models.load_model(path)
 
 
@@ -183,20 +186,20 @@ def new_student(learning_rate):
 
 
 def logits(model, x):
-    """`predict` gives the same, but would compile every student's."""
+    """`predict` gives the same, but would compile for every student."""
     return keras.ops.convert_to_numpy(model(x, training=False))
 
 
 OUT.mkdir(parents=True, exist_ok=True)
-teacher = new_teacher()
+teacher = load_or_train_teacher()
 with_pruned = teachers.Ensemble([teacher, teachers.Pruned(teacher, 0.1)], [0.7, 0.3])
 falling = keras.optimizers.schedules.CosineDecay(8.0, EPOCHS, alpha=0.25)
 
 # %% [markdown]
 # ## The runs
-# Each finished run is a line of a file, so that nothing is trained twice. The file's
-# first line holds the settings: under others, runs would not be comparable. A method
-# that you change needs a new name.
+# Each finished run is a line of a file, so that nothing is trained twice. The first
+# line contains the settings: runs with other settings are not comparable. If you change
+# a method, give it a new name.
 
 # %%
 import json
@@ -219,52 +222,52 @@ SETTINGS = {
 
 
 def append(line):
-    """In one write, to the disk."""
+    """Appends a line in one write and flushes it to disk."""
     with FILE.open("ab", buffering=0) as file:
         file.write(json.dumps(line).encode() + b"\n")
         os.fsync(file.fileno())
 
 
 def finished_runs():
-    """The runs in the file, by what identifies them."""
+    """The runs in the file, by the values of `KEYS`."""
     content = FILE.read_bytes() if FILE.exists() else b""
-    # A last line that lacks its end was interrupted.
-    whole = content[: content.rfind(b"\n") + 1]
+    # A last line without a newline was interrupted.
+    complete = content[: content.rfind(b"\n") + 1]
     FILE.touch()
-    os.truncate(FILE, len(whole))
-    if not whole:
+    os.truncate(FILE, len(complete))
+    if not complete:
         append({"settings": SETTINGS})
         return {}
-    first, *runs = map(json.loads, whole.splitlines())
-    found = first["settings"]
-    other = [key for key in SETTINGS if found.get(key) != SETTINGS[key]]
-    if other:
+    header, *runs = map(json.loads, complete.splitlines())
+    saved = header["settings"]
+    changed = [key for key in SETTINGS if saved.get(key) != SETTINGS[key]]
+    if changed:
+        changes = [f"{key} {saved.get(key)}, now {SETTINGS[key]}" for key in changed]
         sys.exit(
-            f"{FILE} was made under other settings: "
-            + ", ".join(f"{key} {found.get(key)}, now {SETTINGS[key]}" for key in other)
-            + ". Give another --output, or remove the file."
+            f"{FILE} has other settings: {', '.join(changes)}. "
+            "Pass another --output, or remove the file."
         )
     return {tuple(run[key] for key in KEYS): run for run in runs}
 
 
 def run(*key):
-    """Trains one student, unless that is done already; what it came to."""
+    """Trains one student, unless that run is finished. Returns its line of the file."""
     if key in finished:
         return finished[key]
     name, learning_rate, split, seed = key
-    # Frees what the last student compiled.
+    # Free the memory of the last student's compiled functions.
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     student = new_student(learning_rate)
     model = METHODS[name](student)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     model.fit(x_few, y_few, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
-    AFTERWARDS.get(name, lambda student: None)(student)
-    seconds = time.perf_counter() - begin
-    x, y = READ[split]
-    right = logits(student, x).argmax(-1) == y
+    AFTER_TRAINING.get(name, lambda student: None)(student)
+    seconds = time.perf_counter() - start
+    x, y = SPLITS[split]
+    is_correct = logits(student, x).argmax(-1) == y
     values = {
-        "accuracy": round(100 * right.mean(), 2),
+        "accuracy": round(100 * is_correct.mean(), 2),
         "seconds": round(seconds, 2),
     }
     finished[key] = {**dict(zip(KEYS, key, strict=True)), **values}
@@ -275,43 +278,43 @@ def run(*key):
 def runs(name, rate, split, seeds):
     for seed in seeds:
         yield run(name, rate, split, seed)
-        bar.add(1)
+        progress.add(1)
 
 
 def best_rate(name):
-    """By mean accuracy on the validation split; of equal ones the smallest."""
+    """By mean accuracy on the validation split; the smallest one in a tie."""
     means = {}
-    tried = RATES[:2] if QUICK else RATES[2:5]
-    while tried:
-        for rate in tried:
-            done = runs(name, rate, "validation", VALIDATION_SEEDS)
-            means[rate] = np.mean([run["accuracy"] for run in done])
+    candidates = RATES[:2] if QUICK else RATES[2:5]
+    while candidates:
+        for rate in candidates:
+            validation_runs = runs(name, rate, "validation", VALIDATION_SEEDS)
+            means[rate] = np.mean([run["accuracy"] for run in validation_runs])
         best = max(sorted(means), key=means.get)
-        place = RATES.index(best)
-        beside = RATES[max(place - 1, 0) : place + 2]
-        tried = [rate for rate in beside if rate not in means]
-        bar.target += len(tried) * len(VALIDATION_SEEDS)
+        index = RATES.index(best)
+        neighbors = RATES[max(index - 1, 0) : index + 2]
+        candidates = [rate for rate in neighbors if rate not in means]
+        progress.target += len(candidates) * len(VALIDATION_SEEDS)
     return best
 
 
 def compare(name):
-    """The chosen learning rate, and the runs on the test with it."""
+    """The selected learning rate, and the test runs with it."""
     rate = best_rate(name)
     return rate, list(runs(name, rate, "test", SEEDS))
 
 
 finished = finished_runs()
-each = (2 if QUICK else 3) * len(VALIDATION_SEEDS) + len(SEEDS)
-bar = keras.utils.Progbar(len(CHOSEN) * each, unit_name="run")
+runs_per_method = (2 if QUICK else 3) * len(VALIDATION_SEEDS) + len(SEEDS)
+progress = keras.utils.Progbar(len(SELECTED) * runs_per_method, unit_name="run")
 try:
-    compared = {name: compare(name) for name in CHOSEN}
+    compared = {name: compare(name) for name in SELECTED}
 except KeyboardInterrupt:
-    sys.exit("\nStopped. The same command goes on from here.")
+    sys.exit("\nInterrupted. Run the same command again to resume.")
 
 # %% [markdown]
 # ## The table
-# Differences are paired: of students with the same seed, and so with the same first
-# weights. Seconds are those of one training, compilation included.
+# Differences are paired: between students with the same seed, and so with the same
+# initial weights. Seconds are for one training run, including compilation.
 
 # %%
 rates = {name: rate for name, (rate, _) in compared.items()}
@@ -323,21 +326,20 @@ seconds = {
 }
 
 
-def difference(name, other):
-    """Mean and standard error of the paired differences, if there are any."""
-    if name == other or not {name, other} <= accuracy.keys():
-        return None
-    d = accuracy[name] - accuracy[other]
-    return d.mean(), d.std(ddof=1) / np.sqrt(len(d))
+def difference(name, reference):
+    """Mean and standard error of the paired differences; empty without any."""
+    if name == reference or not {name, reference} <= accuracy.keys():
+        return ""
+    d = accuracy[name] - accuracy[reference]
+    return f"{d.mean():+.2f} ± {d.std(ddof=1) / np.sqrt(len(d)):.2f}"
 
 
-def cell(pair):
-    return f"{pair[0]:+.2f} ± {pair[1]:.2f}" if pair else ""
-
-
-def rows():
+def table_rows():
     teacher_accuracy = 100 * (logits(teacher, x_test).argmax(-1) == y_test).mean()
-    yield "method", "accuracy, %", "less KD", "less its control", "control", "rate", "s"
+    yield (
+        *("method", "accuracy, %", "minus KD", "minus control"),
+        *("control", "rate", "s"),
+    )
     yield ("---",) * 7
     yield "teacher", f"{teacher_accuracy:.1f}", "", "", "", "", ""
     for name, values in accuracy.items():
@@ -345,8 +347,8 @@ def rows():
         yield (
             name,
             f"{values.mean():.2f} ± {values.std(ddof=1):.2f}",
-            cell(difference(name, "KD")),
-            cell(difference(name, control)),
+            difference(name, "KD"),
+            difference(name, control),
             control,
             f"{rates[name]:g}",
             f"{seconds[name]:.1f}",
@@ -360,12 +362,12 @@ def markdown(table):
         yield f"| {' | '.join(cells)} |"
 
 
-smoke = "\nA SMOKE RUN: its figures mean nothing.\n" if QUICK else ""
+smoke = "\nSMOKE RUN: the figures are meaningless.\n" if QUICK else ""
 heading = (
     f"Test accuracy over {len(SEEDS)} seeds, mean ± std; differences, mean ± standard "
     f"error. {keras.config.backend()}.\n{smoke}"
 )
-text = "\n".join([heading, *markdown(list(rows())), ""])
+text = "\n".join([heading, *markdown(list(table_rows())), ""])
 print(f"\n{text}")
 (OUT / f"{NAME}.md").write_text(text, encoding="utf-8")
 
@@ -377,19 +379,19 @@ figure, axes = plt.subplots(
     figsize=(8, 1.2 + 0.3 * len(accuracy)), layout="constrained"
 )
 for row, (name, values) in enumerate(accuracy.items()):
-    colour = BLUE if name in CONTROLS else GREY
+    color = BLUE if name in CONTROLS else GREY
     mean, std = values.mean(), values.std(ddof=1)
-    axes.plot([mean - std, mean + std], [row, row], color=colour, lw=8, alpha=0.3)
-    axes.plot(values, np.full(len(values), row), "o", ms=4, color=colour, mec="white")
-    axes.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, lw=2)
+    axes.plot([mean - std, mean + std], [row, row], color=color, lw=8, alpha=0.3)
+    axes.plot(values, np.full(len(values), row), "o", ms=4, color=color, mec="white")
+    axes.plot([mean, mean], [row - 0.3, row + 0.3], color=color, lw=2)
 if "KD" in accuracy:
     axes.axvline(accuracy["KD"].mean(), color=GREY, lw=0.8, ls=":")
 axes.set(
-    title=f"{'A SMOKE RUN. ' * QUICK}Test accuracy, %: {len(SEEDS)} seeds, mean ± std",
+    title=f"{'SMOKE RUN. ' * QUICK}Test accuracy, %: {len(SEEDS)} seeds, mean ± std",
     yticks=range(len(accuracy)),
     yticklabels=accuracy,
     ylim=(len(accuracy) - 0.5, -0.5),
 )
 axes.spines[["top", "right"]].set_visible(False)
 figure.savefig(OUT / f"{NAME}.png", dpi=150)
-print(f"Table, picture and runs are in {OUT / NAME}.md, .png and .jsonl.")
+print(f"Saved table, picture and runs to {OUT / NAME}.md, .png and .jsonl.")

@@ -1,11 +1,11 @@
-"""A temperature and a loss of your own, in forty lines
+"""Write a custom temperature and a custom loss in forty lines
 
-A temperature that is low where the teacher hesitates, and a loss that compares square
-roots of probabilities: ideas for this lesson, from no paper. They train a student to
-read handwritten digits, beside plain knowledge distillation (KD; Hinton et al., arXiv
-1503.02531). You will see a table of them over three seeds. It takes less than a minute
-on two processor cores; with `KERAS_DTKD_QUICK=1`, a smoke run, half of that. One file
-goes to the current folder, or to `KERAS_DTKD_OUT`.
+This example defines a temperature that is low where the teacher is uncertain, and a
+loss that compares square roots of probabilities. Both are made up for this example.
+They train a student on handwritten digits and are compared with plain knowledge
+distillation (KD; Hinton et al., arXiv 1503.02531) in a table over three seeds. It takes
+less than a minute on two processor cores; with `KERAS_DTKD_QUICK=1`, a smoke run, half
+of that. One file goes to the current folder, or to `KERAS_DTKD_OUT`.
 """
 
 # %%
@@ -20,24 +20,25 @@ from keras_dtkd import Distiller, losses, temperatures
 from keras_dtkd.functional.statistics import soft_log_probs
 
 # %% [markdown]
-# ## The two ideas
-# A temperature takes both models' logits, `(..., classes)`, to three things: what
-# divides the student's logits, what divides the teacher's, and the weight that keeps
-# gradients of one size. A loss gives one value a sample. `ops` runs on every backend.
+# ## The temperature and the loss
+# A temperature maps both models' logits, `(..., classes)`, to a `TemperaturePair`: the
+# divisor of the student's logits, the divisor of the teacher's, and the weight that
+# keeps the size of gradients constant. A loss returns one value per sample. `keras.ops`
+# runs on every backend.
 
 
 # %%
 @keras.saving.register_keras_serializable("own_loss")
 class Certainty(temperatures.Temperature):
-    """`T = 1 + span · max p`: the surer the teacher, the softer its answer is made."""
+    """`T = 1 + span · max p`: softer targets where the teacher is more confident."""
 
     def __init__(self, span=3.0, **kwargs):
         super().__init__(**kwargs)
         self.span = span
 
     def call(self, student_logits, teacher_logits):
-        sure = ops.max(ops.softmax(teacher_logits), axis=-1, keepdims=True)
-        t = 1 + self.span * sure
+        confidence = ops.max(ops.softmax(teacher_logits), axis=-1, keepdims=True)
+        t = 1 + self.span * confidence
         return temperatures.TemperaturePair(student=t, teacher=t, weight=t[..., 0] ** 2)
 
     def get_config(self):
@@ -60,14 +61,14 @@ class Hellinger(losses.DistillationLoss):
         return t.weight * (1 - affinity)
 
     def get_config(self):
-        rule = keras.saving.serialize_keras_object(self.temperature)
-        return {**super().get_config(), "temperature": rule}
+        temperature = keras.saving.serialize_keras_object(self.temperature)
+        return {**super().get_config(), "temperature": temperature}
 
 
 # %% [markdown]
-# That is all. Weights of samples, masks, warm-ups, the logged means of temperatures,
-# devices and mixed precision come with the two base classes; and either idea works with
-# all of the library's: your temperature in `DKD`, your loss with `Dynamic`.
+# That is all. The two base classes provide sample weights, masks, warm-ups, logged mean
+# temperatures, distribution and mixed precision. Both classes also work with those of
+# the library: this temperature in `DKD`, this loss with `Dynamic`.
 
 # %%
 METHODS = {
@@ -80,10 +81,10 @@ METHODS = {
 }
 
 # %% [markdown]
-# ## On digits
-# The teacher learns from 1,297 images, the student from 300 of them; 500 are the test.
-# Nothing here was tuned, the learning rate neither: for a comparison that was, see
-# `compare_methods.py`.
+# ## Training on digits
+# The teacher is trained on 1,297 images, the student on 300 of them; 500 are the test
+# set. Nothing here was tuned, including the learning rate: `compare_methods.py` is a
+# comparison with tuned learning rates.
 
 # %%
 from pathlib import Path
@@ -118,15 +119,15 @@ def new_model(hidden, learning_rate):
 
 
 def accuracy(model):
-    choice = ops.convert_to_numpy(model(x_test)).argmax(-1)
-    return 100 * np.mean(choice == y_test)
+    predicted = ops.convert_to_numpy(model(x_test)).argmax(-1)
+    return 100 * np.mean(predicted == y_test)
 
 
-def trained(loss, seed):
+def train(loss, seed):
     keras.utils.set_random_seed(seed)
     model = student = new_model(hidden=16, learning_rate=0.02)
     if loss is not None:
-        # Each run has a loss of its own: losses hold weights too.
+        # A new loss for each run, because losses may have weights.
         loss = type(loss).from_config(loss.get_config())
         model = Distiller(teacher, student, loss, task_weight=0.1)
     model.fit(x_train[:300], y_train[:300], batch_size=30, epochs=EPOCHS, verbose=0)
@@ -137,18 +138,19 @@ keras.utils.set_random_seed(0)
 teacher = new_model(hidden=256, learning_rate=0.003)
 teacher.fit(x_train, y_train, batch_size=64, epochs=EPOCHS, verbose=0)
 
-smoke = "\nA SMOKE RUN: its figures mean nothing." if QUICK else ""
+smoke = "\nSMOKE RUN: the figures are meaningless." if QUICK else ""
 print(f"{keras.config.backend()}, {len(SEEDS)} seeds, mean ± std{smoke}")
 print(f"{'':22}accuracy %\n{'teacher':22}{accuracy(teacher):.1f}", flush=True)
 for name, loss in METHODS.items():
-    models, values = zip(*(trained(loss, seed) for seed in SEEDS), strict=True)
+    models, values = zip(*(train(loss, seed) for seed in SEEDS), strict=True)
     row = f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     print(f"{name:22}{row}", flush=True)
 
 # %% [markdown]
-# ## It is saved with the model
-# A file of the Distiller holds your loss by its registered name and `get_config`, and
-# never the teacher, which is given again. `distiller.student` alone needs none of this.
+# ## Saving
+# A saved Distiller contains the custom loss, by its registered name and `get_config`.
+# It does not contain the teacher, which is set again after loading. Saving
+# `distiller.student` alone requires none of this.
 
 # %%
 OUT.mkdir(parents=True, exist_ok=True)
@@ -159,5 +161,5 @@ np.testing.assert_array_equal(
     loaded.predict(x_test, verbose=0), models[0].predict(x_test, verbose=0)
 )
 (loss,) = loaded.distillation_losses.values()
-found = f"{type(loss).__name__} with {type(loss.temperature).__name__}"
-print(f"\n{OUT / 'own_loss.keras'} holds {found}.")
+names = f"{type(loss).__name__} with {type(loss.temperature).__name__}"
+print(f"\n{OUT / 'own_loss.keras'} contains {names}.")

@@ -1,10 +1,11 @@
-"""A small network learns from a large one: handwritten digits
+"""Distill a small network from a large one: handwritten digits
 
-A student with 23 times fewer parameters than its teacher learns to read digits from
-300 images: alone, by plain knowledge distillation (KD), and by Dynamic Temperature
-Knowledge Distillation (DTKD; Wei and Bai, arXiv 2404.12711). You will see a table of
-them over five seeds, and a picture: what the teacher says beyond the labels, and which
-temperatures DTKD chose. The images come with scikit-learn; nothing is downloaded.
+This example trains a student with 23 times fewer parameters than its teacher to
+classify digits, on 300 images: alone, by plain knowledge distillation (KD), and by
+Dynamic Temperature Knowledge Distillation (DTKD; Wei and Bai, arXiv 2404.12711). It
+prints a table over five seeds and draws a picture of the accuracies, the temperatures
+that DTKD computes, and the soft labels. The images come with scikit-learn; nothing is
+downloaded.
 
 It takes three to five minutes on two processor cores; with `KERAS_DTKD_QUICK=1`, a
 smoke run, less than one. Files go to the current folder, or to `KERAS_DTKD_OUT`.
@@ -29,8 +30,8 @@ OUT = Path(os.environ.get("KERAS_DTKD_OUT", "."))
 
 # %% [markdown]
 # ## The data
-# 1,797 digits of 8 by 8 pixels. The teacher learns from 1,297 of them, the student from
-# 300 of those. The other 500 are the test.
+# 1,797 digits of 8 by 8 pixels. The teacher is trained on 1,297 of them, the student on
+# 300 of those. The other 500 are the test set.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -43,8 +44,9 @@ x_few, y_few = x_train[:300], y_train[:300]
 # %% [markdown]
 # ## The teacher
 # Thirty epochs of Adam. The student's learning rate, batch size and epochs, below, are
-# those that serve it best *alone*, by cross-validation within the 1,297 images; so were
-# the teacher's epochs chosen. The test had no say.
+# the best ones for the student *alone*, by cross-validation within the 1,297 images;
+# the teacher's epochs were chosen in the same way. The test set was not used for
+# tuning.
 
 # %%
 keras.utils.set_random_seed(0)
@@ -60,7 +62,7 @@ large = [
 ]
 teacher = keras.Sequential([keras.Input((8, 8, 1)), *large])
 teacher.compile("adam", loss, metrics=["accuracy"])
-print("The teacher trains ...", flush=True)
+print("Training the teacher ...", flush=True)
 teacher.fit(x_train, y_train, batch_size=64, epochs=TEACHER_EPOCHS, verbose=0)
 
 # %% [markdown]
@@ -79,13 +81,13 @@ student = new_student()
 distiller = keras_dtkd.Distiller(teacher, student)
 distiller.fit(x_few, y_few, batch_size=30, epochs=EPOCHS, verbose=0)
 _, accuracy = student.evaluate(x_test, y_test, verbose=0)
-print(f"The student reads {accuracy:.1%} of the test rightly.")
+print(f"Student test accuracy: {accuracy:.1%}")
 OUT.mkdir(parents=True, exist_ok=True)
 student.save(OUT / "student.keras")
 
 # %% [markdown]
-# That is all one needs. The student is an ordinary Keras model, and its file needs
-# neither the teacher nor keras_dtkd.
+# That is all you need. The student is an ordinary Keras model, and loading its file
+# requires neither the teacher nor keras_dtkd.
 
 # %%
 import time
@@ -98,20 +100,21 @@ from keras_dtkd.losses import DTKD, KD
 
 
 def logits(model):
-    """Of the test. `predict` gives the same, but would compile every student's."""
+    """Test logits. `predict` gives the same, but would compile for every student."""
     return keras.ops.convert_to_numpy(model(x_test, training=False))
 
 
 reloaded = keras.models.load_model(OUT / "student.keras")
 np.testing.assert_array_equal(logits(reloaded), logits(student))
-print(f"{OUT / 'student.keras'}, read back, gives equal predictions.")
+print(f"Predictions are equal after reloading {OUT / 'student.keras'}.")
 
 # %% [markdown]
-# ## What is it worth?
-# Five ways to train that student on the same 300 images, each from the same five
-# starts. The two terms of DTKD weigh 3 and 1: cross-entropy (CE) plus KD of weight 4
-# is its control. DTKD as published needs a warm-up, the authors' 20 of 240 epochs,
-# here in proportion; the library's own form of DTKD has that by default.
+# ## Comparison
+# Five methods to train that student on the same 300 images, each with the same five
+# seeds. The two terms of DTKD have weights 3 and 1: cross-entropy (CE) plus KD of
+# weight 4 is its control. DTKD as published needs a warm-up, the authors' 20 of 240
+# epochs, here in proportion; the library's default form of DTKD has that warm-up
+# already.
 
 # %%
 SEEDS = range(2) if QUICK else range(5)
@@ -131,13 +134,14 @@ def run(name, seed):
     keras.utils.set_random_seed(seed)
     student = new_student()
     model = METHODS[name](student)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     model.fit(x_few, y_few, batch_size=30, epochs=EPOCHS, verbose=0)
-    seconds = time.perf_counter() - begin
-    choice = logits(student).argmax(-1)
-    accuracy = 100 * (choice == y_test).mean()
+    seconds = time.perf_counter() - start
+    predicted = logits(student).argmax(-1)
+    accuracy = 100 * (predicted == y_test).mean()
+    agreement = 100 * (predicted == teacher_logits.argmax(-1)).mean()
     print(f"seed {seed}  {name:16}{accuracy:5.1f} %{seconds:6.1f} s", flush=True)
-    return accuracy, 100 * (choice == teacher_logits.argmax(-1)).mean(), seconds
+    return accuracy, agreement, seconds
 
 
 teacher_logits = logits(teacher)
@@ -148,13 +152,13 @@ results = {name: np.array([run(name, seed) for seed in SEEDS]).T for name in MET
 
 # %%
 def milliseconds(model):
-    """For one of 5,000 images: the median of five calls of `predict`, after one."""
+    """Per image of 5,000: the median of five calls of `predict`, after one warm-up."""
     many = np.tile(x_test, (10, 1, 1, 1))
     times = []
     for _ in range(6):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         model.predict(many, batch_size=500, verbose=0)
-        times.append(time.perf_counter() - begin)
+        times.append(time.perf_counter() - start)
     return 1000 * np.median(times[1:]) / len(many)
 
 
@@ -168,7 +172,7 @@ def cost(model):
 
 def print_table():
     row = "{:16}{:>13}{:>14}{:>12}{:>11}{:>9}".format
-    smoke = "\nA SMOKE RUN: its figures mean nothing." if QUICK else ""
+    smoke = "\nSMOKE RUN: the figures are meaningless." if QUICK else ""
     print(f"\n{keras.config.backend()}, {len(SEEDS)} seeds, mean ± std{smoke}")
     print(row("", "accuracy %", "agreement %", "parameters", "ms/image", "seconds"))
     print(row("teacher", f"{teacher_accuracy:.1f}", "", *cost(teacher), ""))
@@ -179,37 +183,42 @@ def print_table():
 
 
 def print_gain():
-    ours, alone = results["DTKD"][0], results["student alone"][0]
-    gain = ours.mean() - alone.mean()
-    error = np.hypot(ours.std(ddof=1), alone.std(ddof=1)) / np.sqrt(len(SEEDS))
-    print(f"\nDTKD above the student alone: {gain:+.2f}, standard error {error:.2f}.")
+    dtkd, alone = results["DTKD"][0], results["student alone"][0]
+    gain = dtkd.mean() - alone.mean()
+    error = np.hypot(dtkd.std(ddof=1), alone.std(ddof=1)) / np.sqrt(len(SEEDS))
+    print(f"\nDTKD minus student alone: {gain:+.2f}, standard error {error:.2f}.")
 
 
 print_table()
 print_gain()
 
 # %% [markdown]
-# ## What the teacher says, and at which temperatures
+# ## Soft labels and temperatures
 # DTKD gives the sharper of the two networks the higher temperature, so that on each
 # digit they are compared at equal sharpness, as far as temperatures between 2 and 6
-# allow; the mean of the two is always 4. To watch it, one more student stops twice on
-# its way.
+# allow; the mean of the two is always 4. To show this, one more student is evaluated
+# after 1 epoch, 5 epochs and all of its training.
 
 # %%
 keras.utils.set_random_seed(SEEDS[0])
 student = new_student()
 distiller = keras_dtkd.Distiller(teacher, student, DTKD(warmup_epochs=EPOCHS / 12))
-rule = distiller.distillation_losses["dtkd"].temperature
-temperatures, done = {}, 0
+dtkd_temperature = distiller.distillation_losses["dtkd"].temperature
+temperatures, initial_epoch = {}, 0
 for epoch in (1, 5, EPOCHS):
     distiller.fit(
-        x_few, y_few, batch_size=30, initial_epoch=done, epochs=epoch, verbose=0
+        x_few,
+        y_few,
+        batch_size=30,
+        initial_epoch=initial_epoch,
+        epochs=epoch,
+        verbose=0,
     )
-    done = epoch
+    initial_epoch = epoch
     student_logits = logits(student)
-    chosen = rule(student_logits, teacher_logits)
+    pair = dtkd_temperature(student_logits, teacher_logits)
     temperatures[epoch] = [
-        keras.ops.convert_to_numpy(t)[:, 0] for t in (chosen.teacher, chosen.student)
+        keras.ops.convert_to_numpy(t)[:, 0] for t in (pair.teacher, pair.student)
     ]
 
 
@@ -218,17 +227,17 @@ RED, BLUE, GREY = "#c8553d", "#2a6f97", "#8d99a6"
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 
 
-def three_unlike(order):
-    """The first three of it that show different digits."""
+def three_digits(order):
+    """The first three indices that show different digits."""
     _, first = np.unique(y_test[order], return_index=True)
     return order[np.sort(first)[:3]]
 
 
-teacher_says = softmax(teacher_logits / 4, axis=-1)
-student_says = softmax(student_logits / 4, axis=-1)
-# Easy is what the teacher is sure of.
-order = np.argsort(entr(teacher_says).sum(-1))
-easy, hard = three_unlike(order), three_unlike(order[::-1])[::-1]
+teacher_probs = softmax(teacher_logits / 4, axis=-1)
+student_probs = softmax(student_logits / 4, axis=-1)
+# The teacher's entropy is low on easy images and high on hard ones.
+order = np.argsort(entr(teacher_probs).sum(-1))
+easy, hard = three_digits(order), three_digits(order[::-1])[::-1]
 
 
 def draw_digit(axes, box, index):
@@ -239,12 +248,12 @@ def draw_digit(axes, box, index):
 
 def draw_accuracies(axes):
     for row, (name, (accuracy, _, _)) in enumerate(results.items()):
-        colour = BLUE if name == "DTKD" else GREY
+        color = BLUE if name == "DTKD" else GREY
         mean, std = accuracy.mean(), accuracy.std(ddof=1)
-        axes.plot([mean - std, mean + std], [row, row], color=colour, lw=9, alpha=0.35)
-        axes.plot(accuracy, np.full(len(accuracy), row), "o", color=colour, mec="white")
-        axes.plot([mean, mean], [row - 0.2, row + 0.2], color=colour, lw=2.5)
-        axes.text(mean, row - 0.28, mean_std(accuracy), ha="center", color=colour)
+        axes.plot([mean - std, mean + std], [row, row], color=color, lw=9, alpha=0.35)
+        axes.plot(accuracy, np.full(len(accuracy), row), "o", color=color, mec="white")
+        axes.plot([mean, mean], [row - 0.2, row + 0.2], color=color, lw=2.5)
+        axes.text(mean, row - 0.28, mean_std(accuracy), ha="center", color=color)
     axes.axvline(teacher_accuracy, color=RED, ls="--")
     text = f"teacher {teacher_accuracy:.1f} "
     axes.text(teacher_accuracy, -0.75, text, color=RED, ha="right", va="center")
@@ -259,37 +268,38 @@ def draw_accuracies(axes):
 def draw_temperatures(axes):
     shifts = (-0.27, 0, 0.27)
     for column, index in enumerate([*easy, *hard]):
-        for shift, (epoch, chosen) in zip(shifts, temperatures.items(), strict=True):
-            pair = sorted([(chosen[0][index], RED), (chosen[1][index], BLUE)])
-            place = column + shift
-            axes.plot([place, place], [t for t, _ in pair], color=GREY, zorder=1)
-            for (t, colour), away in zip(pair, (-0.42, 0.42), strict=True):
-                axes.plot(place, t, "o", color=colour)
-                text = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
-                axes.text(place, t + away, f"{t:.1f}", **text)
-            axes.text(place, -1, epoch, ha="center", fontsize=8, color="dimgrey")
+        for shift, (epoch, values) in zip(shifts, temperatures.items(), strict=True):
+            pair = sorted([(values[0][index], RED), (values[1][index], BLUE)])
+            x = column + shift
+            axes.plot([x, x], [t for t, _ in pair], color=GREY, zorder=1)
+            for (t, color), offset in zip(pair, (-0.42, 0.42), strict=True):
+                axes.plot(x, t, "o", color=color)
+                text = {"ha": "center", "va": "center", "fontsize": 8, "color": color}
+                axes.text(x, t + offset, f"{t:.1f}", **text)
+            axes.text(x, -1, epoch, ha="center", fontsize=8, color="dimgrey")
         draw_digit(axes, [(column + 0.28) / 6, 0.83, 0.44 / 6, 0.17], index)
     axes.text(-0.6, -1, "epoch", ha="right", fontsize=8, color="dimgrey")
     axes.axhline(4, color=GREY, lw=0.8, ls=":", zorder=0)
     axes.set(
-        title=f"Temperatures DTKD chose, after 1, 5 and {EPOCHS} epochs",
+        title=f"DTKD's temperatures after 1, 5 and {EPOCHS} epochs",
         xlim=(-0.5, 5.5),
         xticks=(1, 4),
-        xticklabels=("easy: the teacher is sure", "hard: the teacher wavers"),
+        xticklabels=("easy: low teacher entropy", "hard: high teacher entropy"),
         ylim=(-1.3, 10.8),
         yticks=range(0, 9, 2),
     )
     axes.tick_params(axis="x", length=0, labelsize=11)
-    axes.text(-0.95, 6, "teacher's", color=RED, rotation=90, va="center")
-    axes.text(-0.95, 2, "student's", color=BLUE, rotation=90, va="center")
+    axes.text(-0.95, 6, "teacher", color=RED, rotation=90, va="center")
+    axes.text(-0.95, 2, "student", color=BLUE, rotation=90, va="center")
 
 
 def draw_soft_labels(axes, index):
     digits = np.arange(10)
-    for shift, says, colour in ((-0.21, teacher_says, RED), (0.21, student_says, BLUE)):
-        bars = axes.bar(digits + shift, 100 * says[index], 0.4, color=colour)
-        values = [f"{p:.0f}" if p >= 1 else "" for p in 100 * says[index]]
-        axes.bar_label(bars, values, padding=1, fontsize=7, color=colour)
+    models = ((-0.21, teacher_probs, RED), (0.21, student_probs, BLUE))
+    for shift, probs, color in models:
+        bars = axes.bar(digits + shift, 100 * probs[index], 0.4, color=color)
+        values = [f"{p:.0f}" if p >= 1 else "" for p in 100 * probs[index]]
+        axes.bar_label(bars, values, padding=1, fontsize=7, color=color)
     title = f"Soft labels of this {y_test[index]}, % (temperature 4)"
     axes.set(xticks=digits, yticks=[], title=title)
     axes.spines["left"].set_visible(False)
@@ -301,11 +311,11 @@ def draw_soft_labels(axes, index):
 
 figure = plt.figure(figsize=(13, 8.5), layout="constrained")
 if QUICK:
-    figure.suptitle("A SMOKE RUN: its figures mean nothing", color=RED)
+    figure.suptitle("SMOKE RUN: the figures are meaningless", color=RED)
 grid = figure.add_gridspec(2, 12, height_ratios=(1.3, 1))
 draw_accuracies(figure.add_subplot(grid[0, :5]))
 draw_temperatures(figure.add_subplot(grid[0, 5:]))
 for column, index in enumerate([easy[0], hard[0], hard[2]]):
     draw_soft_labels(figure.add_subplot(grid[1, 4 * column : 4 * column + 4]), index)
 figure.savefig(OUT / "quickstart.png", dpi=150)
-print(f"The picture is in {OUT / 'quickstart.png'}.")
+print(f"Saved the picture to {OUT / 'quickstart.png'}.")

@@ -1,4 +1,4 @@
-"""Runs scripts of the repository as a user would."""
+"""Runs the repository's scripts in processes of their own."""
 
 import os
 import subprocess
@@ -16,19 +16,19 @@ SMOKE_RUN = {
 }
 
 
-def started(*command, **settings):
+def start_script(*command, **environment):
     """The finished process of a script, on the backend of the tests."""
     return subprocess.run(
         [sys.executable, *command],
-        env={**os.environ, "KERAS_BACKEND": keras.config.backend(), **settings},
+        env={**os.environ, "KERAS_BACKEND": keras.config.backend(), **environment},
         capture_output=True,
         text=True,
         encoding="utf-8",
     )
 
 
-def run(*command, **settings):
-    """What a script prints that ends well."""
-    done = started(*command, **settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run_script(*command, **environment):
+    """The printed output of a script, which must succeed."""
+    process = start_script(*command, **environment)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout

@@ -1,10 +1,10 @@
-"""Makes the Colab notebooks from the examples, which are in jupytext's percent format.
+"""Creates the Colab notebooks from the examples, which use jupytext's percent format.
 
-python tools/notebook.py              write one beside each example
-python tools/notebook.py --check      fail if one is not what would be written
-python tools/notebook.py --execute    run them, quickly, in folders of their own
+python tools/notebook.py              write the notebook of each example
+python tools/notebook.py --check      fail if a notebook is out of date
+python tools/notebook.py --execute    execute the notebooks as smoke runs
 
-Names of examples after it: these alone.
+Pass the paths of examples to process only these.
 """
 
 import argparse
@@ -27,16 +27,16 @@ BACKENDS = ["tensorflow", "jax", "torch"]
 
 def notebook(source):
     """The notebook of one example. The same source gives the same bytes."""
-    lesson = jupytext.read(source, fmt="py:percent").cells
-    title, text = take_docstring(lesson)
+    example_cells = jupytext.read(source, fmt="py:percent").cells
+    title, text = pop_docstring(example_cells)
     cells = [
         new_markdown_cell(f"# {title}\n\n{badge(source)}\n\n{text}".strip()),
-        new_code_cell(install()),
-        new_code_cell(choose_backend(source)),
-        *[cell for cell in lesson if cell.source.strip()],
+        new_code_cell(install_source()),
+        new_code_cell(backend_source(source)),
+        *[cell for cell in example_cells if cell.source.strip()],
     ]
     for number, cell in enumerate(cells):
-        # nbformat draws ids at random.
+        # Replaces nbformat's random ids.
         cell.id = f"cell-{number:02d}"
     result = nbformat.v4.new_notebook(cells=cells)
     result.nbformat_minor = 5
@@ -51,14 +51,14 @@ def notebook(source):
     return result
 
 
-def take_docstring(cells):
-    """Cuts the module's docstring out of the first cell: it is the heading here."""
+def pop_docstring(cells):
+    """Removes the module docstring from the first cell. Returns its title and text."""
     first = cells[0]
     tree = ast.parse(first.source if first.cell_type == "code" else "")
     docstring = ast.get_docstring(tree)
     if not docstring:
         sys.exit(
-            "The example must begin with a docstring: its first line is the title."
+            "The example must start with a docstring: its first line is the title."
         )
     lines = first.source.splitlines()
     first.source = "\n".join(lines[tree.body[0].end_lineno :]).strip()
@@ -66,52 +66,52 @@ def take_docstring(cells):
     return title.rstrip("."), text.strip()
 
 
-def choose_backend(source):
-    """The first cell a reader may change: it holds the example's own default."""
+def backend_source(source):
+    """Source of the cell that sets the backend, by default that of the example."""
     text = source.read_text(encoding="utf-8")
     default = re.search(r'setdefault\("KERAS_BACKEND", "(\w+)"\)', text)[1]
-    one, other = [name for name in BACKENDS if name != default]
+    first, second = [name for name in BACKENDS if name != default]
     return (
         "import os\n\n"
-        f'# Or "{one}", or "{other}". It counts only before Keras is imported.\n'
+        f'# Or "{first}", or "{second}". Set it before Keras is imported.\n'
         f'os.environ["KERAS_BACKEND"] = "{default}"'
     )
 
 
-def repository():
+def repository_url():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return project["project"]["urls"]["Repository"]
 
 
-def install():
-    """From the repository: there is no release on PyPI yet."""
-    return f'%pip install -q "keras-dtkd[examples] @ git+{repository()}"'
+def install_source():
+    """Source of the install cell. There is no release on PyPI yet."""
+    return f'%pip install -q "keras-dtkd[examples] @ git+{repository_url()}"'
 
 
 def badge(source):
-    slug = repository().removeprefix("https://")
+    slug = repository_url().removeprefix("https://")
     slug = slug.replace("github.com", "github", 1)
     link = f"{COLAB}/{slug}/blob/main/examples/{source.stem}.ipynb"
     return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({link})"
 
 
 def execute(book):
-    """Runs all but the install cell: what is tested is the tree, not a release."""
+    """Executes all cells except the install cell, to test the working tree."""
     from nbclient import NotebookClient
 
     os.environ.setdefault("KERAS_DTKD_QUICK", "1")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    book.cells = [cell for cell in book.cells if cell.source != install()]
+    book.cells = [cell for cell in book.cells if cell.source != install_source()]
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
         NotebookClient(book, timeout=1200, resources=resources).execute()
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Notebooks from examples.")
+    parser = argparse.ArgumentParser(description="Create notebooks from examples.")
     parser.add_argument("sources", nargs="*", type=Path)
     parser.add_argument("--check", action="store_true", help="fail if out of date")
-    parser.add_argument("--execute", action="store_true", help="run, write nothing")
+    parser.add_argument("--execute", action="store_true", help="execute, do not write")
     options = parser.parse_args()
 
     for source in options.sources or sorted((ROOT / "examples").glob("*.py")):

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# What a user gets: the wheel in a new environment, with one backend and nothing else.
-# PYTHON must have `build`.
+# Tests the wheel in a new environment with only one backend. PYTHON must have `build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +7,7 @@ python=${PYTHON:-python3}
 here=$PWD
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-# A source tree on the path would hide what the wheel lacks.
+# A source tree on the path would hide files that are missing in the wheel.
 unset PYTHONPATH
 
 "$python" -m build --outdir "$tmp/dist" .
@@ -19,7 +18,7 @@ import re, sys, zipfile
 
 names = zipfile.ZipFile(sys.argv[1]).namelist()
 strays = [n for n in names if not re.match(r"keras_dtkd(/|-[^/]*\.dist-info/)", n)]
-assert not strays, f"the wheel holds more than the package: {strays}"
+assert not strays, f"the wheel has files outside of the package: {strays}"
 assert "keras_dtkd/py.typed" in names, "the wheel lacks keras_dtkd/py.typed"
 assert any(n.endswith("licenses/LICENSE") for n in names), "the wheel lacks LICENSE"
 PY

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The study on CIFAR-100 that two CPU cores can finish. The same command goes on.
+# The study on CIFAR-100 that two CPU cores can finish. The same command resumes it.
 #
 #   benchmarks/cifar100/study.sh TEACHER.npz DATA_DIR RUNS
 #
 # TEACHER.npz: a trained resnet32x4 (docs/models.md). DATA_DIR: TensorFlow Datasets'.
-# RUNS: where students, states and teacher outputs go; run.json files are copied
-# from there to this folder, and the tables are made of these.
+# RUNS: folder for students, states and teacher outputs; run.json files are copied from
+# it to this folder, and the tables are computed from these.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 teacher=$1 data=$2 runs=$3
@@ -18,7 +18,7 @@ cold="dtkd dtkd_loose dtkd_published"
 late="dtkd_loose dtkd_published"
 
 failed=0
-compare() { # folder, options. What fails stops nothing, and is tried again.
+compare() { # folder, options. A failure does not stop the study; run it again.
   local out=$1
   shift
   keras-dtkd compare --data cifar100 --data-dir "$data" --teacher resnet32x4 \
@@ -35,7 +35,7 @@ collect() { # from, to
   done
 }
 
-restore() { # from, to: what is finished is not done again
+restore() { # from, to: finished runs are not repeated
   local to="$runs/$2/cifar100/resnet32x4-resnet8"
   [ -d "$here/$1" ] || return 0
   (cd "$here/$1" && find . -name run.json) | while read -r file; do
@@ -50,7 +50,7 @@ restore study/warm warm
 restore study/cold cold
 restore study/late late
 restore backends backends
-# One folder of teacher outputs for all.
+# All parts share one folder of teacher outputs.
 for part in cold late backends; do
   mkdir -p "$runs/warm/cifar100/teacher_outputs" "$runs/$part/cifar100"
   ln -sfn ../../warm/cifar100/teacher_outputs "$runs/$part/cifar100/teacher_outputs"

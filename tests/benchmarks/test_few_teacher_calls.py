@@ -1,4 +1,4 @@
-"""Comparative KD knows more than KL where the teacher answers few times."""
+"""Calibrated comparative KD surpasses KL with few teacher calls."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ pytest.importorskip("sklearn")
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        # Its own modules lie beside the script.
+        # The script imports modules of its own folder.
         patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
         from few_teacher_calls import Study
 
@@ -31,7 +31,7 @@ def accuracies(study, method, rate):
     reason="A minute of training: run on JAX; everywhere with KERAS_DTKD_LESSONS=all.",
 )
 def test_ckd_calibrated_surpasses_kl_on_30_teacher_calls(study):
-    """At the rates that were chosen in the benchmark."""
+    """At the learning rates selected in the benchmark."""
     with_kl = accuracies(study, "CE + KL (T = 4)", 0.03)
     with_ckd = accuracies(study, "CKD, calibrated", 0.01)
     assert with_ckd.mean() > with_kl.mean() + 2

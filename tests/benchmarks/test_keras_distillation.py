@@ -1,4 +1,4 @@
-"""What we say of `keras.distillation`, we do right ourselves."""
+"""The experiments on `keras.distillation` give the expected values on `keras_dtkd`."""
 
 import keras
 import pytest
@@ -16,6 +16,6 @@ pytestmark = [
 @pytest.mark.parametrize(
     "experiment", keras_distillation.EXPERIMENTS, ids=lambda e: e.__name__
 )
-def test_ours_is_right(experiment):
-    finding = experiment()
-    assert finding.right, f"{finding.claim}: {finding.ours}"
+def test_keras_dtkd_gives_the_expected_value(experiment):
+    result = experiment()
+    assert result.dtkd_is_correct, f"{result.claim}: {result.dtkd_value}"
