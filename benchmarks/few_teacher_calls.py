@@ -130,7 +130,7 @@ class Study:
         )
         if "calibrated" in method and np.isfinite(student.get_weights()[-1]).all():
             answers = self.teacher.predict(images[few], verbose=0)
-            target = loss.target(answers, labels[few])
+            target = loss.optimal_logits(answers, labels[few])
             losses.calibrate_output_bias(student, images[few], target)
         return {"accuracy": round(accuracy(student, *self.data[split]), 2)}
 

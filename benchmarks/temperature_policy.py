@@ -40,14 +40,14 @@ from keras_dtkd.temperatures import Temperature, TemperaturePair
 CLASSES, INPUTS, BATCH = 100, 4, 16
 LEARN, UPDATES, RATE, HELD = 1200, 300, 0.005, 512
 CONSTANTS = (1.1, 2.0, 4.0, 6.0, 8.0, 9.9)
-ARMS = ("policy", "random", "constant", "each half's best", *CONSTANTS)
-DIGITS = ("KD(4.0)", "learn", "random", "constant")
+ARMS = ("policy", "shuffled", "constant", "each half's best", *CONSTANTS)
+DIGITS = ("KD(4.0)", "learn", "shuffled", "constant")
 EPOCHS = 20
 COSTS = {
     "KD(4.0)": lambda: 4.0,
     "policy, `reward_every=1`": Policy,
     "policy, `reward_every=8`": lambda: Policy(reward_every=8),
-    "random, `reward_every=1`": lambda: Policy(mode="random"),
+    "shuffled, `reward_every=1`": lambda: Policy(mode="shuffled"),
     "constant, `reward_every=1`": lambda: Policy(mode="constant"),
 }
 KEYS = ("task", "arm", "seed")
@@ -118,8 +118,8 @@ def synthetic(seed):
     found = {"learning": distil(policy, seed, LEARN), "learned T": shown(policy)}
     for arm in ARMS:
         rule = {"policy": "frozen"}.get(arm, arm)
-        if arm in ("policy", "random", "constant"):
-            rule = policy.with_mode(rule)
+        if arm in ("policy", "shuffled", "constant"):
+            rule = policy.copy_with_mode(rule)
         elif arm == "each half's best":
             rule = EachHalfsBest()
         found[str(arm)] = distil(rule, 1000 + seed, UPDATES)

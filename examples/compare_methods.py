@@ -66,7 +66,7 @@ METHODS = {
 }
 AFTERWARDS = {
     "CKD, calibrated": lambda s: losses.calibrate_output_bias(
-        s, x_few, losses.CKD().target(logits(teacher, x_few), y_few)
+        s, x_few, losses.CKD().optimal_logits(logits(teacher, x_few), y_few)
     )
 }
 

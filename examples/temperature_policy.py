@@ -79,7 +79,7 @@ student = new_student()
 policy = Policy(holdout=holdout)
 distiller = Distiller(teacher, student, KD(temperature=policy))
 distiller.fit(x, y, batch_size=20, epochs=EPOCHS, verbose=0)
-print(f"The policy took {policy.lessons} lessons.")
+print(f"The policy took {policy.num_policy_updates} lessons.")
 print(f"Its last temperatures are {policy.mean_temperature:.1f} on average.")
 
 # %% [markdown]
@@ -104,11 +104,11 @@ from keras_dtkd.temperatures import Dynamic
 RULES = {
     "student alone": lambda learned: None,
     "T = 4": lambda learned: 4.0,
-    "DTKD's": lambda learned: Dynamic(4.0, minimum="auto"),
+    "DTKD's": lambda learned: Dynamic(4.0, min_temperature="auto"),
     "policy, learning": lambda learned: learned,
-    "policy, learned": lambda learned: learned.with_mode("frozen"),
-    "dealt at random": lambda learned: learned.with_mode("random"),
-    "their mean": lambda learned: learned.with_mode("constant"),
+    "policy, learned": lambda learned: learned.copy_with_mode("frozen"),
+    "dealt at random": lambda learned: learned.copy_with_mode("shuffled"),
+    "their mean": lambda learned: learned.copy_with_mode("constant"),
 }
 
 

@@ -151,7 +151,7 @@ def _train(plan, before, found, teacher, args):
 
 def _calibrate(model, students, x, said, y):
     (loss,) = model.distillation_losses.values()
-    target = loss.target(said, y)
+    target = loss.optimal_logits(said, y)
     target = keras.ops.convert_to_numpy(target)
     for student in students:
         if student is not None:

@@ -61,7 +61,7 @@ def figures(rows, losses):
     invalid = (tops[0] <= 0) | (tops[1] <= 0)
     return {
         "invalid_share": float(np.mean(invalid)),
-        "floor": float(rule.floor()),
+        "floor": float(rule.collapse_threshold()),
         **measured,
     }
 

@@ -1,4 +1,4 @@
-"""What is matched: one loss a file."""
+"""Distillation losses, one per file."""
 
 from keras_dtkd.functional.output_bias import (
     calibrate_output_bias as calibrate_output_bias,

@@ -56,13 +56,13 @@ def hinton(source, name="kd", loss="KD", weight=0.9, **arguments):
     return method(source, 0.1, **{name: part(loss, weight=weight, **arguments)})
 
 
-def dtkd(source, rule, stop_gradient, minimum):
+def dtkd(source, rule, stop_gradient, min_temperature):
     """A form of DTKD. Its factors are the pair's."""
     arguments = {
         "temperature": 4.0,
         "rule": rule,
         "stop_gradient": stop_gradient,
-        "minimum": minimum,
+        "min_temperature": min_temperature,
         "warmup_epochs": 20,
     }
     return method(source, dtkd=part("DTKD", **arguments))
@@ -76,7 +76,7 @@ R2KD = {
     "temperature": 4.0,
     "value_weight": 2.0,
     "rank_weight": 2.0,
-    "softness": 1.0,
+    "rank_temperature": 1.0,
 }
 DKD_ALPHA = 1.0
 WITHOUT = "No recipe for images is published: temperature and factors are ours. "
@@ -125,17 +125,26 @@ METHODS = {
         cskd=part(
             "CSKD",
             alpha=2.0,
-            temperatures=[4.0, part("CosineSimilarity", minimum=2.0, maximum=6.0)],
+            temperatures=[
+                4.0,
+                part("CosineSimilarity", min_temperature=2.0, max_temperature=6.0),
+            ],
         ),
     ),
     "cswt": hinton(
         "The temperature of arXiv 2311.14307 (as in llieeai/lud) in kd: ours",
-        temperature=part("CosineSimilarity", minimum=2.0, maximum=6.0),
+        temperature=part("CosineSimilarity", min_temperature=2.0, max_temperature=6.0),
     ),
     "ctkd": hinton(
         "Li et al., arXiv 2211.16231, equations 6 to 12; factors of the code, "
         "zhengli97/CTKD (run_cifar_distill.sh), which lets the temperature decay",
-        temperature=part("Curriculum", minimum=1.0, span=20.0, epochs=10, start=1.0),
+        temperature=part(
+            "Curriculum",
+            min_temperature=1.0,
+            temperature_span=20.0,
+            epochs=10,
+            initial_raw=1.0,
+        ),
     ),
     "ls": hinton(
         "Sun et al., arXiv 2403.01427; temperature and factor of the code and of its "
@@ -157,7 +166,7 @@ METHODS = {
         "early; the closed form and the calibration are ours",
         task_weight=0.0,
         more={"calibrate": True},
-        ckd=part("CKD", label_weight=1.0, teacher_weight=1.0, group=[1, 1]),
+        ckd=part("CKD", label_weight=1.0, teacher_weight=1.0, group_sizes=[1, 1]),
     ),
     "logit_mse": method(
         f"{WITHOUT}Ba and Caruana, arXiv 1312.6184; the control of ckd",

@@ -58,7 +58,9 @@ class EpochHooks(keras.callbacks.Callback):
                     continue
                 means = self._means.setdefault(name, [])
                 means.append(float(mean))
-                if not self._warned and _has_collapsed(means, rule.floor()):
+                if not self._warned and _has_collapsed(
+                    means, rule.collapse_threshold()
+                ):
                     self._warned = True
                     self._warn(name, rule, float(mean))
 

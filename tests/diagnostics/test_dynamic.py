@@ -16,7 +16,7 @@ STOPPED = {"kd": KD(Dynamic(rule="max", stop_gradient="weight"))}
 
 def rows(student=1.0, teacher=5.0, shift=0.0):
     rng = np.random.default_rng(0)
-    s, t = (oracles.centred(rng.normal(size=(256, 10))) for _ in range(2))
+    s, t = (oracles.centered(rng.normal(size=(256, 10))) for _ in range(2))
     s, t = student * s + shift, teacher * t
     return Rows(s.astype("float32"), t.astype("float32"), None)
 

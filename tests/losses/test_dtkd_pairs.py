@@ -25,7 +25,7 @@ def test_each_pair_is_the_published_form_with_its_factors(pair):
     loss = DTKD.for_pair(*pair)
     assert (loss.alpha, loss.beta) == TABLE[pair]
     rule = loss.temperature
-    assert (rule.rule, rule.stop_gradient, rule.minimum) == ("max", False, None)
+    assert (rule.rule, rule.stop_gradient, rule.min_temperature) == ("max", False, None)
     assert (float(rule.temperature), loss.warmup_epochs, loss.weight) == (4, 20, 1)
 
 

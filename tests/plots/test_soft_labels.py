@@ -54,7 +54,7 @@ def test_a_number_of_samples_goes_from_sure_to_wavering():
 
 
 def test_temperatures_of_a_rule_stand_beside_each_sample():
-    z = oracles.centred(TEACHER[4].astype("float64"))
+    z = oracles.centered(TEACHER[4].astype("float64"))
     figure = plots.soft_labels(TEACHER, STUDENT, Standardized(1.0), samples=[4])
     sigma = z.std(ddof=1)
     found, _ = heights(figure.axes[0])
