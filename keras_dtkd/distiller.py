@@ -130,9 +130,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.loss_trackers = loss_logging.build_trackers(
             self.distillation_losses, self.additional_logs
         )
-        gradient_losses = input_gradient_losses(
-            self.distillation_losses
-        )
+        gradient_losses = input_gradient_losses(self.distillation_losses)
         if any(o.input_gradient != "exact" for o in gradient_losses.values()):
             self.direction_seed_generator = keras.random.SeedGenerator()
         if teacher is not None:
@@ -164,7 +162,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         validation.validate_no_shared_weights(teacher, self.student)
         self.teacher_reference.set(teacher)
         # A copy of the teacher's random state, which advances in its place.
-        self.teacher_seeds = [keras.random.SeedGenerator(0) for _ in teacher.seed_variables]
+        self.teacher_seeds = [
+            keras.random.SeedGenerator(0) for _ in teacher.seed_variables
+        ]
         states = self.teacher_reference.expected_seeds or [
             variable.value for variable in teacher.seed_variables
         ]
@@ -296,7 +296,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         Without the teacher (in `evaluate`) it is the student's own loss.
         """
         if not isinstance(y_pred, ForwardPass):
-            y = arrays.drop_placeholder(y.labels if isinstance(y, TrainingTargets) else y)
+            y = arrays.drop_placeholder(
+                y.labels if isinstance(y, TrainingTargets) else y
+            )
             if y is None or self.loss is None:
                 return ops.zeros(())
             return super().compute_loss(x, y, y_pred, sample_weight, training)

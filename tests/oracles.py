@@ -31,17 +31,17 @@ def softmax(z):
     return np.exp(log_softmax(z))
 
 
-def centred(z):
+def centered(z):
     return z - z.mean(-1, keepdims=True)
 
 
 def deviation(z):
-    return np.sqrt((centred(z) ** 2).mean(-1, keepdims=True))
+    return np.sqrt((centered(z) ** 2).mean(-1, keepdims=True))
 
 
 def sharpness(z):
-    """Equation 2 of DTKD, of centred logits, `(..., 1)`."""
-    return logsumexp(centred(z))
+    """Equation 2 of DTKD, of centered logits, `(..., 1)`."""
+    return logsumexp(centered(z))
 
 
 def kl(teacher, student):
@@ -79,14 +79,27 @@ def published_temperatures(student, teacher, tau):
     return 2 * y * tau / (x + y), 2 * x * tau / (x + y)
 
 
-def equal_sharpness(student, teacher, tau, minimum):
+def equal_sharpness(student, teacher, tau, min_temperature):
     """Equation 3, by bisection over δ: sharpness(u/(τ+δ)) = sharpness(v/(τ-δ))."""
-    student, teacher = constant(student), constant(teacher)
-    low = np.full((*student.shape[:-1], 1), minimum - tau)
+    # A gradient by complex steps asks for the same constants at every step.
+    inputs = constant(student), constant(teacher), tau, min_temperature
+    arrays = [np.asarray(a, "float64") for a in inputs]
+    key = tuple((a.shape, a.tobytes()) for a in arrays)
+    if key not in _SOLUTIONS:
+        _SOLUTIONS.clear()
+        _SOLUTIONS[key] = _bisect(*arrays)
+    return tuple(t.copy() for t in _SOLUTIONS[key])
+
+
+_SOLUTIONS: dict = {}
+
+
+def _bisect(student, teacher, tau, min_temperature):
+    low = np.full((*student.shape[:-1], 1), min_temperature - tau)
     high = -low
     for _ in range(60):
         delta = (low + high) / 2
-        # For centred logits the difference falls as δ grows.
+        # For centered logits the difference falls as δ grows.
         sharper = sharpness(teacher / (tau + delta)) > sharpness(
             student / (tau - delta)
         )
@@ -96,14 +109,14 @@ def equal_sharpness(student, teacher, tau, minimum):
     return tau - delta, tau + delta
 
 
-def temperatures(student, teacher, tau=4.0, rule="exact", minimum=None):
+def temperatures(student, teacher, tau=4.0, rule="exact", min_temperature=None):
     """T_s and T_t, `(..., 1)` each, by any of the four rules."""
     if rule == "exact":
-        return equal_sharpness(student, teacher, tau, minimum or 1e-6 * tau)
+        return equal_sharpness(student, teacher, tau, min_temperature or 1e-6 * tau)
     if rule == "std":
         x, y = deviation(teacher), deviation(student)
     else:
-        x, y = maximum(centred(teacher)), maximum(centred(student))
+        x, y = maximum(centered(teacher)), maximum(centered(student))
     if rule == "max":
         raw_x, raw_y = maximum(teacher), maximum(student)
         published = (np.real(raw_x) > 0) & (np.real(raw_y) > 0)
@@ -111,10 +124,10 @@ def temperatures(student, teacher, tau=4.0, rule="exact", minimum=None):
     both_constant = np.real(x + y) == 0
     x, y = np.where(both_constant, 1, x), np.where(both_constant, 1, y)
     t_student, t_teacher = 2 * y * tau / (x + y), 2 * x * tau / (x + y)
-    if minimum is not None:
+    if min_temperature is not None:
         for t, other in ((t_student, t_teacher), (t_teacher, t_student)):
-            below = np.real(t) < minimum
-            t[below], other[below] = minimum, 2 * tau - minimum
+            below = np.real(t) < min_temperature
+            t[below], other[below] = min_temperature, 2 * tau - min_temperature
     return t_student, t_teacher
 
 
@@ -131,11 +144,11 @@ def dtkd(
     beta=1.0,
     rule="exact",
     stop_gradient=None,
-    minimum=0.1,
+    min_temperature=0.1,
     divergence="kl",
 ):
     """`α T_s T_t KL(p(T_t) ‖ q(T_s)) + β τ² KL(p(τ) ‖ q(τ))`, a value a sample."""
-    t_student, t_teacher = temperatures(student, teacher, tau, rule, minimum)
+    t_student, t_teacher = temperatures(student, teacher, tau, rule, min_temperature)
     if stop_gradient is True or rule == "exact":
         t_student, t_teacher = constant(t_student), constant(t_teacher)
     weight = (t_student * t_teacher)[..., 0]

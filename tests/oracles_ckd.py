@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from tests.oracles import centred
+from tests.oracles import centered
 
 
 @functools.cache
@@ -21,9 +21,9 @@ def groups(rows, p, q):
     return np.array(found).reshape(-1, rows)
 
 
-def comparison(student, target, group):
+def comparison(student, target, group_sizes):
     """Mean over all groups and classes of `(Δ_s − Δ_target)²`."""
-    delta = groups(len(student), *group)
+    delta = groups(len(student), *group_sizes)
     if not len(delta):
         return 0.0
     return ((delta @ student - delta @ target) ** 2).mean()
@@ -35,7 +35,7 @@ def ckd(
     labels=None,
     label_weight=0.0,
     teacher_weight=1.0,
-    group=(1, 1),
+    group_sizes=(1, 1),
     mean_penalty=0.0,
     center=False,
 ):
@@ -43,10 +43,10 @@ def ckd(
     shape, classes = student.shape[:-1], student.shape[-1]
     student, teacher = (z.reshape(-1, classes) for z in (student, teacher))
     if center:
-        student, teacher = centred(student), centred(teacher)
-    value = teacher_weight * comparison(student, teacher, group)
+        student, teacher = centered(student), centered(teacher)
+    value = teacher_weight * comparison(student, teacher, group_sizes)
     value = value + mean_penalty * ((student - teacher).mean(0) ** 2).mean()
     if labels is not None:
         target = np.eye(classes)[labels.reshape(-1)]
-        value = value + label_weight * comparison(student, target, group)
+        value = value + label_weight * comparison(student, target, group_sizes)
     return value * np.ones(shape)

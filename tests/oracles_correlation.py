@@ -18,10 +18,10 @@ def cosine(x, y, axis):
 
 
 def pearson(x, y, axis):
-    def centred(z):
+    def centered(z):
         return z - z.mean(axis, keepdims=True)
 
-    return cosine(centred(x), centred(y), axis)
+    return cosine(centered(x), centered(y), axis)
 
 
 def softened(student, teacher, t_student, t_teacher):
@@ -55,12 +55,12 @@ def column_term(student, teacher, t_student=4.0, t_teacher=4.0, alpha=2.0):
     return alpha * both_terms(cosine, student, teacher, t_student, t_teacher)[1]
 
 
-def similarity_temperatures(student, teacher, minimum=2.0, maximum=6.0):
+def similarity_temperatures(student, teacher, min_temperature=2.0, max_temperature=6.0):
     """CSWT, `(..., 1)`, from the batch's similarities at temperature 1."""
     q, p = softmax(constant(student)), softmax(constant(teacher))
     c = cosine(q, p, -1)
     share = (c.max() - c) / max(c.max() - c.min(), 1e-12)
-    return (minimum + (maximum - minimum) * share)[..., None]
+    return (min_temperature + (max_temperature - min_temperature) * share)[..., None]
 
 
 def cskd(student, teacher):
@@ -69,14 +69,14 @@ def cskd(student, teacher):
     return column_term(student, teacher) + column_term(student, teacher, t, t)
 
 
-def soft_ranks(x, softness=1.0):
-    """`½ + Σ_j sigmoid((x_i − x_j) / softness)`, the sigmoid by its other name."""
-    difference = (x[..., :, None] - x[..., None, :]) / softness
+def soft_ranks(x, rank_temperature=1.0):
+    """`½ + Σ_j sigmoid((x_i − x_j) / rank_temperature)`, with tanh for the sigmoid."""
+    difference = (x[..., :, None] - x[..., None, :]) / rank_temperature
     return 0.5 + (0.5 + 0.5 * np.tanh(difference / 2)).sum(-1)
 
 
-def soft_spearman(x, y, softness=1.0, epsilon=1e-6):
-    a, b = (soft_ranks(z, softness) / z.shape[-1] for z in (x, y))
+def soft_spearman(x, y, rank_temperature=1.0, epsilon=1e-6):
+    a, b = (soft_ranks(z, rank_temperature) / z.shape[-1] for z in (x, y))
     a, b = (r - r.mean(-1, keepdims=True) for r in (a, b))
 
     def covariance(u, v):
@@ -85,8 +85,8 @@ def soft_spearman(x, y, softness=1.0, epsilon=1e-6):
     return covariance(a, b) / np.sqrt(covariance(a, a) * covariance(b, b))
 
 
-def rank_term(student, teacher, tau=4.0, factor=2.0, softness=1.0):
-    return factor * (1 - soft_spearman(student / tau, teacher / tau, softness))
+def rank_term(student, teacher, tau=4.0, factor=2.0, rank_temperature=1.0):
+    return factor * (1 - soft_spearman(student / tau, teacher / tau, rank_temperature))
 
 
 def gradient(function, z):

@@ -43,10 +43,10 @@ def total_variation(teacher, student):
     return absolute(softmax(teacher) - softmax(student)).sum(-1) / 2
 
 
-def logit_mse(student, teacher, centred=False):
+def logit_mse(student, teacher, centered=False):
     difference = student - teacher
-    if centred:
-        difference = oracles.centred(difference)
+    if centered:
+        difference = oracles.centered(difference)
     return (difference**2).mean(-1)
 
 

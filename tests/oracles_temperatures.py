@@ -13,15 +13,19 @@ def together(student, teacher, weight):
     return student[..., 0] + 3.0 * teacher[..., 0] + 0.5 * weight
 
 
-def cosine_similarity(student, teacher, minimum=2.0, maximum=6.0, counts=None):
+def cosine_similarity(
+    student, teacher, min_temperature=2.0, max_temperature=6.0, counts=None
+):
     """CSWT: T_i, `(...)`. `counts` says which rows are of the batch."""
     p, q = softmax(constant(teacher)), softmax(constant(student))
     c = (p * q).sum(-1) / np.sqrt((p**2).sum(-1) * (q**2).sum(-1))
     counted = c if counts is None else c[counts]
     low, high = counted.min(), counted.max()
     if high - low < 1e-12:
-        return np.full(c.shape, minimum)
-    return minimum + (maximum - minimum) * (high - c) / (high - low)
+        return np.full(c.shape, min_temperature)
+    return min_temperature + (max_temperature - min_temperature) * (high - c) / (
+        high - low
+    )
 
 
 def standardized(student, teacher, temperature=2.0, epsilon=0.0):
@@ -46,23 +50,25 @@ def z_score_kd(student, teacher, temperature=2.0):
     )
 
 
-def strength(epoch, epochs=10, first=0.0, full=1.0):
+def lambda_at(epoch, epochs=10, first=0.0, full=1.0):
     """Equation 11 of CTKD: λ."""
     share = min(epoch, epochs) / epochs
     return first + 0.5 * (full - first) * (1 + np.cos((1 + share) * np.pi))
 
 
-def curriculum(raw, minimum=1.0, span=20.0):
+def curriculum(raw, min_temperature=1.0, temperature_span=20.0):
     """Equation 12 of CTKD: τ."""
-    return minimum + span / (1 + np.exp(-raw))
+    return min_temperature + temperature_span / (1 + np.exp(-raw))
 
 
-def instance(student, teacher, kernel_1, bias_1, kernel_2, bias_2, span=20.0):
+def per_sample_curriculum(
+    student, teacher, kernel_1, bias_1, kernel_2, bias_2, temperature_span=20.0
+):
     """Instance-wise CTKD: τ from both models' probabilities, `(..., 1)`."""
     seen = np.concatenate([softmax(constant(z)) for z in (student, teacher)], -1)
     units = seen @ kernel_1 + bias_1
     units = np.where(np.real(units) > 0, units, 0)
-    return curriculum(units @ kernel_2 + bias_2, span=span)
+    return curriculum(units @ kernel_2 + bias_2, temperature_span=temperature_span)
 
 
 def kd_at(tau, student, teacher):

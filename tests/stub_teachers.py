@@ -27,12 +27,13 @@ def draw(*shape, scale=3.0, seed=0):
 
 def outputs_of(teacher, x=None):
     """A teacher's outputs for inputs, as NumPy."""
-    return keras.tree.map_structure(
-        keras.ops.convert_to_numpy, run_teacher(teacher, x)
-    )
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, run_teacher(teacher, x))
 
 
 def ensemble_of(*values, weights=None, average="logits"):
     """The mean of teachers' outputs, or of arrays."""
-    members = [s if isinstance(s, StubTeacher) else StubTeacher(s.astype("float32")) for s in values]
+    members = [
+        s if isinstance(s, StubTeacher) else StubTeacher(s.astype("float32"))
+        for s in values
+    ]
     return outputs_of(Ensemble(members, weights, average))

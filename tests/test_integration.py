@@ -175,7 +175,7 @@ def test_masked_positions_of_several_labels_count_nowhere():
 def test_the_smallest_temperature_may_be_scheduled():
     d = distiller(DTKD(), keras.optimizers.SGD(0.0), student=tiny())
     least = HyperparameterSchedule(
-        "dtkd.temperature.minimum", lambda epoch: (0.1, 1.0, 2.0)[epoch]
+        "dtkd.temperature.min_temperature", lambda epoch: (0.1, 1.0, 2.0)[epoch]
     )
     logs = d.fit(X, Y, batch_size=32, epochs=3, verbose=0, callbacks=[least]).history
     assert logs["student_temperature"] == pytest.approx([0.1, 1.0, 2.0], rel=1e-4)
@@ -189,12 +189,12 @@ def tiny():
 
 @pytest.mark.invariant(number=8)
 def test_a_temperature_scheduled_below_the_minimum_can_be_saved():
-    loss = DTKD(minimum=0.1)
+    loss = DTKD(min_temperature=0.1)
     loss.temperature = 0.05
     config = keras.saving.serialize_keras_object(loss)
     made = keras.saving.deserialize_keras_object(config)
     assert float(made.temperature.temperature) == pytest.approx(0.05)
-    assert made.temperature.minimum == 0.1
+    assert made.temperature.min_temperature == 0.1
 
 
 @pytest.mark.invariant(number=8)

@@ -48,9 +48,9 @@ RULES = {
     "similarity": lambda: CosineSimilarity(),
     "standardized": lambda: Standardized(1.0),
     "curriculum": lambda: Curriculum(),
-    "instance": lambda: Curriculum(instance=True),
+    "instance": lambda: Curriculum(per_sample=True),
     # One that learns has its own tests: it would compile three networks here.
-    "policy": lambda: Policy(mode="random"),
+    "policy": lambda: Policy(mode="shuffled"),
     "schedule": lambda: Scheduled(keras.optimizers.schedules.CosineDecay(4.0, 10, 0.5)),
 }
 

@@ -11,7 +11,7 @@ class HyperparameterSchedule(keras.callbacks.Callback):
     Args:
         name: `"task_weight"`, or the name of a loss and of one of its numbers:
             `"dtkd.weight"`, `"dtkd.alpha"`, `"kd.temperature"`. Longer paths reach
-            further in: `"dtkd.temperature.minimum"`.
+            further in: `"dtkd.temperature.min_temperature"`.
         schedule: A function of the epoch (from 0, as everywhere in Keras), or a
             `keras.optimizers.schedules.LearningRateSchedule`, called with the epoch.
         verbose: 1 prints each new value.

@@ -157,7 +157,7 @@ def _train(plan, previous, images, teacher, args):
 
 def _calibrate_bias(model, students, x, teacher_outputs, labels):
     (loss,) = model.distillation_losses.values()
-    target = keras.ops.convert_to_numpy(loss.target(teacher_outputs, labels))
+    target = keras.ops.convert_to_numpy(loss.optimal_logits(teacher_outputs, labels))
     for student in students:
         if student is not None:
             calibrate_output_bias(student, x, target)

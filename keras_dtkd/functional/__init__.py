@@ -1,4 +1,4 @@
-"""Pure functions on tensors: divergences and statistics of logits."""
+"""Pure functions on tensors: divergences, correlations and statistics of logits."""
 
 from keras_dtkd.functional import correlation as correlation
 from keras_dtkd.functional import decoupled as decoupled

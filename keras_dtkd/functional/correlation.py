@@ -1,8 +1,9 @@
-"""How alike two tables `(..., classes)` are: row by row, and class by class.
+"""Correlations of two arrays `(..., classes)`, per sample and per class.
 
-A row is a sample or a position. Along the classes each row is by itself; down a
-class the rows of the batch are coupled, and a row counts by its mass: one of mass 2
-as that row twice, one of mass 0 not at all.
+Samples are all axes except the classes, so positions of sequences are samples too.
+Along the classes each sample is by itself. Over the samples of a class the batch is
+coupled, and weights count as frequencies: a sample of weight 2 equals that sample
+twice, and one of weight 0 is ignored.
 """
 
 from keras import ops
@@ -11,57 +12,57 @@ from keras_dtkd.functional.statistics import MIN_LOGIT, is_unmasked
 
 # The authors of DIST, CSKD and R2KD all add this to the product of the norms.
 EPSILON = 1e-8
-# The root has no slope at 0. Nothing beside any norm that float32 tells from 0.
-TINY = 1e-30
+# The square root has no gradient at 0. Negligible for any norm that float32 can
+# distinguish from 0.
+SQRT_EPSILON = 1e-30
 
 
-def cosine(x, y, axis=-1, masses=None):
-    """Uncentred correlation, `Σ m x y / (‖x‖ ‖y‖ + 1e-8)`.
+def cosine(x, y, axis=-1, weights=None):
+    """Cosine similarity (uncentered correlation), `Σ w x y / (‖x‖ ‖y‖ + 1e-8)`.
 
     Args:
         x: Any shape.
         y: The same shape.
         axis: The axis, or axes, to correlate along.
-        masses: How much each entry counts, broadcastable to `x`. All the same by
-            default.
+        weights: Weight of each entry, broadcastable to `x`. Equal by default.
 
     Returns:
-        Without these axes. 0 where a norm is 0.
+        The shape of `x` without these axes. 0 where a norm is 0.
     """
 
     def norm(z):
-        return ops.sqrt(_sum(z * z, axis, masses) + TINY)
+        return ops.sqrt(_sum(z * z, axis, weights) + SQRT_EPSILON)
 
-    return _sum(x * y, axis, masses) / (norm(x) * norm(y) + EPSILON)
+    return _sum(x * y, axis, weights) / (norm(x) * norm(y) + EPSILON)
 
 
-def pearson(x, y, axis=-1, masses=None):
-    """Pearson's correlation: `cosine` of what is left after the mean.
+def pearson(x, y, axis=-1, weights=None):
+    """Pearson correlation: the `cosine` of `x` and `y` minus their means.
 
     Args:
         x: Any shape.
         y: The same shape.
         axis: The axis, or axes, to correlate along.
-        masses: How much each entry counts, also in the means. Optional.
+        weights: Weight of each entry, also in the means. Equal by default.
 
     Returns:
-        Without these axes. 0 where `x` or `y` is constant.
+        The shape of `x` without these axes. 0 where `x` or `y` is constant.
     """
 
-    def centred(z):
-        # Twice: what rounding leaves of a constant would have a direction.
+    def center(z):
+        # Twice: the rounding error left of a constant would have a direction.
         for _ in range(2):
-            z = z - _mean(z, axis, masses, keepdims=True)
+            z = z - _mean(z, axis, weights, keepdims=True)
         return z
 
-    return cosine(centred(x), centred(y), axis, masses)
+    return cosine(center(x), center(y), axis, weights)
 
 
 def soft_probs(logits, temperature):
-    """Softened probabilities, with all the digits that float32 has for them.
+    """Softened probabilities, to full float32 precision.
 
-    By way of their logarithms a hundred equal classes would lose two bits, and what
-    correlates is the small difference of large ones.
+    Computed from log-probabilities, a hundred equal classes would lose two bits, and
+    correlations are of small differences between large numbers.
 
     Args:
         logits: `(..., classes)`; `-inf` counts as `-1e9`.
@@ -76,9 +77,9 @@ def soft_probs(logits, temperature):
 
 
 def unmasked_by_any(student_logits, teacher_logits):
-    """Which classes take part: all but those that both models mask out.
+    """Classes that at least one of the models does not mask out.
 
-    A class that only the teacher rules out is one that the student has to.
+    The student has to learn to exclude a class that only the teacher masks out.
 
     Args:
         student_logits: `(..., classes)`.
@@ -91,13 +92,13 @@ def unmasked_by_any(student_logits, teacher_logits):
 
 
 def inter_class_distance(measure, x, y, where):
-    """One less the correlation of each row, along the classes.
+    """1 minus the correlation along the classes, per sample.
 
     Args:
         measure: `cosine` or `pearson`.
         x: `(..., classes)`.
         y: `(..., classes)`.
-        where: Booleans, `(..., classes)`: the classes that count.
+        where: Booleans, `(..., classes)`: the classes to include.
 
     Returns:
         `(...)`.
@@ -105,52 +106,53 @@ def inter_class_distance(measure, x, y, where):
     return 1.0 - measure(x, y, -1, ops.cast(where, x.dtype))
 
 
-def intra_class_distance(measure, x, y, where, masses=None):
-    """One less the correlation of each class over all rows, averaged over classes.
+def intra_class_distance(measure, x, y, where, weights=None):
+    """1 minus the correlation over the samples of a class, averaged over classes.
 
     Args:
         measure: `cosine` or `pearson`.
         x: `(..., classes)`.
         y: `(..., classes)`.
-        where: Booleans, `(..., classes)`: the classes that count.
-        masses: How much each row counts, `(...)`. Optional.
+        where: Booleans, `(..., classes)`: the classes to include.
+        weights: Weight of each sample, `(...)`. Optional.
 
     Returns:
-        A scalar. 0 where nothing counts.
+        A scalar. 0 where all weights are 0.
     """
-    rows = tuple(range(len(x.shape) - 1))
-    mass = ops.cast(where, x.dtype)
-    if masses is not None:
-        mass = mass * masses[..., None]
-    distance = 1.0 - measure(x, y, rows, mass)
-    return _mean(distance, -1, ops.cast(ops.sum(mass, axis=rows) > 0, x.dtype))
+    axes = tuple(range(len(x.shape) - 1))
+    entry_weights = ops.cast(where, x.dtype)
+    if weights is not None:
+        entry_weights = entry_weights * weights[..., None]
+    distance = 1.0 - measure(x, y, axes, entry_weights)
+    is_weighted = ops.sum(entry_weights, axis=axes) > 0
+    return _mean(distance, -1, ops.cast(is_weighted, x.dtype))
 
 
-def batch_weight(weight, masses=None):
-    """The one weight of a term that couples the rows: T² where T is constant.
+def batch_weight(weight, sample_weight=None):
+    """The weight of a term that couples the batch: T² where T is constant.
 
     Args:
-        weight: `Temperatures.weight`, a scalar or `(...)`. Not negative.
-        masses: How much each row counts, `(...)`. Optional.
+        weight: `TemperaturePair.weight`, a scalar or `(...)`. Not negative.
+        sample_weight: Weight of each sample, `(...)`. Optional.
 
     Returns:
-        The square of the mean over rows of the weight's root, a scalar: `(mean T_i)²`
-        where each row has its temperature.
+        The square of the mean over the batch of the weight's root, a scalar:
+        `(mean T_i)²` where each sample has its own temperature.
     """
-    root = ops.sqrt(ops.convert_to_tensor(weight, "float32") + TINY)
-    rows = tuple(range(len(root.shape)))
-    return ops.square(_mean(root, rows, masses if rows else None))
+    root = ops.sqrt(ops.convert_to_tensor(weight, "float32") + SQRT_EPSILON)
+    axes = tuple(range(len(root.shape)))
+    return ops.square(_mean(root, axes, sample_weight if axes else None))
 
 
-def _sum(values, axis, masses, keepdims=False):
-    if masses is not None:
-        values = masses * values
+def _sum(values, axis, weights, keepdims=False):
+    if weights is not None:
+        values = weights * values
     return ops.sum(values, axis=axis, keepdims=keepdims)
 
 
-def _mean(values, axis, masses, keepdims=False):
-    if masses is None:
+def _mean(values, axis, weights, keepdims=False):
+    if weights is None:
         return ops.mean(values, axis=axis, keepdims=keepdims)
-    total = ops.sum(masses * ops.ones_like(values), axis=axis, keepdims=keepdims)
+    total = ops.sum(weights * ops.ones_like(values), axis=axis, keepdims=keepdims)
     total = ops.where(total > 0, total, 1.0)
-    return _sum(values, axis, masses, keepdims) / total
+    return _sum(values, axis, weights, keepdims) / total

@@ -1,4 +1,4 @@
-"""A distribution split at the label: whether it is, and what the others share."""
+"""A distribution split into its target class and the others (DKD)."""
 
 from keras import ops
 
@@ -6,7 +6,7 @@ from keras_dtkd.functional.statistics import MIN_LOGIT, soft_log_probs
 
 
 def target_log_probs(logits, temperature, label):
-    """How likely the label is, and all else together.
+    """Log-probabilities of the target class and of all others together.
 
     Args:
         logits: `(..., classes)`.
@@ -14,18 +14,18 @@ def target_log_probs(logits, temperature, label):
         label: One-hot, of the logits' shape.
 
     Returns:
-        `log (p_y, 1 − p_y)`, softened, `(..., 2)`. In log space, so that a sure model
-        has a finite second.
+        `log (p_y, 1 − p_y)`, softened, `(..., 2)`. Computed in log space, so that the
+        second is finite for a confident model.
     """
     log_probs = soft_log_probs(logits, temperature)
-    is_label = ops.sum(label * log_probs, axis=-1)
-    # The sum of all is 1: softened logits are normalised.
-    is_not = ops.logsumexp(_mask_target(log_probs, label), axis=-1)
-    return ops.stack([is_label, is_not], axis=-1)
+    target = ops.sum(label * log_probs, axis=-1)
+    # Softened logits are normalized: the probabilities sum to 1.
+    non_target = ops.logsumexp(_mask_target(log_probs, label), axis=-1)
+    return ops.stack([target, non_target], axis=-1)
 
 
 def non_target_log_probs(logits, temperature, label):
-    """The other classes among themselves.
+    """Log-probabilities among the non-target classes.
 
     Args:
         logits: `(..., classes)`.
@@ -33,7 +33,8 @@ def non_target_log_probs(logits, temperature, label):
         label: One-hot, of the logits' shape.
 
     Returns:
-        Their softened log-probabilities, with nothing for the label, `(..., classes)`.
+        Softened log-probabilities without the target class, whose probability is 0,
+        `(..., classes)`.
     """
     return soft_log_probs(_mask_target(logits, label), temperature)
 

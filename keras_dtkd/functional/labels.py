@@ -1,4 +1,4 @@
-"""Labels, in whatever form they come, as one row of classes each."""
+"""Labels of any format as one-hot vectors or class probabilities."""
 
 import keras
 from keras import ops
@@ -8,14 +8,14 @@ def one_hot(labels, logits):
     """One-hot labels that fit the logits.
 
     Args:
-        labels: Integers, `(batch, ...)` or `(batch, ..., 1)`; or one number a class,
-            `(batch, ..., classes)`, of which the greatest is the label. For pairs of
+        labels: Integers, `(batch, ...)` or `(batch, ..., 1)`; or one number per class,
+            `(batch, ..., classes)`, of which the largest is the label. For pairs of
             logits `(..., labels, 2)`, 0 or 1 for each label, `(..., labels)`.
         logits: `(batch, ..., classes)`.
 
     Returns:
-        float32 of the logits' shape. Zeros where there is no label: an integer that
-        names no class, such as -1, or a row without a positive number.
+        float32 of the logits' shape. Zeros for a missing label: an integer that is not
+        a class, such as -1, or a sample without a positive number.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -30,36 +30,36 @@ def one_hot(labels, logits):
     rank = len(labels.shape)
     if rank == len(logits.shape) and labels.shape[-1] == classes:
         labels = ops.cast(labels, "float32")
-        found = ops.max(labels, axis=-1) > 0
-        labels = ops.where(found, ops.argmax(labels, axis=-1), -1)
+        has_label = ops.max(labels, axis=-1) > 0
+        labels = ops.where(has_label, ops.argmax(labels, axis=-1), -1)
     elif rank == len(logits.shape) and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, axis=-1)
     elif rank != len(logits.shape) - 1:
         raise ValueError(
             f"Labels of shape {tuple(labels.shape)} do not fit logits of shape "
-            f"{tuple(logits.shape)}. Give integers, or one number for each class."
+            f"{tuple(logits.shape)}. Pass integers, or one number for each class."
         )
     labels = ops.cast(labels, "int32")[..., None]
     return ops.cast(ops.equal(labels, ops.arange(classes, dtype="int32")), "float32")
 
 
 def to_class_probs(labels, logits):
-    """Labels as a target of cross-entropy: soft ones, of mixed samples, stay soft.
+    """Labels as a target of the cross-entropy. Soft labels stay soft.
 
     Args:
-        labels: As `one_hot` takes them. One number a class is taken as it is; for pairs
-            of logits a number from 0 to 1 is the probability of the second.
+        labels: See `one_hot`. One number per class is a probability; for pairs of
+            logits a number from 0 to 1 is the probability of the second class.
         logits: `(batch, ..., classes)`.
 
     Returns:
-        float32 of the logits' shape. Zeros where there is no label.
+        float32 of the logits' shape. Zeros for a missing label.
 
     Raises:
         ValueError: The shapes do not fit.
 
     Example:
 
-    >>> distribution(ops.array([[0.3, 0.7, 0.0]]), ops.zeros((1, 3)))
+    >>> to_class_probs(ops.array([[0.3, 0.7, 0.0]]), ops.zeros((1, 3)))
     [[0.3, 0.7, 0.0]]
     """
     labels, classes = ops.convert_to_tensor(labels), logits.shape[-1]
@@ -69,6 +69,6 @@ def to_class_probs(labels, logits):
     floats = "float" in keras.backend.standardize_dtype(labels.dtype)
     if rank == len(logits.shape) - 1 and classes == 2 and floats:
         labels = ops.cast(labels, "float32")
-        known = ops.logical_and(labels >= 0, labels <= 1)[..., None]
-        return ops.where(known, ops.stack([1.0 - labels, labels], axis=-1), 0.0)
+        is_valid = ops.logical_and(labels >= 0, labels <= 1)[..., None]
+        return ops.where(is_valid, ops.stack([1.0 - labels, labels], axis=-1), 0.0)
     return one_hot(labels, logits)

@@ -1,9 +1,9 @@
-"""Euclidean lengths that can be differentiated at 0."""
+"""Euclidean norms that are differentiable at 0."""
 
 import keras
 from keras import ops
 
-# The root has no slope at 0.
+# The square root has no gradient at 0.
 EPSILON = 1e-12
 
 
@@ -17,8 +17,8 @@ def squared_norm(values):
         `(batch,)`.
     """
     leaves = [ops.reshape(a, (ops.shape(a)[0], -1)) for a in keras.tree.flatten(values)]
-    parts = [ops.sum(a * a, axis=-1) for a in leaves]
-    return sum(parts[1:], start=parts[0])
+    squares = [ops.sum(a * a, axis=-1) for a in leaves]
+    return sum(squares[1:], start=squares[0])
 
 
 def safe_sqrt(squares):
@@ -28,6 +28,6 @@ def safe_sqrt(squares):
         squares: Not negative, any shape.
 
     Returns:
-        The same shape. Written without the difference, which would cost digits.
+        The same shape. Computed without the difference, which would lose digits.
     """
     return squares / (ops.sqrt(squares + EPSILON) + EPSILON**0.5)

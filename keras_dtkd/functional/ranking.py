@@ -1,64 +1,67 @@
 """Ranks with a gradient.
 
-`argsort` has none: a loss made of true ranks trains nothing, on any backend.
+`argsort` has no gradient: a loss of true ranks trains nothing, on any backend.
 """
 
 from keras import ops
 
 from keras_dtkd.functional.statistics import MIN_LOGIT
 
-# Added to the variance of ranks that are divided by their number. That of distinct
-# ranks is 1/12; a student whose logits are all but equal is to be moved, not thrown.
+# Added to the variance of ranks that are divided by their number, which is 1/12 for
+# distinct ranks. It bounds the gradient of a student with nearly equal logits.
 EPSILON = 1e-6
 
 
-def soft_ranks(values, softness=1.0, where=None):
-    """Ranks along the last axis, each comparison softened by a sigmoid.
+def soft_ranks(values, rank_temperature=1.0, where=None):
+    """Ranks along the last axis, with each comparison softened by a sigmoid.
 
     Args:
         values: `(..., classes)`; `-inf` counts as `-1e9`.
-        softness: The difference of two values at which their comparison is 73 %
-            decided: a scalar or `(..., 1)`. Positive. The ranks near the true ones
-            as it goes to 0.
-        where: Optional booleans, `(..., classes)`: the classes that count.
+        rank_temperature: The difference of two values at which the sigmoid of their
+            comparison is 0.73: a scalar or `(..., 1)`. Positive. Towards 0 the soft
+            ranks approach the true ranks.
+        where: Optional booleans, `(..., classes)`: the classes to include.
 
     Returns:
-        `½ + Σ_j sigmoid((x_i − x_j) / softness)`, `(..., classes)`: from 1 for the
-        least to their number for the greatest; equal values share their mean
-        rank. Classes that do not count come back as 0. Takes memory for
-        `classes²` numbers a row.
+        `½ + Σ_j sigmoid((x_i − x_j) / rank_temperature)`, `(..., classes)`: from 1 for
+        the smallest value to the number of classes for the largest; equal values share
+        their mean rank. 0 for classes that are not included. Needs memory for
+        `classes²` numbers per sample.
     """
     values = ops.maximum(values, MIN_LOGIT)
-    softness = ops.convert_to_tensor(softness, values.dtype)[..., None]
-    above = ops.sigmoid((values[..., :, None] - values[..., None, :]) / softness)
+    rank_temperature = ops.convert_to_tensor(rank_temperature, values.dtype)[..., None]
+    differences = values[..., :, None] - values[..., None, :]
+    comparisons = ops.sigmoid(differences / rank_temperature)
     if where is None:
-        return 0.5 + ops.sum(above, axis=-1)
-    mass = ops.cast(where, values.dtype)
-    return mass * (0.5 + ops.sum(above * mass[..., None, :], axis=-1))
+        return 0.5 + ops.sum(comparisons, axis=-1)
+    weights = ops.cast(where, values.dtype)
+    return weights * (0.5 + ops.sum(comparisons * weights[..., None, :], axis=-1))
 
 
 def spearman(x_ranks, y_ranks, where=None):
-    """Spearman's correlation, of ranks.
+    """Spearman's rank correlation.
 
     Args:
-        x_ranks: `(..., classes)`, see `soft_ranks`.
-        y_ranks: `(..., classes)`.
-        where: Optional booleans, `(..., classes)`: the classes that count.
+        x_ranks: Ranks `(..., classes)`, see `soft_ranks`.
+        y_ranks: Ranks `(..., classes)`.
+        where: Optional booleans, `(..., classes)`: the classes to include.
 
     Returns:
         `(c + ε) / sqrt((v_x + ε)(v_y + ε))`, `(...)`, with `c` the covariance and `v`
         the variances of the ranks divided by their number, and `ε = 1e-6`: 1 for
-        equal ranks, also where all of them tie, and of bounded slope.
+        equal ranks, also where all of them tie, and with a bounded gradient.
     """
-    mass = ops.ones_like(x_ranks) if where is None else ops.cast(where, x_ranks.dtype)
-    count = ops.maximum(ops.sum(mass, axis=-1, keepdims=True), 1.0)
+    weights = ops.ones_like(x_ranks)
+    if where is not None:
+        weights = ops.cast(where, x_ranks.dtype)
+    count = ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1.0)
 
-    def centred(ranks):
-        # Their mean is known: of each pair the two shares are 1.
-        return mass * (ranks - 0.5 * (count + 1.0)) / count
+    def normalize(ranks):
+        # Their mean is known: the two comparisons of each pair sum to 1.
+        return weights * (ranks - 0.5 * (count + 1.0)) / count
 
     def covariance(a, b):
         return ops.sum(a * b, axis=-1) / count[..., 0] + EPSILON
 
-    a, b = centred(x_ranks), centred(y_ranks)
+    a, b = normalize(x_ranks), normalize(y_ranks)
     return covariance(a, b) / ops.sqrt(covariance(a, a) * covariance(b, b))

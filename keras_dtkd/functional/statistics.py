@@ -1,16 +1,16 @@
-"""Statistics of logits that temperatures and reports are made of."""
+"""Statistics of logits, for temperatures, losses and metrics."""
 
 from keras import ops
 
 # Classes at or below this logit are masked out (padding of a vocabulary): no
-# network computes it, and it would drown every mean.
+# network computes it, and it would dominate every mean.
 MASKED_LOGIT = -1e8
-# What -inf becomes, which has no gradient. Below any logit a network computes.
+# Replaces -inf, which has no gradient. Below any logit a network computes.
 MIN_LOGIT = -1e9
 
 
 def is_unmasked(logits):
-    """Which classes take part: all but those masked out with `-1e9` or `-inf`.
+    """Classes that are not masked out, by a logit of `-1e8` or less.
 
     Args:
         logits: `(..., classes)`.
@@ -33,31 +33,31 @@ def soft_log_probs(logits, temperature=1.0, axis=-1):
         `log p`, of the same shape.
     """
     logits = ops.maximum(logits, MIN_LOGIT)
-    # The common shift goes before the division: it would cost the temperature's
-    # gradient, in which it cancels, its digits.
+    # The common shift is subtracted before the division. It cancels in the
+    # temperature's gradient, which would lose digits.
     top = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
     return ops.log_softmax((logits - top) / temperature, axis=axis)
 
 
 def center(logits, axis=-1, where=None):
-    """Logits less their mean: the same distribution, free of the common shift.
+    """Logits minus their mean: the same distribution, without a common shift.
 
     Args:
         logits: `(..., classes)`.
         axis: The axis of the classes.
-        where: Optional booleans: the classes that count. The others come back
-            as 0.
+        where: Optional booleans: the classes to include. The result is 0 for the
+            others.
 
     Returns:
-        Centred logits of the same shape.
+        Centered logits of the same shape.
     """
     if where is None:
         return logits - ops.mean(logits, axis=axis, keepdims=True)
     logits = ops.where(where, logits, 0.0)
-    mass = ops.cast(where, logits.dtype)
-    count = ops.maximum(ops.sum(mass, axis=axis, keepdims=True), 1.0)
+    class_weights = ops.cast(where, logits.dtype)
+    count = ops.maximum(ops.sum(class_weights, axis=axis, keepdims=True), 1.0)
     mean = ops.sum(logits, axis=axis, keepdims=True) / count
-    return (logits - mean) * mass
+    return (logits - mean) * class_weights
 
 
 def std(logits, axis=-1, where=None, epsilon=1e-24):
@@ -66,23 +66,23 @@ def std(logits, axis=-1, where=None, epsilon=1e-24):
     Args:
         logits: `(..., classes)`.
         axis: The axis of the classes.
-        where: Optional booleans: the classes that count.
-        epsilon: Added to the variance, since the root has no slope at 0.
+        where: Optional booleans: the classes to include.
+        epsilon: Added to the variance, because the root has no gradient at 0.
 
     Returns:
         `sqrt(variance + epsilon)`, population variance, shape `(..., 1)`.
     """
-    z = center(logits, axis=axis, where=where)
+    squares = ops.square(center(logits, axis=axis, where=where))
     if where is None:
-        variance = ops.mean(z * z, axis=axis, keepdims=True)
+        variance = ops.mean(squares, axis=axis, keepdims=True)
     else:
-        count = ops.sum(ops.cast(where, z.dtype), axis=axis, keepdims=True)
-        variance = ops.sum(z * z, axis=axis, keepdims=True) / ops.maximum(count, 1.0)
+        count = ops.sum(ops.cast(where, squares.dtype), axis=axis, keepdims=True)
+        variance = ops.sum(squares, axis=axis, keepdims=True) / ops.maximum(count, 1.0)
     return ops.sqrt(variance + epsilon)
 
 
 def sharpness(logits, temperature=1.0, axis=-1):
-    """Sharpness of a softened distribution, `log Σ exp(z / T)` of centred logits.
+    """Sharpness of a softened distribution, `log Σ exp(z / T)` of centered logits.
 
     Args:
         logits: `(..., classes)`.
@@ -90,9 +90,8 @@ def sharpness(logits, temperature=1.0, axis=-1):
         axis: The axis of the classes.
 
     Returns:
-        Sharpness in nats, shape `(...)`; `log classes` for equal logits. Unlike the
-        paper's, of raw logits, it is a property of the distribution: a shift of
-        all logits changes nothing.
+        Sharpness in nats, of shape `(...)`; `log classes` for equal logits. Unlike the
+        paper's sharpness of raw logits, it is invariant to a shift of all logits.
 
     Reference:
         Wei and Bai, "Dynamic Temperature Knowledge Distillation",
@@ -104,7 +103,7 @@ def sharpness(logits, temperature=1.0, axis=-1):
 
 
 def agreement(student_logits, teacher_logits, axis=-1):
-    """Where the student's first choice is the teacher's.
+    """Whether student and teacher predict the same class.
 
     Args:
         student_logits: `(..., classes)`.

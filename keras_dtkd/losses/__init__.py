@@ -1,4 +1,4 @@
-"""What is matched: one loss a file."""
+"""Distillation losses, one per file."""
 
 from keras_dtkd.losses.base import DistillationLoss as DistillationLoss
 from keras_dtkd.losses.base import LossValues as LossValues

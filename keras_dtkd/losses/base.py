@@ -102,7 +102,11 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             )
         self.view = view
         self._warmup_factor = self.add_weight(
-            shape=(), initializer="ones", trainable=False, dtype="float32", name="warmup_factor"
+            shape=(),
+            initializer="ones",
+            trainable=False,
+            dtype="float32",
+            name="warmup_factor",
         )
         if type(self).build is keras.layers.Layer.build:
             self.built = True

@@ -1,4 +1,4 @@
-"""Knowledge distillation where each label is a question of its own."""
+"""Knowledge distillation for multi-label outputs."""
 
 import keras
 from keras import ops
@@ -13,33 +13,35 @@ from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class BinaryKD(TemperatureLoss):
-    """`KD` for outputs of several labels, each a choice of yes or no.
+    """`KD` for multi-label outputs, each label a binary classification.
 
     The mean over the labels of `w · KL(p ‖ q)`, with `p = sigmoid(z_t / T_t)` and
-    `q = sigmoid(z_s / T_s)` the probabilities of "yes", and the temperatures and the
-    weight w that the rule gives for each label (T² for a constant T).
+    `q = sigmoid(z_s / T_s)` the probabilities of the positive class, and with the
+    temperatures and the weight w of `temperature` for each label (T² for a constant T).
 
-    A label's logit z is the pair `(−z/2, z/2)` of logits of "no" and "yes": rules and
-    divergence see `(..., labels, 2)`, and a rule that couples rows takes each label of
-    each sample for one. In a `Distiller`, models that end in a linear layer are taken
-    to give such logits, whatever they were compiled with; those that end in a softmax
-    are refused.
+    A label's logit z is the pair `(−z/2, z/2)` of logits of the negative and the
+    positive class: `temperature` and divergence are computed on `(..., labels, 2)`, and
+    a temperature that couples the batch treats each label of each sample as a sample.
+    In a `Distiller`, the output of a linear last layer is interpreted as such logits,
+    regardless of the compiled loss; a model that ends in a softmax is an error.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it
-            to a number to change it while training runs.
-        weight: Factor in the total. Not negative.
+        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training.
+        weight: Factor of this loss in the total. Not negative.
         warmup_epochs: See `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., labels)`: one logit a label.
+        student_logits: `(batch, ..., labels)`: one logit per label.
         teacher_logits: `(batch, ..., labels)`.
-        labels: Not used.
-        sample_weight: For a rule that couples the batch, see `DistillationLoss`.
+        labels: Unused.
+        sample_weight: For a temperature that couples the batch, see
+            `DistillationLoss`.
 
     Returns:
-        One value a sample, in nats times the rule's weight, shape `(batch, ...)`.
-        Labels that both models mask out (by a logit of `-1e8` or less) count nowhere.
+        One value per sample, in nats times the temperature's weight, of shape
+        `(batch, ...)`.
+        Labels that both models mask out (by a logit of `-1e8` or less) are ignored.
 
     Raises:
         ValueError: A temperature not above 0, a negative weight.
@@ -68,13 +70,13 @@ class BinaryKD(TemperatureLoss):
         sample_weight=None,
         return_temperatures=False,
     ):
-        """One value a sample; with `return_temperatures`, `LossValues`."""
+        """Returns one value per sample; with `return_temperatures`, `LossValues`."""
         where = ops.logical_or(is_unmasked(student_logits), is_unmasked(teacher_logits))
         where = ops.cast(where, "float32")
         student = to_logits(ops.maximum(student_logits, MIN_LOGIT), BINARY)
         teacher = to_logits(ops.maximum(teacher_logits, MIN_LOGIT), BINARY)
         if sample_weight is not None:
-            # A single label has no axis among pairs.
+            # Pairs of a single label have no label axis.
             sample_weight = ops.reshape(
                 sample_weight[..., None] * where, ops.shape(student[..., 0])
             )
@@ -87,29 +89,28 @@ class BinaryKD(TemperatureLoss):
         return LossValues(values, t) if return_temperatures else values
 
     def compute(self, step):
-        """The values for one `Step`, whose logits may be pairs already."""
+        """Returns the values for one `Step`, whose logits may be pairs already."""
         student, teacher = (
-            _of_pairs(logits, step.student_outputs)
+            _from_binary_pairs(logits, step.student_outputs)
             for logits in (step.student_logits, step.teacher_logits)
         )
         weights = row_weights(
             student, step.sample_weight, get_mask(step.student_logits)
         )
-        return self(
-            student, teacher, sample_weight=weights, return_temperatures=True
-        )
+        return self(student, teacher, sample_weight=weights, return_temperatures=True)
 
 
-def _of_pairs(logits, outputs):
-    """One logit a label again, `(..., labels)`; those of no pairs as they are.
+def _from_binary_pairs(logits, outputs):
+    """Pairs of logits as one logit per label, `(..., labels)`; others unchanged.
 
-    Only the student's outputs tell whether `(batch, 2)` is a pair or two labels.
+    Only the shape of the student's outputs distinguishes a pair from two labels where
+    the logits are `(batch, 2)`.
     """
     *labels, last = logits.shape[1:]
     outputs = [o for o in keras.tree.flatten(outputs) if o is not None]
     shapes = [list(output.shape[1:]) for output in outputs]
-    several, single = labels in shapes, [*labels, 1] in shapes
-    if last != 2 or not (several or single):
+    has_label_axis, is_single_label = labels in shapes, [*labels, 1] in shapes
+    if last != 2 or not (has_label_axis or is_single_label):
         return logits
     logits = logits[..., 1] - logits[..., 0]
-    return logits if several else logits[..., None]
+    return logits if has_label_axis else logits[..., None]

@@ -12,45 +12,44 @@ from keras_dtkd.functional.correlation import (
     unmasked_by_any,
 )
 from keras_dtkd.losses.base import DistillationLoss, LossValues
-from keras_dtkd.temperatures import base as rules
+from keras_dtkd.temperatures.base import get as get_temperature
 from keras_dtkd.temperatures.constant import Constant
 from keras_dtkd.temperatures.cosine_similarity import CosineSimilarity
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class CSKD(DistillationLoss):
-    """Matches each class's column of the batch, by cosine, at several temperatures.
+    """Matches each class over the batch, by cosine, at several temperatures.
 
     `Σ_T α · w̄ · (1 − mean_c cos(q[:, c], p[:, c]))`, one term for each temperature:
     `q` and `p` are the softened probabilities of student and teacher, whose columns run
     over the batch, and `w̄` is the square of the mean over the batch of the root of
-    the rule's weight (T² for a constant T, `(mean T_i)²` where each sample has its
-    own).
+    the temperature's weight (T² for a constant T, `(mean T_i)²` where each sample has
+    its own).
 
-    The whole loss couples the batch: it is one number, the same for each sample, and
-    grows with the batch (for the same data about 2 at 2 samples, 8 at 64, 12 at
-    512). It is taken over all rows there are: samples, and positions of sequences.
-    Under JAX the batch is the global one; under `tf.distribute` and
-    `torch.distributed` it is that of each replica. One row teaches next to nothing.
+    The whole loss couples the batch: it is the same number for each sample, and
+    grows with the batch size (for the same data about 2 at 2 samples, 8 at 64, 12 at
+    512). It is taken over samples and positions of sequences alike. Under JAX the batch
+    is the global one; under `tf.distribute` and `torch.distributed` it is that of each
+    replica. The gradient of a single sample is nearly 0.
 
     Args:
-        alpha: Factor α of every term. Not negative. May be changed while training
-            runs.
-        temperatures: Positive numbers or `keras_dtkd.temperatures` rules, one for
-            each term. `None` is the paper's `(4.0, CosineSimilarity())`.
-        weight: Factor in the total. Not negative.
+        alpha: Factor α of every term. Not negative. Can be changed during training.
+        temperatures: Positive numbers or `keras_dtkd.temperatures.Temperature`s, one
+            for each term. `None` is the paper's `(4.0, CosineSimilarity())`.
+        weight: Factor of this loss in the total. Not negative.
         warmup_epochs: See `DistillationLoss`.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
-        labels: Not used.
-        sample_weight: How much each row counts in the columns, `(batch, ...)`: one
-            of weight 2 as that row twice. Optional.
+        labels: Unused.
+        sample_weight: `(batch, ...)`. Weights in the sums over the batch: a sample of
+            weight 2 equals that sample twice. Optional.
 
     Returns:
         The same value for each sample, `(batch, ...)`. Classes that both models mask
-        out count nowhere.
+        out are ignored.
 
     Raises:
         ValueError: A negative factor, no temperatures, or one not above 0.
@@ -59,9 +58,9 @@ class CSKD(DistillationLoss):
         Ham et al., "Cosine Similarity Knowledge Distillation for Individual Class
         Information Transfer", arXiv 2311.14307. No code of its authors is public:
         the formula follows that of a later work built on it, "Leveraging logit
-        uncertainty", Scientific Reports 2024 (repository llieeai/lud), without what
-        that work adds. Like there, 1e-8 is added to the product of the norms: what
-        that leaves of equal models is said in `R2KD`.
+        uncertainty", Scientific Reports 2024 (repository llieeai/lud), without that
+        work's additions. As there, 1e-8 is added to the product of the norms: `R2KD`
+        describes the loss that this leaves for equal models.
 
     Example:
 
@@ -76,23 +75,23 @@ class CSKD(DistillationLoss):
         super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
         self.alpha = alpha
         if temperatures is None:
-            # Not in the signature: all losses would share one rule.
+            # Not in the signature: all losses would share one instance.
             temperatures = (4.0, CosineSimilarity())
         if not isinstance(temperatures, list | tuple) or not temperatures:
             raise ValueError(
                 "`CSKD`: `temperatures` must be a list of at least one temperature. "
                 f"Received: temperatures={temperatures!r}."
             )
-        self._temperatures = [rules.get(value) for value in temperatures]
+        self._temperatures = [get_temperature(value) for value in temperatures]
 
     @property
     def temperatures(self):
-        """The temperature rules, one for each term."""
+        """The temperatures, one for each term."""
         return tuple(self._temperatures)
 
     def get_temperatures(self):
-        """All rules. The first that may differ between samples is the one logged."""
-        return sorted(self._temperatures, key=lambda rule: isinstance(rule, Constant))
+        """All temperatures. The first one that is not a `Constant` is logged."""
+        return sorted(self._temperatures, key=lambda t: isinstance(t, Constant))
 
     def call(
         self,
@@ -102,7 +101,7 @@ class CSKD(DistillationLoss):
         sample_weight=None,
         return_temperatures=False,
     ):
-        """The loss of the batch, for each sample; or `LossValues`."""
+        """Returns the loss of the batch, for each sample; or `LossValues`."""
         where = unmasked_by_any(student_logits, teacher_logits)
         logged = self.get_temperatures()[0]
         total, logged_pair = 0.0, None
@@ -120,11 +119,11 @@ class CSKD(DistillationLoss):
         return LossValues(values, logged_pair) if return_temperatures else values
 
     def get_config(self):
-        """The arguments that make this loss again."""
+        """Returns the constructor arguments of this loss."""
         return {
             **super().get_config(),
             "alpha": self.alpha,
             "temperatures": [
-                keras.saving.serialize_keras_object(rule) for rule in self._temperatures
+                keras.saving.serialize_keras_object(t) for t in self._temperatures
             ],
         }

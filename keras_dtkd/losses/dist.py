@@ -16,43 +16,44 @@ from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class DIST(TemperatureLoss):
-    """Asks for the teacher's relations, by Pearson's correlation, not for its numbers.
+    """Matches Pearson correlations of probabilities instead of the probabilities.
 
     `β · w · (1 − ρ_i) + γ · w̄ · (1 − mean_c ρ_c)` for each sample i, with `ρ_i` the
     correlation of both models' softened probabilities along the classes of a
-    sample, and `ρ_c` that over the samples of a class; `w` is the rule's weight and
-    `w̄` the square of its root's mean over the batch (both T² for a constant T).
+    sample, and `ρ_c` that over the samples of a class; `w` is the temperature's weight
+    and `w̄` the square of the mean of its root over the batch (both T² for a constant
+    T).
 
     The second term couples the batch: it is the same number for each sample, and
-    changes with the size of the batch. It is taken over all rows there are: samples,
-    positions of sequences, labels of a sigmoid head. Under JAX the batch is the
-    global one; under `tf.distribute` and `torch.distributed` it is that of each
-    replica. One row has no correlation over samples: the term is then the constant
-    `γ · w̄`, without gradient. Of two numbers every correlation is ±1, with next to no
-    gradient: that over a batch of two rows, and that along two classes, of which each
-    label of a sigmoid head is a pair.
+    changes with the batch size. It is taken over samples, positions of sequences and
+    the labels of a multi-label output alike. Under JAX the batch is the global one;
+    under `tf.distribute` and `torch.distributed` it is that of each replica. A single
+    sample has no correlation over samples: the term is then the constant `γ · w̄`,
+    without gradient. The correlation of two numbers is always ±1, with a gradient of
+    nearly 0: this holds over a batch of two samples, and along two classes, such as
+    the pair of each label of a multi-label output.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it
-            to a number to change it while training runs. The recipes' is 4 on
+        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training. The recipes use 4 on
             CIFAR-100 and 1 on ImageNet.
         beta: Factor β of the correlation along classes. Not negative.
         gamma: Factor γ of the correlation over samples. Not negative.
-        scale_by_t2: Whether to multiply by the rule's weight, as the authors' code;
-            the paper's appendix does not.
-        weight: Factor in the total. Not negative. The recipes' is 2.
+        scale_by_t2: Whether to multiply by the temperature's weight, as the authors'
+            code does; the paper's appendix does not.
+        weight: Factor of this loss in the total. Not negative. The recipes use 2.
         warmup_epochs: See `DistillationLoss`.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
-        labels: Not used.
-        sample_weight: How much each row counts in the correlations over samples,
-            `(batch, ...)`: one of weight 2 as that row twice. Optional.
+        labels: Unused.
+        sample_weight: `(batch, ...)`. Weights in the correlations over samples: a
+            sample of weight 2 equals that sample twice. Optional.
 
     Returns:
-        One value a sample, `(batch, ...)`. Classes that both models mask out count
-        nowhere.
+        One value per sample, `(batch, ...)`. Classes that both models mask out are
+        ignored.
 
     Raises:
         ValueError: A temperature not above 0, a negative factor.
@@ -60,8 +61,8 @@ class DIST(TemperatureLoss):
     Reference:
         Huang et al., "Knowledge Distillation from A Stronger Teacher",
         arXiv 2205.10536. As in the authors' code, 1e-8 is added to the product of the
-        norms: what that leaves of equal models is said in `R2KD`, and what is
-        constant has the correlation 0, in both models too.
+        norms: `R2KD` describes the loss that this leaves for equal models. The
+        correlation of constants is 0, even if both models are constant.
 
     Example:
 
@@ -91,21 +92,21 @@ class DIST(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """One value a sample."""
+        """Returns one value per sample."""
         q = soft_probs(student_logits, temperatures.student)
         p = soft_probs(teacher_logits, temperatures.teacher)
         where = unmasked_by_any(student_logits, teacher_logits)
-        rows = inter_class_distance(pearson, q, p, where)
-        classes = intra_class_distance(pearson, q, p, where, sample_weight)
+        inter = inter_class_distance(pearson, q, p, where)
+        intra = intra_class_distance(pearson, q, p, where, sample_weight)
         if self.scale_by_t2:
-            rows = temperatures.weight * rows
-            classes = batch_weight(temperatures.weight, sample_weight) * classes
+            inter = temperatures.weight * inter
+            intra = batch_weight(temperatures.weight, sample_weight) * intra
         return (
-            self.hyperparameter("beta") * rows + self.hyperparameter("gamma") * classes
+            self.hyperparameter("beta") * inter + self.hyperparameter("gamma") * intra
         )
 
     def get_config(self):
-        """The arguments that make this loss again."""
+        """Returns the constructor arguments of this loss."""
         return {
             **super().get_config(),
             "beta": self.beta,

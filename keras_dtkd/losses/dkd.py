@@ -13,36 +13,37 @@ from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class DKD(TemperatureLoss):
-    """Splits the divergence at the label: how sure of it, and how the rest is shared.
+    """Weights the target class and the other classes of the KL divergence separately.
 
     `w · [α · KL(b_t ‖ b_s) + β · KL(p̂_t ‖ p̂_s)]` for each sample, with
-    `b = (p_y, 1 − p_y)` the softened probability of the label and of all else, `p̂` the
-    softened probabilities of the other classes among themselves, and `w` the rule's
-    weight (T² for a constant T). Hinton's divergence has `1 − p_t,y` for β, and so
-    passes over samples of which the teacher is sure.
+    `b = (p_y, 1 − p_y)` the softened probabilities of the label and of all other
+    classes together, `p̂` the softened probabilities among the other classes, and `w`
+    the temperature's weight (T² for a constant T). Hinton's divergence has `1 − p_t,y`
+    in place of β, and so nearly ignores samples on which the teacher is confident.
 
-    Of two classes the other one has nothing to share: that term is exactly 0, and so
-    is its gradient. The temperature is that of both terms.
+    With two classes the second term is exactly 0, and so is its gradient. Both terms
+    have the same temperature.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it
-            to a number to change it while training runs.
-        alpha: Factor α of the label's term. Not negative.
-        beta: Factor β of the other classes' term. Not negative. The authors tune it
-            to the pair of models, see `for_pair`.
-        warmup_epochs: See `DistillationLoss`. The authors' 20, of 240.
-        weight: Factor in the total. Not negative.
+        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training.
+        alpha: Factor α of the target term. Not negative.
+        beta: Factor β of the non-target term. Not negative. The authors tune it to the
+            pair of models, see `for_pair`.
+        warmup_epochs: See `DistillationLoss`. The authors use 20 of 240.
+        weight: Factor of this loss in the total. Not negative.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
         labels: Integers or one-hot, see `functional.labels`. A soft label counts as
-            its greatest class: mixed labels would need a definition with two. A
-            sample without a label (such as -1) has no loss.
-        sample_weight: For a rule that couples the batch, see `DistillationLoss`.
+            its most probable class: the loss is not defined for two labels of a sample.
+            The loss of a sample without a label (such as -1) is 0.
+        sample_weight: For a temperature that couples the batch, see
+            `DistillationLoss`.
 
     Returns:
-        One value a sample, in nats times the rule's weight, `(batch, ...)`.
+        One value per sample, in nats times the temperature's weight, `(batch, ...)`.
 
     Raises:
         ValueError: A temperature not above 0, a negative factor; in `call`, no labels.
@@ -50,8 +51,8 @@ class DKD(TemperatureLoss):
     Reference:
         Zhao et al., "Decoupled Knowledge Distillation", arXiv 2203.08679.
         The warm-up is in the authors' code. That code subtracts 1000 from the label's
-        logit and takes the logarithm of a sum of probabilities, which is infinite
-        from a gap of about 400 on in float32; here all is in log space.
+        logit and takes the logarithm of a sum of probabilities, which in float32 is
+        infinite above a gap of about 400; here everything is computed in log space.
 
     Example:
 
@@ -79,18 +80,18 @@ class DKD(TemperatureLoss):
 
     @classmethod
     def for_pair(cls, teacher, student, **kwargs):
-        """The authors' form with their β for one of their CIFAR-100 pairs.
+        """The loss with the authors' β for one of their CIFAR-100 pairs.
 
         Args:
-            teacher: Name of the teacher, `"resnet32x4"`.
-            student: Name of the student, `"resnet8x4"`.
-            **kwargs: As the class's, instead of the pair's.
+            teacher: Name of the teacher, such as `"resnet32x4"`.
+            student: Name of the student, such as `"resnet8x4"`.
+            **kwargs: Arguments of the class, which override the pair's.
 
         Returns:
             A `DKD`.
 
         Raises:
-            ValueError: No such pair, with the list of the eleven.
+            ValueError: Unknown pair. The message lists the eleven pairs.
         """
         constants = pair_constants(teacher, student, "DKD", "DKD(beta=…)")
         return cls(**{"beta": constants.dkd_beta, **kwargs})
@@ -98,7 +99,7 @@ class DKD(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """One value a sample."""
+        """Returns one value per sample."""
         if labels is None:
             raise ValueError("`DKD` needs labels. Received: labels=None.")
         label = one_hot(labels, student_logits)
@@ -106,17 +107,22 @@ class DKD(TemperatureLoss):
             target_log_probs(teacher_logits, temperatures.teacher, label),
             target_log_probs(student_logits, temperatures.student, label),
         )
-        rest = kl(
+        non_target = kl(
             non_target_log_probs(teacher_logits, temperatures.teacher, label),
             non_target_log_probs(student_logits, temperatures.student, label),
         )
-        both = (
-            self.hyperparameter("alpha") * target + self.hyperparameter("beta") * rest
+        has_label = ops.sum(label, axis=-1)
+        return (
+            has_label
+            * temperatures.weight
+            * (
+                self.hyperparameter("alpha") * target
+                + self.hyperparameter("beta") * non_target
+            )
         )
-        return ops.sum(label, axis=-1) * temperatures.weight * both
 
     def get_config(self):
-        """The arguments that make this loss again."""
+        """Returns the constructor arguments of this loss."""
         return {
             **super().get_config(),
             "alpha": self.alpha,

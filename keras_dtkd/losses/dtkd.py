@@ -12,42 +12,43 @@ from keras_dtkd.temperatures.dynamic import Dynamic
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class DTKD(DistillationLoss):
-    """Softens each sample for teacher and student at once, to a common sharpness.
+    """Softens teacher and student to a common sharpness, sample by sample.
 
     `α · T_s · T_t · KL(softmax(z_t / T_t) ‖ softmax(z_s / T_s))` with the temperatures
     of `Dynamic`, plus `β · τ² · KL(softmax(z_t / τ) ‖ softmax(z_s / τ))`, for each
-    sample; the whole grows over the warm-up.
+    sample. The sum grows over the warm-up.
 
-    The defaults are not the published form. Its closed form does not do what its
-    derivation says, and its loss has a degenerate minimum that an untrained student
-    may fall into (both in `Dynamic`'s page); `rule="exact"` solves the paper's own
-    criterion instead. `DTKD.published()` is the authors' form to the letter.
+    The defaults are not the published form. The published closed form does not solve
+    the criterion it is derived from, and the published loss has a degenerate minimum
+    that an untrained student may reach (see `Dynamic` for both); `rule="exact"` solves
+    the paper's criterion instead. `DTKD.published()` is the authors' exact form.
 
     Args:
-        temperature: τ: a positive number, or any `keras_dtkd.temperatures` rule. Set
-            it to a number to change it while training runs.
+        temperature: τ: a positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training.
         alpha: Factor α of the term with dynamic temperatures. Not negative.
         beta: Factor β of the term at τ. Not negative.
         rule: See `Dynamic`: `"exact"`, `"max"`, `"centered"` or `"std"`.
         stop_gradient: See `Dynamic`.
-        minimum: See `Dynamic`. `"auto"` holds the temperatures of `"exact"` within τ/2
-            and 3τ/2. Without that, the curvature for a student of small logits is so
-            great that SGD at a usual rate may leave it there for good.
+        min_temperature: See `Dynamic`. `"auto"` keeps the temperatures of `"exact"`
+            between τ/2 and 3τ/2. Without it, the curvature for a student with small
+            logits is so high that SGD at a usual learning rate may never recover.
         warmup_epochs: See `DistillationLoss`. `"auto"`, a twelfth of the epochs of
             the `fit`, is the paper's 20 of 240.
-        weight: Factor in the total. Not negative.
+        weight: Factor of this loss in the total. Not negative.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`. Raw logits, not probabilities.
         teacher_logits: `(batch, ..., classes)`.
-        labels: Not used.
-        sample_weight: For a rule that couples the batch, see `DistillationLoss`.
+        labels: Unused.
+        sample_weight: For a temperature that couples the batch, see
+            `DistillationLoss`.
 
     Returns:
-        One value a sample, `(batch, ...)`.
+        One value per sample, `(batch, ...)`.
 
     Raises:
-        ValueError: As `Dynamic`; a negative factor.
+        ValueError: See `Dynamic`; a negative factor.
 
     Reference:
         Wei and Bai, "Dynamic Temperature Knowledge Distillation", arXiv 2404.12711,
@@ -68,7 +69,7 @@ class DTKD(DistillationLoss):
         beta=1.0,
         rule="exact",
         stop_gradient=None,
-        minimum="auto",
+        min_temperature="auto",
         warmup_epochs="auto",
         weight=1.0,
         **kwargs,
@@ -76,24 +77,25 @@ class DTKD(DistillationLoss):
         super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
         self.alpha = alpha
         self.beta = beta
-        self._dynamic = Dynamic(temperature, rule, stop_gradient, minimum)
+        self._dynamic = Dynamic(temperature, rule, stop_gradient, min_temperature)
 
     @classmethod
     def published(
         cls, temperature=4.0, alpha=3.0, beta=1.0, warmup_epochs=20, **kwargs
     ):
-        """The authors' form to the letter.
+        """The authors' exact form.
 
-        `rule="max"`, gradient through both temperatures and their weight, no smallest
-        temperature, 20 epochs of warm-up. Train long: without a warm-up that
-        teaches the student first, it may fall into the degenerate minimum.
+        `rule="max"`, gradient through both temperatures and their weight, no lower
+        bound of the temperatures, 20 epochs of warm-up. Train long: with a warm-up too
+        short for the student to learn, it may reach the degenerate minimum.
 
         Args:
             temperature: τ.
             alpha: Factor of the dynamic term.
             beta: Factor of the term at τ.
-            warmup_epochs: The authors' 20, of 240.
-            **kwargs: As the class's, but `rule`, `stop_gradient` and `minimum`.
+            warmup_epochs: The authors use 20 of 240.
+            **kwargs: Arguments of the class, except `rule`, `stop_gradient` and
+                `min_temperature`.
 
         Returns:
             A `DTKD`.
@@ -104,25 +106,25 @@ class DTKD(DistillationLoss):
             beta=beta,
             rule="max",
             stop_gradient=False,
-            minimum=None,
+            min_temperature=None,
             warmup_epochs=warmup_epochs,
             **kwargs,
         )
 
     @classmethod
     def for_pair(cls, teacher, student, **kwargs):
-        """The authors' form with their factors for one of their CIFAR-100 pairs.
+        """The authors' exact form with their factors for one of their CIFAR-100 pairs.
 
         Args:
-            teacher: Name of the teacher, `"resnet32x4"`.
-            student: Name of the student, `"resnet8x4"`.
-            **kwargs: As `DTKD.published`, instead of the pair's.
+            teacher: Name of the teacher, such as `"resnet32x4"`.
+            student: Name of the student, such as `"resnet8x4"`.
+            **kwargs: Arguments of `DTKD.published`, which override the pair's.
 
         Returns:
             A `DTKD`.
 
         Raises:
-            ValueError: No such pair, with the list of the eleven.
+            ValueError: Unknown pair. The message lists the eleven pairs.
         """
         hint = "DTKD.published(alpha=…, beta=…)"
         constants = pair_constants(teacher, student, "DTKD", hint)
@@ -131,7 +133,7 @@ class DTKD(DistillationLoss):
 
     @property
     def temperature(self):
-        """The `Dynamic` rule. Set it to a number to change τ."""
+        """The `Dynamic` temperature. Set it to a number to change τ."""
         return self._dynamic
 
     @temperature.setter
@@ -146,9 +148,9 @@ class DTKD(DistillationLoss):
         sample_weight=None,
         return_temperatures=False,
     ):
-        """One value a sample; with `return_temperatures`, `LossValues`."""
+        """Returns one value per sample; with `return_temperatures`, `LossValues`."""
 
-        def softened_kl(t):
+        def weighted_kl(t):
             return t.weight * kl(
                 soft_log_probs(teacher_logits, t.teacher),
                 soft_log_probs(student_logits, t.student),
@@ -156,18 +158,18 @@ class DTKD(DistillationLoss):
 
         fixed = self._dynamic.temperature(student_logits, teacher_logits, sample_weight)
         dynamic = self._dynamic(student_logits, teacher_logits, base=fixed)
-        values = self.hyperparameter("alpha") * softened_kl(
+        values = self.hyperparameter("alpha") * weighted_kl(
             dynamic
-        ) + self.hyperparameter("beta") * softened_kl(fixed)
+        ) + self.hyperparameter("beta") * weighted_kl(fixed)
         return LossValues(values, dynamic) if return_temperatures else values
 
     def get_config(self):
-        """The arguments that make this loss again."""
+        """Returns the constructor arguments of this loss."""
         dynamic = self._dynamic.get_config()
         return {
             **super().get_config(),
             "alpha": self.alpha,
             "beta": self.beta,
             **{k: dynamic[k] for k in ("temperature", "rule")},
-            **{k: dynamic[k] for k in ("stop_gradient", "minimum")},
+            **{k: dynamic[k] for k in ("stop_gradient", "min_temperature")},
         }

@@ -7,32 +7,33 @@ from keras_dtkd.losses.input_gradient_base import InputGradientLoss
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class InputGradientPenalty(InputGradientLoss):
-    """The length of the student's input gradient: the control of KDIGA.
+    """Penalizes the norm of the student's input gradient: the control of KDIGA.
 
     With `g_i` the gradient of sample i's cross-entropy with respect to its own inputs,
 
     `mean_i ‖g_i‖`
 
-    which is `InputGradientAlignment` with a teacher whose gradient is 0. A confident
-    teacher's nearly is: compare the two before saying that the teacher's gradient
-    helped. See `InputGradientAlignment` for cost, precision, inputs and BatchNorm.
+    which is `InputGradientAlignment` with a teacher whose gradient is 0. The gradient
+    of a confident teacher nearly is: compare the two losses before attributing an
+    effect to the teacher's gradient. See `InputGradientAlignment` for cost, precision,
+    inputs and BatchNorm.
 
     Args:
         norm: `"per_sample"`, or `"batch"` for the form of KDIGA's authors. See
             `InputGradientAlignment`.
-        squared: Whether the length is squared.
-        weight: Factor in the total. Not negative.
+        squared: Whether the norm is squared.
+        weight: Factor of this loss in the total. Not negative.
         warmup_epochs: See `DistillationLoss`.
 
     Raises:
-        ValueError: Another `norm`, a negative weight. Before the first step: what
-            `InputGradientAlignment` refuses.
+        ValueError: Unknown `norm`, a negative weight. Before the first step: the errors
+            of `InputGradientAlignment`.
 
     Reference:
         Drucker and Le Cun, "Improving generalization performance using double
         backpropagation", 1992; Ross and Doshi-Velez, "Improving the Adversarial
         Robustness and Interpretability of Deep Neural Networks by Regularizing their
-        Input Gradients", arXiv 1711.09404, who square it.
+        Input Gradients", arXiv 1711.09404, which squares it.
 
     Example:
 
@@ -52,5 +53,5 @@ class InputGradientPenalty(InputGradientLoss):
         )
 
     def compute(self, step):
-        """One value a sample."""
+        """Returns one value per sample."""
         return self.length(step.student_input_gradient, step.sample_weight)

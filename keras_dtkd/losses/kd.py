@@ -1,4 +1,4 @@
-"""Knowledge distillation as Hinton, Vinyals and Dean have it."""
+"""Knowledge distillation by Hinton, Vinyals and Dean."""
 
 import keras
 
@@ -12,30 +12,32 @@ class KD(TemperatureLoss):
     """Matches the student's softened distribution to the teacher's.
 
     `w · D(softmax(z_t / T_t) ‖ softmax(z_s / T_s))` for each sample, with the
-    temperatures and the weight `w` that the rule gives (T² for a constant T).
+    temperatures and the weight `w` of `temperature` (T² for a constant T).
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it
-            to a number to change it while training runs.
-        divergence: `"kl"` (of the student from the teacher), `"reverse_kl"`, `"jsd"`.
-        weight: Factor in the total. Not negative.
+        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training.
+        divergence: `"kl"` (of the student from the teacher), `"reverse_kl"` or `"jsd"`.
+        weight: Factor of this loss in the total. Not negative.
         warmup_epochs: See `DistillationLoss`.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
-        labels: Not used.
-        sample_weight: For a rule that couples the batch, see `DistillationLoss`.
+        labels: Unused.
+        sample_weight: For a temperature that couples the batch, see
+            `DistillationLoss`.
 
     Returns:
-        One value a sample, in nats times the rule's weight, shape `(batch, ...)`.
+        One value per sample, in nats times the temperature's weight, of shape
+        `(batch, ...)`.
 
     Raises:
         ValueError: A temperature not above 0, an unknown divergence, a negative weight.
 
     Reference:
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network",
-        arXiv 1503.02531. Their T² is the rule's weight. The paper mixes with the
+        arXiv 1503.02531. Their T² is the temperature's weight. The paper mixes with the
         labels' cross-entropy as (1 − λ, λ); here both keep their own weight.
 
     Example:
@@ -55,14 +57,14 @@ class KD(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """One value a sample."""
+        """Returns one value per sample."""
         return temperatures.weight * self._divergence(
             soft_log_probs(teacher_logits, temperatures.teacher),
             soft_log_probs(student_logits, temperatures.student),
         )
 
     def get_config(self):
-        """The arguments that make this loss again."""
+        """Returns the constructor arguments of this loss."""
         return {
             **super().get_config(),
             "divergence": self.divergence,

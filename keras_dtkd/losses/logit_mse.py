@@ -1,4 +1,4 @@
-"""Logits matched as they are."""
+"""Mean squared error of raw logits."""
 
 import keras
 from keras import ops
@@ -7,15 +7,15 @@ from keras_dtkd.functional.statistics import MASKED_LOGIT, center
 from keras_dtkd.losses.base import DistillationLoss
 
 
-def present(*logits):
-    """Which classes none of these logits masks out.
+def valid_classes(*logits):
+    """Classes that none of these logits masks out.
 
     Args:
         *logits: `(..., classes)` each.
 
     Returns:
-        Booleans, `(..., classes)`. NaN is no mask: a model that has diverged must
-        show.
+        Booleans, `(..., classes)`. NaN is not a mask, so that a diverged model gives a
+        NaN loss.
     """
     masked = ops.less_equal(logits[0], MASKED_LOGIT)
     for others in logits[1:]:
@@ -23,19 +23,19 @@ def present(*logits):
     return ops.logical_not(masked)
 
 
-def residual(student_logits, target_logits, where, centered=False):
-    """The difference of logits.
+def masked_difference(student_logits, target_logits, where, centered=False):
+    """Student logits minus target logits.
 
     Args:
         student_logits: `(..., classes)`.
         target_logits: `(..., classes)`.
-        where: Booleans: the classes that count. The others come back as 0.
-        centered: Whether each sample's mean difference is taken out.
+        where: Booleans: the classes to include. The result is 0 for the others.
+        centered: Whether to subtract each sample's mean difference.
 
     Returns:
         `(..., classes)`.
     """
-    # Both sides are made finite first: inf - inf would poison the gradient.
+    # Both sides are made finite first: the gradient of inf - inf is NaN.
     student_logits = ops.where(where, student_logits, 0.0)
     difference = student_logits - ops.where(where, target_logits, 0.0)
     return center(difference, where=where) if centered else difference
@@ -45,34 +45,34 @@ def residual(student_logits, target_logits, where, centered=False):
 class LogitMSE(DistillationLoss):
     """The mean over the classes of `(z_s − z_t)²`, for each sample.
 
-    Of raw logits, by definition: a constant added to all logits of a sample changes
-    it, and the student learns the teacher's constant too. With `centered=True` each
-    sample's mean over the classes is taken out of both first. Logits that are
-    recovered from a softmax head are known up to that constant only, and need it.
-    `LogitMSE(weight=0.5, centered=True)` is what `KD(T)` tends to as T grows.
+    It compares raw logits, by definition: a constant added to all logits of a sample
+    changes it, and the student learns the teacher's constant too. With `centered=True`
+    each sample's mean over the classes is subtracted from both first. Logits recovered
+    from a softmax are known up to that constant only, and need it.
+    `LogitMSE(weight=0.5, centered=True)` is the limit of `KD(T)` as T grows.
 
-    The teacher's scale is that of the gradient: tune the learning rate to it.
+    The gradient has the scale of the teacher's logits: tune the learning rate to it.
 
     Args:
-        weight: Factor in the total. Not negative.
+        weight: Factor of this loss in the total. Not negative.
         warmup_epochs: See `DistillationLoss`.
-        centered: Whether to compare logits less their mean over the classes.
+        centered: Whether to compare logits minus their mean over the classes.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
-        labels: Not used.
+        labels: Unused.
 
     Returns:
-        One value a sample, shape `(batch, ...)`. Classes that either model masks out
-        (by a logit of `-1e8` or less) count nowhere.
+        One value per sample, of shape `(batch, ...)`. Classes that either model masks
+        out (by a logit of `-1e8` or less) are ignored.
 
     Raises:
         ValueError: A negative weight.
 
     Reference:
         Ba and Caruana, "Do Deep Nets Really Need to be Deep?", arXiv 1312.6184,
-        section 2.2, who have half the sum over the classes. The limit: Hinton, Vinyals
+        section 2.2, use half the sum over the classes. The limit: Hinton, Vinyals
         and Dean, arXiv 1503.02531, section 2.1.
 
     Example:
@@ -85,12 +85,12 @@ class LogitMSE(DistillationLoss):
         self.centered = bool(centered)
 
     def call(self, student_logits, teacher_logits, labels=None):
-        """One value a sample."""
-        where = present(student_logits, teacher_logits)
-        error = residual(student_logits, teacher_logits, where, self.centered)
+        """Returns one value per sample."""
+        where = valid_classes(student_logits, teacher_logits)
+        error = masked_difference(student_logits, teacher_logits, where, self.centered)
         count = ops.sum(ops.cast(where, error.dtype), axis=-1)
         return ops.sum(error * error, axis=-1) / ops.maximum(count, 1.0)
 
     def get_config(self):
-        """The arguments that make this loss again."""
+        """Returns the constructor arguments of this loss."""
         return {**super().get_config(), "centered": self.centered}

@@ -17,62 +17,63 @@ from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class R2KD(TemperatureLoss):
-    """Correlation distance in value, and in rank.
+    """Correlation distance in value and in rank.
 
     For each sample i, `λ_v · [w · (1 − cos_i) + w̄ · (1 − mean_c cos_c)]
-    + λ_r · (1 − Spearman_i)`: `cos_i` is the uncentred cosine of both models' softened
+    + λ_r · (1 − Spearman_i)`: `cos_i` is the uncentered cosine of both models' softened
     probabilities along the classes of a sample, `cos_c` that over the samples of
-    a class, `w` the rule's weight and `w̄` the square of its root's mean over the batch
-    (both T² for a constant T).
+    a class, `w` the temperature's weight and `w̄` the square of the mean of its root
+    over the batch (both T² for a constant T).
 
     The rank term is our variant. The authors rank by `argsort`, which has no gradient:
-    their term changes what is logged and trains nothing. Here ranks are soft,
-    `½ + Σ_j sigmoid((x_i − x_j) / softness)`, on the softened logits `x = z / T`, whose
-    order is that of the probabilities. It takes memory for batch · classes²
-    numbers. `softness=None` leaves it out, which trains as the authors' code does.
+    their term changes the logged loss but not the training. Here ranks are soft,
+    `½ + Σ_j sigmoid((x_i − x_j) / rank_temperature)`, on the softened logits
+    `x = z / T`, whose order is that of the probabilities. It needs memory for
+    batch · classes² numbers. `rank_temperature=None` omits it, which trains like the
+    authors' code.
 
     The part over the samples of a class couples the batch. It is the same number for
-    each sample, grows with the batch, and is taken over all rows there are: samples,
-    and positions of sequences. Under JAX the batch is the global one; under
-    `tf.distribute` and `torch.distributed` it is that of each replica. From one row
-    it teaches next to nothing.
+    each sample, grows with the batch size, and is taken over samples and positions of
+    sequences alike. Under JAX the batch is the global one; under `tf.distribute` and
+    `torch.distributed` it is that of each replica. The gradient of a single sample is
+    nearly 0.
 
     The paper's teacher, averaged with its pruned copy, is
     `teachers.Ensemble([teacher, teachers.Pruned(teacher, 0.1)], [0.7, 0.3])`, and its
     augmented batch is a second `R2KD` with a `view=`.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it
-            to a number to change it while training runs.
+        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training.
         value_weight: Factor λ_v. Not negative.
-        rank_weight: Factor λ_r. Not negative. Without T², as the authors'.
-        weight: Factor in the total. Not negative.
+        rank_weight: Factor λ_r. Not negative. Without T², as in the authors' code.
+        weight: Factor of this loss in the total. Not negative.
         warmup_epochs: See `DistillationLoss`.
-        softness: The difference of two softened logits at which their order is 73 %
-            decided; towards 0 ranks become true ones, and their gradient vanishes.
-            Positive, or `None`.
+        rank_temperature: The difference of two softened logits at which the sigmoid of
+            their comparison is 0.73. Towards 0 the soft ranks approach the true ranks
+            and their gradient vanishes. Positive, or `None` for no rank term.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
-        labels: Not used.
-        sample_weight: How much each row counts in the cosines over samples,
-            `(batch, ...)`: one of weight 2 as that row twice. Optional.
+        labels: Unused.
+        sample_weight: `(batch, ...)`. Weights in the cosines over samples: a sample of
+            weight 2 equals that sample twice. Optional.
 
     Returns:
-        One value a sample, `(batch, ...)`. Classes that both models mask out count
-        nowhere, in ranks neither.
+        One value per sample, `(batch, ...)`. Classes that both models mask out are
+        ignored, also in the ranks.
 
     Raises:
-        ValueError: A temperature or `softness` not above 0, a negative factor.
+        ValueError: A temperature or `rank_temperature` not above 0, a negative factor.
 
     Reference:
         Kim et al., "Robustness-Reinforced Knowledge Distillation with Correlation
         Distance and Network Pruning", arXiv 2311.13934. As in the authors' code, 1e-8
-        is added to the product of the norms. So equal models are not quite at 0: the
-        less a class is wanted in the batch, the more is left of it, up to a distance
-        of 1 where its probabilities are below about 1e-4. Their absolute value of the
-        cosine changes nothing, since probabilities are positive.
+        is added to the product of the norms. So the loss of equal models is not exactly
+        0: the smaller the probabilities of a class in the batch, the larger its
+        distance, up to 1 where they are below about 1e-4. Their absolute value of the
+        cosine changes nothing, because probabilities are positive.
 
     Example:
 
@@ -82,7 +83,7 @@ class R2KD(TemperatureLoss):
 
     value_weight = Hyperparameter(minimum=0.0)
     rank_weight = Hyperparameter(minimum=0.0)
-    softness = Hyperparameter(above=0.0)
+    rank_temperature = Hyperparameter(above=0.0)
 
     def __init__(
         self,
@@ -91,48 +92,48 @@ class R2KD(TemperatureLoss):
         rank_weight=2.0,
         weight=1.0,
         warmup_epochs=0,
-        softness=1.0,
+        rank_temperature=1.0,
         **kwargs,
     ):
-        # As it is written; from the class's name it would be `r2_kd`.
+        # The name derived from the class would be `r2_kd`.
         kwargs.setdefault("name", "r2kd")
         super().__init__(
             temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
         )
         self.value_weight = value_weight
         self.rank_weight = rank_weight
-        self._ranks = softness is not None
-        if self._ranks:
-            self.softness = softness
+        self._uses_ranks = rank_temperature is not None
+        if self._uses_ranks:
+            self.rank_temperature = rank_temperature
 
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """One value a sample."""
+        """Returns one value per sample."""
         where = unmasked_by_any(student_logits, teacher_logits)
         q = soft_probs(student_logits, temperatures.student)
         p = soft_probs(teacher_logits, temperatures.teacher)
-        rows = inter_class_distance(cosine, q, p, where)
-        classes = intra_class_distance(cosine, q, p, where, sample_weight)
-        common = batch_weight(temperatures.weight, sample_weight)
+        inter = inter_class_distance(cosine, q, p, where)
+        intra = intra_class_distance(cosine, q, p, where, sample_weight)
+        intra_weight = batch_weight(temperatures.weight, sample_weight)
         value = self.hyperparameter("value_weight") * (
-            temperatures.weight * rows + common * classes
+            temperatures.weight * inter + intra_weight * intra
         )
-        if not self._ranks:
+        if not self._uses_ranks:
             return value
-        softness = self.hyperparameter("softness")
+        rank_temperature = self.hyperparameter("rank_temperature")
         rank = spearman(
-            soft_ranks(student_logits, softness * temperatures.student, where),
-            soft_ranks(teacher_logits, softness * temperatures.teacher, where),
+            soft_ranks(student_logits, rank_temperature * temperatures.student, where),
+            soft_ranks(teacher_logits, rank_temperature * temperatures.teacher, where),
             where,
         )
         return value + self.hyperparameter("rank_weight") * (1.0 - rank)
 
     def get_config(self):
-        """The arguments that make this loss again."""
+        """Returns the constructor arguments of this loss."""
         return {
             **super().get_config(),
             "value_weight": self.value_weight,
             "rank_weight": self.rank_weight,
-            "softness": self.softness if self._ranks else None,
+            "rank_temperature": self.rank_temperature if self._uses_ranks else None,
         }

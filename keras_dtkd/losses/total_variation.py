@@ -9,31 +9,33 @@ from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class TotalVariation(TemperatureLoss):
-    """Lowers the most by which teacher and student differ on any event.
+    """Minimizes the total variation distance between teacher and student.
 
     `w · ½ Σ |softmax(z_t / T_t) − softmax(z_s / T_s)|` for each sample, with the
-    temperatures and the weight w that the rule gives. At the default T = 1 this is
+    temperatures and the weight w of `temperature`. At the default T = 1 this is
     the distance itself, from 0 to 1: the share of tokens that speculative decoding
     rejects.
 
-    Its gradient is bounded however far apart the models are, and does not fade as
-    they meet: it jumps where a class changes sides. At a constant T it is of size
-    `1 / T`, of which the rule's weight T² makes T: where T is high, lower `weight`.
+    Its gradient is bounded however far apart the models are, and does not vanish as
+    they approach each other: it jumps where the sign of a class's difference changes.
+    At a constant T it has a size of `1 / T`, which the weight T² turns into T: where T
+    is high, lower `weight`.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures` rule. Set it
-            to a number to change it while training runs.
-        weight: Factor in the total. Not negative.
+        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training.
+        weight: Factor of this loss in the total. Not negative.
         warmup_epochs: See `DistillationLoss`.
 
     Call arguments:
         student_logits: `(batch, ..., classes)`.
         teacher_logits: `(batch, ..., classes)`.
-        labels: Not used.
-        sample_weight: For a rule that couples the batch, see `DistillationLoss`.
+        labels: Unused.
+        sample_weight: For a temperature that couples the batch, see
+            `DistillationLoss`.
 
     Returns:
-        One value a sample, times the rule's weight, shape `(batch, ...)`.
+        One value per sample, times the temperature's weight, of shape `(batch, ...)`.
 
     Raises:
         ValueError: A temperature not above 0, a negative weight.
@@ -51,7 +53,7 @@ class TotalVariation(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """One value a sample."""
+        """Returns one value per sample."""
         return temperatures.weight * divergences.total_variation(
             soft_log_probs(teacher_logits, temperatures.teacher),
             soft_log_probs(student_logits, temperatures.student),

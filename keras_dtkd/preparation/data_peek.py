@@ -16,7 +16,6 @@ from keras_dtkd.core.arrays import (
 )
 
 
-
 class Sample(NamedTuple):
     """Some samples of the data.
 

@@ -198,9 +198,7 @@ def inspect_models(distiller, sample, uses_teacher=True):
     Returns:
         The teacher's outputs for the sample, NumPy, if it ran just now; else `None`.
     """
-    structure = tuple(
-        (a.shape[1:], str(a.dtype)) for a in keras.tree.flatten(sample.x)
-    )
+    structure = tuple((a.shape[1:], str(a.dtype)) for a in keras.tree.flatten(sample.x))
     key = structure, arrays.describe_nan_inputs(model_inputs(sample.x))
     cache = distiller.preparation_cache.models
     if (key, True) in cache or (key, uses_teacher) in cache:

@@ -46,13 +46,13 @@ def kd_entry(source, name="kd", loss="KD", weight=0.9, **arguments):
     return method_entry(source, 0.1, **losses)
 
 
-def dtkd_entry(source, rule, stop_gradient, minimum):
+def dtkd_entry(source, rule, stop_gradient, min_temperature):
     """A variant of DTKD. Its two weights are those of the pair."""
     arguments = {
         "temperature": 4.0,
         "rule": rule,
         "stop_gradient": stop_gradient,
-        "minimum": minimum,
+        "min_temperature": min_temperature,
         "warmup_epochs": 20,
     }
     return method_entry(source, dtkd=component("DTKD", **arguments))
@@ -66,7 +66,7 @@ R2KD = {
     "temperature": 4.0,
     "value_weight": 2.0,
     "rank_weight": 2.0,
-    "softness": 1.0,
+    "rank_temperature": 1.0,
 }
 DKD_ALPHA = 1.0
 UNPUBLISHED = "No recipe for images is published: temperature and factors are ours. "
@@ -115,18 +115,27 @@ METHODS = {
         cskd=component(
             "CSKD",
             alpha=2.0,
-            temperatures=[4.0, component("CosineSimilarity", minimum=2.0, maximum=6.0)],
+            temperatures=[
+                4.0,
+                component("CosineSimilarity", min_temperature=2.0, max_temperature=6.0),
+            ],
         ),
     ),
     "cswt": kd_entry(
         "The temperature of arXiv 2311.14307 (as in llieeai/lud) in kd: ours",
-        temperature=component("CosineSimilarity", minimum=2.0, maximum=6.0),
+        temperature=component(
+            "CosineSimilarity", min_temperature=2.0, max_temperature=6.0
+        ),
     ),
     "ctkd": kd_entry(
         "Li et al., arXiv 2211.16231, equations 6 to 12; factors of the code, "
         "zhengli97/CTKD (run_cifar_distill.sh), which lets the temperature decay",
         temperature=component(
-            "Curriculum", minimum=1.0, span=20.0, epochs=10, start=1.0
+            "Curriculum",
+            min_temperature=1.0,
+            temperature_span=20.0,
+            epochs=10,
+            initial_raw=1.0,
         ),
     ),
     "ls": kd_entry(
@@ -149,7 +158,7 @@ METHODS = {
         "early; the closed form and the calibration are ours",
         task_weight=0.0,
         fields={"calibrate": True},
-        ckd=component("CKD", label_weight=1.0, teacher_weight=1.0, group=[1, 1]),
+        ckd=component("CKD", label_weight=1.0, teacher_weight=1.0, group_sizes=[1, 1]),
     ),
     "logit_mse": method_entry(
         f"{UNPUBLISHED}Ba and Caruana, arXiv 1312.6184; the control of ckd",

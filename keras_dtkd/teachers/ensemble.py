@@ -175,7 +175,9 @@ class Ensemble(base.Teacher):
                 "`average='probs'` cannot handle. Use `average='logits'`, or give models "
                 "with the distilled output alone."
             )
-        return keras.tree.map_structure(lambda *leaves: _weighted_sum(leaves, weights), *outputs)
+        return keras.tree.map_structure(
+            lambda *leaves: _weighted_sum(leaves, weights), *outputs
+        )
 
     def _average(self, leaves, weights, output_kinds):
         multilabel = self.output_kind == logits.BINARY

@@ -1,4 +1,4 @@
-"""How soft the targets are: one rule a file."""
+"""Temperatures of the soft targets, one per file."""
 
 from keras_dtkd.temperatures.base import Temperature as Temperature
 from keras_dtkd.temperatures.base import TemperaturePair as TemperaturePair

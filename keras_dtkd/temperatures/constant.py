@@ -11,14 +11,14 @@ class Constant(Temperature):
     """The same temperature for teacher and student, and for every sample.
 
     Args:
-        temperature: Positive. May be changed while training runs.
+        temperature: T. Positive. Can be changed during training.
 
     Call arguments:
         student_logits: `(..., classes)`.
         teacher_logits: `(..., classes)`.
 
     Returns:
-        `Temperatures` of three scalars: T, T and the weight T², which keeps the
+        `TemperaturePair` of three scalars: T, T and the weight T², which keeps the
         size of the gradients when T changes.
 
     Raises:
@@ -40,7 +40,7 @@ class Constant(Temperature):
         self.temperature = temperature
 
     def call(self, student_logits, teacher_logits):
-        """The scalars T, T and T²."""
+        """Returns the scalars T, T and T²."""
         temperature = self.hyperparameter("temperature") + 0.0
         return TemperaturePair(temperature, temperature, temperature * temperature)
 
@@ -48,5 +48,5 @@ class Constant(Temperature):
         return self.temperature
 
     def get_config(self):
-        """The arguments that make this rule again."""
+        """Returns the constructor arguments of this temperature."""
         return {**super().get_config(), "temperature": self.temperature}

@@ -1,4 +1,4 @@
-"""The less a batch's sample is learned, the softer its targets (CSWT)."""
+"""Higher temperatures for the samples of a batch that agree less (CSWT)."""
 
 import keras
 from keras import ops
@@ -7,128 +7,130 @@ from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 
-# Distances of a batch that differ by less than this, relative and absolute, count
-# as equal: float32 could not tell which is the greater.
-RELATIVE = 1e-5
-ABSOLUTE = 1e-10
+# Distances in a batch that differ by less than this, relative and absolute, count
+# as equal: float32 cannot tell which one is greater.
+RELATIVE_TOLERANCE = 1e-5
+ABSOLUTE_TOLERANCE = 1e-10
 
 
 class _OrderedBound(Hyperparameter):
-    """One of two temperatures, `minimum` and `maximum`, in this order."""
+    """`min_temperature` or `max_temperature`, with the former not above the latter."""
 
     def check(self, layer, value):
         number = super().check(layer, value)
-        lowest = number if self.name == "minimum" else layer.minimum
-        highest = getattr(layer, "maximum", number)
-        if self.name == "maximum":
-            highest = number
-        if lowest > highest:
+        is_lower = self.name == "min_temperature"
+        low = number if is_lower else layer.min_temperature
+        high = getattr(layer, "max_temperature", number) if is_lower else number
+        if low > high:
             raise ValueError(
-                f"`{type(layer).__name__}`: `minimum` must not be above `maximum`. "
-                f"Received: minimum={lowest!r}, maximum={highest!r}."
+                f"`{type(layer).__name__}`: `min_temperature` must not be above "
+                f"`max_temperature`. Received: min_temperature={low!r}, "
+                f"max_temperature={high!r}."
             )
         return number
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class CosineSimilarity(Temperature):
-    """Ranks the samples of a batch by how well the student already agrees.
+    """Ranks the samples of a batch by how well student and teacher agree.
 
-    `T_i = minimum + (maximum − minimum) · (c_max − c_i) / (c_max − c_min)`, the same
-    for teacher and student, with `c_i` the cosine between the probabilities of both
-    at temperature 1, always a constant for the gradient: what agrees best gets
-    `minimum`, what agrees least `maximum`. `c_min` and `c_max` are those of the
-    batch, positions of sequences included. Where all agree alike, and so for one
-    sample, every temperature is `minimum`: that of the highest similarity.
+    `T_i = min + (max − min) · (c_max − c_i) / (c_max − c_min)`, the same for teacher
+    and student, with the bounds `min` and `max`, and with `c_i` the cosine between the
+    probabilities of both models at temperature 1, without gradient. The sample with
+    the best agreement gets `min_temperature`, the one with the worst
+    `max_temperature`. `c_min` and `c_max` are taken over the batch, positions of
+    sequences included. Where all samples agree equally well, as for a single sample,
+    every temperature is `min_temperature`.
 
-    A sample's temperature depends on its batch. Two samples always get `minimum`
-    and `maximum`; the greater the batch, the more its outliers decide. Under JAX the
-    batch is the global one; under `tf.distribute` and `torch.distributed` it is that
-    of each replica.
+    The temperature of a sample depends on its batch. Two samples always get
+    `min_temperature` and `max_temperature`; the larger the batch, the more its outliers
+    decide. Under JAX the batch is the global one; under `tf.distribute` and
+    `torch.distributed` it is that of each replica.
 
     Args:
-        minimum: Temperature of the sample with the highest similarity. Positive.
-            May be changed while training runs, as `maximum`.
-        maximum: Temperature of the sample with the lowest. At least `minimum`.
+        min_temperature: Temperature of the sample with the highest similarity.
+            Positive. Can be changed during training.
+        max_temperature: Temperature of the sample with the lowest similarity. At least
+            `min_temperature`. Can be changed during training.
 
     Call arguments:
         student_logits: `(..., classes)`.
         teacher_logits: `(..., classes)`.
-        sample_weight: `(...)`, or `None`. Rows of weight 0 count neither in `c_min`
-            nor in `c_max`; any other weight counts as 1.
+        sample_weight: `(...)`, or `None`. Samples of weight 0 are excluded from `c_min`
+            and `c_max`; any other weight counts as 1.
 
     Returns:
-        `Temperatures`: `student` and `teacher` of shape `(..., 1)`, between
-        `minimum` and `maximum`, and `weight = T_i²` of shape `(...)`.
+        `TemperaturePair`: `student` and `teacher` of shape `(..., 1)`, between
+        `min_temperature` and `max_temperature`, and `weight = T_i²` of shape `(...)`.
 
     Raises:
-        ValueError: `minimum` is not above 0, or above `maximum`.
+        ValueError: `min_temperature` is not above 0, or above `max_temperature`.
 
     Reference:
         "Cosine Similarity Knowledge Distillation", arXiv 2311.14307. No code of its
         authors is public: the formula follows that of a later work built on it,
-        "Leveraging logit uncertainty", Scientific Reports 2024. There equal
-        similarities, and any batch of one, give 0/0, and 1e-8 is added to the norms'
-        product, which is left out here; their loss multiplies by the
-        square of the mean temperature, and `weight` is that of each sample.
+        "Leveraging logit uncertainty", Scientific Reports 2024. There, equal
+        similarities, and any batch of one, give 0/0, and 1e-8 is added to the product
+        of the norms, which is omitted here; their loss is multiplied by the square of
+        the mean temperature, and `weight` here is the square of each sample's.
 
     Example:
 
-    >>> KD(temperature=CosineSimilarity(minimum=2.0, maximum=6.0))
+    >>> KD(temperature=CosineSimilarity(min_temperature=2.0, max_temperature=6.0))
     """
 
-    minimum = _OrderedBound(above=0.0)
-    maximum = _OrderedBound(above=0.0)
+    min_temperature = _OrderedBound(above=0.0)
+    max_temperature = _OrderedBound(above=0.0)
 
-    def __init__(self, minimum=2.0, maximum=6.0, **kwargs):
+    def __init__(self, min_temperature=2.0, max_temperature=6.0, **kwargs):
         super().__init__(**kwargs)
-        self.minimum = minimum
-        self.maximum = maximum
+        self.min_temperature = min_temperature
+        self.max_temperature = max_temperature
 
     def call(self, student_logits, teacher_logits, sample_weight=None):
-        """The temperatures of these logits."""
+        """Returns the temperatures of these logits."""
         distance = _distance(
             ops.stop_gradient(student_logits), ops.stop_gradient(teacher_logits)
         )
         if sample_weight is None:
-            nearest, farthest = ops.min(distance), ops.max(distance)
+            min_distance, max_distance = ops.min(distance), ops.max(distance)
         else:
-            counts = sample_weight > 0
+            is_weighted = sample_weight > 0
             # Distances lie between 0 and 1.
-            nearest = ops.min(ops.where(counts, distance, 1.0))
-            farthest = ops.max(ops.where(counts, distance, 0.0))
-        smallest = RELATIVE * farthest + ABSOLUTE
-        share = (distance - nearest) / ops.maximum(farthest - nearest, smallest)
-        # Only a row that does not count can lie outside.
-        share = ops.clip(share, 0.0, 1.0)
-        minimum, maximum = (
-            self.hyperparameter("minimum"),
-            self.hyperparameter("maximum"),
+            min_distance = ops.min(ops.where(is_weighted, distance, 1.0))
+            max_distance = ops.max(ops.where(is_weighted, distance, 0.0))
+        tolerance = RELATIVE_TOLERANCE * max_distance + ABSOLUTE_TOLERANCE
+        fraction = (distance - min_distance) / ops.maximum(
+            max_distance - min_distance, tolerance
         )
-        temperature = minimum + (maximum - minimum) * share
+        # Only a sample of weight 0 can lie outside.
+        fraction = ops.clip(fraction, 0.0, 1.0)
+        low = self.hyperparameter("min_temperature")
+        high = self.hyperparameter("max_temperature")
+        temperature = low + (high - low) * fraction
         return TemperaturePair(
             temperature[..., None], temperature[..., None], temperature * temperature
         )
 
     def get_config(self):
-        """The arguments that make this rule again."""
+        """Returns the constructor arguments of this temperature."""
         return {
             **super().get_config(),
-            "minimum": self.minimum,
-            "maximum": self.maximum,
+            "min_temperature": self.min_temperature,
+            "max_temperature": self.max_temperature,
         }
 
 
 def _distance(student_logits, teacher_logits):
     """`1 − cos` of the probabilities, `(...)`, from 0 to 1.
 
-    As half the squared distance of unit vectors: next to 1 a cosine has no digits
-    left, and models that agree would get temperatures of noise.
+    Computed as half the squared distance of unit vectors: near 1 a cosine has no
+    digits left, and the temperatures of models that agree would be noise.
     """
 
-    def unit(logits):
+    def unit_vector(logits):
         probs = ops.exp(soft_log_probs(logits))
         return probs / ops.sqrt(ops.sum(probs * probs, axis=-1, keepdims=True))
 
-    difference = unit(student_logits) - unit(teacher_logits)
+    difference = unit_vector(student_logits) - unit_vector(teacher_logits)
     return 0.5 * ops.sum(difference * difference, axis=-1)

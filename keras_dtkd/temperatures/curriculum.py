@@ -1,11 +1,11 @@
 """A learned temperature that makes the student's task harder (CTKD)."""
 
 import math
-import numbers
 
 import keras
 from keras import ops
 
+from keras_dtkd.core.arguments import check_minimum, check_number, check_positive_int
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.temperatures.base import Temperature, TemperaturePair
@@ -16,193 +16,187 @@ from keras_dtkd.temperatures.gradient_reversal import GradientReversedWeight
 class Curriculum(Temperature):
     """Learns a temperature that raises the loss which the student lowers.
 
-    `τ = minimum + span · sigmoid(raw)`, the same for teacher and student. The
-    student's own optimizer trains `raw` through a reversed gradient, at a pace λ that
-    grows over the first epochs,
+    `τ = min_temperature + temperature_span · sigmoid(raw)`, the same for teacher and
+    student. The student's optimizer trains `raw` through a reversed gradient. Its
+    steps are scaled by a λ that grows over the first epochs,
     `λ_n = λ_0 + (λ_1 − λ_0) · ½ (1 + cos((1 + min(n, epochs) / epochs) π))`. The
-    weight τ² carries gradient: it is what gives the loss a greatest value between
-    the bounds, mostly below τ = 4.
+    weight τ² carries gradient: it gives the loss a maximum between the bounds, mostly
+    below τ = 4.
 
-    λ and `learning_rate` multiply the step of `raw`, not its gradient, for Adam
-    would divide them out again (see `ReversedWeight`). Under plain SGD that is the
-    same; momentum gathered at one λ is spent at the next. Adam moves `raw` by no more
-    than its own learning rate a step: at 0.001, choose a `learning_rate` above 1.
+    λ and `learning_rate` multiply the step of `raw` and not its gradient, because Adam
+    would divide them out again (see `GradientReversedWeight`). Under plain SGD the two
+    are equal; momentum accumulated at one λ is applied at the next. Adam moves `raw` by
+    at most its own learning rate a step: at 0.001, choose a `learning_rate` above 1.
 
     Args:
-        minimum: Lower bound of τ. Positive. May be changed while training runs.
-        span: Upper bound less lower bound. Positive. May be changed likewise.
-        epochs: Epochs until λ is full, E_loops. At least 1.
-        start: `raw` at the start; 1 gives τ = 15.6.
-        instance: Whether each sample has its own τ: `raw` is then given by two dense
-            layers with a relu between, from the probabilities of both models at
-            temperature 1, always constants for the gradient.
-        hidden: Units between these layers. Used with `instance` alone.
-        learning_rate: Factor of the optimizer's steps. Not negative. May be changed
-            while training runs; takes effect with the next epoch.
-        strengths: λ at the beginning and in full, `(λ_0, λ_1)`. Not negative.
-        excluded_from_weight_decay: Whether the optimizer's weight decay leaves `raw`
-            (or the dense layers) alone. Otherwise it pulls it back to its start. Keras
-            knows one list of exclusions, and this replaces yours: to have both, set it
-            to `False` and exclude `rule.trainable_variables` beside your own.
-        seed: Of the initial weights of the first dense layer. The second starts such
-            that `raw` is `start` for every sample.
+        min_temperature: Lower bound of τ. Positive. Can be changed during training.
+        temperature_span: Upper bound minus lower bound of τ. Positive. Can be changed
+            during training.
+        epochs: Number of epochs until λ reaches λ_1, E_loops. At least 1.
+        initial_raw: Initial value of `raw`; 1 gives τ = 15.6.
+        per_sample: Whether each sample has its own τ. `raw` is then the output of two
+            dense layers with a relu between them. Their input is the probabilities of
+            both models at temperature 1, without gradient.
+        hidden: Number of units of the first dense layer. Only used with `per_sample`.
+        learning_rate: Factor of the optimizer's steps. Not negative. Can be changed
+            during training; takes effect at the next epoch.
+        lambda_range: Initial and final λ, `(λ_0, λ_1)`. Not negative.
+        excluded_from_weight_decay: Whether `raw` (or the dense layers) is excluded from
+            the optimizer's weight decay. Otherwise weight decay pulls it back to its
+            initial value. Keras keeps a single list of exclusions, and this one
+            replaces yours: to have both, pass `False` and exclude
+            `temperature.trainable_variables` together with your own variables.
+        seed: Seed of the initial weights of the first dense layer. The second layer
+            starts such that `raw` is `initial_raw` for every sample.
 
     Call arguments:
         student_logits: `(..., classes)`.
         teacher_logits: `(..., classes)`.
 
     Returns:
-        `Temperatures` τ, τ and τ², float32: scalars; with `instance`, `(..., 1)`,
-        `(..., 1)` and `(...)`. Outside of `fit`, where nobody counts epochs, λ is 1
-        until `on_epoch_begin` is called.
+        `TemperaturePair` of τ, τ and τ², float32: scalars; with `per_sample`, of
+        shapes `(..., 1)`, `(..., 1)` and `(...)`. λ is 1 until `on_epoch_begin` is
+        called, as `fit` does.
 
     Raises:
-        ValueError: `minimum` or `span` is not above 0, `epochs` or `hidden` below 1,
-            `strengths` are no two numbers of at least 0, `learning_rate` is negative,
-            `start` is no finite number.
+        ValueError: `min_temperature` or `temperature_span` is not above 0, `epochs` or
+            `hidden` is below 1, `lambda_range` is not two numbers of at least 0,
+            `learning_rate` is negative, `initial_raw` is not a finite number.
 
     Reference:
         Li et al., "Curriculum Temperature for Knowledge Distillation", AAAI 2023,
-        arXiv 2211.16231, equations 6 to 12. Differences from the authors' code:
-        weight decay pulls their `raw` to 0 (τ = 11), which is off here; under several
-        devices each of theirs learns its own τ, here there is one; their argument
-        `t_end` is the span and not the end; their λ stands in the gradient. Their code
-        for `instance` is not public: the number of units and what is detached are
-        ours. Standardized logits drive τ to `minimum`.
+        arXiv 2211.16231, equations 6 to 12. Differences from the authors' code: there,
+        weight decay pulls `raw` to 0 (τ = 11), here it is excluded; there, each
+        of several devices learns its own τ, here they share one; their argument
+        `t_end` is the span and not the end; their λ multiplies the gradient. Their code
+        for a τ per sample is not public: the number of units and what is detached are
+        our choice. Standardized logits drive τ to `min_temperature`.
 
     Example:
 
     >>> KD(temperature=Curriculum(epochs=10))
     """
 
-    minimum = Hyperparameter(above=0.0)
-    span = Hyperparameter(above=0.0)
+    min_temperature = Hyperparameter(above=0.0)
+    temperature_span = Hyperparameter(above=0.0)
     learning_rate = Hyperparameter(minimum=0.0)
 
     def __init__(
         self,
-        minimum=1.0,
-        span=20.0,
+        min_temperature=1.0,
+        temperature_span=20.0,
         epochs=10,
-        start=1.0,
-        instance=False,
+        initial_raw=1.0,
+        per_sample=False,
         hidden=64,
         learning_rate=1.0,
-        strengths=(0.0, 1.0),
+        lambda_range=(0.0, 1.0),
         excluded_from_weight_decay=True,
         seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _at_least("epochs", epochs, 1)
-        _at_least("hidden", hidden, 1)
-        _at_least("start", start)
-        if not isinstance(strengths, list | tuple) or len(strengths) != 2:
+        if not isinstance(lambda_range, list | tuple) or len(lambda_range) != 2:
             raise ValueError(
-                "`Curriculum`: `strengths` must be two numbers. Received: "
-                f"strengths={strengths!r}."
+                "`Curriculum`: `lambda_range` must be two numbers. Received: "
+                f"lambda_range={lambda_range!r}."
             )
-        for strength in strengths:
-            _at_least("strengths", strength, 0)
-        self.minimum = minimum
-        self.span = span
+        for lambda_ in lambda_range:
+            check_minimum("Curriculum", "lambda_range", lambda_, 0)
+        self.min_temperature = min_temperature
+        self.temperature_span = temperature_span
         self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.start = start
-        self.instance = instance
-        self.hidden = hidden
-        self.strengths = tuple(strengths)
+        self.epochs = check_minimum("Curriculum", "epochs", epochs, 1)
+        self.initial_raw = check_number("Curriculum", "initial_raw", initial_raw)
+        self.per_sample = per_sample
+        self.hidden = check_positive_int("Curriculum", "hidden", hidden)
+        self.lambda_range = tuple(lambda_range)
         self.excluded_from_weight_decay = excluded_from_weight_decay
         self.seed = seed
-        self._parts: list[GradientReversedWeight] = []
-        if not instance:
-            self._parts = [self._part("raw", (), keras.initializers.Constant(start))]
+        self._reversed_weights: list[GradientReversedWeight] = []
+        if not per_sample:
+            initializer = keras.initializers.Constant(initial_raw)
+            self._reversed_weights = [self._reversed_weight("raw", (), initializer)]
             self.built = True
 
     def build(self, student_logits_shape, teacher_logits_shape):
-        """Makes the two dense layers of `instance`."""
+        """Creates the two dense layers of `per_sample`."""
         inputs = student_logits_shape[-1] + teacher_logits_shape[-1]
         glorot = keras.initializers.GlorotUniform(self.seed)
-        start = keras.initializers.Constant(self.start)
-        self._parts = [
-            self._part("kernel_1", (inputs, self.hidden), glorot),
-            self._part("bias_1", (self.hidden,), "zeros"),
-            self._part("kernel_2", (self.hidden, 1), "zeros"),
-            self._part("bias_2", (1,), start),
+        constant = keras.initializers.Constant(self.initial_raw)
+        self._reversed_weights = [
+            self._reversed_weight("kernel_1", (inputs, self.hidden), glorot),
+            self._reversed_weight("bias_1", (self.hidden,), "zeros"),
+            self._reversed_weight("kernel_2", (self.hidden, 1), "zeros"),
+            self._reversed_weight("bias_2", (1,), constant),
         ]
 
-    def _part(self, name, shape, initializer):
-        decays = not self.excluded_from_weight_decay
+    def _reversed_weight(self, name, shape, initializer):
         return GradientReversedWeight(
-            shape, initializer, self.learning_rate, decays=decays, name=name
+            shape,
+            initializer,
+            self.learning_rate,
+            weight_decay_to_offset=not self.excluded_from_weight_decay,
+            name=name,
         )
 
     @property
-    def raw(self):
-        """Where training has led, as NumPy, outside of training.
+    def raw_temperature(self):
+        """The current `raw` as NumPy, outside of training.
 
-        One number; with `instance`, the kernels and biases of both dense layers.
+        One number; with `per_sample`, the kernels and biases of both dense layers.
         """
-        values = [part.numpy() for part in self._parts]
-        return values if self.instance else float(values[0])
+        values = [weight.numpy() for weight in self._reversed_weights]
+        return values if self.per_sample else float(values[0])
 
     def call(self, student_logits, teacher_logits):
-        """τ, τ and τ²."""
-        weights = [part.reversed() for part in self._parts]
-        if self.instance:
+        """Returns τ, τ and τ²."""
+        weights = [weight.value() for weight in self._reversed_weights]
+        if self.per_sample:
             kernel_1, bias_1, kernel_2, bias_2 = weights
-            seen = [
+            probs = [
                 ops.exp(soft_log_probs(ops.stop_gradient(logits)))
                 for logits in (student_logits, teacher_logits)
             ]
-            units = ops.relu(ops.matmul(ops.concatenate(seen, -1), kernel_1) + bias_1)
+            units = ops.relu(ops.matmul(ops.concatenate(probs, -1), kernel_1) + bias_1)
             raw = ops.matmul(units, kernel_2) + bias_2
         else:
             (raw,) = weights
-        tau = self.hyperparameter("minimum") + self.hyperparameter(
-            "span"
-        ) * ops.sigmoid(raw)
-        row = tau[..., 0] if self.instance else tau
-        return TemperaturePair(tau, tau, row * row)
+        low = self.hyperparameter("min_temperature")
+        tau = low + self.hyperparameter("temperature_span") * ops.sigmoid(raw)
+        sample_tau = tau[..., 0] if self.per_sample else tau
+        return TemperaturePair(tau, tau, sample_tau * sample_tau)
 
-    def strength(self, epoch):
+    def lambda_at(self, epoch):
         """λ of an epoch, counted from 1."""
-        first, full = self.strengths
+        initial, final = self.lambda_range
         angle = (1.0 + min(epoch, self.epochs) / self.epochs) * math.pi
-        return first + 0.5 * (full - first) * (1.0 + math.cos(angle))
+        return initial + 0.5 * (final - initial) * (1.0 + math.cos(angle))
 
     def on_epoch_begin(self, epoch, epochs):
-        """Sets λ. The temperature stays where it is."""
+        """Sets λ. The temperature itself does not change."""
         super().on_epoch_begin(epoch, epochs)
-        for part in self._parts:
-            part.set_pace(self.strength(epoch) * self.learning_rate)
+        for weight in self._reversed_weights:
+            weight.set_step_scale(self.lambda_at(epoch) * self.learning_rate)
 
     def variables_without_weight_decay(self):
-        """The trained variables, if excluded from weight decay."""
-        parts = self._parts if self.excluded_from_weight_decay else []
-        return [part.theta for part in parts]
+        """The trainable variables, if they are excluded from weight decay."""
+        if not self.excluded_from_weight_decay:
+            return []
+        return [weight.ascent_variable for weight in self._reversed_weights]
 
     def get_config(self):
-        """The arguments that make this rule again."""
+        """Returns the constructor arguments of this temperature."""
         return {
             **super().get_config(),
-            "minimum": self.minimum,
-            "span": self.span,
+            "min_temperature": self.min_temperature,
+            "temperature_span": self.temperature_span,
             "epochs": self.epochs,
-            "start": self.start,
-            "instance": self.instance,
+            "initial_raw": self.initial_raw,
+            "per_sample": self.per_sample,
             "hidden": self.hidden,
             "learning_rate": self.learning_rate,
-            "strengths": self.strengths,
+            "lambda_range": self.lambda_range,
             "excluded_from_weight_decay": self.excluded_from_weight_decay,
             "seed": self.seed,
         }
-
-
-def _at_least(name, value, least=None):
-    number = isinstance(value, numbers.Real) and math.isfinite(value)
-    if not number or (least is not None and value < least):
-        rule = "finite number" + ("" if least is None else f" of at least {least}")
-        raise ValueError(
-            f"`Curriculum`: `{name}` must be a {rule}. Received: {name}={value!r}."
-        )

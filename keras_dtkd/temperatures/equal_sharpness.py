@@ -6,80 +6,93 @@ from keras_dtkd.functional import statistics
 
 # Enough for a residual at float32's own level wherever the bounds allow a solution.
 ITERATIONS = 8
-LARGEST_STEP = 1.0
-ROUNDING = 2e-7
+MAX_STEP = 1.0
+RESIDUAL_TOLERANCE = 2e-7
 
 
-def equal_sharpness(student_logits, teacher_logits, tau, lowest):
+def equal_sharpness(student_logits, teacher_logits, tau, min_temperature):
     """Solves `Λ(u / T_t) = Λ(v / T_s)` under `T_t + T_s = 2τ`.
 
-    Λ is the log-sum-exp, u and v the mean-centred logits of teacher and student.
-    For centred logits Λ grows strictly with sharpness, so there is exactly one
+    Λ is the log-sum-exp, u and v are the mean-centered logits of teacher and student.
+    For centered logits Λ grows strictly with sharpness, so there is exactly one
     solution. The unknown is `ℓ = log(T_t / T_s)`; Newton's method starts at the
-    second-order solution `log(σ_u / σ_v)`. Each step is at most 1 long, and stays
-    within the bracket that the signs seen so far allow.
+    second-order solution `log(σ_u / σ_v)`. Each step has a length of at most 1 and
+    stays within the bracket that the signs of earlier residuals give.
 
     Args:
         student_logits: `(..., classes)`.
         teacher_logits: `(..., classes)`.
         tau: Mean temperature: scalar, or `(..., 1)`.
-        lowest: Smallest temperature of either, as `tau`. Not above it.
+        min_temperature: Lower bound of both temperatures, of the shape of `tau`. Not
+            above `tau`.
 
     Returns:
         The teacher's and the student's temperature, `(..., 1)` each. Where the
-        solution lies beyond `lowest`, the bound. Both τ where both are constant.
+        solution lies beyond `min_temperature`, the bound. Where both models' logits are
+        constant, both are τ.
 
     Reference:
-        Wei and Bai, arXiv 2404.12711, equation 3, with centred logits.
+        Wei and Bai, arXiv 2404.12711, equation 3, with centered logits.
     """
     where = ops.logical_and(
         statistics.is_unmasked(student_logits), statistics.is_unmasked(teacher_logits)
     )
-    u = statistics.center(teacher_logits, where=where)
-    v = statistics.center(student_logits, where=where)
-    mass = ops.cast(where, u.dtype)
-    # The maximum is taken out once, for all iterations: dividing by a positive
+    teacher_centered = statistics.center(teacher_logits, where=where)
+    student_centered = statistics.center(student_logits, where=where)
+    class_weights = ops.cast(where, teacher_centered.dtype)
+    # The maximum is subtracted once, for all iterations: dividing by a positive
     # temperature does not move it.
-    u_max = ops.max(u, axis=-1, keepdims=True)
-    v_max = ops.max(v, axis=-1, keepdims=True)
-    u, v = u - u_max, v - v_max
+    teacher_max = ops.max(teacher_centered, axis=-1, keepdims=True)
+    student_max = ops.max(student_centered, axis=-1, keepdims=True)
+    u, v = teacher_centered - teacher_max, student_centered - student_max
 
-    bound = ops.log((2.0 * tau - lowest) / lowest)
-    high = bound + ops.zeros_like(u_max)
-    low = -high
-    ell = ops.log(_spread(u, mass) / _spread(v, mass))
-    ell = ops.clip(ell, low, high)
+    bound = ops.log((2.0 * tau - min_temperature) / min_temperature)
+    upper = bound + ops.zeros_like(teacher_max)
+    lower = -upper
+    log_ratio = ops.log(statistics.std(u, where=where) / statistics.std(v, where=where))
+    log_ratio = ops.clip(log_ratio, lower, upper)
     for _ in range(ITERATIONS):
-        teacher, student = _split(ell, tau)
-        sharp_u, mean_u = _moments(u, u_max, mass, teacher)
-        sharp_v, mean_v = _moments(v, v_max, mass, student)
-        residual = sharp_u - sharp_v
-        slope = (mean_u * student / teacher + mean_v * teacher / student) / (2.0 * tau)
+        teacher, student = _temperatures(log_ratio, tau)
+        sharpness, teacher_mean = _sharpness_and_mean(
+            u, teacher_max, class_weights, teacher
+        )
+        student_sharpness, student_mean = _sharpness_and_mean(
+            v, student_max, class_weights, student
+        )
+        residual = sharpness - student_sharpness
+        slope = (
+            teacher_mean * student / teacher + student_mean * teacher / student
+        ) / (2.0 * tau)
         # The residual falls as ℓ grows: its sign says on which side the root is.
-        low = ops.where(residual > 0, ell, low)
-        high = ops.where(residual < 0, ell, high)
-        # Where nothing but rounding is left, a flat Λ would turn it into a step.
-        settled = ops.abs(residual) <= ROUNDING * (1.0 + ops.abs(sharp_u))
-        step = ops.where(settled, 0.0, residual / ops.maximum(slope, 1e-12))
-        step = ops.clip(step, -LARGEST_STEP, LARGEST_STEP)
-        ell = ops.clip(ell + step, low, high)
-    return _split(ell, tau)
+        lower = ops.where(residual > 0, log_ratio, lower)
+        upper = ops.where(residual < 0, log_ratio, upper)
+        # Where only rounding is left, a flat Λ would turn it into a step.
+        converged = ops.abs(residual) <= RESIDUAL_TOLERANCE * (1.0 + ops.abs(sharpness))
+        step = ops.where(converged, 0.0, residual / ops.maximum(slope, 1e-12))
+        step = ops.clip(step, -MAX_STEP, MAX_STEP)
+        log_ratio = ops.clip(log_ratio + step, lower, upper)
+    return _temperatures(log_ratio, tau)
 
 
-def _split(ell, tau):
-    teacher = 2.0 * tau * ops.sigmoid(ell)
-    return teacher, 2.0 * tau * ops.sigmoid(-ell)
+def _temperatures(log_ratio, tau):
+    """The teacher's and the student's temperature of `log(T_t / T_s)`."""
+    return 2.0 * tau * ops.sigmoid(log_ratio), 2.0 * tau * ops.sigmoid(-log_ratio)
 
 
-def _moments(z, maximum, mass, temperature):
-    """Λ(z / T), and the mean of z under its softmax."""
-    e = ops.exp(z / temperature) * mass
-    # No class at all may be left, where both models mask different ones.
+def _sharpness_and_mean(logits, maximum, class_weights, temperature):
+    """Λ(z / T), and the mean of z under its softmax.
+
+    Args:
+        logits: z minus its maximum, `(..., classes)`.
+        maximum: The maximum of z, `(..., 1)`.
+        class_weights: 1 for classes that count, 0 for masked ones, `(..., classes)`.
+        temperature: `(..., 1)`.
+
+    Returns:
+        Two tensors, `(..., 1)`.
+    """
+    e = ops.exp(logits / temperature) * class_weights
+    # No class is left where the two models mask complementary classes.
     total = ops.maximum(ops.sum(e, axis=-1, keepdims=True), 1e-30)
-    mean = maximum + ops.sum(e * z, axis=-1, keepdims=True) / total
+    mean = maximum + ops.sum(e * logits, axis=-1, keepdims=True) / total
     return ops.log(total) + maximum / temperature, mean
-
-
-def _spread(z, mass):
-    """Standard deviation of logits whose maximum was taken out."""
-    return statistics.std(z, where=mass > 0)

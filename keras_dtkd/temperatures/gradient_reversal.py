@@ -1,32 +1,33 @@
-"""A weight that climbs the loss which the optimizer descends."""
+"""A weight that ascends the loss which the optimizer descends."""
 
 import keras
 from keras import ops
 
 
 class GradientReversedWeight(keras.layers.Layer):
-    """A weight `base + pace · θ` that moves against its gradient's usual direction.
+    """A weight `offset + step_scale · θ` that moves up its gradient.
 
-    The optimizer trains θ, which starts at 0, and gets the gradient of the whole
-    weight times −1, of full size whatever the pace. So the weight moves by `pace`
-    times the optimizer's own step, be it SGD's or that of an optimizer (Adam) which
-    divides a factor of the gradient out again.
+    The optimizer trains θ, the `ascent_variable`, which starts at 0. Its gradient is
+    that of the whole weight times −1, whatever the step scale. So the weight moves
+    by `step_scale` times the optimizer's own step, whether the optimizer is SGD or one
+    that divides a factor of the gradient out again (Adam).
 
-    A new pace leaves the weight where it is, and θ too, with what the optimizer
-    remembers of it (an average of weights): the difference goes into `base`.
+    A new step scale changes neither the weight nor θ, nor the optimizer's state for θ
+    (an average of weights): the difference is moved into `offset`.
 
     Args:
         shape: Shape of the weight.
-        initializer: Of `base`, the weight at the start.
-        pace: Factor of the optimizer's steps. Not negative.
-        decays: Whether the optimizer's weight decay pulls θ to 0, and the weight to
-            `base`. Then `base` must stay where the weight started, and a new pace
-            rescales θ instead.
+        initializer: Initializer of `offset`, the initial weight.
+        step_scale: Factor of the optimizer's steps. Not negative.
+        weight_decay_to_offset: Whether the optimizer's weight decay pulls θ to 0, and
+            the weight to `offset`. Then `offset` must keep the initial weight, and a
+            new step scale rescales θ instead.
+        name: Name of the layer.
 
     Attributes:
-        theta: The trainable variable, float32 under any policy.
-        base: Where the weight is while θ is 0.
-        pace: The factor.
+        ascent_variable: θ, the trainable variable, float32 under any policy.
+        offset: The weight at θ = 0.
+        step_scale: The factor, a non-trainable variable.
 
     Reference:
         Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation",
@@ -34,56 +35,64 @@ class GradientReversedWeight(keras.layers.Layer):
     """
 
     def __init__(
-        self, shape=(), initializer="zeros", pace=1.0, decays=False, name=None
+        self,
+        shape=(),
+        initializer="zeros",
+        step_scale=1.0,
+        weight_decay_to_offset=False,
+        name=None,
     ):
         super().__init__(name=name, dtype="float32", autocast=False)
-        self.decays = decays
-        self.theta = self.add_weight(
+        self.weight_decay_to_offset = weight_decay_to_offset
+        self.ascent_variable = self.add_weight(
             shape=shape,
             initializer="zeros",
             dtype="float32",
             autocast=False,
-            name="theta",
+            name="ascent_variable",
         )
-        self.base = self.add_weight(
+        self.offset = self.add_weight(
             shape=shape,
             initializer=initializer,
             trainable=False,
             dtype="float32",
             autocast=False,
-            name="base",
+            name="offset",
         )
-        self.pace = self.add_weight(
+        self.step_scale = self.add_weight(
             shape=(),
-            initializer=keras.initializers.Constant(pace),
+            initializer=keras.initializers.Constant(step_scale),
             trainable=False,
             dtype="float32",
             autocast=False,
-            name="pace",
+            name="step_scale",
         )
         self.built = True
 
-    def reversed(self):
-        """The weight as a tensor, for use inside a step: its gradient is reversed."""
-        parts = self.base, self.pace, self.theta
-        return reverse_gradient(*(ops.convert_to_tensor(part) for part in parts))
+    def value(self):
+        """The weight as a tensor, for use inside a step. Its gradient is reversed."""
+        variables = self.offset, self.step_scale, self.ascent_variable
+        return reverse_gradient(*map(ops.convert_to_tensor, variables))
 
     def numpy(self):
-        """The weight as an array, outside of training."""
-        return ops.convert_to_numpy(self.base + self.pace * self.theta)
+        """The weight as a NumPy array, outside of training."""
+        return ops.convert_to_numpy(
+            self.offset + self.step_scale * self.ascent_variable
+        )
 
-    def set_pace(self, pace):
-        """Changes the pace and not the weight. Outside of any compiled step."""
-        before = float(ops.convert_to_numpy(self.pace))
-        if self.decays and before > 0 and pace > 0:
-            self.theta.assign(self.theta * (before / pace))
+    def set_step_scale(self, step_scale):
+        """Changes the step scale but not the weight. Outside of a compiled step."""
+        previous = float(ops.convert_to_numpy(self.step_scale))
+        theta = self.ascent_variable
+        if self.weight_decay_to_offset and previous > 0 and step_scale > 0:
+            theta.assign(theta * (previous / step_scale))
         else:
-            self.base.assign(self.base + (before - pace) * self.theta)
-        self.pace.assign(pace)
+            self.offset.assign(self.offset + (previous - step_scale) * theta)
+        self.step_scale.assign(step_scale)
 
 
-def reverse_gradient(base, pace, theta):
-    """`base + pace · θ`, with the derivative −1 by θ and 0 by the others."""
+def reverse_gradient(offset, step_scale, theta):
+    """`offset + step_scale · θ`, with derivative −1 by θ and 0 by the others."""
     # In this order the value is exact: θ may be far greater than the weight.
-    weight = ops.stop_gradient(base + pace * theta)
+    weight = ops.stop_gradient(offset + step_scale * theta)
     return weight + (ops.stop_gradient(theta) - theta)

@@ -9,20 +9,20 @@ from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class Scheduled(Temperature):
-    """The same temperature for both models and all samples, another in each epoch.
+    """The same temperature for both models and all samples, set anew in each epoch.
 
-    Unlike the callback of that name, it is a part of the loss: it is saved with it
-    and needs nothing in `fit`.
+    Unlike `callbacks.HyperparameterSchedule`, it is a part of the loss: it is saved
+    with it, and `fit` needs no callback.
 
     Args:
         schedule: A function of the epoch (from 0, as everywhere in Keras), or a
             `keras.optimizers.schedules.LearningRateSchedule`, called with the epoch.
-            Positive in every epoch of a `fit`, which is checked when it begins. A
-            function must be registered with Keras
-            (`keras.saving.register_keras_serializable`) for the model to be loaded.
+            Must be positive in every epoch of a `fit`, which is validated when `fit`
+            begins. For the model to be loaded, a function must be registered with
+            Keras (`keras.saving.register_keras_serializable`).
 
     Attributes:
-        temperature: The current temperature. Until a first `fit`, that of epoch 0; a
+        temperature: The current temperature. Before the first `fit`, that of epoch 0; a
             number set here holds until the next epoch begins.
 
     Call arguments:
@@ -30,18 +30,19 @@ class Scheduled(Temperature):
         teacher_logits: `(..., classes)`.
 
     Returns:
-        `Temperatures` of three scalars: T, T and the weight T².
+        `TemperaturePair` of three scalars: T, T and the weight T².
 
     Raises:
-        ValueError: `schedule` is neither; or it gives no finite number above 0.
+        ValueError: `schedule` is neither of these, or its value is not a finite number
+            above 0.
 
     Reference:
-        None: an ordinary annealing, as `keras_dtkd.callbacks.HyperparameterSchedule` does it.
+        None: ordinary annealing.
 
     Example:
 
-    >>> falling = keras.optimizers.schedules.CosineDecay(8.0, 60, alpha=0.25)
-    >>> KD(temperature=Schedule(falling))
+    >>> cosine = keras.optimizers.schedules.CosineDecay(8.0, 60, alpha=0.25)
+    >>> KD(temperature=Scheduled(cosine))
     """
 
     temperature = Hyperparameter(above=0.0)
@@ -52,43 +53,43 @@ class Scheduled(Temperature):
             schedule = keras.saving.deserialize_keras_object(schedule)
         if not callable(schedule):
             raise ValueError(
-                "`Schedule`: `schedule` must be a function of the epoch or a Keras "
+                "`Scheduled`: `schedule` must be a function of the epoch or a Keras "
                 f"learning-rate schedule. Received: schedule={schedule!r}."
             )
         self.schedule = schedule
-        self._checked = 0
-        self.temperature = self._at(0)
+        self._num_validated_epochs = 0
+        self.temperature = self._temperature_at(0)
 
     def call(self, student_logits, teacher_logits):
-        """The scalars T, T and T²."""
+        """Returns the scalars T, T and T²."""
         temperature = self.hyperparameter("temperature") + 0.0
         return TemperaturePair(temperature, temperature, temperature * temperature)
 
     def on_epoch_begin(self, epoch, epochs):
-        """Sets the temperature of this epoch; looks at those to come, once.
+        """Sets the temperature of this epoch and validates the later ones, once.
 
         Raises:
             ValueError: One of them is not above 0.
         """
         super().on_epoch_begin(epoch, epochs)
-        # A schedule that ends at 0 must not end a long run in its last epoch.
-        for later in range(max(epoch, self._checked), epochs):
-            self._at(later)
-        self._checked = max(self._checked, epochs)
-        self.temperature = self._at(epoch - 1)
+        # A schedule that ends at 0 must not stop a long run in its last epoch.
+        for later in range(max(epoch, self._num_validated_epochs), epochs):
+            self._temperature_at(later)
+        self._num_validated_epochs = max(self._num_validated_epochs, epochs)
+        self.temperature = self._temperature_at(epoch - 1)
 
-    def _at(self, epoch):
+    def _temperature_at(self, epoch):
         value = self.schedule(epoch)
         number = float(keras.ops.convert_to_numpy(value))
         if not (np.isfinite(number) and number > 0):
             raise ValueError(
-                "`Schedule`: `schedule` must give a finite number above 0 in every "
+                "`Scheduled`: `schedule` must return a finite number above 0 in every "
                 f"epoch. Received: schedule({epoch}) = {number:g}."
             )
         return number
 
     def get_config(self):
-        """The arguments that make this rule again."""
+        """Returns the constructor arguments of this temperature."""
         return {
             **super().get_config(),
             "schedule": keras.saving.serialize_keras_object(self.schedule),

@@ -10,8 +10,8 @@ from keras_dtkd.functional import statistics
 from keras_dtkd.temperatures import base
 from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 
-# Added to the variance. It bounds the gradient of a model whose logits are all
-# equal, and leaves any standard deviation above 0.03 its float32 digits.
+# Added to the variance. It bounds the gradient where all logits of a model are equal,
+# and leaves any standard deviation above 0.03 its float32 digits.
 EPSILON = 1e-8
 MIN_CONFIDENCE_CAP = 0.5
 
@@ -21,37 +21,38 @@ class Standardized(Temperature):
     """Divides each model's logits by their own standard deviation, and by T.
 
     `T_s = T · σ_s`, `T_t = T · σ_t`, with σ the unbiased standard deviation over the
-    classes (their number less 1), sample by sample. Softened so, logits are the
-    softmax of z-scores at temperature T: only their shape is matched, no longer
-    their size, which the labels alone teach. Gradient flows through `σ_s`.
+    classes (their number minus 1), sample by sample. The softened logits are then the
+    softmax of z-scores at temperature T: only their shape is matched, and no longer
+    their scale, which the student learns from the labels alone. Gradient flows through
+    `σ_s`.
 
-    Few classes cap the confidence that z-scores can express: a probability of 1
+    Few classes limit the confidence that z-scores can express: a probability of 1
     becomes `e^(√C/T) / (e^(√C/T) + C − 1)` at most, 0.35 for ten classes at T = 2.
-    Below 0.5 the first call warns of it.
+    The first call warns if this is below 0.5.
 
     Args:
-        temperature: T, the base temperature: a positive number, or any rule (whose
-            temperatures are multiplied by σ). Set it to a number to change it while
-            training runs.
+        temperature: T, the base temperature: a positive number, or any `Temperature`,
+            whose temperatures are multiplied by σ. Set it to a number to change it
+            during training.
 
     Call arguments:
         student_logits: `(..., classes)`. Classes that either model masks out by a
-            logit of `-1e9` or less count nowhere.
+            logit of `-1e8` or less are ignored.
         teacher_logits: `(..., classes)`.
         sample_weight: For a base temperature that couples the batch.
 
     Returns:
-        `Temperatures`: `student` and `teacher` of shape `(..., 1)`, and the weight T²
-        (a scalar for a number), which has no σ in it. A model whose logits are all
-        equal gets `1e-4 · T`.
+        `TemperaturePair`: `student` and `teacher` of shape `(..., 1)`, and the weight
+        T² (a scalar for a number), which does not contain σ. A model whose logits are
+        all equal gets `1e-4 · T`.
 
     Raises:
         ValueError: `temperature` is not above 0.
 
     Reference:
         Sun, Ren, Li, Wang and Cao, "Logit Standardization in Knowledge
-        Distillation", arXiv 2403.01427. The authors' code subtracts the mean too,
-        which the softmax does not see, and divides by `1e-7 + σ`; we add `1e-8` to
+        Distillation", arXiv 2403.01427. The authors' code also subtracts the mean,
+        which does not change the softmax, and divides by `1e-7 + σ`; we add `1e-8` to
         σ². Their loss is `KD(temperature=Standardized(2.0), weight=9.0)` with
         `task_weight=0.1`.
 
@@ -67,7 +68,7 @@ class Standardized(Temperature):
 
     @property
     def temperature(self):
-        """The rule that gives T. Set it to a number to change T during training."""
+        """The `Temperature` of T. Set it to a number to change T during training."""
         return self._base
 
     @temperature.setter
@@ -75,58 +76,58 @@ class Standardized(Temperature):
         self._base.temperature = value
 
     def call(self, student_logits, teacher_logits, sample_weight=None):
-        """The temperatures of these logits."""
-        self._warn_of_few(student_logits.shape[-1])
+        """Returns the temperatures of these logits."""
+        self._warn_few_classes(student_logits.shape[-1])
         t = self._base(student_logits, teacher_logits, sample_weight)
         where = ops.logical_and(
             statistics.is_unmasked(student_logits),
             statistics.is_unmasked(teacher_logits),
         )
         return TemperaturePair(
-            t.student * _unbiased(student_logits, where),
-            t.teacher * _unbiased(teacher_logits, where),
+            t.student * _unbiased_std(student_logits, where),
+            t.teacher * _unbiased_std(teacher_logits, where),
             t.weight,
         )
 
-    def _warn_of_few(self, classes):
+    def _warn_few_classes(self, num_classes):
         temperature = getattr(self._base, "temperature", None)
         if self._warned or not isinstance(temperature, float):
             return
-        # In logarithms: a low temperature overflows the exponential.
-        rest = math.exp(-math.sqrt(classes) / temperature) * (classes - 1)
-        cap = 1.0 / (1.0 + rest)
-        if cap < MIN_CONFIDENCE_CAP:
+        # In log space: a low temperature overflows the exponential.
+        others = math.exp(-math.sqrt(num_classes) / temperature) * (num_classes - 1)
+        max_confidence = 1.0 / (1.0 + others)
+        if max_confidence < MIN_CONFIDENCE_CAP:
             self._warned = True
-            enough = math.sqrt(classes) / math.log(classes - 1)
+            max_temperature = math.sqrt(num_classes) / math.log(num_classes - 1)
             warnings.warn(
-                f"`Standardized`: with {classes} classes and temperature="
+                f"`Standardized`: with {num_classes} classes and temperature="
                 f"{temperature:g}, no soft target can have a probability above "
-                f"{cap:.2f}, however confident the teacher is. Choose a temperature "
-                f"below {enough:.2f}.",
+                f"{max_confidence:.2f}, however confident the teacher is. Choose a "
+                f"temperature below {max_temperature:.2f}.",
                 stacklevel=2,
             )
 
     def on_epoch_begin(self, epoch, epochs):
-        """Passes the call on to the rule that gives T."""
+        """Forwards the call to the base temperature."""
         super().on_epoch_begin(epoch, epochs)
         self._base.on_epoch_begin(epoch, epochs)
 
     def variables_without_weight_decay(self):
-        """Those of the rule that gives T."""
+        """The base temperature's variables without weight decay."""
         return self._base.variables_without_weight_decay()
 
     def get_config(self):
-        """The arguments that make this rule again."""
+        """Returns the constructor arguments of this temperature."""
         return {
             **super().get_config(),
             "temperature": keras.saving.serialize_keras_object(self._base),
         }
 
 
-def _unbiased(logits, where):
+def _unbiased_std(logits, where):
     """The standard deviation over the classes that count, `(..., 1)`."""
     count = ops.sum(ops.cast(where, logits.dtype), axis=-1, keepdims=True)
-    # One class alone has no standard deviation: its variance is 0, whatever divides.
+    # A single class has no standard deviation: its variance is 0 with any divisor.
     correction = ops.sqrt(count / ops.maximum(count - 1.0, 1.0))
     return statistics.std(logits, where=where, epsilon=EPSILON) * ops.maximum(
         correction, 1.0

@@ -56,4 +56,3 @@ def sum_losses(losses, step_of_view, temperature_log_names, log):
     agrees = agreement(step.student_logits, step.teacher_logits)
     log("agreement", reduce(agrees, output))
     return total
-

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from keras_dtkd.core import arrays
-from keras_dtkd.core.outputs import compute_output_spec
 from keras_dtkd.core.arrays import PEEK_SIZE
+from keras_dtkd.core.outputs import compute_output_spec
 from keras_dtkd.teachers.forward import run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
@@ -103,9 +103,7 @@ def _forward(model, x, rows, batch):
     """A model's outputs for a whole batch, NumPy: it may take no other."""
     some = arrays.take_rows(x, np.resize(rows, batch))
     some = keras.tree.map_structure(keras.ops.convert_to_tensor, some)
-    outputs = keras.tree.flatten(
-        run_teacher(ModelTeacher(model), some)
-    )
+    outputs = keras.tree.flatten(run_teacher(ModelTeacher(model), some))
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(v, "float32"))
         for v in outputs

@@ -43,13 +43,13 @@ def test_longer_names_reach_further_in():
     d, logs = scheduled(
         HyperparameterSchedule("ours.temperature", lambda epoch: 3.0),
         HyperparameterSchedule("ours.alpha", lambda epoch: 0.0),
-        HyperparameterSchedule("ours.temperature.minimum", lambda epoch: 0.5),
+        HyperparameterSchedule("ours.temperature.min_temperature", lambda epoch: 0.5),
         HyperparameterSchedule("ours.warmup_epochs", lambda epoch: 6),
     )
     both = logs["ours_student_temperature"][0] + logs["ours_teacher_temperature"][0]
     assert both == pytest.approx(6.0)
     loss = d.distillation_losses["ours"]
-    assert loss.alpha == 0.0 and loss.temperature.minimum == 0.5
+    assert loss.alpha == 0.0 and loss.temperature.min_temperature == 0.5
     assert loss.warmup_epochs == 6
 
 
@@ -58,7 +58,9 @@ def test_whoever_misspells_a_name_is_told_all_of_them():
         scheduled(HyperparameterSchedule("ours.temperature.minimun", lambda epoch: 0.0))
     listed = str(error.value).partition("Known are: ")[2].rstrip(".").split(", ")
     names = [name.strip("'") for name in listed]
-    assert {"task_weight", "kd.temperature", "ours.temperature.minimum"} <= set(names)
+    assert {"task_weight", "kd.temperature", "ours.temperature.min_temperature"} <= set(
+        names
+    )
     for name in names:
         scheduled(HyperparameterSchedule(name, lambda epoch: 1.0), epochs=1)
 

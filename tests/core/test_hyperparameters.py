@@ -39,7 +39,9 @@ class Holder(keras.Model):
         self.traced(1)
         if isinstance(self.layer, Dial):
             return self.layer(inputs)
-        return self.layer(inputs, ops.flip(inputs, axis=-1)) * self.layer.effective_weight
+        return (
+            self.layer(inputs, ops.flip(inputs, axis=-1)) * self.layer.effective_weight
+        )
 
 
 def answer(model, x):

@@ -46,7 +46,7 @@ def test_a_softmax_is_undone_up_to_the_constant_that_it_forgets(shape):
     p = oracles.softmax(z)
     again = recovered(p, "softmax")
     assert_close(oracles.softmax(again), p, 1e-6)
-    assert_close(oracles.centred(again), oracles.centred(z), 1e-5)
+    assert_close(oracles.centered(again), oracles.centered(z), 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Correlations equal NumPy's, and rows and classes count by their masses."""
+"""Correlations equal NumPy's, and rows and classes count by their weights."""
 
 import numpy as np
 import pytest
@@ -48,14 +48,14 @@ def test_pearson_is_numpys():
 
 @pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("measure", BOTH)
-def test_a_mass_of_two_is_that_entry_twice_and_of_zero_none(measure):
+def test_weight_two_equals_that_entry_twice_and_weight_zero_none(measure):
     value = measure(*map(tensor, CASE[:2]), 0, tensor(MASSES[:, None]))
     twice = [np.repeat(z, MASSES, axis=0) for z in CASE[:2]]
     assert_close(numpy(value), reference(measure, *twice, 0), 1e-6)
 
 
 @pytest.mark.parametrize("constant", [0.01, 0.3, 1.0 / 3.0])
-def test_what_is_constant_has_no_correlation(constant):
+def test_correlation_with_a_constant_is_zero(constant):
     x = np.full((2, 100), constant)
     value, gradient = value_and_grad(
         lambda z: correlation.pearson(z, tensor(CASE.teacher[:2])), x
@@ -65,7 +65,7 @@ def test_what_is_constant_has_no_correlation(constant):
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("measure", BOTH)
-def test_without_any_mass_all_is_zero_and_finite(measure):
+def test_all_zero_weights_give_zero_and_are_finite(measure):
     value, gradient = value_and_grad(
         lambda z: measure(z, tensor(CASE.teacher), -1, tensor(np.zeros((8, 1)))),
         CASE.student,
@@ -73,21 +73,21 @@ def test_without_any_mass_all_is_zero_and_finite(measure):
     assert (value == 0).all() and (gradient == 0).all()
 
 
-def test_probabilities_are_the_softmax():
+def test_soft_probs_equal_the_softmax():
     temperature = np.array([[0.5], [1.0], [4.0], [8.0]] * 2)
     for z in (CASE.student, CASE.student * 1e3, np.full((8, 100), 7.0)):
         value = correlation.soft_probs(tensor(z), tensor(temperature))
         assert_close(numpy(value), oracles.softmax(z / temperature), 3e-7)
 
 
-def test_a_class_counts_unless_both_models_mask_it():
+def test_a_class_is_included_unless_both_models_mask_it():
     student = np.array([[0.0, -1e9, 1.0, -np.inf]])
     teacher = np.array([[0.0, 1.0, -1e9, -1e9]])
     value = correlation.unmasked_by_any(tensor(student), tensor(teacher))
     assert ops.convert_to_numpy(value).tolist() == [[True, True, True, False]]
 
 
-def test_classes_that_never_count_leave_the_mean_over_classes():
+def test_classes_masked_everywhere_are_excluded_from_the_mean():
     where = np.isin(np.arange(100), (3, 4), invert=True) * np.ones((8, 1), bool)
     q, p = (oracles.softmax(z) for z in CASE[:2])
     value = correlation.intra_class_distance(
@@ -98,7 +98,7 @@ def test_classes_that_never_count_leave_the_mean_over_classes():
 
 
 @pytest.mark.invariant(number=3)
-def test_a_class_counts_in_the_rows_that_have_it():
+def test_a_class_is_included_in_samples_that_do_not_mask_it():
     where = np.ones((8, 100), bool)
     where[:4, 3] = False
     x, y = CASE[:2]
@@ -110,7 +110,7 @@ def test_a_class_counts_in_the_rows_that_have_it():
     assert_close(numpy(value), expected.mean(), 1e-6)
 
 
-def test_positions_of_sequences_are_rows():
+def test_positions_of_sequences_are_samples():
     x, y = (z.reshape(2, 4, 100) for z in CASE[:2])
     where = np.ones((2, 4, 100), bool)
     value = correlation.intra_class_distance(
@@ -126,7 +126,7 @@ def test_positions_of_sequences_are_rows():
 
 
 @pytest.mark.invariant(number=3)
-def test_the_common_weight_is_the_square_of_the_mean_temperature():
+def test_batch_weight_is_the_square_of_the_mean_temperature():
     temperatures = np.arange(1.0, 9.0)
     weight = tensor(temperatures**2)
     plain = numpy(correlation.batch_weight(weight))
@@ -138,14 +138,14 @@ def test_the_common_weight_is_the_square_of_the_mean_temperature():
 
 
 @pytest.mark.parametrize("weight", [16.0, 16])
-def test_the_common_weight_of_a_number_is_that_number(weight):
+def test_batch_weight_of_a_number_is_that_number(weight):
     value = correlation.batch_weight(weight, tensor(MASSES))
     assert numpy(value) == pytest.approx(16.0, rel=1e-6)
 
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("measure", BOTH)
-def test_equal_tables_have_no_distance_and_no_gradient(measure):
+def test_equal_arrays_have_zero_distance_and_gradient(measure):
     where = tensor(np.ones(STACKED.teacher.shape, bool), "bool")
     value, gradient = value_and_grad(
         lambda z: correlation.inter_class_distance(

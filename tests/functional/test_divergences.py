@@ -85,7 +85,7 @@ def test_of_equal_distributions_value_and_gradient_are_zero(name):
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_class_impossible_for_both_counts_nowhere(name, mask):
+def test_a_class_of_zero_probability_for_both_is_ignored(name, mask):
     case = draw((8, 100))
     student, teacher = case.student.copy(), case.teacher.copy()
     student[:, 3:5] = teacher[:, 3:5] = mask
@@ -106,9 +106,7 @@ def test_a_class_impossible_for_both_counts_nowhere(name, mask):
 
 @pytest.mark.parametrize("excluded", [-np.inf, -200.0])
 @pytest.mark.parametrize("student", [np.log(2), -np.inf])
-def test_kl_forgives_all_in_a_class_without_probability_for_the_teacher(
-    excluded, student
-):
+def test_kl_ignores_classes_of_zero_teacher_probability(excluded, student):
     """Excluded by the teacher, or too improbable for float32."""
     log_p = ops.convert_to_tensor([[np.log(0.5), np.log(0.5), excluded]], "float32")
     value, gradient = value_and_grad(
@@ -119,7 +117,7 @@ def test_kl_forgives_all_in_a_class_without_probability_for_the_teacher(
     assert_close(gradient, [q - [0.5, 0.5, 0.0]], 1e-6)
 
 
-def test_kl_of_a_student_that_excludes_what_the_teacher_wants_is_infinite():
+def test_kl_is_infinite_where_only_the_student_excludes_a_class():
     log_p, log_q = np.log([[0.5, 0.5]]), np.array([[0.0, -np.inf]])
     value = divergences.kl(
         *(ops.convert_to_tensor(z, "float32") for z in (log_p, log_q))
@@ -156,8 +154,8 @@ def test_any_axis_may_hold_the_classes(name):
     assert_close(ops.convert_to_numpy(across), ops.convert_to_numpy(function(p, q)))
 
 
-def test_an_unknown_name_is_refused_with_the_list():
-    with pytest.raises(ValueError, match="'hellinger'.*'kl', 'reverse_kl', 'jsd'"):
+def test_an_unknown_name_raises_with_the_known_names():
+    with pytest.raises(ValueError, match="'kl', 'reverse_kl', 'jsd'.*'hellinger'"):
         divergences.get("hellinger")
 
 
@@ -217,7 +215,9 @@ def test_total_variation_is_symmetric_and_at_most_1():
 @pytest.mark.parametrize(
     "function", [divergences.generalized_jsd, divergences.total_variation]
 )
-def test_what_both_exclude_counts_nowhere_in_mixtures_and_differences(function, mask):
+def test_classes_excluded_by_both_are_ignored_in_mixtures_and_differences(
+    function, mask
+):
     log_p = np.log([[0.5, 0.25, 0.25, 1.0]])
     log_q = np.log([[0.25, 0.25, 0.5, 1.0]])
     log_p[:, 3] = log_q[:, 3] = mask
@@ -249,18 +249,18 @@ def test_generalized_jsd_has_its_gradient_where_single_classes_are_tied():
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"beta": -0.1}, "beta=-0.1"),
         ({"beta": 1.5}, "beta=1.5"),
         ({"convention": "trl"}, "convention='trl'"),
     ],
 )
-def test_generalized_jsd_refuses_wrong_arguments_by_their_values(wrong, found):
+def test_generalized_jsd_raises_for_invalid_arguments(invalid, received):
     p = ops.log_softmax(ops.convert_to_tensor(STACKED.teacher, "float32"))
     with pytest.raises(ValueError) as error:
-        divergences.generalized_jsd(p, p, **wrong)
-    assert found in str(error.value)
+        divergences.generalized_jsd(p, p, **invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(

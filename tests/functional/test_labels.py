@@ -19,7 +19,7 @@ def made(labels, shape=(4, 3), dtype=None):
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "float32"])
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
-def test_integers_of_any_type_and_form(shape, dtype):
+def test_integers_of_any_dtype_and_shape(shape, dtype):
     assert np.array_equal(made(LABELS.reshape(shape), dtype=dtype), EXPECTED)
 
 
@@ -28,12 +28,12 @@ def test_one_hot_labels_stay_as_they_are(dtype):
     assert np.array_equal(made(EXPECTED, dtype=dtype), EXPECTED)
 
 
-def test_a_soft_label_is_its_greatest_class():
+def test_a_soft_label_is_its_most_probable_class():
     assert np.array_equal(made(0.9 * EXPECTED + 0.1 / 3, dtype="float32"), EXPECTED)
 
 
 @pytest.mark.parametrize("labels", [[-1, 0, 3, 255], [[-1], [0], [3], [255]]])
-def test_an_integer_that_names_no_class_gives_zeros(labels):
+def test_an_integer_that_is_not_a_class_gives_zeros(labels):
     assert made(labels, dtype="int32").tolist() == [
         [0, 0, 0],
         [1, 0, 0],
@@ -42,7 +42,7 @@ def test_an_integer_that_names_no_class_gives_zeros(labels):
     ]
 
 
-def test_a_row_without_a_positive_number_gives_zeros():
+def test_a_sample_without_a_positive_number_gives_zeros():
     labels = np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     assert made(labels, (2, 3), "float32").tolist() == [[0, 0, 0], [0, 1, 0]]
 
@@ -62,7 +62,7 @@ def test_pairs_of_logits_take_zeros_and_ones():
     assert made(np.array([[1.0], [0.0]]), (2, 2)).tolist() == [[0, 1], [1, 0]]
 
 
-def test_other_shapes_are_refused():
+def test_other_shapes_raise():
     for shape in ((4, 2), (4, 3, 3), ()):
         with pytest.raises(ValueError, match="do not fit"):
             made(np.zeros(shape, "int32"))
@@ -76,11 +76,11 @@ def target(labels, shape, dtype="float32"):
 
 @pytest.mark.parametrize("form", [LABELS, LABELS[:, None], EXPECTED])
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_a_distribution_of_hard_labels_is_one_hot(form, dtype):
+def test_class_probs_of_hard_labels_are_one_hot(form, dtype):
     assert np.array_equal(target(form, (4, 3), dtype), EXPECTED)
 
 
-def test_a_distribution_of_soft_labels_is_theirs():
+def test_class_probs_of_soft_labels_are_unchanged():
     soft = np.random.default_rng(0).dirichlet(np.ones(3), 4).astype("float32")
     assert np.array_equal(target(soft, (4, 3)), soft)
     assert target([[-1.0, -1.0, -1.0]], (1, 3)).tolist() == [[0, 0, 0]]

@@ -28,16 +28,18 @@ def correlation(x, y):
     return spearman(soft_ranks(x), soft_ranks(y))
 
 
-@pytest.mark.parametrize("softness", [0.2, 1.0, np.array([[0.5], [2.0]] * 4)])
-def test_soft_ranks_are_the_formula(softness):
-    value = soft_ranks(tensor(CASE.student), tensor(softness))
-    wide = softness[..., None] if np.ndim(softness) else softness
+@pytest.mark.parametrize("rank_temperature", [0.2, 1.0, np.array([[0.5], [2.0]] * 4)])
+def test_soft_ranks_equal_the_formula(rank_temperature):
+    value = soft_ranks(tensor(CASE.student), tensor(rank_temperature))
+    wide = (
+        rank_temperature[..., None] if np.ndim(rank_temperature) else rank_temperature
+    )
     assert_close(
         numpy(value), oracles_correlation.soft_ranks(CASE.student, wide), 1e-5, 100.0
     )
 
 
-def test_without_softness_they_are_the_true_ranks():
+def test_soft_ranks_approach_the_true_ranks():
     value = numpy(soft_ranks(tensor(CASE.student), 1e-6))
     assert_close(value, true_ranks(CASE.student))
 
@@ -50,7 +52,7 @@ def test_equal_values_share_their_mean_rank():
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_classes_that_do_not_count_have_no_rank_and_give_none(mask):
+def test_excluded_classes_have_no_rank_and_affect_none(mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     masked = np.where(kept, CASE.student, mask)
     where = tensor(kept * np.ones((8, 1), bool), "bool")
@@ -70,7 +72,7 @@ def test_classes_that_do_not_count_have_no_rank_and_give_none(mask):
 
 
 @pytest.mark.invariant(number=5)
-def test_spearman_is_the_formula_with_its_gradient():
+def test_spearman_and_its_gradient_equal_the_formula():
     value, slope = value_and_grad(
         lambda z: correlation(z, tensor(CASE.teacher)), CASE.student
     )
@@ -90,7 +92,7 @@ def test_spearman_of_true_ranks_is_pearsons_correlation_of_them():
     assert_close(numpy(spearman(*map(tensor, ranks))), expected, 3e-5)
 
 
-def test_any_growing_function_keeps_all_ranks():
+def test_ranks_are_invariant_to_increasing_functions():
     x = np.linspace(-2.0, 2.0, 20)[None]
     ranks = [soft_ranks(tensor(z), 1e-4) for z in (x, np.exp(x), -x)]
     assert_close(numpy(spearman(ranks[0], ranks[1])), 1.0, 1e-6)

@@ -37,14 +37,14 @@ def masked(mask, shape=(8, 100)):
 
 
 @pytest.mark.parametrize("case", FLOAT32)
-def test_centered_is_the_difference_from_the_mean(case):
+def test_center_is_the_difference_from_the_mean(case):
     z = CASES[case].student
     scale = np.abs(z).max()
-    assert_close(numpy(statistics.center(tensor(z))), oracles.centred(z), 1e-6, scale)
+    assert_close(numpy(statistics.center(tensor(z))), oracles.centered(z), 1e-6, scale)
 
 
 @pytest.mark.parametrize("case", FLOAT32)
-def test_spread_is_the_standard_deviation(case):
+def test_std_is_the_standard_deviation(case):
     z = CASES[case].student
     expected = z.std(-1, keepdims=True)
     assert_close(numpy(statistics.std(tensor(z))), expected, 1e-5, expected)
@@ -52,7 +52,7 @@ def test_spread_is_the_standard_deviation(case):
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("where", [None, True])
-def test_spread_has_a_gradient_where_all_logits_are_equal(where):
+def test_std_has_a_finite_gradient_for_equal_logits(where):
     z = np.full((2, 5), 0.5)
     where = None if where is None else ops.ones((2, 5), "bool")
     value, gradient = value_and_grad(
@@ -63,7 +63,7 @@ def test_spread_has_a_gradient_where_all_logits_are_equal(where):
 
 
 @pytest.mark.parametrize("case", FLOAT32)
-def test_sharpness_is_the_formula_on_centred_logits(case):
+def test_sharpness_equals_the_formula_on_centered_logits(case):
     assert_equals_oracle(
         lambda student, _: statistics.sharpness(student, 4.0),
         lambda student, _: oracles.sharpness(student / 4.0)[..., 0],
@@ -84,13 +84,13 @@ def test_sharpness_of_equal_logits_is_log_classes():
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     z, kept = masked(mask)
     where = statistics.is_unmasked(tensor(z))
     assert np.array_equal(ops.convert_to_numpy(where)[0], kept)
-    centred = numpy(statistics.center(tensor(z), where=where))
-    assert_close(centred[:, kept], oracles.centred(z[:, kept]), 1e-6)
-    assert (centred[:, ~kept] == 0).all()
+    centered = numpy(statistics.center(tensor(z), where=where))
+    assert_close(centered[:, kept], oracles.centered(z[:, kept]), 1e-6)
+    assert (centered[:, ~kept] == 0).all()
     spread = numpy(statistics.std(tensor(z), where=where))
     assert_close(spread, z[:, kept].std(-1, keepdims=True), 1e-6)
     actual, gradient = value_and_grad(statistics.sharpness, z)
@@ -99,7 +99,7 @@ def test_masked_classes_count_nowhere(mask):
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_softened_logits_are_the_formula_also_beside_masked_classes(mask):
+def test_soft_log_probs_equal_the_formula_with_masked_classes(mask):
     z, kept = masked(mask)
     temperature = np.array([[1e-5], [0.1], [4.0], [8.0]] * 2)
     value, gradient = value_and_grad(
@@ -118,8 +118,8 @@ def test_softened_logits_are_the_formula_also_beside_masked_classes(mask):
 
 
 @pytest.mark.parametrize("shift", [0.0, 256.0, -256.0])
-def test_a_common_shift_costs_the_temperatures_gradient_no_digits(shift):
-    z, other = (oracles.centred(side[:8]) for side in STACKED[:2])
+def test_a_common_shift_does_not_change_the_temperatures_gradient(shift):
+    z, other = (oracles.centered(side[:8]) for side in STACKED[:2])
     z = np.round(z * 1024) / 1024 + shift
     weights = oracles.softmax(other)
 
@@ -134,7 +134,7 @@ def test_a_common_shift_costs_the_temperatures_gradient_no_digits(shift):
     assert_close(gradient, expected, 3e-6)
 
 
-def test_agreement_is_one_where_the_first_choices_are_equal():
+def test_agreement_is_one_where_the_predictions_are_equal():
     teacher = np.array([[0.0, 1.0, 2.0], [5.0, 1.0, 2.0], [0.0, 9.0, 2.0]])
     student = np.array([[-9.0, 0.0, 0.1], [0.0, 0.2, 0.1], [1.0, 2.0, 1.5]])
     actual = statistics.agreement(tensor(student), tensor(teacher))

@@ -16,7 +16,12 @@ from tests.logit_cases import CASES, assert_close, draw
 CASE = draw((8, 100))
 LABELS = np.random.default_rng(0).integers(0, 2, 80)
 ALONE = {"label_weight": 0.0}
-ALL = {"label_weight": 2.0, "teacher_weight": 0.5, "group": (2, 1), "mean_penalty": 0.1}
+ALL = {
+    "label_weight": 2.0,
+    "teacher_weight": 0.5,
+    "group_sizes": (2, 1),
+    "mean_penalty": 0.1,
+}
 
 
 def tensor(z):
@@ -68,7 +73,7 @@ def test_equals_the_mean_over_all_groups(arguments, case):
 
 @pytest.mark.invariant(number=5)
 def test_compiled_equals_the_mean_over_all_groups():
-    arguments = {**ALL, "group": (1, 1)}
+    arguments = {**ALL, "group_sizes": (1, 1)}
     batch_coupled.assert_equals_oracle(
         ours(**arguments), theirs(**arguments), batch_coupled.STACKED, compiled=True
     )
@@ -76,14 +81,14 @@ def test_compiled_equals_the_mean_over_all_groups():
 
 @pytest.mark.parametrize("group, scale", [((1, 1), 2.0), ((2, 1), 1.5), ((1, 4), 1.25)])
 def test_groups_are_a_scale_of_the_unbiased_variance(group, scale):
-    value, _ = results(CKD(0.0, group=group), *CASE[:2])
+    value, _ = results(CKD(0.0, group_sizes=group), *CASE[:2])
     difference = CASE.student - CASE.teacher
     assert_close(value, scale * difference.var(0, ddof=1).mean(), 1e-5, value)
 
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("centered", [False, True])
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(centered):
+def test_loss_and_gradient_of_equal_models_are_zero(centered):
     loss = CKD(0.0, mean_penalty=1.0, centered=centered)
     for teacher in (CASE.teacher, batch_coupled.STACKED.teacher):
         value, slopes = results(loss, teacher, teacher)
@@ -93,30 +98,32 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(centered):
 def test_the_optimum_lies_midway_between_teacher_and_labels():
     labels = labels_of(CASE.student)
     midway = (CASE.teacher + np.eye(100)[labels]) / 2
-    assert_close(ops.convert_to_numpy(CKD().target(CASE.teacher, labels)), midway, 1e-6)
+    assert_close(
+        ops.convert_to_numpy(CKD().optimal_logits(CASE.teacher, labels)), midway, 1e-6
+    )
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 2.0), (0.0, 1.0), (3.0, 0.0)])
-def test_at_the_target_and_a_shared_vector_there_is_no_gradient(weights):
+def test_gradient_is_zero_at_the_optimal_logits_plus_a_common_vector(weights):
     loss, labels = CKD(*weights), labels_of(CASE.student)
-    target = ops.convert_to_numpy(loss.target(CASE.teacher, labels))
+    target = ops.convert_to_numpy(loss.optimal_logits(CASE.teacher, labels))
     shared = np.linspace(-2, 5, 100)
     _, slopes = results(loss, target + shared, CASE.teacher, labels=labels)
     assert np.abs(slopes).max() < 1e-6
 
 
-def test_the_target_needs_labels_as_the_loss_does():
-    with pytest.raises(ValueError, match="`CKD.target` needs labels"):
-        CKD().target(CASE.teacher)
+def test_optimal_logits_need_labels_if_the_loss_does():
+    with pytest.raises(ValueError, match="`CKD.optimal_logits` needs labels"):
+        CKD().optimal_logits(CASE.teacher)
     labels = np.full(len(CASE.teacher), -1)
     for target in (
-        CKD(**ALONE).target(CASE.teacher),
-        CKD().target(CASE.teacher, labels),
+        CKD(**ALONE).optimal_logits(CASE.teacher),
+        CKD().optimal_logits(CASE.teacher, labels),
     ):
         assert_close(ops.convert_to_numpy(target), CASE.teacher, 1e-6)
 
 
-def test_a_vector_common_to_all_samples_is_seen_by_the_penalty_alone():
+def test_only_the_penalty_depends_on_a_vector_common_to_all_samples():
     offset = np.round(np.random.default_rng(1).normal(size=100) * 8) / 8
     arguments = {"labels": labels_of(CASE.student)}
     before, slopes = results(CKD(), *CASE[:2], **arguments)
@@ -129,7 +136,7 @@ def test_a_vector_common_to_all_samples_is_seen_by_the_penalty_alone():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_constant_of_one_samples_logits_counts_unless_they_are_centered():
+def test_a_shift_of_one_samples_logits_changes_the_loss_unless_centered():
     shift = np.arange(8.0)[:, None]
     labels = labels_of(CASE.student)
     for centered in (False, True):
@@ -147,7 +154,7 @@ def test_a_constant_of_one_samples_logits_counts_unless_they_are_centered():
 
 @pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("penalty", [0.0, 0.5])
-def test_a_weight_of_two_is_that_sample_twice(penalty):
+def test_a_sample_of_weight_two_equals_that_sample_twice(penalty):
     batch_coupled.assert_weights_count(
         CKD(0.0, mean_penalty=penalty),
         lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=penalty),
@@ -155,7 +162,7 @@ def test_a_weight_of_two_is_that_sample_twice(penalty):
 
 
 @pytest.mark.invariant(number=3)
-def test_a_weight_of_two_is_that_label_twice():
+def test_a_label_of_weight_two_equals_that_label_twice():
     labels = labels_of(CASE.student)
     weights = batch_coupled.WEIGHTS
     value, _ = results(
@@ -171,7 +178,7 @@ def test_a_weight_of_two_is_that_label_twice():
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("weight", [1 / 3, 0.17, 1 / 8, 0.01])
-def test_small_weights_are_shares(weight):
+def test_weights_below_one_count_as_shares(weight):
     """Of all rows the same: near a sum of 1, `Σ w − 1` in a denominator explodes."""
     value, slopes = results(CKD(**ALONE), *CASE[:2])
     shares = tensor(np.full(len(CASE.student), weight))
@@ -182,7 +189,7 @@ def test_small_weights_are_shares(weight):
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("weights", [np.zeros(8), np.eye(8)[2]])
-def test_weights_of_one_sample_or_none_leave_no_variance(weights):
+def test_variance_of_one_weighted_sample_or_none_is_zero(weights):
     value, slopes = results(
         CKD(),
         *CASE[:2],
@@ -193,12 +200,12 @@ def test_weights_of_one_sample_or_none_leave_no_variance(weights):
 
 
 @pytest.mark.invariant(number=6)
-def test_weights_of_zero_leave_the_penalty_finite():
+def test_all_zero_weights_leave_the_penalty_finite():
     batch_coupled.assert_weights_of_zero_leave_all_finite(CKD(0.0, mean_penalty=1.0))
 
 
 @pytest.mark.invariant(number=3)
-def test_masked_positions_count_nowhere():
+def test_masked_positions_are_ignored():
     batch_coupled.assert_masks_count(
         CKD(0.0, mean_penalty=0.5),
         lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=0.5),
@@ -207,7 +214,7 @@ def test_masked_positions_count_nowhere():
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("center", [False, True])
-def test_masked_classes_count_nowhere(center, mask):
+def test_masked_classes_are_ignored(center, mask):
     batch_coupled.assert_masked_classes_count_nowhere(
         CKD(0.0, mean_penalty=0.5, centered=center),
         lambda s, t: oracles_ckd.ckd(s, t, mean_penalty=0.5, center=center),
@@ -216,7 +223,7 @@ def test_masked_classes_count_nowhere(center, mask):
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_classes_that_one_model_masks_in_one_row_leave_all_finite(mask):
+def test_all_is_finite_for_classes_masked_in_one_sample(mask):
     student, teacher = CASE.student.copy(), CASE.teacher.copy()
     student[2, 5], teacher[3, 7] = mask, mask
     value, slopes = results(
@@ -225,7 +232,7 @@ def test_classes_that_one_model_masks_in_one_row_leave_all_finite(mask):
     assert 0 < value < 1e3 and np.isfinite(slopes).all()
 
 
-def test_rows_without_a_label_count_in_the_teachers_term_alone():
+def test_samples_without_a_label_are_excluded_from_the_label_term():
     labels = np.where(np.arange(8) < 3, -1, labels_of(CASE.student))
     value, slopes = results(CKD(1.0, 0.0), *CASE[:2], labels=labels)
     expected = oracles_ckd.ckd(
@@ -242,14 +249,14 @@ def test_labels_may_be_integers_or_one_hot():
     assert found[0] == found[1] == found[2]
 
 
-def test_labels_are_needed_where_they_count():
+def test_missing_labels_raise_if_the_label_term_has_a_weight():
     assert CKD().needs_labels and not CKD(label_weight=0.0).needs_labels
     with pytest.raises(ValueError, match="`label_weight=0.0`"):
         CKD()(tensor(CASE.student), tensor(CASE.teacher))
 
 
 @pytest.mark.invariant(number=10)
-def test_data_without_labels_is_refused_before_the_first_step():
+def test_data_without_labels_raises_before_the_first_step():
     x, _ = tiny_models.data(16)
     with pytest.raises(ValueError, match="`ckd` needs labels"):
         Distiller(tiny_models.teacher(), tiny_models.student(), CKD()).fit(x, verbose=0)
@@ -260,7 +267,7 @@ def test_data_without_labels_is_refused_before_the_first_step():
 
 
 @pytest.mark.invariant(number=7)
-def test_factors_may_be_changed_while_training_runs():
+def test_factors_can_be_changed_during_training():
     x, y = tiny_models.data(16)
     loss = CKD()
     distiller = Distiller(
@@ -281,7 +288,7 @@ def test_factors_may_be_changed_while_training_runs():
     assert_close(history.history["ckd"], [expected, 0.0], 1e-5, expected)
 
 
-def test_a_student_that_has_diverged_shows():
+def test_a_diverged_student_gives_nan():
     student = CASE.student.copy()
     student[2, 5] = np.nan
     values = CKD(0.0)(tensor(student), tensor(CASE.teacher))
@@ -289,27 +296,31 @@ def test_a_student_that_has_diverged_shows():
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"label_weight": -1.0}, "label_weight=-1.0"),
         ({"teacher_weight": float("nan")}, "teacher_weight=nan"),
         ({"mean_penalty": -0.1}, "mean_penalty=-0.1"),
-        ({"group": (0, 1)}, "group=(0, 1)"),
-        ({"group": (1, 1, 1)}, "group=(1, 1, 1)"),
-        ({"group": (1.5, 1)}, "group=(1.5, 1)"),
-        ({"group": 2}, "group=2"),
+        ({"group_sizes": (0, 1)}, "group_sizes=(0, 1)"),
+        ({"group_sizes": (1, 1, 1)}, "group_sizes=(1, 1, 1)"),
+        ({"group_sizes": (1.5, 1)}, "group_sizes=(1.5, 1)"),
+        ({"group_sizes": 2}, "group_sizes=2"),
         ({"weight": -1.0}, "weight=-1.0"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        CKD(**wrong)
-    assert found in str(error.value)
+        CKD(**invalid)
+    assert received in str(error.value)
 
 
 def test_defaults_are_the_authors():
     loss = CKD()
-    assert (loss.label_weight, loss.teacher_weight, loss.group) == (1.0, 1.0, (1, 1))
+    assert (loss.label_weight, loss.teacher_weight, loss.group_sizes) == (
+        1.0,
+        1.0,
+        (1, 1),
+    )
     assert (loss.mean_penalty, loss.centered, loss.warmup_epochs) == (0.0, False, 0)
 
 
@@ -319,7 +330,7 @@ def test_defaults_are_the_authors():
 )
 def test_serializes(loss):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is CKD
-    assert made.get_config() == loss.get_config()
-    assert made.group == loss.group
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is CKD
+    assert restored.get_config() == loss.get_config()
+    assert restored.group_sizes == loss.group_sizes

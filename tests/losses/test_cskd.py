@@ -38,11 +38,11 @@ def test_the_default_is_a_fixed_temperature_and_one_by_similarity():
     fixed, similar = CSKD().temperatures
     assert type(fixed) is Constant and fixed.temperature == 4.0
     assert type(similar) is CosineSimilarity
-    assert (similar.minimum, similar.maximum) == (2.0, 6.0)
+    assert (similar.min_temperature, similar.max_temperature) == (2.0, 6.0)
     assert CSKD().alpha == 2.0
 
 
-def test_no_two_losses_share_a_rule():
+def test_no_two_losses_share_a_temperature():
     assert CSKD().temperatures[1] is not CSKD().temperatures[1]
 
 
@@ -53,7 +53,7 @@ def test_all_samples_have_the_batchs_value():
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("temperatures", [(4.0,), None])
-def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves(
+def test_loss_of_equal_models_is_what_the_authors_epsilon_leaves(
     temperatures,
 ):
     loss = CSKD(temperatures=temperatures)
@@ -65,7 +65,7 @@ def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves(
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_changes_nothing():
+def test_loss_is_invariant_to_a_shift_of_all_logits():
     before = value_and_grad(lambda z: CSKD()(z, tensor(CASE.teacher)), CASE.student)
     after = value_and_grad(
         lambda z: CSKD()(z, tensor(CASE.teacher - 64.0)), CASE.student + 16.0
@@ -74,7 +74,7 @@ def test_a_shift_of_all_logits_changes_nothing():
         assert_close(one, other, 5e-5, np.abs(other).max())
 
 
-def test_one_sample_teaches_next_to_nothing():
+def test_gradient_of_one_sample_is_nearly_zero():
     loss = CSKD()
 
     def greatest(case):
@@ -87,26 +87,26 @@ def test_one_sample_teaches_next_to_nothing():
 
 
 @pytest.mark.invariant(number=3)
-def test_a_row_of_weight_two_counts_as_that_row_twice():
+def test_a_sample_of_weight_two_equals_that_sample_twice():
     batch_coupled.assert_weights_count(CSKD(), cskd)
 
 
 @pytest.mark.invariant(number=3)
-def test_weights_of_zero_leave_all_finite():
+def test_all_zero_weights_leave_all_finite():
     batch_coupled.assert_weights_of_zero_leave_all_finite(CSKD())
 
 
 @pytest.mark.invariant(number=3)
-def test_masked_positions_count_nowhere():
+def test_masked_positions_are_ignored():
     batch_coupled.assert_masks_count(CSKD(), cskd)
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     batch_coupled.assert_masked_classes_count_nowhere(CSKD(), cskd, mask)
 
 
-def test_any_rules_give_the_temperatures():
+def test_temperatures_may_be_of_any_class():
     loss = CSKD(1.5, [Dynamic(4.0, "std", True), 3.0])
 
     def oracle(student, teacher):
@@ -118,7 +118,7 @@ def test_any_rules_give_the_temperatures():
     assert_equals_oracle(loss, oracle, CASE)
 
 
-def test_the_first_rule_that_differs_between_samples_is_logged():
+def test_the_first_temperature_that_is_not_constant_is_logged():
     loss = CSKD(temperatures=(2.0, CosineSimilarity(), Dynamic(), 4.0))
     fixed, similar, dynamic, other = loss.temperatures
     assert loss.get_temperatures() == [similar, dynamic, fixed, other]
@@ -128,25 +128,25 @@ def test_the_first_rule_that_differs_between_samples_is_logged():
     assert all(rule.take_latest() is None for rule in (fixed, dynamic, other))
 
 
-def test_every_rule_is_told_of_each_epoch():
+def test_on_epoch_begin_is_forwarded_to_every_temperature():
     seen = []
 
-    class Told(Constant):
+    class Recorder(Constant):
         def on_epoch_begin(self, epoch, epochs):
             seen.append((self.temperature, epoch, epochs))
 
-    CSKD(temperatures=(Told(2.0), Told(3.0))).on_epoch_begin(2, 30)
+    CSKD(temperatures=(Recorder(2.0), Recorder(3.0))).on_epoch_begin(2, 30)
     assert seen == [(2.0, 2, 30), (3.0, 2, 30)]
 
 
-def test_the_rules_numbers_are_saved_with_the_loss():
+def test_hyperparameters_of_temperatures_are_variables_of_the_loss():
     loss = CSKD()
     fixed, similar = loss.temperatures
     held = {v.path for v in loss.variables}
     assert {v.path for rule in (fixed, similar) for v in rule.variables} <= held
 
 
-def test_the_factor_and_the_temperatures_may_change_at_any_time():
+def test_factor_and_temperatures_can_be_changed():
     loss = CSKD(temperatures=(4.0,))
     loss.alpha, loss.temperatures[0].temperature = 0.5, 3.0
     expected = column_term(*CASE[:2], 3.0, 3.0, 0.5)
@@ -154,7 +154,7 @@ def test_the_factor_and_the_temperatures_may_change_at_any_time():
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"temperatures": ()}, "temperatures=()"),
@@ -164,10 +164,10 @@ def test_the_factor_and_the_temperatures_may_change_at_any_time():
         ({"weight": -1.0}, "weight=-1.0"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        CSKD(**wrong)
-    assert found in str(error.value)
+        CSKD(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
 def test_serializes(arguments):
     loss = CSKD(**arguments)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is CSKD
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(values(made), values(loss))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is CSKD
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(values(restored), values(loss))

@@ -46,7 +46,7 @@ def test_without_t2_both_terms_are_plain_correlations():
     assert_close(16 * values(DIST(scale_by_t2=False)), values(DIST()), 1e-5)
 
 
-def test_its_correlations_are_pearsons():
+def test_correlations_equal_numpys_pearson():
     q, p = (oracles.softmax(z / 4.0) for z in CASE[:2])
     rows = np.array([np.corrcoef(q[i], p[i])[0, 1] for i in range(8)])
     columns = [np.corrcoef(q[:, c], p[:, c])[0, 1] for c in range(100)]
@@ -58,7 +58,7 @@ def test_its_correlations_are_pearsons():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves():
+def test_loss_of_equal_models_is_what_the_authors_epsilon_leaves():
     value, gradient = value_and_grad(
         lambda z: DIST()(z, tensor(CASE.teacher)), CASE.teacher
     )
@@ -69,7 +69,7 @@ def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_changes_nothing():
+def test_loss_is_invariant_to_a_shift_of_all_logits():
     before = value_and_grad(lambda z: DIST()(z, tensor(CASE.teacher)), CASE.student)
     after = value_and_grad(
         lambda z: DIST()(z, tensor(CASE.teacher - 64.0)), CASE.student + 16.0
@@ -78,7 +78,7 @@ def test_a_shift_of_all_logits_changes_nothing():
         assert_close(one, other, 5e-5)
 
 
-def test_the_probabilities_scale_does_not_matter():
+def test_loss_is_invariant_to_the_scale_of_probabilities():
     """A teacher's relations, not its numbers: a flatter student has no loss."""
     p = oracles.softmax(CASE.teacher / 4.0)
     flatter = 4.0 * np.log(0.5 * p + 0.5 / 100)
@@ -88,7 +88,7 @@ def test_the_probabilities_scale_does_not_matter():
     assert_close(values(DIST(gamma=0.0), (flatter, CASE.teacher)), expected)
 
 
-def test_one_sample_has_a_constant_for_its_classes_and_no_gradient():
+def test_one_sample_has_a_constant_intra_class_term_without_gradient():
     case, loss = CASES["1 sample"], DIST(beta=0.0)
     value, gradient = value_and_grad(
         lambda z: loss(z, tensor(case.teacher)), case.student, compiled=True
@@ -97,7 +97,7 @@ def test_one_sample_has_a_constant_for_its_classes_and_no_gradient():
 
 
 @pytest.mark.invariant(number=6)
-def test_a_student_of_equal_logits_gets_a_finite_gradient():
+def test_gradient_is_finite_for_equal_student_logits():
     _, gradient = value_and_grad(
         lambda z: DIST()(z, tensor(CASE.teacher)), np.full((8, 100), 0.3)
     )
@@ -105,37 +105,37 @@ def test_a_student_of_equal_logits_gets_a_finite_gradient():
 
 
 @pytest.mark.invariant(number=3)
-def test_a_row_of_weight_two_counts_as_that_row_twice():
+def test_a_sample_of_weight_two_equals_that_sample_twice():
     batch_coupled.assert_weights_count(
         DIST(beta=0.0), lambda student, teacher: dist(student, teacher, beta=0.0)
     )
 
 
 @pytest.mark.invariant(number=3)
-def test_weights_leave_each_samples_own_term_alone():
+def test_weights_do_not_change_the_inter_class_term():
     loss, weights = DIST(gamma=0.0), tensor(batch_coupled.WEIGHTS)
     weighted = loss(*map(tensor, CASE[:2]), sample_weight=weights)
     assert np.array_equal(ops.convert_to_numpy(weighted), values(loss))
 
 
 @pytest.mark.invariant(number=3)
-def test_weights_of_zero_leave_all_finite():
+def test_all_zero_weights_leave_all_finite():
     batch_coupled.assert_weights_of_zero_leave_all_finite(DIST())
 
 
 @pytest.mark.invariant(number=3)
-def test_masked_positions_count_nowhere():
+def test_masked_positions_are_ignored():
     batch_coupled.assert_masks_count(
         DIST(beta=0.0), lambda student, teacher: dist(student, teacher, beta=0.0)
     )
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     batch_coupled.assert_masked_classes_count_nowhere(DIST(), dist, mask)
 
 
-def test_a_rule_gives_each_sample_its_temperatures_and_the_classes_their_mean():
+def test_each_sample_has_its_temperatures_and_each_class_their_mean():
     loss = DIST(temperature=Dynamic(4.0, "std", True))
 
     def oracle(student, teacher):
@@ -145,14 +145,14 @@ def test_a_rule_gives_each_sample_its_temperatures_and_the_classes_their_mean():
     assert_equals_oracle(loss, oracle, CASE)
 
 
-def test_factors_and_temperature_may_change_at_any_time():
+def test_factors_and_temperature_can_be_changed():
     loss = DIST()
     loss.beta, loss.gamma, loss.temperature = 0.5, 2.0, 3.0
     assert_close(values(loss), dist(*CASE[:2], 3.0, 3.0, 0.5, 2.0), 1e-5, 20.0)
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"beta": -1.0}, "beta=-1.0"),
@@ -160,10 +160,10 @@ def test_factors_and_temperature_may_change_at_any_time():
         ({"weight": -1.0}, "weight=-1.0"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        DIST(**wrong)
-    assert found in str(error.value)
+        DIST(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
 def test_serializes(arguments):
     loss = DIST(**arguments)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is DIST
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(values(made), values(loss))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is DIST
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(values(restored), values(loss))

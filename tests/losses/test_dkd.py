@@ -70,8 +70,8 @@ def test_equals_the_formula(case):
     case = CASES[case]
     labels = labels_of(case)
     # For a new shape JAX compiles every operation by itself, or all at once.
-    other = case.student.shape != CASE.student.shape
-    assert_equals_oracle(with_labels(DKD(), labels), oracle(labels), case, other)
+    compiled = case.student.shape != CASE.student.shape
+    assert_equals_oracle(with_labels(DKD(), labels), oracle(labels), case, compiled)
 
 
 @pytest.mark.invariant(number=5)
@@ -85,7 +85,7 @@ def test_compiled_equals_the_formula():
     )
 
 
-def test_hintons_divergence_is_the_labels_term_and_a_share_of_the_others():
+def test_kd_is_the_target_term_plus_a_share_of_the_non_target_term():
     """KL = TCKD + (1 − p_t,y) · NCKD."""
     target, others = values(DKD(alpha=1.0, beta=0.0)), values(DKD(alpha=0.0, beta=1.0))
     p = oracles.softmax(CASE.teacher / 4.0)[np.arange(8), LABELS]
@@ -94,7 +94,7 @@ def test_hintons_divergence_is_the_labels_term_and_a_share_of_the_others():
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("case", ["2 classes", "far"])
-def test_of_two_classes_the_others_have_no_loss_and_all_is_finite(case):
+def test_non_target_term_of_two_classes_is_zero_and_all_is_finite(case):
     case = CASES["2 classes"] if case == "2 classes" else 2e3 * CASE.student[:, :2]
     student, teacher = case[:2] if isinstance(case, tuple) else (case, -case)
     function = with_labels(DKD(alpha=0.0), labels_of(CASES["2 classes"]))
@@ -108,7 +108,7 @@ def test_of_two_classes_the_others_have_no_loss_and_all_is_finite(case):
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("gap", [80.0, 420.0, 2e4])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_student_sure_of_its_label_keeps_all_finite(gap, dtype):
+def test_all_is_finite_for_a_confident_student(gap, dtype):
     """The authors' code is infinite from a gap of 420 on; in float16 from 70 on."""
     student = CASE.student.copy()
     student[np.arange(8), LABELS] += gap
@@ -121,7 +121,7 @@ def test_a_student_sure_of_its_label_keeps_all_finite(gap, dtype):
 
 
 @pytest.mark.invariant(number=2)
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient():
+def test_loss_and_gradient_of_equal_models_are_zero():
     function = with_labels(DKD(), labels_of(STACKED))
     value, gradient = value_and_grad(
         lambda z: function(z, tensor(STACKED.teacher)), STACKED.teacher, compiled=True
@@ -131,7 +131,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_changes_nothing():
+def test_loss_is_invariant_to_a_shift_of_all_logits():
     function = with_labels(DKD(), LABELS)
     before = value_and_grad(lambda z: function(z, tensor(CASE.teacher)), CASE.student)
     after = value_and_grad(
@@ -142,7 +142,7 @@ def test_a_shift_of_all_logits_changes_nothing():
 
 
 @pytest.mark.parametrize("form", ["column", "one-hot", "soft", "float"])
-def test_labels_may_come_in_any_form(form):
+def test_labels_of_any_format_give_the_same_loss(form):
     hard = np.eye(100)[LABELS]
     given = {
         "column": LABELS[:, None],
@@ -155,7 +155,7 @@ def test_labels_may_come_in_any_form(form):
     assert np.array_equal(ops.convert_to_numpy(value), values(DKD()))
 
 
-def test_each_label_of_a_sigmoid_head_is_a_pair():
+def test_each_label_of_a_sigmoid_output_is_a_pair():
     case = draw((8, 3, 2))
     labels = np.random.default_rng(0).integers(0, 2, (8, 3))
     value = values(DKD(), case, labels)
@@ -163,7 +163,7 @@ def test_each_label_of_a_sigmoid_head_is_a_pair():
     assert_close(value, dkd(*case[:2], labels), 1e-5, value)
 
 
-def test_a_sample_without_a_label_has_no_loss():
+def test_loss_of_a_sample_without_a_label_is_zero():
     labels = LABELS.copy()
     labels[2] = -1
     function = with_labels(DKD(), labels)
@@ -176,7 +176,7 @@ def test_a_sample_without_a_label_has_no_loss():
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
     labels = np.where(np.isin(LABELS, (3, 4)), 7, LABELS)
@@ -191,7 +191,7 @@ def test_masked_classes_count_nowhere(mask):
     assert (gradient[:, ~kept] == 0).all()
 
 
-def test_a_rule_gives_temperatures_and_weight():
+def test_any_temperature_sets_temperatures_and_weight():
     function = with_labels(DKD(temperature=Dynamic(4.0, "std", True)), LABELS)
     t_student, t_teacher = oracles.temperatures(*CASE[:2], 4.0, "std", 0.1)
     value = np.asarray(ops.convert_to_numpy(function(*map(tensor, CASE[:2]))))
@@ -201,20 +201,20 @@ def test_a_rule_gives_temperatures_and_weight():
     assert_close(value, expected, 1e-5, expected)
 
 
-def test_factors_and_temperature_may_change_at_any_time():
+def test_factors_and_temperature_can_be_changed():
     loss = DKD()
     loss.alpha, loss.beta, loss.temperature = 0.5, 2.0, 3.0
     expected = dkd(*CASE[:2], LABELS, 3.0, 0.5, 2.0)
     assert_close(values(loss), expected, 1e-5, expected)
 
 
-def test_the_defaults_are_the_authors():
+def test_defaults_are_the_authors():
     loss = DKD()
     assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (1, 8, 20, 1)
     assert float(loss.temperature) == 4.0
 
 
-def test_without_labels_it_says_so():
+def test_missing_labels_raise():
     with pytest.raises(ValueError, match="`DKD` needs labels"):
         DKD()(*map(tensor, CASE[:2]))
     assert DKD.needs_labels
@@ -223,7 +223,7 @@ def test_without_labels_it_says_so():
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"beta": float("inf")}, "beta=inf"),
@@ -232,10 +232,10 @@ def test_without_labels_it_says_so():
         ({"warmup_epochs": "long"}, "warmup_epochs='long'"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        DKD(**wrong)
-    assert found in str(error.value)
+        DKD(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
 def test_serializes(arguments):
     loss = DKD(**arguments)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is DKD
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(values(made), values(loss))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is DKD
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(values(restored), values(loss))

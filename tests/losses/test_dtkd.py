@@ -32,10 +32,10 @@ def values(loss, case=CASE):
     return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
 
 
-def oracle(rule, stop, minimum=None):
-    minimum = minimum or {"exact": TAU / 2}.get(rule, 0.1)
+def oracle(rule, stop, min_temperature=None):
+    min_temperature = min_temperature or {"exact": TAU / 2}.get(rule, 0.1)
     return lambda student, teacher: oracles.dtkd(
-        student, teacher, rule=rule, stop_gradient=stop, minimum=minimum
+        student, teacher, rule=rule, stop_gradient=stop, min_temperature=min_temperature
     )
 
 
@@ -56,7 +56,7 @@ def test_compiled_equals_the_formula(rule, stop):
 
 @pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.01])
-def test_published_form_is_what_the_authors_code_computes(scale):
+def test_published_form_equals_the_authors_code(scale):
     """With gradient through both temperatures and their weight, for any student."""
     student = np.float64(np.float32(scale * CASE.student))
     case = CASE._replace(student=student)
@@ -67,7 +67,7 @@ def test_published_form_is_what_the_authors_code_computes(scale):
 
 
 @pytest.mark.invariant(number=5)
-def test_published_form_compiled_is_what_the_authors_code_computes():
+def test_published_form_compiled_equals_the_authors_code():
     loss = DTKD.published()
     assert_equals_oracle(loss, oracles.published_dtkd, CASE, compiled=True)
 
@@ -76,7 +76,7 @@ def test_published_form_has_the_authors_constants():
     loss = DTKD.published()
     rule = loss.temperature
     assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (3, 1, 20, 1)
-    assert (rule.rule, rule.stop_gradient, rule.minimum) == ("max", False, None)
+    assert (rule.rule, rule.stop_gradient, rule.min_temperature) == ("max", False, None)
     assert float(rule.temperature) == 4.0
 
 
@@ -84,20 +84,24 @@ def test_the_default_is_the_exact_rule_with_a_twelfth_of_warmup():
     loss = DTKD()
     rule = loss.temperature
     assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (3, 1, "auto", 1)
-    assert (rule.rule, rule.stop_gradient, rule.minimum) == ("exact", None, "auto")
+    assert (rule.rule, rule.stop_gradient, rule.min_temperature) == (
+        "exact",
+        None,
+        "auto",
+    )
     assert float(rule.temperature) == 4.0
 
 
-def test_small_untrained_students_have_the_references_gradients():
+def test_gradients_equal_the_reference_for_small_student_logits():
     """Logits so flat that float32 tells the exact temperatures to 1e-4 only."""
     case = draw((8, 100), student=0.3)
-    loss = DTKD(minimum=0.1)
+    loss = DTKD(min_temperature=0.1)
     assert_equals_oracle(loss, oracle("exact", None, 0.1), case, tolerance=2e-5)
 
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("rule, stop", MODES)
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(rule, stop):
+def test_loss_and_gradient_of_equal_models_are_zero(rule, stop):
     loss = DTKD(rule=rule, stop_gradient=stop)
     value, slope = value_and_grad(with_teacher(loss, STACKED.teacher), STACKED.teacher)
     assert np.abs(value).max() < 1e-4
@@ -106,7 +110,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(rule, stop):
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("rule", ["exact", "centered", "std"])
-def test_a_shift_of_all_logits_changes_nothing(rule):
+def test_loss_is_invariant_to_a_shift_of_all_logits(rule):
     loss = DTKD(rule=rule)
     before = value_and_grad(with_teacher(loss, CASE.teacher), CASE.student)
     after = value_and_grad(with_teacher(loss, CASE.teacher - 64), CASE.student + 16)
@@ -115,7 +119,7 @@ def test_a_shift_of_all_logits_changes_nothing(rule):
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_changes_the_published_loss():
+def test_published_loss_is_not_invariant_to_a_shift_of_all_logits():
     loss = DTKD.published()
     before = values(loss)
     after = values(loss, (CASE.student + 16, CASE.teacher))
@@ -140,7 +144,7 @@ def test_published_gradient_drifts_in_the_direction_that_changes_no_probability(
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("rule, stop", MODES)
-def test_masked_classes_count_nowhere(rule, stop, mask):
+def test_masked_classes_are_ignored(rule, stop, mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     masked = [np.where(kept, z, mask) for z in CASE[:2]]
     loss = DTKD(rule=rule, stop_gradient=stop)
@@ -153,7 +157,7 @@ def test_masked_classes_count_nowhere(rule, stop, mask):
     assert (slope[:, ~kept] == 0).all()
 
 
-# The degenerate minimum. A student that ranks the classes nearly as its teacher
+# The degenerate min_temperature. A student that ranks the classes nearly as its teacher
 # does, and whose logits shrink: only their scale changes, never the ranking.
 ALIGNED = 0.5 * CASE.teacher + CASE.student
 SCALES = (1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)
@@ -190,8 +194,10 @@ def test_published_loss_vanishes_with_the_students_logits_whatever_the_divergenc
     assert_close(slope[-1] / value[-1], 1.0, 0.01)
 
 
-def test_a_stopped_weight_leaves_no_way_down_by_shrinking():
-    loss = DTKD(alpha=1.0, beta=0.0, rule="max", stop_gradient="weight", minimum=None)
+def test_a_stopped_weight_removes_the_degenerate_minimum():
+    loss = DTKD(
+        alpha=1.0, beta=0.0, rule="max", stop_gradient="weight", min_temperature=None
+    )
     value, slope = shrinking(loss)
     assert (np.abs(slope[-1]) < 1e-2 * value[-1]).all()
 
@@ -205,26 +211,26 @@ def test_exact_loss_does_not_vanish_and_makes_vanishing_logits_grow():
     assert (slope[-2:] < 0).all()
 
 
-def test_factors_and_temperature_may_change_at_any_time():
+def test_factors_and_temperature_can_be_changed():
     loss = DTKD(rule="std")
     loss.alpha, loss.beta, loss.temperature = 0.5, 2.0, 3.0
     expected = oracles.dtkd(*CASE[:2], 3.0, 0.5, 2.0, rule="std")
     assert_close(values(loss), expected, 1e-5, expected)
 
 
-def test_beta_alone_is_hintons_loss():
+def test_beta_term_alone_equals_kd():
     expected = 0.5 * oracles.kd(*CASE[:2])
     assert_close(values(DTKD(alpha=0.0, beta=0.5)), expected, 1e-5, expected)
 
 
-def test_tau_may_come_from_any_rule():
+def test_tau_may_be_any_temperature():
     """Both terms then take that rule's temperatures for their centre."""
     loss = DTKD(temperature=Dynamic(3.0, "std"), alpha=0.0, beta=1.0)
     expected = oracles.dtkd(*CASE[:2], 3.0, 1.0, 0.0, rule="std", stop_gradient=True)
     assert_close(values(loss), expected, 1e-5, expected)
 
 
-def test_no_gradient_reaches_the_teacher_under_exact_temperatures_but_by_its_targets():
+def test_teacher_gradient_of_the_exact_rule_passes_only_through_the_targets():
     loss = DTKD(alpha=1.0, beta=0.0)
     t_student, t_teacher = oracles.temperatures(*CASE[:2], TAU, "exact", TAU / 2)
 
@@ -237,7 +243,7 @@ def test_no_gradient_reaches_the_teacher_under_exact_temperatures_but_by_its_tar
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"alpha": -1.0}, "alpha=-1.0"),
         ({"beta": float("inf")}, "beta=inf"),
@@ -245,15 +251,15 @@ def test_no_gradient_reaches_the_teacher_under_exact_temperatures_but_by_its_tar
         ({"rule": "sharp"}, "rule='sharp'"),
         ({"rule": "max", "stop_gradient": "all"}, "stop_gradient='all'"),
         ({"stop_gradient": "weight"}, "stop_gradient='weight'"),
-        ({"minimum": 5.0}, "minimum=5.0"),
+        ({"min_temperature": 5.0}, "min_temperature=5.0"),
         ({"weight": -1.0}, "weight=-1.0"),
         ({"warmup_epochs": "long"}, "warmup_epochs='long'"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        DTKD(**wrong)
-    assert found in str(error.value)
+        DTKD(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +274,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
 )
 def test_serializes(loss):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is DTKD
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(values(made), values(loss))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is DTKD
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(values(restored), values(loss))

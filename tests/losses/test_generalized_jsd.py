@@ -68,7 +68,7 @@ def test_compiled_equals_the_formula(convention, beta):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_its_ends_are_the_two_kls_and_its_middle_is_jsd(convention):
+def test_ends_are_the_two_kls_and_the_middle_is_jsd(convention):
     for beta, name in ((0, "kl"), (0.5, "jsd"), (1, "reverse_kl")):
         loss = GeneralizedJSD(beta, convention=convention)
         expected = results(KD(1.0, divergence=name))
@@ -77,7 +77,7 @@ def test_its_ends_are_the_two_kls_and_its_middle_is_jsd(convention):
 
 
 @pytest.mark.parametrize("end, near", [(0.0, 0.001), (1.0, 0.999)])
-def test_the_continuous_convention_reaches_its_ends_and_gkds_jumps(end, near):
+def test_continuous_convention_is_continuous_at_its_ends_and_gkd_jumps(end, near):
     at, close, gkd = (
         results(GeneralizedJSD(beta, 4.0, convention))[0]
         for beta, convention in (
@@ -93,7 +93,7 @@ def test_the_continuous_convention_reaches_its_ends_and_gkds_jumps(end, near):
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("convention, beta", FORMS + ENDS)
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(convention, beta):
+def test_loss_and_gradient_of_equal_models_are_zero(convention, beta):
     loss = GeneralizedJSD(beta, convention=convention)
     for found in results(loss, STACKED.teacher, STACKED.teacher):
         assert np.abs(found).max() < 1e-6
@@ -101,7 +101,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(convention, 
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("convention, beta", FORMS)
-def test_a_shift_of_all_logits_changes_nothing(convention, beta):
+def test_loss_is_invariant_to_a_shift_of_all_logits(convention, beta):
     loss = GeneralizedJSD(beta, 4.0, convention)
     before = results(loss)
     after = results(loss, CASE.student + 16.0, CASE.teacher - 64.0)
@@ -111,7 +111,7 @@ def test_a_shift_of_all_logits_changes_nothing(convention, beta):
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("convention, beta", FORMS)
-def test_masked_classes_count_nowhere(convention, beta, mask):
+def test_masked_classes_are_ignored(convention, beta, mask):
     loss, kept = GeneralizedJSD(beta, convention=convention), np.arange(100) > 4
     value, slopes = results(loss, *(np.where(kept, z, mask) for z in CASE[:2]))
     expected, slope = results(loss, *(z[:, kept] for z in CASE[:2]))
@@ -123,14 +123,14 @@ def test_masked_classes_count_nowhere(convention, beta, mask):
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("convention, beta", FORMS + ENDS)
-def test_classes_that_only_one_model_masks_leave_all_finite(convention, beta, mask):
+def test_all_is_finite_for_classes_masked_by_one_model(convention, beta, mask):
     loss, kept = GeneralizedJSD(beta, convention=convention), np.arange(100) > 4
     masked = [np.where(kept, z, mask) for z in CASE[:2]]
     for pair in ((masked[0], CASE.teacher), (CASE.student, masked[1])):
         assert all(np.isfinite(found).all() for found in results(loss, *pair))
 
 
-def test_a_rule_gives_temperatures_and_weight():
+def test_any_temperature_sets_temperatures_and_weight():
     def expected(student, teacher):
         t_student, t_teacher = oracles.temperatures(student, teacher, 4.0, "std", 0.1)
         divergence = oracles_pointwise.generalized_jsd(
@@ -142,14 +142,14 @@ def test_a_rule_gives_temperatures_and_weight():
     assert_equals_oracle(loss, expected, CASE)
 
 
-def test_the_temperature_may_be_set_to_a_number():
+def test_temperature_can_be_set_to_a_number():
     loss = GeneralizedJSD(0.3)
     loss.temperature = 2.0
     assert_close(results(loss)[0], oracle(0.3, "gkd", 2.0)(*CASE[:2]))
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"beta": -0.1}, "beta=-0.1"),
         ({"beta": 1.5}, "beta=1.5"),
@@ -160,10 +160,10 @@ def test_the_temperature_may_be_set_to_a_number():
         ({"weight": -0.5}, "weight=-0.5"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        GeneralizedJSD(**wrong)
-    assert found in str(error.value)
+        GeneralizedJSD(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
 )
 def test_serializes(loss):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is GeneralizedJSD
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(results(made)[0], results(loss)[0])
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is GeneralizedJSD
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(results(restored)[0], results(loss)[0])

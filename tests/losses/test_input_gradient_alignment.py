@@ -90,7 +90,7 @@ def test_equals_the_formula(norm, squared, form):
 
 
 @pytest.mark.parametrize("labels", [None, "some"])
-def test_the_labels_may_be_the_teachers_first_choices(labels):
+def test_labels_may_be_the_teachers_predictions(labels):
     (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
     choice = np.asarray(teacher.predict(x, verbose=0)).argmax(-1)
     assert (choice != y).any()
@@ -113,7 +113,7 @@ def test_soft_labels_stay_soft():
 
 
 @pytest.mark.parametrize("norm", ["per_sample", "batch"])
-def test_samples_that_the_teacher_has_wrong_may_count_nothing(norm):
+def test_samples_misclassified_by_the_teacher_can_be_excluded(norm):
     (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
     right = np.asarray(teacher.predict(x, verbose=0)).argmax(-1) == y
     assert 0 < right.sum() < BATCH
@@ -124,7 +124,7 @@ def test_samples_that_the_teacher_has_wrong_may_count_nothing(norm):
 
 
 @pytest.mark.parametrize("heads", [("softmax", None), (None, "softmax")])
-def test_a_softmax_changes_nothing(heads):
+def test_softmax_outputs_give_the_same_loss(heads):
     (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
     plain = value(teacher, student, IGA(), x, y)
     with_heads = [
@@ -250,10 +250,10 @@ def rich(policy=None):
         layers.Dropout(0.3, seed=5, dtype=policy),
         layers.Dense(tiny_models.CLASSES, dtype=policy, **start(2)),
     ]
-    made = keras.Sequential([keras.Input((tiny_models.FEATURES,)), *parts])
+    model = keras.Sequential([keras.Input((tiny_models.FEATURES,)), *parts])
     if policy:
-        made.dtype_policy = keras.DTypePolicy(policy)
-    return made
+        model.dtype_policy = keras.DTypePolicy(policy)
+    return model
 
 
 def trained(losses, policy=None, **fit):
@@ -276,7 +276,7 @@ def trained(losses, policy=None, **fit):
         ("exact", "mixed_bfloat16", 5e-3),
     ],
 )
-def test_a_weight_of_zero_leaves_all_as_it_is_without(estimator, policy, tolerance):
+def test_weight_zero_trains_like_without_the_loss(estimator, policy, tolerance):
     # BatchNorm's statistics, dropout's states, regularizers, losses of layers.
     weights = np.random.default_rng(0).uniform(size=24)
     _, logs, states = trained(KD(), policy, sample_weight=weights)
@@ -291,7 +291,7 @@ def test_a_weight_of_zero_leaves_all_as_it_is_without(estimator, policy, toleran
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_in_mixed_precision_too(policy):
+def test_mixed_precision_gives_the_same_loss_up_to_rounding(policy):
     _, logs, states = trained([KD(), IGA(weight=0.1)], policy, epochs=1)
     _, expected, _ = trained([KD(), IGA(weight=0.1)], epochs=1)
     name = "input_gradient_alignment"
@@ -300,7 +300,7 @@ def test_in_mixed_precision_too(policy):
 
 
 @pytest.mark.invariant(number=1)
-def test_a_step_is_one_pass_of_each_model():
+def test_one_step_is_one_forward_pass_per_model():
     x, y = tiny_models.data(8)
     large, small = tiny_models.teacher(), rich()
     d = Distiller(large, small, [KD(), IGA()])
@@ -318,7 +318,7 @@ def test_a_step_is_one_pass_of_each_model():
 
 @pytest.mark.invariant(number=1)
 @pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
-def test_moving_statistics_move_once_a_step(estimator):
+def test_moving_statistics_are_updated_once_per_step(estimator):
     (x, y), (teacher, _) = networks.drawn("dense", BATCH), pair()
     norm = keras.layers.BatchNormalization(momentum=0.9)
     parts = [keras.Input(x.shape[1:]), norm, keras.layers.Dense(3)]
@@ -330,7 +330,7 @@ def test_moving_statistics_move_once_a_step(estimator):
 
 
 @pytest.mark.invariant(number=9)
-def test_the_teacher_stays_as_it_is():
+def test_the_teacher_is_unchanged():
     x, y = tiny_models.data(16)
     large = tiny_models.teacher(compiled=True)
     before = tiny_models.everything(large)
@@ -340,7 +340,7 @@ def test_the_teacher_stays_as_it_is():
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("options", [{}, {"norm": "batch"}, {"squared": True}])
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(options):
+def test_loss_and_gradient_of_equal_models_are_zero(options):
     teacher, student = networks.made("dense", 1), networks.made("dense", 1)
     before = numbers(student)
     d = Distiller(teacher, student, IGA(**options), task_weight=0.0)
@@ -351,7 +351,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(options):
 
 @pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("norm", ["per_sample", "batch"])
-def test_weights_of_zero_teach_nothing(norm):
+def test_all_zero_weights_give_zero_loss_and_gradient(norm):
     teacher, student = pair()
     before = numbers(student)
     x, y = networks.drawn("dense", BATCH)
@@ -363,7 +363,7 @@ def test_weights_of_zero_teach_nothing(norm):
 @pytest.mark.parametrize("shape", [(BATCH,), (BATCH, 1)])
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("norm", ["per_sample", "batch"])
-def test_a_sample_of_weight_two_is_that_sample_twice(norm, squared, shape):
+def test_a_sample_of_weight_two_equals_that_sample_twice(norm, squared, shape):
     rng = np.random.default_rng(0)
     student, teacher = rng.normal(size=(2, BATCH, 2, 3))
     counts = np.array([2, 1, 0, 1, 3, 1])
@@ -379,7 +379,7 @@ def test_a_sample_of_weight_two_is_that_sample_twice(norm, squared, shape):
     assert BATCH * float(array(found)) == pytest.approx(counts.sum() * twice, rel=1e-5)
 
 
-def test_without_labels_a_student_learns_from_the_teachers_own():
+def test_a_student_can_be_trained_without_labels():
     teacher, student = pair()
     before = numbers(student)
     d = Distiller(teacher, student, [KD(), IGA(labels="teacher")])
@@ -388,7 +388,7 @@ def test_without_labels_a_student_learns_from_the_teachers_own():
     assert not tiny_models.same(numbers(student), before)
 
 
-def test_it_is_evaluated_with_the_teacher_only():
+def test_loss_is_evaluated_only_with_evaluate_teacher():
     (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
     d = Distiller(teacher, student, {"iga": IGA()})
     fitted(d, x, y)
@@ -413,7 +413,7 @@ def test_several_losses_share_one_gradient():
     )
 
 
-def test_an_ensemble_has_an_input_gradient_too():
+def test_the_teacher_may_be_an_ensemble():
     (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
     alone = value(teacher, student, IGA(), x, y)
     both = value([teacher, teacher], student, IGA(), x, y)
@@ -435,7 +435,7 @@ def tagger(seed):
 
 
 @pytest.mark.invariant(number=3)
-def test_the_masks_of_other_outputs_stay_with_them():
+def test_masks_of_other_outputs_are_not_applied():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 4, 2)).astype("float32")
     x[:, 2:] = 0.0
@@ -462,7 +462,7 @@ class Features(KD):
         return ops.mean((one[:, :1] - other[:, :1]) ** 2, axis=-1)
 
 
-def test_it_works_beside_losses_on_inner_layers_and_on_views():
+def test_loss_combines_with_feature_losses_and_views():
     x, y = tiny_models.data(16)
     large, small = tiny_models.teacher(), rich()
     hint = Features()
@@ -496,7 +496,7 @@ def test_an_estimate_is_the_square_along_a_direction(estimator, tolerance, norm)
     assert found == pytest.approx(expected, rel=tolerance)
 
 
-def test_an_estimate_from_several_passes_drops_the_same_in_each():
+def test_finite_differences_use_the_same_dropout_in_each_pass():
     (x, y), (teacher, _) = networks.drawn("dense", BATCH), pair()
     v = np.random.default_rng(0).normal(size=x.shape)
 
@@ -538,7 +538,7 @@ def test_directions_differ_from_step_to_step_and_come_from_the_seed(estimator):
 
 
 @pytest.mark.invariant(number=8)
-def test_directions_go_on_after_loading(tmp_path):
+def test_random_directions_continue_after_loading(tmp_path):
     x, y = tiny_models.data(16)
     large = tiny_models.teacher()
     loss = IGA(squared=True, estimator="finite_difference")
@@ -571,7 +571,7 @@ def refused(
 
 
 @pytest.mark.invariant(number=10)
-def test_inputs_that_are_no_floats_are_refused():
+def test_integer_inputs_raise():
     pixels = np.zeros((8, tiny_models.FEATURES), "uint8")
     refused("some of them are uint8. Cast pixels", x=pixels)
 
@@ -587,7 +587,7 @@ def of_integers():
 
 
 @pytest.mark.invariant(number=10)
-def test_models_that_cast_their_inputs_to_integers_are_refused():
+def test_models_that_cast_inputs_to_integers_raise():
     pixels = np.zeros((8, tiny_models.FEATURES), "float32")
     found = "the {} takes inputs of uint8.*takes floats"
     refused(found.format("student"), student=of_integers(), x=pixels)
@@ -605,7 +605,7 @@ def of_tokens():
 
 
 @pytest.mark.invariant(number=10)
-def test_models_that_look_their_inputs_up_are_refused():
+def test_models_that_embed_their_inputs_raise():
     tokens = np.ones((8, tiny_models.FEATURES), "float32")
     found = "the gradient of the {} with respect to its inputs is 0.*`Embedding`"
     refused(found.format("student"), student=of_tokens(), x=tokens)
@@ -614,7 +614,7 @@ def test_models_that_look_their_inputs_up_are_refused():
     refused(found.format("student"), student=inner, x=tokens)
 
 
-def test_an_embedding_of_something_else_is_no_obstacle():
+def test_an_embedding_of_other_tensors_is_allowed():
     inputs = keras.Input((tiny_models.FEATURES,))
     places = keras.layers.Embedding(tiny_models.FEATURES, 3)
     seen = inputs[..., None] + places(ops.arange(tiny_models.FEATURES))
@@ -625,7 +625,7 @@ def test_an_embedding_of_something_else_is_no_obstacle():
 
 
 @pytest.mark.invariant(number=10)
-def test_a_compiler_without_a_second_derivative_is_refused():
+def test_jit_compile_without_second_order_gradients_raises():
     if keras.backend.backend() != "torch":
         pytest.skip("those of the others have one")
     x, y = tiny_models.data(8)
@@ -637,13 +637,13 @@ def test_a_compiler_without_a_second_derivative_is_refused():
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("loss", [IGA(), InputGradientPenalty()])
-def test_inside_the_distiller_of_keras_it_is_refused(loss):
+def test_the_distiller_of_keras_raises(loss):
     with pytest.raises(ValueError, match="needs the inputs.*`keras_dtkd.Distiller`"):
         keras.distillation.Distiller(tiny_models.teacher(), tiny_models.student(), loss)
 
 
 @pytest.mark.invariant(number=10)
-def test_outputs_with_several_positions_are_refused():
+def test_outputs_with_several_positions_raise():
     def model():
         return keras.Sequential([keras.Input((5, 3)), keras.layers.Dense(4)])
 
@@ -652,13 +652,13 @@ def test_outputs_with_several_positions_are_refused():
 
 
 @pytest.mark.invariant(number=10)
-def test_a_view_is_refused():
+def test_a_view_raises():
     noise = {"noise": keras.layers.GaussianNoise(0.1)}
     refused("not on the view 'noise'", losses=IGA(view="noise"), views=noise)
 
 
 @pytest.mark.invariant(number=10)
-def test_stored_outputs_are_refused():
+def test_stored_outputs_raise():
     stored = teachers.Stored(np.zeros((8, tiny_models.CLASSES), "float32"))
     refused("its outputs are stored", stored)
 
@@ -667,7 +667,7 @@ def test_stored_outputs_are_refused():
 @pytest.mark.parametrize(
     "other", [IGA(labels="teacher"), IGA(estimator="jvp", squared=True)]
 )
-def test_losses_that_ask_for_different_gradients_are_refused(other):
+def test_losses_with_different_input_gradients_raise(other):
     refused("ask for different input gradients", losses=[IGA(), other])
 
 
@@ -675,7 +675,7 @@ def test_losses_that_ask_for_different_gradients_are_refused(other):
 @pytest.mark.parametrize(
     "loss", [IGA(), IGA(labels="teacher", teacher_correct_only=True)]
 )
-def test_missing_labels_are_refused(loss):
+def test_missing_labels_raise(loss):
     d = Distiller(tiny_models.teacher(), tiny_models.student(), loss)
     with pytest.raises(ValueError, match="needs labels, and the data has none"):
         d.fit(tiny_models.data(8)[0], verbose=0)
@@ -694,12 +694,12 @@ def test_missing_labels_are_refused(loss):
         ({"weight": -1.0}, "weight=-1.0"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(options, message):
+def test_invalid_arguments_raise_with_the_received_value(options, message):
     with pytest.raises(ValueError, match=message):
         IGA(**options)
 
 
-def test_the_doctor_looks_at_it():
+def test_diagnose_measures_the_loss():
     report = diagnose(
         tiny_models.teacher(),
         tiny_models.student(),
@@ -726,7 +726,7 @@ def test_the_doctor_looks_at_it():
 )
 def test_serializes(loss):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is IGA
-    assert made.get_config() == loss.get_config()
-    assert made.input_gradient == loss.estimator
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is IGA
+    assert restored.get_config() == loss.get_config()
+    assert restored.input_gradient == loss.estimator

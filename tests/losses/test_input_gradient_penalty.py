@@ -38,7 +38,7 @@ def test_equals_the_formula(name, norm, squared):
     assert float(found["penalty"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_training_makes_the_gradient_smaller():
+def test_training_reduces_the_gradient():
     student, x, y, g = gradients()
     d = Distiller(
         networks.made("dense", 1), student, InputGradientPenalty(), task_weight=0.0
@@ -52,7 +52,7 @@ def test_training_makes_the_gradient_smaller():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_student_without_slope_has_no_loss_and_no_gradient():
+def test_a_constant_student_has_zero_loss_and_gradient():
     student, x, y, _ = gradients()
     student.set_weights([np.zeros_like(w) for w in student.get_weights()])
     d = Distiller(
@@ -63,7 +63,7 @@ def test_a_student_without_slope_has_no_loss_and_no_gradient():
     assert all((w == 0).all() for w in tiny_models.numbers(student))
 
 
-def test_the_teachers_outputs_may_be_stored():
+def test_the_teacher_may_be_stored_outputs():
     x, y = tiny_models.data(16)
     teacher = tiny_models.teacher()
     stored = teachers.Stored(np.asarray(teacher.predict(x, verbose=0)))
@@ -78,7 +78,7 @@ def test_the_teachers_outputs_may_be_stored():
 
 
 @pytest.mark.invariant(number=10)
-def test_missing_labels_are_refused():
+def test_missing_labels_raise():
     d = Distiller(tiny_models.teacher(), tiny_models.student(), InputGradientPenalty())
     with pytest.raises(ValueError, match="needs labels, and the data has none"):
         d.fit(tiny_models.data(8)[0], verbose=0)
@@ -88,7 +88,7 @@ def test_missing_labels_are_refused():
     "options, message",
     [({"norm": "l1"}, "`InputGradientPenalty`: `norm`"), ({"weight": -1}, "weight=-1")],
 )
-def test_wrong_arguments_are_refused_by_their_values(options, message):
+def test_invalid_arguments_raise_with_the_received_value(options, message):
     with pytest.raises(ValueError, match=message):
         InputGradientPenalty(**options)
 
@@ -98,6 +98,6 @@ def test_wrong_arguments_are_refused_by_their_values(options, message):
 )
 def test_serializes(loss):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is InputGradientPenalty
-    assert made.get_config() == loss.get_config()
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is InputGradientPenalty
+    assert restored.get_config() == loss.get_config()

@@ -55,9 +55,9 @@ def test_compiled_equals_the_formula(name):
     )
 
 
-def test_its_weight_is_the_square_of_the_temperature():
+def test_weight_is_the_square_of_the_temperature():
     # At high temperatures the gradient is (v - u) / classes, whatever T.
-    limit = oracles.centred(CASE.student) - oracles.centred(CASE.teacher)
+    limit = oracles.centered(CASE.student) - oracles.centered(CASE.teacher)
     for temperature in (1e3, 2e3):
         loss = KD(temperature)
         _, gradient = value_and_grad(
@@ -68,7 +68,7 @@ def test_its_weight_is_the_square_of_the_temperature():
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(name):
+def test_loss_and_gradient_of_equal_models_are_zero(name):
     value, gradient = value_and_grad(
         lambda z: KD(divergence=name)(z, tensor(STACKED.teacher)), STACKED.teacher
     )
@@ -78,7 +78,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(name):
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shift_of_all_logits_changes_nothing(name):
+def test_loss_is_invariant_to_a_shift_of_all_logits(name):
     loss = KD(divergence=name)
     before, gradient = value_and_grad(
         lambda z: loss(z, tensor(CASE.teacher)), CASE.student
@@ -92,7 +92,7 @@ def test_a_shift_of_all_logits_changes_nothing(name):
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("name", NAMES)
-def test_masked_classes_count_nowhere(name, mask):
+def test_masked_classes_are_ignored(name, mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     masked = [np.where(kept, z, mask) for z in CASE[:2]]
     value, gradient = value_and_grad(
@@ -110,7 +110,7 @@ def test_masked_classes_count_nowhere(name, mask):
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("name", NAMES)
-def test_classes_that_only_one_model_masks_leave_all_finite(name, mask):
+def test_all_is_finite_for_classes_masked_by_one_model(name, mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     for student, teacher in (
         (np.where(kept, CASE.student, mask), CASE.teacher),
@@ -122,7 +122,7 @@ def test_classes_that_only_one_model_masks_leave_all_finite(name, mask):
         assert np.isfinite(value).all() and np.isfinite(gradient).all()
 
 
-def test_a_rule_gives_temperatures_and_weight():
+def test_any_temperature_sets_temperatures_and_weight():
     loss = KD(temperature=Dynamic(4.0, rule="std"), divergence="reverse_kl")
     assert_equals_oracle(
         loss,
@@ -133,7 +133,7 @@ def test_a_rule_gives_temperatures_and_weight():
     )
 
 
-def test_the_temperature_may_be_set_to_a_number():
+def test_temperature_can_be_set_to_a_number():
     loss = KD(4.0)
     loss.temperature = 2.0
     assert_close(values(loss), oracles.kd(*CASE[:2], 2.0), 1e-5, 10.0)
@@ -144,7 +144,7 @@ def test_the_temperature_may_be_set_to_a_number():
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": -4.0}, "temperature=-4.0"),
@@ -154,10 +154,10 @@ def test_the_temperature_may_be_set_to_a_number():
         ({"warmup_epochs": -2}, "warmup_epochs=-2"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        KD(**wrong)
-    assert found in str(error.value)
+        KD(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
 def test_serializes(arguments):
     loss = KD(**arguments)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is KD
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(values(made), values(loss))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is KD
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(values(restored), values(loss))

@@ -1,4 +1,4 @@
-"""LogitMSE equals its formula, of raw logits and of centred ones."""
+"""LogitMSE equals its formula, of raw logits and of centered ones."""
 
 import json
 
@@ -47,14 +47,14 @@ def test_compiled_equals_the_formula(centered):
 
 @pytest.mark.invariant(number=2)
 @BOTH
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(centered):
+def test_loss_and_gradient_of_equal_models_are_zero(centered):
     loss = LogitMSE(centered=centered)
     for found in results(loss, STACKED.teacher, STACKED.teacher):
         assert (found == 0).all()
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_counts_unless_they_are_centered():
+def test_a_shift_of_all_logits_changes_the_loss_unless_centered():
     shifted = CASE.student + 16.0, CASE.teacher - 64.0
     assert (results(LogitMSE(), *shifted)[0] > 10 * results(LogitMSE())[0]).all()
     loss = LogitMSE(centered=True)
@@ -62,7 +62,7 @@ def test_a_shift_of_all_logits_counts_unless_they_are_centered():
         assert_close(one, other, 1e-5, np.abs(other).max())
 
 
-def test_half_of_it_is_what_kd_tends_to_as_the_temperature_grows():
+def test_half_the_loss_is_the_limit_of_kd_at_high_temperature():
     _, slopes = results(LogitMSE(centered=True))
     _, hot = results(KD(1e3))
     assert np.abs(2 * hot - slopes).max() < 0.02 * np.abs(slopes).max()
@@ -71,7 +71,7 @@ def test_half_of_it_is_what_kd_tends_to_as_the_temperature_grows():
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("side", ["both", "student", "teacher"])
 @BOTH
-def test_masked_classes_count_nowhere(centered, side, mask):
+def test_masked_classes_are_ignored(centered, side, mask):
     loss, kept = LogitMSE(centered=centered), np.arange(100) > 4
     pair = [
         z if side not in ("both", name) else np.where(kept, z, mask)
@@ -86,21 +86,21 @@ def test_masked_classes_count_nowhere(centered, side, mask):
 
 @pytest.mark.invariant(number=6)
 @BOTH
-def test_a_row_of_masked_classes_alone_is_nothing(centered):
+def test_loss_of_a_sample_with_all_classes_masked_is_zero(centered):
     value, slopes = results(
         LogitMSE(centered=centered), CASE.student, 0 * CASE[1] - 1e9
     )
     assert (value == 0).all() and (slopes == 0).all()
 
 
-def test_a_student_that_has_diverged_shows():
+def test_a_diverged_student_gives_nan():
     student = CASE.student.copy()
     student[2, 5] = np.nan
     values = LogitMSE()(tensor(student), tensor(CASE.teacher))
     assert np.isnan(ops.convert_to_numpy(values)[2])
 
 
-def test_wrong_arguments_are_refused_by_their_values():
+def test_invalid_arguments_raise_with_the_received_value():
     with pytest.raises(ValueError, match="weight=-0.5"):
         LogitMSE(weight=-0.5)
 
@@ -110,7 +110,7 @@ def test_wrong_arguments_are_refused_by_their_values():
 )
 def test_serializes(loss):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is LogitMSE
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(results(made)[0], results(loss)[0])
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is LogitMSE
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(results(restored)[0], results(loss)[0])

@@ -65,7 +65,7 @@ SOFTMAX = {
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_the_mean_difference_goes_into_the_output_bias_alone(name):
+def test_only_the_output_bias_changes_by_the_mean_difference(name):
     student = STUDENTS[name]()
     teacher_logits = outputs_of(student) + OFFSET + NOISE
     before = tiny_models.numbers(student)
@@ -83,18 +83,18 @@ def test_the_mean_difference_goes_into_the_output_bias_alone(name):
 
 
 @pytest.mark.parametrize("name", SOFTMAX)
-def test_under_a_softmax_logits_are_compared_less_their_common_constant(name):
+def test_softmax_outputs_are_compared_up_to_a_constant(name):
     student = SOFTMAX[name]()
     constants = np.arange(40.0)[:, None]
     teacher_logits = np.log(outputs_of(student)) + OFFSET + NOISE + constants
     shift = calibrate_output_bias(student, X, teacher_logits)
     assert_close(shift, TARGET - TARGET.mean(), 2e-5)
-    residual = oracles.centred(teacher_logits - np.log(outputs_of(student)))
+    residual = oracles.centered(teacher_logits - np.log(outputs_of(student)))
     assert_close(residual.mean(0), 0.0, 2e-5)
 
 
 @pytest.mark.parametrize("classes", [1, 4])
-def test_under_a_sigmoid_each_label_has_its_own(classes):
+def test_each_label_of_a_sigmoid_output_has_its_own_shift(classes):
     student = tiny_models.student("sigmoid", classes=classes)
     p = outputs_of(student)
     teacher_logits = np.log(p / (1 - p)) + OFFSET[:classes]
@@ -104,7 +104,7 @@ def test_under_a_sigmoid_each_label_has_its_own(classes):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("head", [None, "softmax"])
-def test_students_of_half_precision_are_calibrated(head, dtype):
+def test_half_precision_students_are_calibrated(head, dtype):
     student = tiny_models.student(head, dtype=dtype)
     z = outputs_of(student)
     teacher_logits = (np.log(z) if head else z) + OFFSET
@@ -113,7 +113,7 @@ def test_students_of_half_precision_are_calibrated(head, dtype):
 
 
 @pytest.mark.invariant(number=3)
-def test_masked_positions_count_nowhere():
+def test_masked_positions_are_ignored():
     x = np.array([[1, 2, 3, 0], [4, 5, 0, 0]])
     student = tiny_models.sequence()
     teacher_logits = outputs_of(student, x) + OFFSET[:3]
@@ -122,7 +122,7 @@ def test_masked_positions_count_nowhere():
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     student = tiny_models.student()
     teacher_logits = outputs_of(student) + OFFSET
     teacher_logits[:, 1] = mask
@@ -131,7 +131,7 @@ def test_masked_classes_count_nowhere(mask):
     assert_close(calibrate_output_bias(student, X, teacher_logits), expected)
 
 
-def test_inputs_may_be_nested_and_logits_tensors():
+def test_inputs_can_be_nested_and_logits_can_be_tensors():
     inputs = {"a": keras.Input((6,), name="a"), "b": keras.Input((6,), name="b")}
     outputs = layers.Dense(4)(layers.Concatenate()(list(inputs.values())))
     student, x = keras.Model(inputs, outputs), {"a": X, "b": 2 * X}
@@ -177,7 +177,7 @@ RIGHT = np.random.default_rng(0).normal(size=(40, 4))
         ),
     ],
 )
-def test_a_wrong_use_is_refused_and_the_student_stays_as_it_was(
+def test_invalid_use_raises_and_leaves_the_student_unchanged(
     make, teacher_logits, found
 ):
     student = make()
@@ -188,16 +188,16 @@ def test_a_wrong_use_is_refused_and_the_student_stays_as_it_was(
 
 
 @pytest.mark.invariant(number=10)
-def test_a_dataset_for_arrays_is_refused():
+def test_a_dataset_instead_of_arrays_raises():
     with pytest.raises(TypeError, match="must be arrays.* generator"):
         calibrate_output_bias(tiny_models.student(), (x for x in X), RIGHT)
 
 
-def test_it_stands_where_it_is_looked_for():
+def test_calibrate_output_bias_is_exported():
     assert keras_dtkd.losses.calibrate_output_bias is calibrate_output_bias
 
 
-def test_on_digits_ckd_needs_it_and_then_knows_what_the_teacher_knows():
+def test_calibration_gives_a_ckd_student_the_teachers_accuracy_on_digits():
     """120 teacher calls; the offset that the student started with stays in it."""
     datasets = pytest.importorskip("sklearn.datasets")
     images, labels = datasets.load_digits(return_X_y=True)

@@ -62,8 +62,8 @@ def test_each_factor_multiplies_its_term():
     assert_close(values(rank), rank_term(*CASE[:2], factor=0.5))
 
 
-def test_without_softness_there_are_no_ranks():
-    assert_close(values(R2KD(softness=None)), value_term(*CASE[:2]), 1e-5, 10.0)
+def test_rank_temperature_none_omits_the_rank_term():
+    assert_close(values(R2KD(rank_temperature=None)), value_term(*CASE[:2]), 1e-5, 10.0)
 
 
 def test_the_rank_term_has_a_gradient_and_that_of_the_authors_has_none():
@@ -71,7 +71,7 @@ def test_the_rank_term_has_a_gradient_and_that_of_the_authors_has_none():
     _, gradient = value_and_grad(lambda z: loss(z, tensor(CASE.teacher)), CASE.student)
     assert (np.abs(gradient).max(-1) > 1e-3).all()
     # Towards true ranks, every comparison of distinct logits is decided.
-    loss = R2KD(value_weight=0.0, softness=1e-6)
+    loss = R2KD(value_weight=0.0, rank_temperature=1e-6)
     _, gradient = value_and_grad(lambda z: loss(z, tensor(CASE.teacher)), CASE.student)
     assert (gradient == 0).mean() > 0.95
 
@@ -89,7 +89,7 @@ def test_one_step_along_the_rank_gradient_brings_the_true_ranks_closer():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves():
+def test_loss_of_equal_models_is_what_the_authors_epsilon_leaves():
     value, gradient = value_and_grad(
         lambda z: R2KD()(z, tensor(CASE.teacher)), CASE.teacher
     )
@@ -103,7 +103,7 @@ def test_a_student_equal_to_its_teacher_has_what_the_authors_epsilon_leaves():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_changes_nothing():
+def test_loss_is_invariant_to_a_shift_of_all_logits():
     before = value_and_grad(lambda z: R2KD()(z, tensor(CASE.teacher)), CASE.student)
     after = value_and_grad(
         lambda z: R2KD()(z, tensor(CASE.teacher - 64.0)), CASE.student + 16.0
@@ -113,7 +113,7 @@ def test_a_shift_of_all_logits_changes_nothing():
 
 
 @pytest.mark.invariant(number=6)
-def test_a_student_of_equal_logits_gets_a_finite_gradient():
+def test_gradient_is_finite_for_equal_student_logits():
     _, gradient = value_and_grad(
         lambda z: R2KD()(z, tensor(CASE.teacher)), np.full((8, 100), 0.3)
     )
@@ -121,11 +121,11 @@ def test_a_student_of_equal_logits_gets_a_finite_gradient():
 
 
 @pytest.mark.invariant(number=3)
-def test_a_row_of_weight_two_counts_as_that_row_twice():
+def test_a_sample_of_weight_two_equals_that_sample_twice():
     def columns(student, teacher):
         return references.column_term(student, teacher)
 
-    plain, weights = R2KD(softness=None), tensor(batch_coupled.WEIGHTS)
+    plain, weights = R2KD(rank_temperature=None), tensor(batch_coupled.WEIGHTS)
     pair = [tensor(z) for z in CASE[:2]]
     difference = plain(*pair, sample_weight=weights) - plain(*pair)
     twice = [np.repeat(z, batch_coupled.WEIGHTS, axis=0) for z in CASE[:2]]
@@ -135,12 +135,12 @@ def test_a_row_of_weight_two_counts_as_that_row_twice():
 
 
 @pytest.mark.invariant(number=3)
-def test_weights_of_zero_leave_all_finite():
+def test_all_zero_weights_leave_all_finite():
     batch_coupled.assert_weights_of_zero_leave_all_finite(R2KD())
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere_in_ranks_neither(mask):
+def test_masked_classes_are_ignored_also_in_ranks(mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
     value, gradient = value_and_grad(lambda z: R2KD()(z, tensor(teacher)), student)
@@ -150,8 +150,8 @@ def test_masked_classes_count_nowhere_in_ranks_neither(mask):
     assert (gradient[:, ~kept] == 0).all()
 
 
-def test_a_rule_gives_each_sample_its_temperatures():
-    loss = R2KD(temperature=Dynamic(4.0, "std", True), softness=0.5)
+def test_each_sample_has_its_own_temperatures():
+    loss = R2KD(temperature=Dynamic(4.0, "std", True), rank_temperature=0.5)
 
     def temperatures(student, teacher):
         t = oracles.temperatures(student, teacher, 4.0, "std", 0.1)
@@ -160,17 +160,19 @@ def test_a_rule_gives_each_sample_its_temperatures():
     student, teacher = CASE[:2]
     t_student, t_teacher = temperatures(student, teacher)
     expected = value_term(student, teacher, t_student, t_teacher)
-    expected += rank_term(student / t_student, teacher / t_teacher, 1.0, softness=0.5)
+    expected += rank_term(
+        student / t_student, teacher / t_teacher, 1.0, rank_temperature=0.5
+    )
     assert_close(values(loss), expected, 1e-5, expected)
 
 
-def test_its_name_in_the_logs_is_as_it_is_written():
+def test_default_name_is_r2kd():
     assert R2KD().name == "r2kd" and R2KD(name="robust").name == "robust"
 
 
-def test_factors_softness_and_temperature_may_change_at_any_time():
+def test_factors_and_temperatures_can_be_changed():
     loss = R2KD()
-    loss.value_weight, loss.rank_weight, loss.softness = 0.5, 3.0, 2.0
+    loss.value_weight, loss.rank_weight, loss.rank_temperature = 0.5, 3.0, 2.0
     loss.temperature = 3.0
     expected = value_term(*CASE[:2], 3.0, 3.0, 0.5)
     expected += rank_term(*CASE[:2], 3.0, 3.0, 2.0)
@@ -178,34 +180,39 @@ def test_factors_softness_and_temperature_may_change_at_any_time():
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"value_weight": -1.0}, "value_weight=-1.0"),
         ({"rank_weight": -1.0}, "rank_weight=-1.0"),
-        ({"softness": 0.0}, "softness=0.0"),
+        ({"rank_temperature": 0.0}, "rank_temperature=0.0"),
         ({"weight": -1.0}, "weight=-1.0"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        R2KD(**wrong)
-    assert found in str(error.value)
+        R2KD(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         {},
-        {"temperature": 2.0, "value_weight": 1.0, "rank_weight": 0.5, "softness": 0.1},
-        {"temperature": Constant(2.0), "softness": None, "name": "robust"},
+        {
+            "temperature": 2.0,
+            "value_weight": 1.0,
+            "rank_weight": 0.5,
+            "rank_temperature": 0.1,
+        },
+        {"temperature": Constant(2.0), "rank_temperature": None, "name": "robust"},
         {"temperature": CosineSimilarity(), "warmup_epochs": "auto"},
     ],
 )
 def test_serializes(arguments):
     loss = R2KD(**arguments)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is R2KD
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(values(made), values(loss))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is R2KD
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(values(restored), values(loss))

@@ -57,14 +57,14 @@ def test_compiled_equals_the_formula():
     )
 
 
-def test_at_temperature_1_it_is_a_distance_between_0_and_1():
+def test_loss_at_temperature_1_is_between_0_and_1():
     value, _ = results(TotalVariation(), STACKED.student, STACKED.teacher)
     assert value.min() == 0 and value.max() == pytest.approx(1.0)
 
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(compiled):
+def test_loss_and_gradient_of_equal_models_are_zero(compiled):
     """Though a compiler may round the two models' probabilities differently."""
     loss = TotalVariation(4.0)
     for case in (STACKED, draw((64, 100), teacher=1.0)):
@@ -76,7 +76,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient(compiled):
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_changes_nothing():
+def test_loss_is_invariant_to_a_shift_of_all_logits():
     loss = TotalVariation(4.0)
     before = results(loss)
     after = results(loss, CASE.student + 16.0, CASE.teacher - 64.0)
@@ -85,7 +85,7 @@ def test_a_shift_of_all_logits_changes_nothing():
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     loss, kept = TotalVariation(), np.arange(100) > 4
     value, slopes = results(loss, *(np.where(kept, z, mask) for z in CASE[:2]))
     expected, slope = results(loss, *(z[:, kept] for z in CASE[:2]))
@@ -96,7 +96,7 @@ def test_masked_classes_count_nowhere(mask):
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_classes_that_only_one_model_masks_leave_all_finite(mask):
+def test_all_is_finite_for_classes_masked_by_one_model(mask):
     kept = np.arange(100) > 4
     masked = [np.where(kept, z, mask) for z in CASE[:2]]
     for pair in ((masked[0], CASE.teacher), (CASE.student, masked[1])):
@@ -105,7 +105,7 @@ def test_classes_that_only_one_model_masks_leave_all_finite(mask):
         )
 
 
-def test_a_rule_gives_temperatures_and_weight():
+def test_any_temperature_sets_temperatures_and_weight():
     def expected(student, teacher):
         t_student, t_teacher = oracles.temperatures(student, teacher, 4.0, "std", 0.1)
         distance = oracles_pointwise.total_variation(
@@ -116,14 +116,14 @@ def test_a_rule_gives_temperatures_and_weight():
     assert_equals_oracle(TotalVariation(Dynamic(4.0, rule="std")), expected, CASE)
 
 
-def test_the_temperature_may_be_set_to_a_number():
+def test_temperature_can_be_set_to_a_number():
     loss = TotalVariation()
     loss.temperature = 2.0
     assert_close(results(loss)[0], oracle(2.0)(*CASE[:2]))
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": "warm"}, "temperature='warm'"),
@@ -131,10 +131,10 @@ def test_the_temperature_may_be_set_to_a_number():
         ({"warmup_epochs": -2}, "warmup_epochs=-2"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        TotalVariation(**wrong)
-    assert found in str(error.value)
+        TotalVariation(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
 )
 def test_serializes(loss):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is TotalVariation
-    assert made.get_config() == loss.get_config()
-    assert np.array_equal(results(made)[0], results(loss)[0])
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is TotalVariation
+    assert restored.get_config() == loss.get_config()
+    assert np.array_equal(results(restored)[0], results(loss)[0])

@@ -54,7 +54,7 @@ def test_a_number_selects_samples_by_increasing_entropy():
 
 
 def test_titles_show_the_temperatures_of_each_sample():
-    z = oracles.centred(TEACHER[4].astype("float64"))
+    z = oracles.centered(TEACHER[4].astype("float64"))
     figure = plots.soft_labels(TEACHER, STUDENT, Standardized(1.0), samples=[4])
     sigma = z.std(ddof=1)
     height, _ = heights(figure.axes[0])

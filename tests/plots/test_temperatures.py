@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 TEACHER = (RNG.normal(size=(40, 5)) * RNG.uniform(1, 5, (40, 1))).astype("float32")
 STUDENT = RNG.normal(size=(40, 5)).astype("float32")
 # `rule="centered"`: temperatures proportional to each model's largest centered logit.
-TOP_T, TOP_S = (oracles.centred(z).max(-1) for z in (TEACHER, STUDENT))
+TOP_T, TOP_S = (oracles.centered(z).max(-1) for z in (TEACHER, STUDENT))
 T_TEACHER = np.clip(8 * TOP_T / (TOP_T + TOP_S), 0.1, 7.9)
 P = oracles.softmax(TEACHER / 4.0)
 ENTROPY = -(P * np.log(P)).sum(-1)

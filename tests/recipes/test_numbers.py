@@ -30,7 +30,10 @@ VARIANTS = {
 # The task weight, and each loss: its class, its weight, further numbers.
 EXPECTED = {
     "ce": (1.0, []),
-    "dtkd_loose": (1.0, [("DTKD", 1.0, {"alpha": 3.0, "beta": 1.0, "minimum": 0.1})]),
+    "dtkd_loose": (
+        1.0,
+        [("DTKD", 1.0, {"alpha": 3.0, "beta": 1.0, "min_temperature": 0.1})],
+    ),
     "kd": (0.1, [("KD", 0.9, {"temperature": 4.0})]),
     "kd_9": (0.1, [("KD", 9.0, {"temperature": 2.0})]),
     "ce_4kd": (1.0, [("KD", 4.0, {"temperature": 4.0})]),
@@ -38,8 +41,17 @@ EXPECTED = {
     "dkd": (1.0, [("DKD", 1.0, {"temperature": 4.0, "alpha": 1.0, "beta": 8.0})]),
     "dist": (1.0, [("DIST", 2.0, {"temperature": 4.0, "beta": 1.0, "gamma": 1.0})]),
     "cskd": (1.0, [("CSKD", 1.0, {"alpha": 2.0})]),
-    "cswt": (0.1, [("KD", 0.9, {"minimum": 2.0, "maximum": 6.0})]),
-    "ctkd": (0.1, [("KD", 0.9, {"minimum": 1.0, "span": 20.0, "start": 1.0})]),
+    "cswt": (0.1, [("KD", 0.9, {"min_temperature": 2.0, "max_temperature": 6.0})]),
+    "ctkd": (
+        0.1,
+        [
+            (
+                "KD",
+                0.9,
+                {"min_temperature": 1.0, "temperature_span": 20.0, "initial_raw": 1.0},
+            )
+        ],
+    ),
     "ls": (0.1, [("KD", 9.0, {"temperature": 2.0})]),
     "r2kd": (
         1.0,
@@ -149,13 +161,16 @@ def test_losses_of_a_pair_equal_those_of_for_pair(teacher, student):
 def test_variants_of_dtkd_match_their_names(method):
     (loss,) = recipes.get(method).build_losses().values()
     rule = loss.temperature
-    assert (rule.rule, rule.stop_gradient, rule.minimum) == (*VARIANTS[method], 0.1)
+    assert (rule.rule, rule.stop_gradient, rule.min_temperature) == (
+        *VARIANTS[method],
+        0.1,
+    )
 
 
 def test_dtkd_loose_is_the_exact_rule_with_a_low_minimum():
     (loss,) = recipes.get("dtkd_loose").build_losses().values()
     assert arguments(loss) == {
-        **arguments(DTKD(minimum=0.1)),
+        **arguments(DTKD(min_temperature=0.1)),
         "warmup_epochs": 20,
     }
 
@@ -187,14 +202,14 @@ def test_cskd_has_a_constant_and_a_similarity_temperature():
     first, second = loss.temperatures
     assert float(first) == 4.0
     assert isinstance(second, temperatures.CosineSimilarity)
-    assert (second.minimum, second.maximum) == (2.0, 6.0)
+    assert (second.min_temperature, second.max_temperature) == (2.0, 6.0)
 
 
 def test_ctkd_curriculum_lasts_ten_epochs():
     (loss,) = recipes.get("ctkd").build_losses().values()
     assert isinstance(loss.temperature, temperatures.Curriculum)
     assert loss.temperature.epochs == 10
-    assert np.allclose(loss.temperature.strength(5), 0.5)
+    assert np.allclose(loss.temperature.lambda_at(5), 0.5)
 
 
 def test_r2kd_prunes_a_tenth_and_has_mixup_of_alpha_a_fifth():

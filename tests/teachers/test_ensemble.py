@@ -42,7 +42,9 @@ def test_it_is_a_teacher():
 def test_it_is_the_mean_of_logits():
     assert np.allclose(ensemble_of(A, B, C), (A + B + C) / 3, atol=1e-6)
     expected = 0.6 * A + 0.1 * B + 0.3 * C
-    assert np.allclose(ensemble_of(A, B, C, weights=[0.6, 0.1, 0.3]), expected, atol=1e-6)
+    assert np.allclose(
+        ensemble_of(A, B, C, weights=[0.6, 0.1, 0.3]), expected, atol=1e-6
+    )
 
 
 def test_models_are_heard_in_inference_mode():
@@ -53,8 +55,12 @@ def test_models_are_heard_in_inference_mode():
 
 def test_weights_are_divided_by_their_sum():
     assert Ensemble([StubTeacher(A)] * 4).weights == [0.25] * 4
-    assert Ensemble([StubTeacher(A), StubTeacher(B)], [7, 3]).weights == pytest.approx([0.7, 0.3])
-    assert np.array_equal(ensemble_of(A, B, weights=[7, 3]), ensemble_of(A, B, weights=(0.7, 0.3)))
+    assert Ensemble([StubTeacher(A), StubTeacher(B)], [7, 3]).weights == pytest.approx(
+        [0.7, 0.3]
+    )
+    assert np.array_equal(
+        ensemble_of(A, B, weights=[7, 3]), ensemble_of(A, B, weights=(0.7, 0.3))
+    )
 
 
 def test_in_probabilities_it_is_the_logarithm_of_their_mean():
@@ -86,7 +92,9 @@ def test_half_precision_is_averaged_in_float32():
 
 
 def test_ensembles_may_be_members():
-    inner = Ensemble([StubTeacher(B.astype("float32")), StubTeacher(C.astype("float32"))])
+    inner = Ensemble(
+        [StubTeacher(B.astype("float32")), StubTeacher(C.astype("float32"))]
+    )
     ensemble = Ensemble([StubTeacher(A.astype("float32")), inner])
     assert np.allclose(outputs_of(ensemble, X), A / 2 + B / 4 + C / 4, atol=1e-6)
 
@@ -118,13 +126,25 @@ WRONG = {
         lambda: Ensemble([StubTeacher(A)] * 3, [1, 2]),
         r"`weights` must be 3 numbers.*weights=\[1, 2\]",
     ),
-    "a negative weight": (lambda: Ensemble([StubTeacher(A)] * 2, [2, -1]), r"\[2, -1\]"),
+    "a negative weight": (
+        lambda: Ensemble([StubTeacher(A)] * 2, [2, -1]),
+        r"\[2, -1\]",
+    ),
     "no weight": (lambda: Ensemble([StubTeacher(A)] * 2, [0, 0]), r"\[0, 0\]"),
     "an infinite weight": (lambda: Ensemble([StubTeacher(A)], [np.inf]), "weights="),
     "a weight that is none": (lambda: Ensemble([StubTeacher(A)], [np.nan]), "weights="),
-    "weights in words": (lambda: Ensemble([StubTeacher(A)], "equal"), "weights='equal'"),
-    "an unknown space": (lambda: Ensemble([StubTeacher(A)], in_="logit"), "in_='logit'"),
-    "other classes": (lambda: ensemble_of(A, B[:, :4]), r"\(8, 5\) and \(8, 4\).*same classes"),
+    "weights in words": (
+        lambda: Ensemble([StubTeacher(A)], "equal"),
+        "weights='equal'",
+    ),
+    "an unknown space": (
+        lambda: Ensemble([StubTeacher(A)], in_="logit"),
+        "in_='logit'",
+    ),
+    "other classes": (
+        lambda: ensemble_of(A, B[:, :4]),
+        r"\(8, 5\) and \(8, 4\).*same classes",
+    ),
     "another rank": (lambda: ensemble_of(A, B[:, None]), r"\(8, 5\) and \(8, 1, 5\)"),
     "other outputs": (
         lambda: ensemble_of(A, StubTeacher({"label": B, "size": B})),

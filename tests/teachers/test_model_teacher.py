@@ -54,9 +54,7 @@ def test_given_values_replace_its_variables_for_once():
     model = teacher()
     values = [keras.ops.zeros_like(v.value) for v in model.variables]
     assert not np.any(
-        keras.ops.convert_to_numpy(
-            run_teacher(ModelTeacher(model), X, values)
-        )
+        keras.ops.convert_to_numpy(run_teacher(ModelTeacher(model), X, values))
     )
     assert np.any(heard(model))
 

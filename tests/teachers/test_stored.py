@@ -279,8 +279,8 @@ def test_with_rows_counts_them():
 
 def test_calibration_is_possible_from_answers(folder):
     stored = Stored(folder)
-    target = CKD().target(stored.outputs(None, np.arange(64)), Y)
-    expected = CKD().target(
+    target = CKD().optimal_logits(stored.outputs(None, np.arange(64)), Y)
+    expected = CKD().optimal_logits(
         keras.ops.convert_to_tensor(ModelTeacher(teacher()).outputs(X)), Y
     )
     np.testing.assert_allclose(

@@ -33,15 +33,15 @@ def test_a_new_temperature_is_used_at_once():
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, "warm"])
-def test_a_temperature_not_above_zero_is_refused(value):
+def test_a_temperature_not_above_zero_raises(value):
     with pytest.raises(ValueError) as error:
         Constant(value)
     assert f"temperature={value!r}" in str(error.value)
 
 
 def test_serializes():
-    made = keras.saving.deserialize_keras_object(
+    restored = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(Constant(2.5, name="soft"))
     )
-    assert type(made) is Constant
-    assert (made.temperature, made.name) == (2.5, "soft")
+    assert type(restored) is Constant
+    assert (restored.temperature, restored.name) == (2.5, "soft")

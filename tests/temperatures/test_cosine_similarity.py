@@ -72,7 +72,7 @@ def test_compiled_in_a_loss_equals_the_formula():
     )
 
 
-def test_gives_dtkd_its_tau():
+def test_works_as_the_tau_of_dtkd():
     values = DTKD(CosineSimilarity(), alpha=0.0)(*tensors(*CASE[:2]))
     expected = loss_oracle(*CASE[:2])
     assert_close(ops.convert_to_numpy(values), expected, 1e-5, expected)
@@ -106,14 +106,14 @@ def test_similarities_that_only_rounding_tells_apart_count_as_equal():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_shift_of_all_logits_changes_nothing():
+def test_loss_is_invariant_to_a_shift_of_all_logits():
     before = temperatures(*CASE[:2])
     after = temperatures(CASE.student + 16.0, CASE.teacher - 16.0)
     assert_close(after, before, 2e-5)
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     masked = [np.where(kept, z, mask) for z in CASE[:2]]
     expected = oracles.cosine_similarity(*(z[:, kept] for z in CASE[:2]))
@@ -159,35 +159,35 @@ def test_a_loss_tells_it_of_weights_and_positions():
 
 def test_bounds_may_be_changed():
     rule = CosineSimilarity()
-    rule.maximum = 9.0
-    rule.minimum = 7.0
+    rule.max_temperature = 9.0
+    rule.min_temperature = 7.0
     t = temperatures(*CASE[:2], rule=rule)
     assert_close(t, oracles.cosine_similarity(*CASE[:2], 7.0, 9.0), 1e-5, t)
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
-        ({"minimum": 0.0}, "minimum=0.0"),
-        ({"minimum": -1.0}, "minimum=-1.0"),
-        ({"maximum": float("nan")}, "maximum=nan"),
-        ({"maximum": "warm"}, "maximum='warm'"),
-        ({"minimum": 7.0}, "minimum=7.0, maximum=6.0"),
+        ({"min_temperature": 0.0}, "min_temperature=0.0"),
+        ({"min_temperature": -1.0}, "min_temperature=-1.0"),
+        ({"max_temperature": float("nan")}, "max_temperature=nan"),
+        ({"max_temperature": "warm"}, "max_temperature='warm'"),
+        ({"min_temperature": 7.0}, "min_temperature=7.0, max_temperature=6.0"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        CosineSimilarity(**wrong)
-    assert found in str(error.value)
+        CosineSimilarity(**invalid)
+    assert received in str(error.value)
 
 
 def test_bounds_out_of_order_are_refused_later_too():
     rule = CosineSimilarity()
-    with pytest.raises(ValueError, match="minimum=6.5, maximum=6.0"):
-        rule.minimum = 6.5
-    with pytest.raises(ValueError, match="minimum=2.0, maximum=1.0"):
-        rule.maximum = 1.0
-    assert (rule.minimum, rule.maximum) == (2.0, 6.0)
+    with pytest.raises(ValueError, match="min_temperature=6.5, max_temperature=6.0"):
+        rule.min_temperature = 6.5
+    with pytest.raises(ValueError, match="min_temperature=2.0, max_temperature=1.0"):
+        rule.max_temperature = 1.0
+    assert (rule.min_temperature, rule.max_temperature) == (2.0, 6.0)
 
 
 def test_equal_bounds_are_a_constant_temperature():
@@ -198,9 +198,9 @@ def test_equal_bounds_are_a_constant_temperature():
 def test_serializes():
     rule = CosineSimilarity(1.5, 5.0, name="similar")
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
-    again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is CosineSimilarity
-    assert again.get_config() == rule.get_config()
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is CosineSimilarity
+    assert restored.get_config() == rule.get_config()
     assert np.array_equal(
-        temperatures(*CASE[:2], rule=again), temperatures(*CASE[:2], rule=rule)
+        temperatures(*CASE[:2], rule=restored), temperatures(*CASE[:2], rule=rule)
     )

@@ -37,15 +37,15 @@ def temperatures(rule, student, teacher):
 
 
 def with_layers(classes, seed=0, **arguments):
-    """An instance-wise rule whose dense layers have random weights, and these."""
-    rule = Curriculum(instance=True, hidden=5, **arguments)
+    """A temperature per sample whose dense layers have random weights; the weights."""
+    rule = Curriculum(per_sample=True, hidden=5, **arguments)
     zeros = ops.zeros((1, classes))
     rule(zeros, zeros)
     rng = np.random.default_rng(seed)
     thetas = rule.variables_without_weight_decay()
-    for layer, theta in zip(rule._parts, thetas, strict=True):
-        layer.base.assign(rng.normal(size=theta.shape))
-    return rule, [np.asarray(w, "float64") for w in rule.raw]
+    for layer, theta in zip(rule._reversed_weights, thetas, strict=True):
+        layer.offset.assign(rng.normal(size=theta.shape))
+    return rule, [np.asarray(w, "float64") for w in rule.raw_temperature]
 
 
 def ours(rule):
@@ -55,42 +55,42 @@ def ours(rule):
 @pytest.mark.parametrize("raw", [1.0, -3.0, 12.0])
 def test_equals_the_formula(raw):
     tau = oracles.curriculum(raw, 1.5, 10.0)
-    given = temperatures(Curriculum(1.5, 10.0, start=raw), *CASE[:2])
+    given = temperatures(Curriculum(1.5, 10.0, initial_raw=raw), *CASE[:2])
     assert_close(given, [tau, tau, tau**2], 1e-6, tau**2)
 
 
 def test_starts_at_the_papers_temperature():
     assert_close(temperatures(Curriculum(), *CASE[:2])[0], 15.6212, 1e-4)
-    assert Curriculum().raw == 1.0
+    assert Curriculum().raw_temperature == 1.0
 
 
 @pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("case", CASES)
-def test_for_each_instance_equals_the_formula_and_is_a_constant(case):
+def test_per_sample_equals_the_formula_without_gradient(case):
     rule, weights = with_layers(CASES[case].student.shape[-1])
 
     def oracle(student, teacher):
-        tau = oracles.instance(student, teacher, *weights)
+        tau = oracles.per_sample_curriculum(student, teacher, *weights)
         return oracles.together(tau, tau, tau[..., 0] ** 2)
 
     assert_equals_oracle(ours(rule), oracle, CASES[case])
 
 
-def low(instance):
+def low(per_sample):
     """A rule and its τ. At 15, float32 leaves τ² KL less than five digits."""
-    if not instance:
-        tau = oracles.curriculum(1.0, span=4.0)
-        return Curriculum(span=4.0), lambda student, teacher: tau
-    rule, weights = with_layers(100, span=4.0)
-    return rule, lambda student, teacher: oracles.instance(
-        student, teacher, *weights, span=4.0
+    if not per_sample:
+        tau = oracles.curriculum(1.0, temperature_span=4.0)
+        return Curriculum(temperature_span=4.0), lambda student, teacher: tau
+    rule, weights = with_layers(100, temperature_span=4.0)
+    return rule, lambda student, teacher: oracles.per_sample_curriculum(
+        student, teacher, *weights, temperature_span=4.0
     )
 
 
 @pytest.mark.invariant(number=5)
-@pytest.mark.parametrize("instance", [False, True])
-def test_compiled_in_a_loss_equals_the_formula(instance):
-    rule, tau = low(instance)
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_compiled_in_a_loss_equals_the_formula(per_sample):
+    rule, tau = low(per_sample)
     assert_equals_oracle(
         KD(rule),
         lambda student, teacher: oracles.kd_at(tau(student, teacher), student, teacher),
@@ -101,18 +101,18 @@ def test_compiled_in_a_loss_equals_the_formula(instance):
 
 
 @pytest.mark.parametrize("classes", [2, 100])
-def test_for_each_instance_starts_with_one_temperature_for_all(classes):
-    rule = Curriculum(instance=True)
+def test_per_sample_starts_with_the_same_temperature_for_all(classes):
+    rule = Curriculum(per_sample=True)
     t, _, weight = temperatures(rule, *draw((8, classes))[:2])
     assert t.shape == (8, 1) and weight.shape == (8,)
     assert_close(t, START, 1e-5, START)
 
 
-def test_the_layers_start_with_the_weights_of_the_seed():
+def test_dense_layers_are_initialized_from_the_seed():
     def kernel(seed):
-        rule = Curriculum(instance=True, seed=seed)
+        rule = Curriculum(per_sample=True, seed=seed)
         rule(*tensors(*CASE[:2]))
-        return rule.raw[0]
+        return rule.raw_temperature[0]
 
     assert np.array_equal(kernel(3), kernel(3))
     assert not np.array_equal(kernel(3), kernel(4))
@@ -130,16 +130,16 @@ def test_masked_classes_leave_all_finite(mask):
         assert np.isfinite(array).all()
 
 
-@pytest.mark.parametrize("instance", [False, True])
-def test_the_students_gradient_is_not_reversed(instance):
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_the_students_gradient_is_not_reversed(per_sample):
     """It is that of a constant of the same temperatures."""
-    rule = with_layers(100)[0] if instance else Curriculum()
+    rule = with_layers(100)[0] if per_sample else Curriculum()
     t, _, _ = temperatures(rule, *CASE[:2])
 
     class Same(Temperature):
         def call(self, student_logits, teacher_logits):
             (tau,) = tensors(t)
-            return TemperaturePair(tau, tau, tau[..., 0] ** 2 if instance else tau**2)
+            return TemperaturePair(tau, tau, tau[..., 0] ** 2 if per_sample else tau**2)
 
     (teacher,) = tensors(CASE.teacher)
     learned, constant = (
@@ -151,9 +151,9 @@ def test_the_students_gradient_is_not_reversed(instance):
     assert np.abs(constant[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("instance", [False, True])
-def test_gives_dtkd_its_tau(instance):
-    rule, tau = low(instance)
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_works_as_the_tau_of_dtkd(per_sample):
+    rule, tau = low(per_sample)
     tau = tau(*CASE[:2])
     dynamic = DTKD(rule, rule="std").temperature
     t = dynamic(*tensors(*CASE[:2]))
@@ -171,42 +171,42 @@ def test_gives_dtkd_its_tau(instance):
 # λ.
 
 
-def pace(rule):
-    return float(ops.convert_to_numpy(rule._parts[0].pace))
+def step_scale(rule):
+    return float(ops.convert_to_numpy(rule._reversed_weights[0].step_scale))
 
 
-def test_strength_grows_as_in_equation_11():
+def test_lambda_follows_equation_11():
     published = [0.0245, 0.0955, 0.206, 0.345, 0.5, 0.655, 0.794, 0.905, 0.976, 1]
     rule = Curriculum()
-    strengths = [rule.strength(n) for n in range(1, 12)]
-    assert_close(strengths, [*published, 1], 6e-4)
-    expected = [oracles.strength(n) for n in range(1, 12)]
-    assert_close(strengths, expected, 1e-12)
+    lambdas = [rule.lambda_at(n) for n in range(1, 12)]
+    assert_close(lambdas, [*published, 1], 6e-4)
+    expected = [oracles.lambda_at(n) for n in range(1, 12)]
+    assert_close(lambdas, expected, 1e-12)
 
 
-def test_an_epoch_sets_strength_times_learning_rate():
-    rule = Curriculum(epochs=4, strengths=(0.2, 0.8), learning_rate=5.0)
+def test_an_epoch_sets_the_step_scale_to_lambda_times_learning_rate():
+    rule = Curriculum(epochs=4, lambda_range=(0.2, 0.8), learning_rate=5.0)
     for epoch in (1, 2, 4, 9):
         rule.on_epoch_begin(epoch, 20)
-        expected = 5.0 * oracles.strength(epoch, 4, 0.2, 0.8)
-        assert_close(pace(rule), expected, 1e-6)
+        expected = 5.0 * oracles.lambda_at(epoch, 4, 0.2, 0.8)
+        assert_close(step_scale(rule), expected, 1e-6)
 
 
-def test_before_any_epoch_strength_is_full():
-    assert pace(Curriculum()) == 1.0
-    assert pace(Curriculum(learning_rate=3.0)) == 3.0
+def test_step_scale_before_the_first_epoch_is_the_learning_rate():
+    assert step_scale(Curriculum()) == 1.0
+    assert step_scale(Curriculum(learning_rate=3.0)) == 3.0
 
 
 def test_a_new_learning_rate_is_used_from_the_next_epoch():
-    rule = Curriculum(strengths=(1.0, 1.0))
+    rule = Curriculum(lambda_range=(1.0, 1.0))
     rule.learning_rate = 4.0
     rule.on_epoch_begin(2, 20)
-    assert pace(rule) == 4.0
+    assert step_scale(rule) == 4.0
 
 
 def test_new_bounds_are_used_at_once():
     rule = Curriculum()
-    rule.minimum, rule.span = 2.0, 4.0
+    rule.min_temperature, rule.temperature_span = 2.0, 4.0
     tau = oracles.curriculum(1.0, 2.0, 4.0)
     assert_close(temperatures(rule, *CASE[:2])[0], tau, 1e-6)
 
@@ -215,8 +215,8 @@ def test_the_temperature_is_float32_under_mixed_precision():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        for instance in (False, True):
-            rule = Curriculum(instance=instance)
+        for per_sample in (False, True):
+            rule = Curriculum(per_sample=per_sample)
             given = rule(*(ops.cast(z, "float16") for z in CASE[:2]))
             assert {keras.backend.standardize_dtype(t.dtype) for t in given} == {
                 "float32"
@@ -230,40 +230,43 @@ def test_the_temperature_is_float32_under_mixed_precision():
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
-        ({"minimum": 0.0}, "minimum=0.0"),
-        ({"span": -20.0}, "span=-20.0"),
+        ({"min_temperature": 0.0}, "min_temperature=0.0"),
+        ({"temperature_span": -20.0}, "temperature_span=-20.0"),
         ({"epochs": 0}, "epochs=0"),
         ({"epochs": "auto"}, "epochs='auto'"),
-        ({"start": float("nan")}, "start=nan"),
+        ({"initial_raw": float("nan")}, "initial_raw=nan"),
         ({"hidden": 0}, "hidden=0"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
-        ({"strengths": 1.0}, "strengths=1.0"),
-        ({"strengths": (0.0, 0.5, 1.0)}, "strengths=(0.0, 0.5, 1.0)"),
-        ({"strengths": (0.0, -1.0)}, "strengths=-1.0"),
+        ({"lambda_range": 1.0}, "lambda_range=1.0"),
+        ({"lambda_range": (0.0, 0.5, 1.0)}, "lambda_range=(0.0, 0.5, 1.0)"),
+        ({"lambda_range": (0.0, -1.0)}, "lambda_range=-1.0"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        Curriculum(**wrong)
-    assert found in str(error.value)
+        Curriculum(**invalid)
+    assert received in str(error.value)
 
 
 def test_serializes():
     rule = Curriculum(
         *(2.0, 10.0, 5, -0.5),
         learning_rate=3.0,
-        strengths=[0.1, 0.5],
+        lambda_range=[0.1, 0.5],
         excluded_from_weight_decay=False,
         seed=3,
         name="ctkd",
     )
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
-    again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is Curriculum
-    assert again.get_config() == rule.get_config()
-    assert again.variables_without_weight_decay() == [] and again.raw == -0.5
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is Curriculum
+    assert restored.get_config() == rule.get_config()
+    assert (
+        restored.variables_without_weight_decay() == []
+        and restored.raw_temperature == -0.5
+    )
 
 
 @pytest.mark.parametrize("wrap", [KD, DTKD])
@@ -273,7 +276,7 @@ def test_serializes_with_its_dense_layers(wrap):
     loss = keras.saving.deserialize_keras_object(config)
     assert [v.shape for v in loss.weights] == [v.shape for v in wrap(rule).weights]
     loss.set_weights(wrap(rule).get_weights())
-    again = loss.temperature if wrap is KD else loss.temperature.temperature
-    assert len(again.variables_without_weight_decay()) == 4
-    for one, other in zip(again.raw, weights, strict=True):
+    restored = loss.temperature if wrap is KD else loss.temperature.temperature
+    assert len(restored.variables_without_weight_decay()) == 4
+    for one, other in zip(restored.raw_temperature, weights, strict=True):
         assert_close(one, other, 1e-6)

@@ -1,4 +1,4 @@
-"""CTKD's temperature as a Distiller trains it: up the loss, at its own pace."""
+"""CTKD's temperature in training: it ascends the loss, with its own step scale."""
 
 import keras
 import numpy as np
@@ -24,13 +24,13 @@ def array(variable):
 
 
 def layers(seed=0, **arguments):
-    """An instance-wise rule of 3 hidden units with random weights."""
-    rule = Curriculum(instance=True, hidden=3, **arguments)
+    """A temperature per sample, of 3 hidden units with random weights."""
+    rule = Curriculum(per_sample=True, hidden=3, **arguments)
     zeros = keras.ops.zeros((1, CLASSES))
     rule(zeros, zeros)
     rng = np.random.default_rng(seed)
-    for part in rule._parts:
-        part.base.assign(0.5 * rng.normal(size=part.base.shape))
+    for part in rule._reversed_weights:
+        part.offset.assign(0.5 * rng.normal(size=part.offset.shape))
     return rule
 
 
@@ -39,7 +39,7 @@ def whole(raw, soft, hard):
 
 
 def test_one_step_of_sgd_adds_the_gradient_to_what_it_learns():
-    rules = {"kd": Curriculum(), "dtkd": Curriculum(start=-1.5), "each": layers()}
+    rules = {"kd": Curriculum(), "dtkd": Curriculum(initial_raw=-1.5), "each": layers()}
     d = distiller(
         {
             "kd": KD(rules["kd"]),
@@ -49,7 +49,7 @@ def test_one_step_of_sgd_adds_the_gradient_to_what_it_learns():
         keras.optimizers.SGD(1.0),
     )
     soft, hard = logits(d.student), logits(d.teacher)
-    start = [np.asarray(w, "float64") for w in rules["each"].raw]
+    start = [np.asarray(w, "float64") for w in rules["each"].raw_temperature]
     d.train_on_batch(X, Y)
 
     def of_dtkd(raw):
@@ -61,14 +61,14 @@ def test_one_step_of_sgd_adds_the_gradient_to_what_it_learns():
 
     expected = oracles.gradient_of(lambda raw: whole(raw, soft, hard), 1.0)
     assert_close(moved(rules["kd"]), [expected])
-    assert_close(rules["kd"].raw, 1.0 + expected)
+    assert_close(rules["kd"].raw_temperature, 1.0 + expected)
     expected = oracles.gradient_of(of_dtkd, -1.5)
     assert_close(moved(rules["dtkd"]), [expected], 1e-5, abs(expected))
     for i, theta in enumerate(moved(rules["each"])):
 
         def of_part(part, i=i):
             weights = [*start[:i], part, *start[i + 1 :]]
-            tau = oracles.instance(soft, hard, *weights)
+            tau = oracles.per_sample_curriculum(soft, hard, *weights)
             return oracles.kd_at(tau, soft, hard).mean()
 
         expected = oracles.gradient_of(of_part, start[i])
@@ -77,58 +77,60 @@ def test_one_step_of_sgd_adds_the_gradient_to_what_it_learns():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_it_climbs_at_the_pace_of_its_strength(optimizer):
+def test_ascent_steps_scale_with_lambda(optimizer):
     rules = {
-        "full": Curriculum(strengths=FULL),
+        "full": Curriculum(lambda_range=FULL),
         "delayed": Curriculum(),
-        "slow": Curriculum(strengths=FULL, learning_rate=0.5),
-        "frozen": Curriculum(strengths=(0.0, 0.0)),
-        "each": Curriculum(strengths=FULL, instance=True, hidden=3),
-        "each_delayed": Curriculum(instance=True, hidden=3),
+        "slow": Curriculum(lambda_range=FULL, learning_rate=0.5),
+        "frozen": Curriculum(lambda_range=(0.0, 0.0)),
+        "each": Curriculum(lambda_range=FULL, per_sample=True, hidden=3),
+        "each_delayed": Curriculum(per_sample=True, hidden=3),
     }
     make = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[optimizer]
     d = distiller({name: KD(rule) for name, rule in rules.items()}, make(0.02))
     soft, hard = logits(d.student), logits(d.teacher)
     logs = d.fit(X, Y, batch_size=8, epochs=1, shuffle=False, verbose=0).history
     moved = {
-        name: (rule.raw[-1][0] if rule.instance else rule.raw) - 1.0
+        name: (rule.raw_temperature[-1][0] if rule.per_sample else rule.raw_temperature)
+        - 1.0
         for name, rule in rules.items()
     }
     # Both students: the one at the start, and the one that has learned.
     for student_logits in (soft, logits(d.student)):
         before, after = (
-            whole(raw, student_logits, hard) for raw in (1.0, rules["full"].raw)
+            whole(raw, student_logits, hard)
+            for raw in (1.0, rules["full"].raw_temperature)
         )
         assert after > before
     if optimizer == "adam":
         # Four steps of the optimizer's own rate.
         assert_close(abs(moved["full"]), 4 * 0.02, 0.01)
-    strength = oracles.strength(1)
+    lambda_ = oracles.lambda_at(1)
     for part, of, share in (
-        ("delayed", "full", strength),
+        ("delayed", "full", lambda_),
         ("slow", "full", 0.5),
-        ("each_delayed", "each", strength),
+        ("each_delayed", "each", lambda_),
     ):
         assert moved[of] != 0.0
         assert moved[part] / moved[of] == pytest.approx(share, rel=0.05), part
-    assert rules["frozen"].raw == 1.0
+    assert rules["frozen"].raw_temperature == 1.0
     # Logged: the means over four batches, of which the first has the start.
     start = oracles.curriculum(1.0)
     assert_close(logs["frozen_student_temperature"], start, 1e-4)
     (mean,) = logs["student_temperature"]
-    now = oracles.curriculum(rules["full"].raw)
+    now = oracles.curriculum(rules["full"].raw_temperature)
     assert min(start, now) < mean < max(start, now)
 
 
 @pytest.mark.invariant(number=3)
-def test_weights_of_zero_teach_no_temperature():
+def test_all_zero_weights_do_not_train_the_temperature():
     d = distiller([KD(Curriculum()), KD(layers(), name="each")])
     before = numbers(d)
     d.train_on_batch(X, Y, sample_weight=np.zeros(len(X), "float32"))
     assert same(numbers(d), before)
 
 
-def test_weight_decay_pulls_it_only_if_asked():
+def test_weight_decay_applies_only_if_not_excluded():
     rules = [
         Curriculum(),
         Curriculum(excluded_from_weight_decay=False),
@@ -139,15 +141,15 @@ def test_weight_decay_pulls_it_only_if_asked():
     losses = {f"kd_{i}": KD(rule, weight=0.0) for i, rule in enumerate(rules)}
     d = distiller(losses, keras.optimizers.SGD(0.1, weight_decay=0.5))
     for rule in rules:
-        for part in rule._parts:
-            part.theta.assign(3.0 * np.ones(part.theta.shape))
+        for part in rule._reversed_weights:
+            part.ascent_variable.assign(3.0 * np.ones(part.ascent_variable.shape))
     d.train_on_batch(X, Y)
     left = 3.0 * (1 - 0.1 * 0.5)
     for rule, expected in zip(rules, (3.0, left, 3.0, left), strict=True):
-        for part in rule._parts:
-            assert_close(array(part.theta), expected, 1e-6)
-    assert rules[0].raw == 4.0
-    assert rules[1].raw == pytest.approx(1.0 + left)
+        for part in rule._reversed_weights:
+            assert_close(array(part.ascent_variable), expected, 1e-6)
+    assert rules[0].raw_temperature == 4.0
+    assert rules[1].raw_temperature == pytest.approx(1.0 + left)
 
 
 @pytest.mark.invariant(number=6)
@@ -159,7 +161,7 @@ def test_it_learns_in_float32_beside_a_float16_student():
     d.train_on_batch(X, Y)
     expected = 0.01 * oracles.gradient_of(lambda raw: whole(raw, soft, hard), 1.0)
     assert expected != 0.0
-    assert rules[0].raw - 1.0 == pytest.approx(expected, rel=0.02)
+    assert rules[0].raw_temperature - 1.0 == pytest.approx(expected, rel=0.02)
     for rule in rules:
         assert {v.dtype for v in rule.weights} == {"float32"}
     assert all(
@@ -168,14 +170,14 @@ def test_it_learns_in_float32_beside_a_float16_student():
 
 
 @pytest.mark.invariant(number=8)
-def test_a_loaded_run_goes_on_bit_for_bit(tmp_path):
+def test_a_loaded_run_continues_bit_for_bit(tmp_path):
     def run(d, start, stop):
         options = {"shuffle": False, "verbose": 0, "batch_size": 8}
         return d.fit(X, Y, initial_epoch=start, epochs=stop, **options).history
 
     losses = {
         "whole": KD(Curriculum(epochs=3)),
-        "each": DTKD(Curriculum(epochs=3, instance=True, hidden=3), rule="std"),
+        "each": DTKD(Curriculum(epochs=3, per_sample=True, hidden=3), rule="std"),
     }
     decay = keras.optimizers.AdamW(0.02, weight_decay=0.1)
     d = distiller(losses, decay)
@@ -190,5 +192,5 @@ def test_a_loaded_run_goes_on_bit_for_bit(tmp_path):
     optimizers = ([array(v) for v in m.optimizer.variables] for m in (d, loaded))
     assert same(*optimizers)
     rule = loaded.distillation_losses["whole"].temperature
-    assert rule.raw == losses["whole"].temperature.raw != 1.0
-    assert array(rule._parts[0].pace) == 1.0
+    assert rule.raw_temperature == losses["whole"].temperature.raw_temperature != 1.0
+    assert array(rule._reversed_weights[0].step_scale) == 1.0

@@ -40,9 +40,9 @@ def ours(rule):
     return lambda student, teacher: together(*rule(student, teacher))
 
 
-def theirs(rule, stop, minimum=0.1):
+def theirs(rule, stop, min_temperature=0.1):
     def oracle(student, teacher):
-        t = oracles.temperatures(student, teacher, TAU, rule, minimum)
+        t = oracles.temperatures(student, teacher, TAU, rule, min_temperature)
         if stop is True or rule == "exact":
             t = [oracles.constant(z) for z in t]
         weight = (t[0] * t[1])[..., 0]
@@ -55,26 +55,28 @@ def theirs(rule, stop, minimum=0.1):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rule, stop", MODES)
 def test_equals_the_formula(rule, stop, case):
-    made = Dynamic(TAU, rule, stop, minimum=0.1)
-    assert_equals_oracle(ours(made), theirs(rule, stop), CASES[case])
+    dynamic = Dynamic(TAU, rule, stop, min_temperature=0.1)
+    assert_equals_oracle(ours(dynamic), theirs(rule, stop), CASES[case])
 
 
 @pytest.mark.invariant(number=5)
-def test_published_form_is_what_the_authors_code_computes():
+def test_published_form_equals_the_authors_code():
     case = draw((8, 100), student=0.5, seed=3)
-    made = Dynamic(TAU, "max", False, minimum=None)
+    dynamic = Dynamic(TAU, "max", False, min_temperature=None)
 
     def authors(student, teacher):
         t = oracles.published_temperatures(student, teacher, TAU)
         return together(*t, (t[0] * t[1])[..., 0])
 
-    assert_equals_oracle(ours(made), authors, case)
+    assert_equals_oracle(ours(dynamic), authors, case)
 
 
 def test_published_form_keeps_a_vanishing_students_digits():
     case = draw((8, 100))
     student = np.float64(np.float32(1e-4 * case.student))
-    given = temperatures(Dynamic(TAU, "max", minimum=None), student, case.teacher)
+    given = temperatures(
+        Dynamic(TAU, "max", min_temperature=None), student, case.teacher
+    )
     expected, _ = oracles.published_temperatures(student, case.teacher, TAU)
     assert expected.max() < 1e-3
     assert np.abs(given[0] / expected - 1).max() < 1e-5
@@ -83,7 +85,7 @@ def test_published_form_keeps_a_vanishing_students_digits():
 def test_published_form_equalises_the_greatest_scaled_logit_and_not_sharpness():
     case = draw((8, 100))
     t_student, t_teacher, _ = temperatures(
-        Dynamic(TAU, "max", minimum=None), case.student, case.teacher
+        Dynamic(TAU, "max", min_temperature=None), case.student, case.teacher
     )
     u, v = case.teacher / t_teacher, case.student / t_student
     assert_close(v.max(-1), u.max(-1))
@@ -100,32 +102,32 @@ def test_delta_of_the_authors_erratum_gives_negative_temperatures():
     assert ((TAU - delta <= 0) | (TAU + delta <= 0)).all()
 
 
-def test_without_positive_maxima_the_authors_code_fails_and_ours_takes_centred_ones():
+def test_without_positive_maxima_the_max_rule_uses_centered_maxima():
     case = CASES["no positive maximum"]
     authors, _ = oracles.published_temperatures(case.student, case.teacher, TAU)
     positive = (case.student.max(-1) > 0) & (case.teacher.max(-1) > 0)
     assert not positive.any() and (authors < 0).any() and (authors > 2 * TAU).any()
-    ours, centred = (
+    ours, centered = (
         temperatures(Dynamic(TAU, rule), case.student, case.teacher)
         for rule in ("max", "centered")
     )
-    for one, other in zip(ours, centred, strict=True):
+    for one, other in zip(ours, centered, strict=True):
         assert_close(one, other, 1e-6)
 
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("case", [c for c in CASES if CASES[c].dtype == "float32"])
-@pytest.mark.parametrize("minimum", [None, 0.1, 3.0])
+@pytest.mark.parametrize("min_temperature", [None, 0.1, 3.0])
 @pytest.mark.parametrize("rule", RULES)
-def test_temperatures_are_positive_and_have_the_mean_tau(rule, minimum, case):
+def test_temperatures_are_positive_and_have_the_mean_tau(rule, min_temperature, case):
     case = CASES[case]
     t_student, t_teacher, weight = temperatures(
-        Dynamic(TAU, rule, minimum=minimum), case.student, case.teacher
+        Dynamic(TAU, rule, min_temperature=min_temperature), case.student, case.teacher
     )
     assert t_student.shape == t_teacher.shape == (*case.student.shape[:-1], 1)
     assert weight.shape == case.student.shape[:-1]
     assert min(t_student.min(), t_teacher.min()) > 0
-    assert min(t_student.min(), t_teacher.min()) >= (minimum or 0) - 1e-6
+    assert min(t_student.min(), t_teacher.min()) >= (min_temperature or 0) - 1e-6
     assert_close(t_student + t_teacher, 2 * TAU, 2e-6)
     assert_close(weight, (t_student * t_teacher)[..., 0], 2e-6, weight)
 
@@ -149,12 +151,12 @@ def test_a_teacher_of_twice_the_logits_gets_twice_the_temperature(rule):
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize("rule", ["exact", "centered", "std"])
-def test_a_shift_of_all_logits_changes_nothing(rule):
+def test_loss_is_invariant_to_a_shift_of_all_logits(rule):
     case = draw((8, 100))
-    made = Dynamic(TAU, rule)
+    dynamic = Dynamic(TAU, rule)
     for one, other in zip(
-        temperatures(made, case.student, case.teacher),
-        temperatures(made, case.student + 16.0, case.teacher - 16.0),
+        temperatures(dynamic, case.student, case.teacher),
+        temperatures(dynamic, case.student + 16.0, case.teacher - 16.0),
         strict=True,
     ):
         assert_close(one, other, 2e-5)
@@ -163,16 +165,16 @@ def test_a_shift_of_all_logits_changes_nothing(rule):
 @pytest.mark.invariant(number=2)
 def test_a_shift_of_all_logits_changes_the_published_rule():
     case = draw((8, 100))
-    made = Dynamic(TAU, "max")
-    before = temperatures(made, case.student, case.teacher)
-    after = temperatures(made, case.student + 16.0, case.teacher)
+    dynamic = Dynamic(TAU, "max")
+    before = temperatures(dynamic, case.student, case.teacher)
+    after = temperatures(dynamic, case.student + 16.0, case.teacher)
     # The student only seems more confident.
     assert (after[0] > before[0] + 1.0).all()
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
 @pytest.mark.parametrize("rule, stop", MODES)
-def test_masked_classes_count_nowhere(rule, stop, mask):
+def test_masked_classes_are_ignored(rule, stop, mask):
     case = draw((8, 100))
     kept = ~np.isin(np.arange(100), (3, 4))
     student, teacher = case.student.copy(), case.teacher.copy()
@@ -207,12 +209,12 @@ def test_a_learned_tau_gets_its_gradient(rule):
             return TemperaturePair(self.tau, self.tau, self.tau[..., 0] ** 2)
 
     case, given = draw((8, 100)), Given()
-    made = Dynamic(given, rule, minimum=None)
+    dynamic = Dynamic(given, rule, min_temperature=None)
     student, teacher = tensors(*case[:2])
 
     def of_tau(tau):
         given.tau = tau
-        return together(*made(student, teacher))
+        return together(*dynamic(student, teacher))
 
     _, gradient = value_and_grad(of_tau, np.full((8, 1), TAU))
     t = oracles.temperatures(*case[:2], TAU, rule)
@@ -221,16 +223,16 @@ def test_a_learned_tau_gets_its_gradient(rule):
 
 
 def test_tau_may_be_set_to_a_number():
-    made = Dynamic(4.0, "std")
-    made.temperature = 2.0
-    t_student, t_teacher, _ = temperatures(made, *draw((8, 100))[:2])
+    dynamic = Dynamic(4.0, "std")
+    dynamic.temperature = 2.0
+    t_student, t_teacher, _ = temperatures(dynamic, *draw((8, 100))[:2])
     assert_close(t_student + t_teacher, 4.0, 2e-6)
 
 
-def test_a_tau_below_the_minimum_is_what_both_get():
-    made = Dynamic(4.0, "std", minimum=1.0)
-    made.temperature = 0.5
-    t_student, t_teacher, _ = temperatures(made, *draw((8, 100))[:2])
+def test_both_temperatures_are_tau_where_tau_is_below_the_bound():
+    dynamic = Dynamic(4.0, "std", min_temperature=1.0)
+    dynamic.temperature = 0.5
+    t_student, t_teacher, _ = temperatures(dynamic, *draw((8, 100))[:2])
     assert_close(t_student, 0.5, 1e-6)
     assert_close(t_teacher, 0.5, 1e-6)
 
@@ -238,63 +240,70 @@ def test_a_tau_below_the_minimum_is_what_both_get():
 def test_auto_is_half_of_tau_under_exact_and_follows_it():
     case = draw((8, 100), student=0.1)
     for rule, bound in (("exact", 2.0), ("std", 0.1)):
-        given = temperatures(Dynamic(TAU, rule, minimum="auto"), *case[:2])
-        plain = temperatures(Dynamic(TAU, rule, minimum=bound), *case[:2])
+        given = temperatures(Dynamic(TAU, rule, min_temperature="auto"), *case[:2])
+        plain = temperatures(Dynamic(TAU, rule, min_temperature=bound), *case[:2])
         for one, other in zip(given, plain, strict=True):
             assert np.array_equal(one, other)
-    made = Dynamic(TAU, minimum="auto")
-    made.temperature = 1.0
-    t_student, t_teacher, _ = temperatures(made, *case[:2])
+    dynamic = Dynamic(TAU, min_temperature="auto")
+    dynamic.temperature = 1.0
+    t_student, t_teacher, _ = temperatures(dynamic, *case[:2])
     assert_close(t_student, 0.5, 1e-6)
     assert_close(t_teacher, 1.5, 1e-6)
-    made.minimum = 0.25
-    assert_close(temperatures(made, *case[:2])[0], 0.25, 1e-6)
+    dynamic.min_temperature = 0.25
+    assert_close(temperatures(dynamic, *case[:2])[0], 0.25, 1e-6)
 
 
-def test_floor_stands_above_the_minimum_and_two_percent_of_tau():
-    assert Dynamic(4.0, minimum=0.2).floor() == pytest.approx(0.3)
-    assert Dynamic(4.0, minimum=None).floor() == pytest.approx(0.08)
-    assert Dynamic(4.0, "std", minimum="auto").floor() == pytest.approx(0.15)
+def test_collapse_threshold_is_above_the_bound_and_two_percent_of_tau():
+    assert Dynamic(4.0, min_temperature=0.2).collapse_threshold() == pytest.approx(0.3)
+    assert Dynamic(4.0, min_temperature=None).collapse_threshold() == pytest.approx(
+        0.08
+    )
+    assert Dynamic(
+        4.0, "std", min_temperature="auto"
+    ).collapse_threshold() == pytest.approx(0.15)
 
 
-def test_no_student_falls_to_nothing_under_a_high_minimum():
-    assert Dynamic(4.0, minimum="auto").floor() == 0.0
-    assert Dynamic(4.0, "max", minimum=1.0).floor() == 0.0
+def test_collapse_threshold_is_zero_for_a_high_bound():
+    assert Dynamic(4.0, min_temperature="auto").collapse_threshold() == 0.0
+    assert Dynamic(4.0, "max", min_temperature=1.0).collapse_threshold() == 0.0
 
 
-def test_an_epoch_reaches_the_rule_that_gives_tau():
+def test_on_epoch_begin_is_forwarded_to_the_base_temperature():
     seen = []
 
-    class Told(Constant):
+    class Recorder(Constant):
         def on_epoch_begin(self, epoch, epochs):
             seen.append((epoch, epochs))
 
-    Dynamic(Told(4.0)).on_epoch_begin(2, 30)
+    Dynamic(Recorder(4.0)).on_epoch_begin(2, 30)
     assert seen == [(2, 30)]
 
 
 @pytest.mark.parametrize(
-    "wrong, found",
+    "invalid, received",
     [
-        ({"rule": "sharp"}, "rule='sharp'. Known: 'exact', 'max', 'centered', 'std'"),
+        (
+            {"rule": "sharp"},
+            "must be one of 'exact', 'max', 'centered', 'std'. Received: rule='sharp'",
+        ),
         ({"rule": "std", "stop_gradient": 1}, "stop_gradient=1"),
         ({"rule": "std", "stop_gradient": 0}, "stop_gradient=0"),
         ({"rule": "std", "stop_gradient": "both"}, "stop_gradient='both'"),
-        ({"stop_gradient": False}, "'exact'` is always under stop-gradient"),
+        ({"stop_gradient": False}, "`rule='exact'` never has a gradient"),
         ({"stop_gradient": "weight"}, "stop_gradient='weight'"),
-        ({"minimum": 0.0}, "minimum=0.0"),
-        ({"minimum": -1.0}, "minimum=-1.0"),
-        ({"minimum": 4.0}, "minimum=4.0"),
-        ({"minimum": float("nan")}, "minimum=nan"),
-        ({"minimum": "half"}, "a number above 0.0 or None or 'auto'"),
+        ({"min_temperature": 0.0}, "min_temperature=0.0"),
+        ({"min_temperature": -1.0}, "min_temperature=-1.0"),
+        ({"min_temperature": 4.0}, "min_temperature=4.0"),
+        ({"min_temperature": float("nan")}, "min_temperature=nan"),
+        ({"min_temperature": "half"}, "a number above 0.0 or None or 'auto'"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": "warm"}, "temperature='warm'"),
     ],
 )
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
+def test_invalid_arguments_raise_with_the_received_value(invalid, received):
     with pytest.raises(ValueError) as error:
-        Dynamic(**wrong)
-    assert found in str(error.value)
+        Dynamic(**invalid)
+    assert received in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -303,19 +312,19 @@ def test_wrong_arguments_are_refused_by_their_values(wrong, found):
         {},
         {"temperature": 3.0, "rule": "max", "stop_gradient": "weight"},
         {"temperature": Constant(2.0), "rule": "std", "stop_gradient": True},
-        {"rule": "centered", "stop_gradient": False, "minimum": None},
-        {"minimum": "auto"},
+        {"rule": "centered", "stop_gradient": False, "min_temperature": None},
+        {"min_temperature": "auto"},
     ],
 )
 def test_serializes(arguments):
-    made = Dynamic(**arguments)
+    dynamic = Dynamic(**arguments)
     # As a file holds it.
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))
-    again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is Dynamic
-    assert again.get_config() == made.get_config()
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(dynamic)))
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is Dynamic
+    assert restored.get_config() == dynamic.get_config()
     case = draw((8, 100))
     for one, other in zip(
-        temperatures(made, *case[:2]), temperatures(again, *case[:2]), strict=True
+        temperatures(dynamic, *case[:2]), temperatures(restored, *case[:2]), strict=True
     ):
         assert np.array_equal(one, other)

@@ -11,10 +11,12 @@ from tests.logit_cases import CASES, assert_close, draw, rounded
 TAU = 4.0
 
 
-def solve(student, teacher, minimum=0.1, tau=TAU):
+def solve(student, teacher, min_temperature=0.1, tau=TAU):
     """Ours, `(T_s, T_t)` as float64."""
     given = equal_sharpness(
-        *(ops.convert_to_tensor(z, "float32") for z in (student, teacher)), tau, minimum
+        *(ops.convert_to_tensor(z, "float32") for z in (student, teacher)),
+        tau,
+        min_temperature,
     )
     return [np.asarray(ops.convert_to_numpy(t), "float64") for t in reversed(given)]
 
@@ -27,10 +29,12 @@ def difference(student, teacher, t_student, t_teacher):
 
 def assert_equally_sharp(student, teacher, tolerance=1e-4, **kwargs):
     """Equal wherever the bound allows a solution, which it must somewhere."""
-    minimum = kwargs.get("minimum", 0.1)
+    min_temperature = kwargs.get("min_temperature", 0.1)
     t_student, t_teacher = solve(student, teacher, **kwargs)
-    expected, _ = oracles.equal_sharpness(student, teacher, TAU, minimum)
-    inside = (expected > 1.001 * minimum) & (expected < 2 * TAU - 1.001 * minimum)
+    expected, _ = oracles.equal_sharpness(student, teacher, TAU, min_temperature)
+    inside = (expected > 1.001 * min_temperature) & (
+        expected < 2 * TAU - 1.001 * min_temperature
+    )
     assert inside.any()
     # The sharpness of float32 logits has no more digits than they have.
     size = np.maximum(1.0, np.abs(student / t_student).max(-1, keepdims=True) / 100)
@@ -58,15 +62,15 @@ def test_trained_networks():
 
 @pytest.mark.parametrize("scale", [0.3, 0.03])
 def test_an_untrained_student(scale):
-    """Small logits; the minimum is small enough not to be the answer."""
+    """Small logits; the min_temperature is small enough not to be the answer."""
     student = rounded(scale * draw((256, 100), student=1.0).student)
     teacher = peaked(100, 12, 3, 2)
     t_student, _ = oracles.equal_sharpness(student, teacher, TAU, 1e-3)
     assert 1e-2 < t_student.min() and t_student.max() < TAU / 2
-    assert_equally_sharp(student, teacher, 1e-5, minimum=1e-3)
+    assert_equally_sharp(student, teacher, 1e-5, min_temperature=1e-3)
 
 
-def test_an_untrained_student_at_the_bound():
+def test_an_untrained_student_gets_the_bound():
     student = rounded(0.003 * draw((256, 100), student=1.0).student)
     t_student, t_teacher = solve(student, peaked(100, 12, 3, 2))
     assert_close(t_student, 0.1, 1e-6)
@@ -81,15 +85,15 @@ def test_a_thousand_classes():
 def test_two_classes():
     """There the solution has a closed form: each model's distance of its logits."""
     case = draw((256, 2))
-    t_student, t_teacher = solve(case.student, case.teacher, minimum=1e-3)
+    t_student, t_teacher = solve(case.student, case.teacher, min_temperature=1e-3)
     student, teacher = (np.abs(np.diff(z, axis=-1)) for z in case[:2])
     assert_close(t_student, 2 * TAU * student / (student + teacher), 2e-4)
-    assert_equally_sharp(*case[:2], 1e-5, minimum=1e-3)
+    assert_equally_sharp(*case[:2], 1e-5, min_temperature=1e-3)
 
 
 @pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("name", [c for c in CASES if CASES[c].dtype == "float32"])
-def test_temperatures_are_those_of_bisection(name):
+def test_temperatures_equal_those_of_bisection(name):
     student, teacher = CASES[name][:2]
     expected = oracles.equal_sharpness(student, teacher, TAU, 0.1)
     for actual, wanted in zip(solve(student, teacher), expected, strict=True):
@@ -137,10 +141,10 @@ def test_any_pair_of_shapes_and_sizes(classes):
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-2, 0.1, 1.0, 10.0, 1e3])
-def test_a_student_proportional_to_the_teacher_gets_its_share(scale):
+def test_temperatures_are_proportional_for_proportional_logits(scale):
     teacher = peaked(100, 12, 3, 2)
     student = rounded(scale * teacher)
-    t_student, t_teacher = solve(student, teacher, minimum=1e-3)
+    t_student, t_teacher = solve(student, teacher, min_temperature=1e-3)
     assert np.abs(t_student / t_teacher / scale - 1).max() < 1e-4
 
 
@@ -152,7 +156,7 @@ def test_the_sharper_model_gets_the_higher_temperature():
     assert np.array_equal(t_teacher > t_student, sharper)
 
 
-def test_a_constant_model_takes_the_other_to_the_bound():
+def test_temperatures_are_at_the_bound_if_one_model_is_constant():
     constant, other = np.full((8, 100), 0.5), draw((8, 100)).teacher
     t_student, _ = solve(constant, other)
     assert_close(t_student, 0.1, 1e-6)
@@ -167,7 +171,7 @@ def test_two_constant_models_both_get_tau():
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     student, teacher = peaked(100, 8, 3, 1), peaked(100, 12, 3, 2)
     kept = np.arange(100) % 7 != 0
     masked = [np.where(kept, z, mask) for z in (student, teacher)]
@@ -180,9 +184,13 @@ def test_masked_classes_count_nowhere(mask):
 
 def test_each_sample_may_have_its_own_tau_and_bound():
     case = draw((8, 100))
-    tau, minimum = np.linspace(1, 8, 8)[:, None], np.linspace(0.1, 0.9, 8)[:, None]
-    actual, _ = solve(
-        *case[:2], *(ops.convert_to_tensor(z, "float32") for z in (minimum, tau))
+    tau, min_temperature = (
+        np.linspace(1, 8, 8)[:, None],
+        np.linspace(0.1, 0.9, 8)[:, None],
     )
-    expected, _ = oracles.equal_sharpness(*case[:2], tau, minimum)
+    actual, _ = solve(
+        *case[:2],
+        *(ops.convert_to_tensor(z, "float32") for z in (min_temperature, tau)),
+    )
+    expected, _ = oracles.equal_sharpness(*case[:2], tau, min_temperature)
     assert_close(actual, expected)

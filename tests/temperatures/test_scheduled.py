@@ -52,7 +52,7 @@ def test_takes_keras_schedules():
     assert temperatures == [6.0, 5.0, 4.0, 3.0, 2.0, 2.0]
 
 
-def test_a_number_set_by_hand_holds_until_the_next_epoch():
+def test_a_number_set_manually_holds_until_the_next_epoch():
     rule = Scheduled(falling)
     rule.temperature = 3.0
     assert given(rule)[0] == 3.0
@@ -60,7 +60,7 @@ def test_a_number_set_by_hand_holds_until_the_next_epoch():
     assert given(rule)[0] == 4.0
 
 
-def test_gives_dtkd_its_tau():
+def test_works_as_the_tau_of_dtkd():
     loss = DTKD(Scheduled(falling), rule="std")
     loss.on_epoch_begin(2, 2)
     logits = (ops.convert_to_tensor(z, "float32") for z in CASE[:2])
@@ -70,7 +70,7 @@ def test_gives_dtkd_its_tau():
 
 @pytest.mark.invariant(number=7)
 @pytest.mark.invariant(number=8)
-def test_a_fit_follows_it_and_a_loaded_one_goes_on(tmp_path):
+def test_fit_follows_the_schedule_and_continues_after_loading(tmp_path):
     x, y = data(16)
 
     def run(d, start, stop):
@@ -90,7 +90,7 @@ def test_a_fit_follows_it_and_a_loaded_one_goes_on(tmp_path):
 
 
 @pytest.mark.invariant(number=10)
-def test_a_temperature_that_will_reach_zero_is_refused_before_the_first_step():
+def test_a_schedule_that_reaches_zero_raises_before_the_first_step():
     d = distiller(KD(Scheduled(ends_at_zero)))
     before = numbers(d)
     with pytest.raises(ValueError, match=r"schedule\(3\) = 0"):
@@ -98,7 +98,7 @@ def test_a_temperature_that_will_reach_zero_is_refused_before_the_first_step():
     assert same(numbers(d), before)
 
 
-def test_a_schedule_is_asked_for_the_epochs_of_the_fit_alone():
+def test_only_epochs_of_the_fit_are_validated():
     asked = []
 
     def schedule(epoch):
@@ -112,14 +112,14 @@ def test_a_schedule_is_asked_for_the_epochs_of_the_fit_alone():
 
 
 @pytest.mark.parametrize("wrong", [4.0, None, "cosine"])
-def test_what_is_no_function_is_refused_by_its_value(wrong):
+def test_a_schedule_that_is_not_callable_raises(wrong):
     with pytest.raises(ValueError) as error:
         Scheduled(wrong)
     assert f"schedule={wrong!r}" in str(error.value)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
-def test_a_temperature_not_above_zero_is_refused(value):
+def test_a_temperature_not_above_zero_raises(value):
     with pytest.raises(ValueError, match=r"schedule\(0\) = "):
         Scheduled(lambda epoch: value)
 
@@ -130,9 +130,9 @@ def test_a_temperature_not_above_zero_is_refused(value):
 def test_serializes(schedule):
     rule = Scheduled(schedule, name="cooling")
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
-    again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is Scheduled and again.name == "cooling"
-    assert again.get_config() == rule.get_config()
-    for made in (rule, again):
-        made.on_epoch_begin(3, 3)
-    assert given(again) == given(rule)
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is Scheduled and restored.name == "cooling"
+    assert restored.get_config() == rule.get_config()
+    for original in (rule, restored):
+        original.on_epoch_begin(3, 3)
+    assert given(restored) == given(rule)

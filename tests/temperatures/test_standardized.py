@@ -55,7 +55,7 @@ def test_equals_the_formula(case):
 
 @pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("compiled", [False, True])
-def test_in_a_loss_it_is_what_the_authors_code_computes(compiled):
+def test_loss_equals_the_authors_code(compiled):
     # Without the rows of equal logits, where the authors' σ is 0.
     rows = np.ptp(STACKED.student, -1) * np.ptp(STACKED.teacher, -1) > 0
     case = type(CASE)(STACKED.student[rows], STACKED.teacher[rows])
@@ -77,7 +77,7 @@ def test_neither_shift_nor_size_of_a_models_logits_changes_the_loss():
 
 
 @pytest.mark.invariant(number=2)
-def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient():
+def test_loss_and_gradient_of_equal_models_are_zero():
     loss = KD(Standardized())
     (teacher,) = tensors(CASE.teacher)
     value, gradient = value_and_grad(lambda z: loss(z, teacher), CASE.teacher)
@@ -103,7 +103,7 @@ def test_two_classes_have_the_distance_of_their_logits_over_root_two():
 
 
 @pytest.mark.invariant(number=6)
-def test_equal_logits_get_the_smallest_temperature():
+def test_equal_logits_have_the_smallest_temperature():
     flat = np.full((4, 100), 0.5)
     t_student, t_teacher, weight = temperatures(Standardized(2.0), flat, flat)
     assert_close(t_student, 2e-4, 2e-6)
@@ -112,7 +112,7 @@ def test_equal_logits_get_the_smallest_temperature():
 
 
 @pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_count_nowhere(mask):
+def test_masked_classes_are_ignored(mask):
     kept = ~np.isin(np.arange(100), (3, 4))
     student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
     function = ours(Standardized())
@@ -126,7 +126,7 @@ def test_masked_classes_count_nowhere(mask):
 
 
 @pytest.mark.invariant(number=6)
-def test_a_sample_with_one_class_left_or_none_is_finite():
+def test_all_is_finite_with_one_unmasked_class_or_none():
     case = draw((2, 100))
     case.student[0] = -1e9
     case.student[1, 1:] = -1e9
@@ -145,13 +145,13 @@ def test_the_base_temperature_may_be_any_rule():
     assert_close(given[2][:6], t[:6] ** 2, 1e-5, 36.0)
 
 
-def test_gives_dtkd_its_tau():
+def test_works_as_the_tau_of_dtkd():
     values = DTKD(Standardized(), alpha=0.0)(*tensors(*CASE[:2]))
     expected = oracles.z_score_kd(*CASE[:2])
     assert_close(ops.convert_to_numpy(values), expected, 1e-5, expected)
 
 
-def test_the_temperature_may_be_set_to_a_number():
+def test_temperature_can_be_set_to_a_number():
     rule = Standardized(2.0)
     rule.temperature = 3.0
     given = temperatures(rule, *CASE[:2])
@@ -160,17 +160,17 @@ def test_the_temperature_may_be_set_to_a_number():
     assert given[2] == 9.0
 
 
-def test_an_epoch_and_weight_decay_reach_the_rule_that_gives_t():
+def test_epochs_and_weight_decay_are_forwarded_to_the_base_temperature():
     seen = []
 
-    class Told(Constant):
+    class Recorder(Constant):
         def on_epoch_begin(self, epoch, epochs):
             seen.append((epoch, epochs))
 
         def variables_without_weight_decay(self):
             return ["variable"]
 
-    rule = Standardized(Told(4.0))
+    rule = Standardized(Recorder(4.0))
     rule.on_epoch_begin(2, 30)
     assert seen == [(2, 30)]
     assert rule.variables_without_weight_decay() == ["variable"]
@@ -194,7 +194,7 @@ def warned(rule, classes):
 
 
 @pytest.mark.parametrize("classes, temperature", [(10, 2.0), (4, 2.0), (100, 3.0)])
-def test_few_classes_are_warned_of_once_with_cap_and_remedy(classes, temperature):
+def test_few_classes_warn_once_with_maximum_confidence_and_hint(classes, temperature):
     rule = Standardized(temperature)
     (message,) = warned(rule, classes)
     assert f"{classes} classes" in message
@@ -207,12 +207,12 @@ def test_few_classes_are_warned_of_once_with_cap_and_remedy(classes, temperature
 @pytest.mark.parametrize(
     "classes, temperature", [(2, 50.0), (3, 2.0), (100, 2.0), (10, 1.4), (10, 1e-3)]
 )
-def test_enough_classes_are_silent(classes, temperature):
+def test_enough_classes_do_not_warn(classes, temperature):
     assert warned(Standardized(temperature), classes) == []
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), "warm"])
-def test_a_temperature_not_above_zero_is_refused(value):
+def test_a_temperature_not_above_zero_raises(value):
     with pytest.raises(ValueError) as error:
         Standardized(value)
     assert f"temperature={value!r}" in str(error.value)
@@ -222,10 +222,10 @@ def test_a_temperature_not_above_zero_is_refused(value):
 def test_serializes(temperature):
     rule = Standardized(temperature)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
-    again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is Standardized
-    assert again.get_config() == rule.get_config()
+    restored = keras.saving.deserialize_keras_object(config)
+    assert type(restored) is Standardized
+    assert restored.get_config() == rule.get_config()
     for one, other in zip(
-        temperatures(rule, *CASE[:2]), temperatures(again, *CASE[:2]), strict=True
+        temperatures(rule, *CASE[:2]), temperatures(restored, *CASE[:2]), strict=True
     ):
         assert np.array_equal(one, other)

@@ -313,7 +313,10 @@ CHOICES = {
     "an unknown divergence": (lambda: KD(divergence="js"), "js.*'?kl'?.*jsd"),
     "a negative temperature": (lambda: Constant(-4.0), "temperature=-4.0"),
     "a temperature in words": (lambda: KD(temperature="warm"), "temperature='warm'"),
-    "a minimum above the mean": (lambda: Dynamic(2.0, minimum=3.0), "minimum=3.0"),
+    "a minimum above the mean": (
+        lambda: Dynamic(2.0, min_temperature=3.0),
+        "minimum=3.0",
+    ),
     "a gradient through exact": (lambda: DTKD(stop_gradient=False), "exact"),
     "a pair without constants": (
         lambda: DTKD.for_pair("resnet8", "resnet4"),

@@ -120,7 +120,10 @@ class InteractiveDistiller(FeedbackStep):
             **kwargs,
         )
         self.temperature, self.alpha = temperature, alpha
-        self.lookahead_learning_rate, self.estimator = lookahead_learning_rate, estimator
+        self.lookahead_learning_rate, self.estimator = (
+            lookahead_learning_rate,
+            estimator,
+        )
         self.exam_for, self.exam_batch_size = exam_for, exam_batch_size
         self.feedback_data = FeedbackData()
         self.feedback_data.teacher_optimizer = keras.optimizers.get(
@@ -157,7 +160,9 @@ class InteractiveDistiller(FeedbackStep):
                 optimizer, self.feedback_data.teacher_optimizer if for_teacher else None
             )
         super().compile(optimizer, *args, **kwargs)
-        optimizer.num_teacher_variables = len(self.trainable_teacher.trainable_variables)
+        optimizer.num_teacher_variables = len(
+            self.trainable_teacher.trainable_variables
+        )
 
     def fit(self, x=None, y=None, *args, exam=None, **kwargs):
         """As `Distiller.fit`.
@@ -187,7 +192,9 @@ class InteractiveDistiller(FeedbackStep):
         """
         validation.validate_feedback_data(x, y, self.exam_batch_size)
         y = validation.feedback_labels(self, y)
-        self.feedback_data.exam = keras.tree.map_structure(ops.convert_to_tensor, (x, y))
+        self.feedback_data.exam = keras.tree.map_structure(
+            ops.convert_to_tensor, (x, y)
+        )
         self.train_function = None
         # `train_on_batch` has not validated this exam yet.
         self.preparation_cache.clear()
@@ -203,7 +210,9 @@ class InteractiveDistiller(FeedbackStep):
             validation.require_trainable_teacher(self.trainable_teacher)
         if not self.optimizer.built:
             # It may have been built, or thawed, since it was compiled.
-            self.optimizer.num_teacher_variables = len(self.trainable_teacher.trainable_variables)
+            self.optimizer.num_teacher_variables = len(
+                self.trainable_teacher.trainable_variables
+            )
         validation.reject_float16(self.student, self.trainable_teacher)
         validation.reject_jit_second_order(self)
         validation.require_feedback_data(self.feedback_data.exam)
@@ -228,7 +237,9 @@ class InteractiveDistiller(FeedbackStep):
                 "the teacher, so it does not know what it was before."
             )
         for variable, value in zip(
-            self.trainable_teacher.variables, self.feedback_data.initial_teacher_weights, strict=True
+            self.trainable_teacher.variables,
+            self.feedback_data.initial_teacher_weights,
+            strict=True,
         ):
             variable.assign(value)
         self.optimizer.reset_teacher_optimizer()

@@ -13,7 +13,15 @@ ESTIMATORS = ("exact", "jvp", "finite_difference")
 
 
 def feedback_objective(
-    forward, weights, course, exam, estimator, rate, tau, loss_weights, reduce_mean,
+    forward,
+    weights,
+    course,
+    exam,
+    estimator,
+    rate,
+    tau,
+    loss_weights,
+    reduce_mean,
     all_reduce_gradient,
 ):
     """The exam's cross-entropy after a look-ahead step of plain SGD.
@@ -41,14 +49,21 @@ def feedback_objective(
     x, labels, teacher = course
 
     def student_loss_of(weights, teacher):
-        return student_loss(forward(weights, x, True), teacher, labels, tau, loss_weights, reduce_mean)
+        return student_loss(
+            forward(weights, x, True), teacher, labels, tau, loss_weights, reduce_mean
+        )
 
     def exam_loss_of(weights):
         return feedback_loss(forward(weights, exam[0], False), exam[1])
 
     def lookahead_step(teacher):
-        _, slope = autodiff.value_and_input_grad(lambda w: student_loss_of(w, teacher), weights)
-        return [w - rate * g for w, g in zip(weights, all_reduce_gradient(slope), strict=True)]
+        _, slope = autodiff.value_and_input_grad(
+            lambda w: student_loss_of(w, teacher), weights
+        )
+        return [
+            w - rate * g
+            for w, g in zip(weights, all_reduce_gradient(slope), strict=True)
+        ]
 
     if estimator == "exact":
         return exam_loss_of(lookahead_step(teacher))
@@ -70,8 +85,12 @@ def feedback_objective(
         directional_derivative = size * directional_derivative
     # Of the course only -<p, log q> couples teacher and student, and of that only
     # -<p, z> / tau: so the derivative of the exam is that of an ordinary loss.
-    directional_derivative = ops.stop_gradient(ops.cast(directional_derivative, "float32"))
-    values = ops.sum(ops.exp(soft_log_probs(teacher, tau)) * directional_derivative, axis=-1)
+    directional_derivative = ops.stop_gradient(
+        ops.cast(directional_derivative, "float32")
+    )
+    values = ops.sum(
+        ops.exp(soft_log_probs(teacher, tau)) * directional_derivative, axis=-1
+    )
     surrogate = rate * loss_weights[0] * tau * reduce_mean(values)
     return surrogate + ops.stop_gradient(value - surrogate)
 

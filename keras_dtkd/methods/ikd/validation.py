@@ -42,9 +42,14 @@ def reject_teacher_optimizer_in_compile(options):
         )
 
 
-def validate_arguments(temperature, alpha, lookahead_learning_rate, estimator, exam_for, teacher):
+def validate_arguments(
+    temperature, alpha, lookahead_learning_rate, estimator, exam_for, teacher
+):
     """The arguments that speak for themselves."""
-    for name, value in (("temperature", temperature), ("lookahead_learning_rate", lookahead_learning_rate)):
+    for name, value in (
+        ("temperature", temperature),
+        ("lookahead_learning_rate", lookahead_learning_rate),
+    ):
         if not _number(value) or value <= 0:
             raise ValueError(
                 f"{WHO}: `{name}` must be a number above 0. Received: {name}={value!r}."

@@ -1,4 +1,4 @@
-"""Proximal policy optimization of one Gaussian action a sample."""
+"""Proximal policy optimization of one Gaussian action per sample."""
 
 import math
 
@@ -6,24 +6,24 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.methods.rlkd.reward_model import SEEN, RewardModel, mlp
+from keras_dtkd.methods.rlkd.reward_model import REWARD_INPUT_DIM, RewardModel, mlp
 
-# Of a sample: top probability and margin of the teacher, and of the student.
-STATE_DIM = SEEN - 1
-# A policy that has stopped to try things learns nothing any more.
+# State of a sample: top probability and margin of the teacher, and of the student.
+STATE_DIM = REWARD_INPUT_DIM - 1
+# A policy that no longer explores cannot learn.
 SIGMA_RANGE = (0.05, 2.0)
 
 
 def log_prob(action, mean, log_sigma):
-    """`log N(a; μ, σ)`, of the action itself and not of the temperature it becomes.
+    """`log N(a; μ, σ)`: the density of the action, not of the temperature.
 
     Args:
         action: Any shape.
-        mean: μ, likewise.
-        log_sigma: log σ, likewise.
+        mean: μ, of the same shape.
+        log_sigma: log σ, of the same shape.
 
     Returns:
-        The logarithm of the density, of that shape.
+        The log-density, of the same shape.
     """
     z = (action - mean) * ops.exp(-log_sigma)
     return -0.5 * z * z - log_sigma - 0.5 * math.log(2.0 * math.pi)
@@ -33,27 +33,27 @@ def clipped_surrogate_loss(clip):
     """PPO's objective, negated, as a Keras loss.
 
     Args:
-        clip: ε. How far the ratio of probabilities counts from 1.
+        clip: ε, the range of the probability ratio around 1.
 
     Returns:
-        A function of `y_true`, `(rows, 3)`: action, its logarithmic probability when
-        it was drawn, advantage; and of `y_pred`, `(rows, 2)`: μ and log σ now.
-        `−min(ρA, clip(ρ, 1 − ε, 1 + ε)A)` for each row.
+        A function of `y_true`, `(samples, 3)`: action, its log-density when it was
+        sampled, advantage; and of `y_pred`, `(samples, 2)`: current μ and log σ.
+        `−min(ρA, clip(ρ, 1 − ε, 1 + ε)A)` for each sample.
     """
 
     def loss(y_true, y_pred):
-        action, before, advantage = (y_true[:, i] for i in range(3))
-        now = log_prob(action, y_pred[:, 0], y_pred[:, 1])
-        # Beyond that a ratio is clipped anyway, or overflows.
-        ratio = ops.exp(ops.clip(now - before, -20.0, 20.0))
-        near = ops.clip(ratio, 1.0 - clip, 1.0 + clip)
-        return -ops.minimum(ratio * advantage, near * advantage)
+        action, old_log_prob, advantage = (y_true[:, i] for i in range(3))
+        new_log_prob = log_prob(action, y_pred[:, 0], y_pred[:, 1])
+        # Beyond these bounds a ratio is clipped anyway, or overflows.
+        ratio = ops.exp(ops.clip(new_log_prob - old_log_prob, -20.0, 20.0))
+        clipped_ratio = ops.clip(ratio, 1.0 - clip, 1.0 + clip)
+        return -ops.minimum(ratio * advantage, clipped_ratio * advantage)
 
     return loss
 
 
 class _GaussianHead(keras.layers.Layer):
-    """Puts the policy's log σ, one for all states, beside μ: `(rows, 2)`."""
+    """Appends the policy's log σ, the same for all states, to μ: `(samples, 2)`."""
 
     def __init__(self, sigma):
         super().__init__(name="sigma", dtype="float32")
@@ -74,15 +74,16 @@ class _GaussianHead(keras.layers.Layer):
 class PPO:
     """Policy, value baseline and reward model, with an Adam each.
 
-    They are no part of any other model. All they know is `memory`, one array.
+    They are not part of any other model. `state_vector` is their whole state.
 
     Args:
-        hidden: Units of the one hidden layer of each network.
-        sigma: σ at the start.
-        learning_rate: Of the policy; the two others learn at twice that.
+        hidden: Units of the hidden layer of each network.
+        sigma: Initial σ.
+        learning_rate: Learning rate of the policy; the two others use twice that.
         clip: ε of the clipped objective.
-        epochs: Steps of each optimizer in a `learn`, on the whole rollout.
-        seed: Of the three first layers.
+        epochs: Steps of the policy's and the value baseline's optimizer per update,
+            each on the whole rollout.
+        seed: Seed of the three hidden layers.
     """
 
     def __init__(self, hidden, sigma, learning_rate, clip, epochs, seed):
@@ -95,21 +96,21 @@ class PPO:
         ):
             model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), loss)
             model.optimizer.build(model.trainable_variables)
-        self.rewards = RewardModel(hidden, 2.0 * learning_rate, seed + 4)
+        self.reward_model = RewardModel(hidden, 2.0 * learning_rate, seed + 4)
 
     def _variables(self):
-        for model in (self.actor, self.critic, self.rewards.model):
+        for model in (self.actor, self.critic, self.reward_model.model):
             yield from model.trainable_variables
             yield from model.optimizer.variables
 
     @property
-    def memory(self):
-        """All that is learned, and the optimizers' states: float32, `(n,)`."""
+    def state_vector(self):
+        """All trained weights and optimizer states: float32, `(n,)`."""
         values = [ops.convert_to_numpy(v.value) for v in self._variables()]
         return np.concatenate([np.ravel(v).astype("float32") for v in values])
 
-    @memory.setter
-    def memory(self, array):
+    @state_vector.setter
+    def state_vector(self, array):
         start = 0
         for variable in self._variables():
             stop = start + math.prod(variable.shape)
@@ -117,64 +118,68 @@ class PPO:
             variable.assign(value.astype(variable.dtype))
             start = stop
 
-    def learn(self, groups, rewards):
-        """Learns from one rollout.
+    def update(self, groups, rewards):
+        """Trains the three networks on one rollout.
 
-        Every sample is an episode of its own, of one step: its temperature changes the
+        Every sample is an episode of one step: its temperature changes the weight
         update it is used in, and the reward is measured right after that.
 
         Args:
-            groups: For each reward an array `(rows, STATE + 1)`: the states of the
-                samples whose temperatures brought it about, and their actions.
-            rewards: Numbers, one a group.
+            groups: For each reward an array `(samples, STATE_DIM + 1)`: states and
+                actions of the samples in the weight updates that it measures.
+            rewards: Numbers, one per group.
         """
         padded = _pad_groups(groups)
         rewards = np.pad(np.asarray(rewards), (0, len(padded) - len(rewards)))
-        seen = padded.copy()
-        seen[..., STATE_DIM] = _sigmoid(seen[..., STATE_DIM])
-        self.rewards.fit(seen, rewards, 5 * self.epochs)
-        shares = self.rewards.decompose(seen, rewards).reshape(-1)
-        rows = padded.reshape(-1, SEEN + 1)
-        states, actions, there = (
-            rows[:, :STATE_DIM],
-            rows[:, STATE_DIM],
-            rows[:, SEEN] > 0,
-        )
-        weights = (there * len(there) / there.sum()).astype("float32")
+        inputs = padded.copy()
+        inputs[..., STATE_DIM] = _sigmoid(inputs[..., STATE_DIM])
+        self.reward_model.fit(inputs, rewards, 5 * self.epochs)
+        sample_rewards = self.reward_model.per_sample_rewards(inputs, rewards)
+        samples = padded.reshape(-1, REWARD_INPUT_DIM + 1)
+        states, actions = samples[:, :STATE_DIM], samples[:, STATE_DIM]
+        is_valid = samples[:, REWARD_INPUT_DIM] > 0
+        weights = (is_valid * len(is_valid) / is_valid.sum()).astype("float32")
 
         value = _numpy(self.critic(ops.convert_to_tensor(states)))[:, 0]
-        returns = _standardize(shares, there)
-        advantage = _standardize(returns - value, there)
+        returns = _standardize(sample_rewards.reshape(-1), is_valid)
+        advantage = _standardize(returns - value, is_valid)
         for _ in range(self.epochs):
             target = returns[:, None].astype("float32")
             self.critic.train_on_batch(states, target, sample_weight=weights)
 
         mean, log_sigma = _numpy(self.actor(ops.convert_to_tensor(states))).T
-        drawn = map(ops.convert_to_tensor, (actions, mean, log_sigma))
-        before = _numpy(log_prob(*drawn))
-        target = np.stack([actions, before, advantage], -1).astype("float32")
+        tensors = map(ops.convert_to_tensor, (actions, mean, log_sigma))
+        old_log_prob = _numpy(log_prob(*tensors))
+        target = np.stack([actions, old_log_prob, advantage], -1).astype("float32")
         for _ in range(self.epochs):
             self.actor.train_on_batch(states, target, sample_weight=weights)
 
 
 def _pad_groups(groups):
-    """Groups of different sizes as one array, `(groups, rows, SEEN + 1)`.
+    """Groups of different sizes as one array.
 
-    Its sizes are powers of two: each other size would be compiled again.
+    Its sizes are powers of two, to limit the number of compilations.
+
+    Args:
+        groups: Arrays `(samples, STATE_DIM + 1)`.
+
+    Returns:
+        `(groups, samples, REWARD_INPUT_DIM + 1)`, the last number 1 for a sample and 0
+        for padding.
     """
-    most = max(len(group) for group in groups)
-    sizes = [2 ** math.ceil(math.log2(size)) for size in (len(groups), most)]
-    out = np.zeros((*sizes, SEEN + 1), "float32")
-    for place, group in zip(out, groups, strict=False):
-        place[: len(group), :SEEN] = group
-        place[: len(group), SEEN] = 1.0
-    return out
+    longest = max(len(group) for group in groups)
+    sizes = [2 ** math.ceil(math.log2(size)) for size in (len(groups), longest)]
+    padded = np.zeros((*sizes, REWARD_INPUT_DIM + 1), "float32")
+    for rows, group in zip(padded, groups, strict=False):
+        rows[: len(group), :REWARD_INPUT_DIM] = group
+        rows[: len(group), REWARD_INPUT_DIM] = 1.0
+    return padded
 
 
-def _standardize(values, there):
-    """Mean 0 and deviation 1 over the samples that are there."""
-    deviation = values[there].std()
-    return (values - values[there].mean()) / (deviation if deviation > 0 else 1.0)
+def _standardize(values, is_valid):
+    """Mean 0 and deviation 1 over the samples that are not padding."""
+    deviation = values[is_valid].std()
+    return (values - values[is_valid].mean()) / (deviation if deviation > 0 else 1.0)
 
 
 def _sigmoid(x):

@@ -36,7 +36,7 @@ class RewardCallback(FitCallback):
         self._length = -(-length // every)
         self._every = every
         self._rewards = []
-        self.policy.transitions.begin(self.policy.explores)
+        self.policy.rollout_buffer.reset(self.policy.is_sampling)
         self._begin()
 
     def _begin(self):
@@ -44,7 +44,7 @@ class RewardCallback(FitCallback):
         x, y = self.holdout
         count = arrays.num_samples(y)
         # By the number of lessons: a run that was interrupted goes on with the same.
-        seed = [self._options["seed"], self.policy.lessons]
+        seed = [self._options["seed"], self.policy.num_policy_updates]
         few = min(self._options["reward_samples"], count)
         chosen = np.random.default_rng(seed).choice(count, few, replace=False)
         self._batch = arrays.take_rows(x, chosen), arrays.take_rows(y, chosen)
@@ -75,8 +75,8 @@ class RewardCallback(FitCallback):
 
     def _measure(self):
         after = self._loss()
-        explores = self.policy.explores
-        group = self.policy.transitions.take(self._steps) if explores else None
+        explores = self.policy.is_sampling
+        group = self.policy.rollout_buffer.pop(self._steps) if explores else None
         reward, self._before, self._steps = self._before - after, after, 0
         # A student that has left the numbers teaches nothing.
         if np.isfinite(reward):
@@ -89,7 +89,7 @@ class RewardCallback(FitCallback):
             return
         # Of updates on rows of weight 0 there is nothing to learn.
         if any(map(len, self._groups)):
-            self.policy.learn(self._groups, self._measured)
+            self.policy.update(self._groups, self._measured)
 
     def on_test_begin(self, logs=None):
         """In validation the policy acts by its mean."""
@@ -110,7 +110,7 @@ class RewardCallback(FitCallback):
 
     def stop(self):
         """From now on the policy acts by its mean."""
-        self.policy.transitions.begin(False)
+        self.policy.rollout_buffer.reset(False)
 
 
 def _sync_variables(model):

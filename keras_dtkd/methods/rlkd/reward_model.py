@@ -1,89 +1,90 @@
-"""A reward measured for many samples at once, shared out over them."""
+"""Distributes a reward measured for many samples over these samples."""
 
 import keras
 import numpy as np
 from keras import ops
 
-# What the model sees of a sample: four numbers of its state, and the action, squashed.
-SEEN = 5
+# Inputs per sample: the four numbers of its state, and the squashed action.
+REWARD_INPUT_DIM = 5
 
 
 def hidden_layer(units, seed):
-    """A layer whose units tell probabilities apart that differ by a tenth or two."""
-    start = keras.initializers.RandomUniform
+    """A dense layer whose units distinguish probabilities 0.1 or 0.2 apart."""
+    uniform = keras.initializers.RandomUniform
     return keras.layers.Dense(
         units,
         activation="tanh",
-        kernel_initializer=start(-6.0, 6.0, seed),
-        bias_initializer=start(-6.0, 6.0, seed + 1),
+        kernel_initializer=uniform(-6.0, 6.0, seed),
+        bias_initializer=uniform(-6.0, 6.0, seed + 1),
         dtype="float32",
     )
 
 
-def mlp(seen, hidden, seed, *last):
-    """Two layers in float32, whatever Keras's policy is.
+def mlp(input_dim, hidden, seed, *last_layers):
+    """A network of two dense layers, in float32 whatever Keras's dtype policy is.
 
-    Half precision would scale the loss, and the optimizer with a scale has more
-    variables: a policy trained under one policy of Keras would not load under another.
+    Half precision would add a loss scale, and with it more optimizer variables: a
+    policy trained under one dtype policy would not load under another.
 
     Args:
-        seen: How many numbers it sees of a sample.
+        input_dim: Number of inputs per sample.
         hidden: Units of the hidden layer.
-        seed: Of the hidden layer.
-        *last: Further layers.
+        seed: Seed of the hidden layer.
+        *last_layers: Further layers.
 
     Returns:
         A `keras.Sequential`.
     """
-    made = keras.Sequential(
+    model = keras.Sequential(
         [
-            keras.Input((seen,), dtype="float32"),
+            keras.Input((input_dim,), dtype="float32"),
             hidden_layer(hidden, seed),
-            # Before it has learned anything, all samples are the same.
+            # The same output for all samples before training.
             keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
-            *last,
+            *last_layers,
         ]
     )
-    made.dtype_policy = "float32"
-    return made
+    model.dtype_policy = "float32"
+    return model
 
 
 class _SumOverSamples(keras.Model):
-    """Adds up what a network gives each row, `(groups, rows, SEEN + 1)` → `(groups,)`.
+    """Sums a network's outputs over the samples of a group.
 
-    The last number of a row is 1 where there is a sample and 0 where there is none.
+    `(groups, samples, REWARD_INPUT_DIM + 1)` → `(groups,)`. The last number of a sample
+    is 1, and 0 for padding.
     """
 
     def __init__(self, hidden, seed):
         super().__init__(name="reward_model", dtype="float32")
-        self.network = mlp(SEEN, hidden, seed)
+        self.network = mlp(REWARD_INPUT_DIM, hidden, seed)
         self.built = True
 
-    def parts(self, groups):
-        """What each row adds to its group's sum, `(groups, rows)`."""
-        there = groups[..., SEEN]
-        rows = ops.reshape(groups[..., :SEEN], (-1, SEEN))
-        values = ops.reshape(self.network(rows), ops.shape(there))
-        # The sum of N independent parts is as large as one of them, whatever N is.
-        count = ops.maximum(ops.sum(there, axis=-1, keepdims=True), 1.0)
-        return values * there / ops.sqrt(count)
+    def contributions(self, groups):
+        """The summands: each sample's part of its group's sum, `(groups, samples)`."""
+        is_valid = groups[..., REWARD_INPUT_DIM]
+        inputs = ops.reshape(groups[..., :REWARD_INPUT_DIM], (-1, REWARD_INPUT_DIM))
+        values = ops.reshape(self.network(inputs), ops.shape(is_valid))
+        # With this factor the sum of N independent summands has the size of one.
+        count = ops.maximum(ops.sum(is_valid, axis=-1, keepdims=True), 1.0)
+        return values * is_valid / ops.sqrt(count)
 
     def call(self, groups):
-        """The sums."""
-        return ops.sum(self.parts(groups), axis=-1)
+        """Returns the sums."""
+        return ops.sum(self.contributions(groups), axis=-1)
 
 
 class RewardModel:
-    """Explains the rewards of groups of samples as sums over the samples.
+    """Models the rewards of groups of samples as sums over the samples.
 
     Args:
         hidden: Units of the hidden layer.
-        learning_rate: Of its Adam.
-        seed: Of its first layer.
+        learning_rate: Learning rate of its Adam.
+        seed: Seed of its first layer.
 
     Attributes:
         model: The Keras model. `model.variables` and `model.optimizer.variables` are
-            all that it knows.
+            its whole state.
     """
 
     def __init__(self, hidden, learning_rate, seed):
@@ -94,46 +95,47 @@ class RewardModel:
         self.model.optimizer.build(self.model.trainable_variables)
 
     def fit(self, groups, rewards, epochs):
-        """Learns to predict the standardized rewards, by the mean of squared errors.
+        """Trains on the standardized rewards, with the mean squared error.
 
         Args:
-            groups: `(groups, rows, SEEN + 1)`, the last number 1 for a sample and 0
-                for padding. A group without a sample is padding itself.
-            rewards: `(groups,)`. What was measured.
-            epochs: Steps of Adam on all groups at once.
+            groups: `(groups, samples, REWARD_INPUT_DIM + 1)`, the last number 1 for a
+                sample and 0 for padding. A group without samples is padding itself.
+            rewards: The measured rewards, `(groups,)`.
+            epochs: Steps of Adam, each on all groups.
         """
-        there = groups[..., SEEN].max(-1)
-        target = _standardized(rewards, there > 0)[0].astype("float32")
-        # Keras divides by the groups that are padding too.
-        weights = (there * len(there) / there.sum()).astype("float32")
+        is_valid = groups[..., REWARD_INPUT_DIM].max(-1)
+        target = _standardize_rewards(rewards, is_valid > 0)[0].astype("float32")
+        # Keras's mean includes the groups that are padding.
+        weights = (is_valid * len(is_valid) / is_valid.sum()).astype("float32")
         for _ in range(epochs):
             self.model.train_on_batch(groups, target, sample_weight=weights)
 
-    def decompose(self, groups, rewards):
+    def per_sample_rewards(self, groups, rewards):
         """Each sample's share of its group's reward.
 
-        What the model does not explain is shared out equally, so that the shares of a
-        group sum to what was measured: `r_i = f_i + (R − Σ f) / N`.
+        The residual of the model is distributed equally, so that the shares of a group
+        sum to the measured reward: `r_i = f_i + (R − Σ f) / N`.
 
         Args:
-            groups: As in `fit`.
-            rewards: As in `fit`.
+            groups: See `fit`.
+            rewards: See `fit`.
 
         Returns:
-            float64, `(groups, rows)`; 0 for padding.
+            float64, `(groups, samples)`; 0 for padding.
         """
-        there = groups[..., SEEN].astype("float64")
-        _, mean, scale = _standardized(rewards, there.max(-1) > 0)
-        parts = ops.convert_to_numpy(self.model.parts(ops.convert_to_tensor(groups)))
-        parts = scale * parts.astype("float64")
-        count = np.maximum(there.sum(-1, keepdims=True), 1.0)
-        rest = np.asarray(rewards)[:, None] - parts.sum(-1, keepdims=True)
-        return parts + rest / count * there
+        is_valid = groups[..., REWARD_INPUT_DIM].astype("float64")
+        _, mean, scale = _standardize_rewards(rewards, is_valid.max(-1) > 0)
+        contributions = self.model.contributions(ops.convert_to_tensor(groups))
+        contributions = ops.convert_to_numpy(contributions)
+        contributions = scale * contributions.astype("float64")
+        count = np.maximum(is_valid.sum(-1, keepdims=True), 1.0)
+        residual = np.asarray(rewards)[:, None] - contributions.sum(-1, keepdims=True)
+        return contributions + residual / count * is_valid
 
 
-def _standardized(rewards, there):
-    """The rewards less their mean over their deviation, with both."""
+def _standardize_rewards(rewards, is_valid):
+    """The rewards minus their mean, over their deviation; the mean; the deviation."""
     rewards = np.asarray(rewards, "float64")
-    mean, scale = rewards[there].mean(), rewards[there].std()
+    mean, scale = rewards[is_valid].mean(), rewards[is_valid].std()
     scale = scale if scale > 0 else 1.0
-    return np.where(there, (rewards - mean) / scale, 0.0), mean, scale
+    return np.where(is_valid, (rewards - mean) / scale, 0.0), mean, scale

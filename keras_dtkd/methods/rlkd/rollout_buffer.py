@@ -1,4 +1,4 @@
-"""What a policy drew in the latest steps, where it can be read between them."""
+"""States and actions of the latest training steps, readable between steps."""
 
 import keras
 import numpy as np
@@ -6,94 +6,102 @@ from keras import ops
 
 
 class RolloutBuffer(keras.layers.Layer):
-    """Keeps state and action of each sample of the last few steps, in weights.
+    """Stores state and action of each sample of the last few steps, in weights.
 
-    Weights, because a compiled step leaves nothing else behind.
+    In weights, because nothing else outlives a compiled step.
 
     Args:
-        steps: For how many steps there is room.
-        capacity: For how many samples of each.
-        width: Numbers of a sample: state and action.
+        num_steps: Number of steps that fit.
+        capacity: Maximum number of samples per step.
+        width: Numbers per sample: state and action.
+        name: Name of the layer.
 
     Attributes:
-        exploring: 1 where the steps to come are kept, and actions drawn; else 0.
+        is_sampling: 1 while the policy samples its actions and steps are recorded,
+            else 0.
     """
 
-    def __init__(self, steps, capacity, width, name="transitions"):
+    def __init__(self, num_steps, capacity, width, name="rollout_buffer"):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.capacity = capacity
-        # For a batch too large, before a step is compiled.
-        self._keeping = True
-        self.exploring = self._state("exploring", ())
-        self._calls = self._state("calls", ())
-        # One row more than there may be, which tells of a batch too large.
-        self._rows = self._state("rows", (steps, capacity + 1, width + 1))
+        # For the error about a large batch, before a step is compiled.
+        self._is_recording = True
+        self.is_sampling = self._add_state("is_sampling", ())
+        self._num_calls = self._add_state("num_calls", ())
+        # One row more than the capacity, which is filled if a batch is too large.
+        self._rows = self._add_state("rows", (num_steps, capacity + 1, width + 1))
         self.built = True
 
-    def _state(self, name, shape):
+    def _add_state(self, name, shape):
         return self.add_weight(
             shape=shape, initializer="zeros", trainable=False, name=name
         )
 
-    def begin(self, exploring):
-        """Between steps: forgets what was kept.
+    def reset(self, is_sampling):
+        """Clears the buffer, between steps.
 
         Args:
-            exploring: Whether the steps to come are kept.
+            is_sampling: Whether the following steps are recorded.
         """
-        self._keeping = bool(exploring)
-        self.exploring.assign(1.0 if exploring else 0.0)
-        self._calls.assign(0.0)
+        self._is_recording = bool(is_sampling)
+        self.is_sampling.assign(1.0 if is_sampling else 0.0)
+        self._num_calls.assign(0.0)
 
-    def keep(self, rows, sample_weight=None):
-        """In a step: keeps it, if the policy explores.
+    def add(self, rows, sample_weight=None):
+        """Records a step, inside the step. No-op unless the policy is sampling.
 
         Args:
             rows: `(..., width)`.
-            sample_weight: Rows of weight 0 are left out, `(...)`. Optional.
+            sample_weight: Samples of weight 0 are left out, `(...)`. Optional.
+
+        Raises:
+            ValueError: The batch is larger than the capacity.
         """
-        slots, room, width = self._rows.shape
+        num_steps, num_rows, width = self._rows.shape
         rows = ops.reshape(rows, (-1, width - 1))
         count = rows.shape[0]
-        if self._keeping and count is not None and count > self.capacity:
-            raise ValueError(self._too_many())
-        there = ops.ones_like(rows[:, :1])
+        if self._is_recording and count is not None and count > self.capacity:
+            raise ValueError(self._capacity_error())
+        is_valid = ops.ones_like(rows[:, :1])
         if sample_weight is not None:
-            there = ops.cast(ops.reshape(sample_weight, (-1, 1)) > 0, "float32")
-        rows = ops.stop_gradient(ops.concatenate([rows, there], axis=-1))
-        # Batches of all sizes become one shape, without asking for the size.
-        rows = ops.concatenate([rows, ops.zeros((room, width))], axis=0)[:room]
-        now = ops.equal(ops.arange(slots, dtype="float32"), self._calls)
-        now = ops.logical_and(now, self.exploring > 0)[:, None, None]
-        before = ops.convert_to_tensor(self._rows)
-        self._rows.assign(ops.where(now, rows[None], before))
-        self._calls.assign(self._calls + self.exploring)
+            is_valid = ops.cast(ops.reshape(sample_weight, (-1, 1)) > 0, "float32")
+        rows = ops.stop_gradient(ops.concatenate([rows, is_valid], axis=-1))
+        # One shape for batches of any size, which may be unknown while tracing.
+        rows = ops.concatenate([rows, ops.zeros((num_rows, width))], axis=0)[:num_rows]
+        is_current = ops.equal(ops.arange(num_steps, dtype="float32"), self._num_calls)
+        is_current = ops.logical_and(is_current, self.is_sampling > 0)[:, None, None]
+        previous = ops.convert_to_tensor(self._rows)
+        self._rows.assign(ops.where(is_current, rows[None], previous))
+        self._num_calls.assign(self._num_calls + self.is_sampling)
 
-    def take(self, steps):
-        """Between steps: what was kept since the last time.
+    def pop(self, num_steps):
+        """Returns the samples recorded since the last `pop` or `reset`.
+
+        Called between steps.
 
         Args:
-            steps: How many steps there were.
+            num_steps: Number of training steps since then.
 
         Returns:
             `(rows, width)`, NumPy.
 
         Raises:
-            RuntimeError: The rule was called more often, or a batch was too large.
+            RuntimeError: The policy was called more often, or a batch was too large.
         """
-        calls = int(ops.convert_to_numpy(self._calls))
-        if calls != steps:
+        num_calls = int(ops.convert_to_numpy(self._num_calls))
+        if num_calls != num_steps:
             raise RuntimeError(
-                f"`Policy`: called {calls} times in {steps} steps. Give each loss, and "
-                "each metric that calls the rule in training, a policy of its own."
+                f"`Policy`: called {num_calls} times in {num_steps} steps. Give each "
+                "loss, and each metric that calls the temperature in training, a "
+                "policy of its own."
             )
-        rows = np.array(ops.convert_to_numpy(self._rows))[:steps]
+        rows = np.array(ops.convert_to_numpy(self._rows))[:num_steps]
         if rows[:, -1, -1].any():
-            raise RuntimeError(self._too_many())
-        self._calls.assign(0.0)
+            raise RuntimeError(self._capacity_error())
+        self._num_calls.assign(0.0)
         return rows[rows[..., -1] > 0][:, :-1]
 
-    def _too_many(self):
+    def _capacity_error(self):
         return (
             f"`Policy`: a batch has more than capacity={self.capacity} samples or "
             "positions. Raise `capacity`."

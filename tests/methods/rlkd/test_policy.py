@@ -33,13 +33,13 @@ def taught(seed=0, **arguments):
     """A policy whose mean depends on the state."""
     policy = Policy(**arguments)
     rng = np.random.default_rng(seed)
-    for weight in policy._actor[:4]:
+    for weight in policy._policy_weights[:4]:
         weight.assign(rng.normal(size=weight.shape))
     return policy
 
 
 def mean_action(policy, states):
-    kernel_1, bias_1, kernel_2, bias_2 = (numpy(w) for w in policy._actor[:4])
+    kernel_1, bias_1, kernel_2, bias_2 = (numpy(w) for w in policy._policy_weights[:4])
     return (np.tanh(states @ kernel_1 + bias_1) @ kernel_2 + bias_2)[..., 0]
 
 
@@ -59,10 +59,10 @@ def rollout(reward, seed=0, groups=16, rows=8):
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("name", CASES)
-def test_temperatures_lie_between_their_bounds_and_the_weight_is_the_square(name):
+def test_temperatures_lie_within_their_bounds_and_the_weight_is_the_square(name):
     case = CASES[name]
-    policy = taught(minimum=2.0, maximum=5.0)
-    policy.transitions.begin(True)
+    policy = taught(min_temperature=2.0, max_temperature=5.0)
+    policy.rollout_buffer.reset(True)
     t = policy(*tensors(case.student, case.teacher))
     assert t.student.shape == (*case.student.shape[:-1], 1)
     found = numpy(t.student)
@@ -71,44 +71,44 @@ def test_temperatures_lie_between_their_bounds_and_the_weight_is_the_square(name
     assert_close(numpy(t.weight), found[..., 0] ** 2)
 
 
-def test_it_sees_top_probability_and_true_margin_of_both_models():
+def test_state_is_top_probability_and_margin_of_both_models():
     case = draw((40, 10))
     policy = taught()
     t = policy(*tensors(case.student, case.teacher))
-    assert policy.transitions.take(0).size == 0
+    assert policy.rollout_buffer.pop(0).size == 0
     states = np.concatenate([state(case.teacher), state(case.student)], -1)
     # Outside of `fit`: the mean.
     expected = temperature(mean_action(policy, states))
     assert_close(numpy(t.student)[:, 0], expected, 1e-4)
-    policy.transitions.begin(True)
+    policy.rollout_buffer.reset(True)
     t = policy(*tensors(case.student, case.teacher))
-    kept = policy.transitions.take(1)
+    kept = policy.rollout_buffer.pop(1)
     assert_close(kept[:, :4], states)
     assert_close(numpy(t.student)[:, 0], temperature(kept[:, 4].astype("float64")))
 
 
-def test_actions_are_drawn_from_its_gaussian():
+def test_actions_are_sampled_from_the_gaussian():
     case = draw((1000, 10))
     policy = taught(sigma=0.5)
-    policy.transitions.begin(True)
+    policy.rollout_buffer.reset(True)
     policy(*tensors(case.student, case.teacher))
-    kept = policy.transitions.take(1).astype("float64")
+    kept = policy.rollout_buffer.pop(1).astype("float64")
     z = (kept[:, 4] - mean_action(policy, kept[:, :4])) / 0.5
     assert abs(z.mean()) < 4 / np.sqrt(1000)
     assert abs(z.std() - 1.0) < 4 / np.sqrt(2000)
     # Another step, other draws.
     policy(*tensors(case.student, case.teacher))
-    assert not np.array_equal(policy.transitions.take(1)[:, 4], kept[:, 4])
+    assert not np.array_equal(policy.rollout_buffer.pop(1)[:, 4], kept[:, 4])
 
 
-def test_the_probability_is_that_of_the_action_itself():
+def test_log_prob_is_the_density_of_the_action():
     a, mean, log_sigma = np.random.default_rng(0).normal(size=(3, 20))
     sigma = np.exp(log_sigma)
     density = np.exp(-((a - mean) ** 2) / (2 * sigma**2)) / sigma / np.sqrt(2 * np.pi)
     assert_close(numpy(log_prob(*tensors(a, mean, log_sigma))), np.log(density), 1e-4)
 
 
-def test_the_objective_is_ppos():
+def test_objective_equals_ppos_equation_7():
     rng = np.random.default_rng(0)
     action, before, advantage, mean = rng.normal(size=(4, 200))
     log_sigma = np.full(200, -0.3)
@@ -131,7 +131,7 @@ def test_the_objective_is_ppos():
     assert_close(gradients, slopes, 1e-3, np.abs(slopes))
 
 
-def test_no_gradient_of_the_loss_reaches_the_policy_or_passes_through_it():
+def test_no_gradient_of_the_loss_reaches_or_passes_the_policy():
     case = draw((8, 10))
     policy = taught()
     assert policy.trainable_variables == []
@@ -145,7 +145,7 @@ def test_no_gradient_of_the_loss_reaches_the_policy_or_passes_through_it():
     assert_close(found, expected, 1e-4)
 
 
-def test_shares_sum_to_what_was_measured():
+def test_per_sample_rewards_sum_to_the_measured_reward():
     groups, rewards = rollout(lambda top, a: top * a + 3.0, groups=4)
     groups = np.stack([np.pad(g, ((0, 2), (0, 1)), constant_values=0) for g in groups])
     groups[:, :8, -1] = 1.0
@@ -154,14 +154,14 @@ def test_shares_sum_to_what_was_measured():
     model = RewardModel(8, 0.02, 0)
     for epochs in (0, 20):
         model.fit(groups, rewards, epochs)
-        shares = model.decompose(groups, rewards)
+        shares = model.per_sample_rewards(groups, rewards)
         assert np.allclose(shares.sum(-1), rewards)
         assert (shares[:, 8:] == 0).all() and (shares[4] == 0).all()
         # Before it has learned anything, all samples have earned the same.
         assert (np.ptp(shares[0, :8]) == 0) == (epochs == 0)
 
 
-def test_the_reward_model_finds_what_each_sample_adds():
+def test_reward_model_recovers_each_samples_contribution():
     def reward(top, a):
         return np.where(top > 0.7, a, -a)
 
@@ -170,67 +170,67 @@ def test_the_reward_model_finds_what_each_sample_adds():
         groups, rewards = rollout(reward, seed, groups=64)
         groups = np.concatenate([groups, np.ones((64, 8, 1))], -1).astype("float32")
         model.fit(groups, rewards, 50)
-    shares = model.decompose(groups, rewards).ravel()
+    shares = model.per_sample_rewards(groups, rewards).ravel()
     truth = reward(groups[..., 0], groups[..., 4]).ravel()
     assert np.corrcoef(shares, truth)[0, 1] > 0.8
 
 
-def test_it_learns_which_temperature_pays_for_which_state():
+def test_policy_learns_the_best_temperature_of_each_state():
     policy = Policy(learning_rate=0.01)
     for seed in range(8):
         groups, rewards = rollout(
             lambda top, a: np.where(top > 0.7, a, -a), seed, groups=32
         )
-        policy.learn(groups, 1e-5 * rewards + 0.3)
+        policy.update(groups, 1e-5 * rewards + 0.3)
     means = mean_action(policy, np.array([[1, 1, 0.1, 0], [0.5, 0.5, 0.1, 0]]))
     assert means[0] > 0.5 > -0.5 > means[1]
-    assert policy.lessons == 8
+    assert policy.num_policy_updates == 8
     drawn = np.concatenate(groups)[:, 4]
     assert policy.mean_temperature == pytest.approx(temperature(drawn).mean(), 1e-4)
     # What acts is what was trained.
     states = np.random.default_rng(0).random((5, 4)).astype("float32")
-    actor = numpy(policy._learner.actor(ops.convert_to_tensor(states)))
+    actor = numpy(policy._ppo.actor(ops.convert_to_tensor(states)))
     assert_close(mean_action(policy, states), actor[:, 0], 1e-4)
-    assert_close(numpy(policy._actor[4]), actor[0, 1], 1e-5)
+    assert_close(numpy(policy._policy_weights[4]), actor[0, 1], 1e-5)
 
 
-def test_rows_of_weight_0_take_no_part():
+def test_samples_of_weight_zero_are_not_recorded():
     case = draw((4, 10))
     policy = Policy(reward_every=2)
-    policy.transitions.begin(True)
+    policy.rollout_buffer.reset(True)
     policy(*tensors(case.student, case.teacher, [1, 0, 2, 0]))
     policy(*tensors(case.student[:3], case.teacher[:3]))
-    kept = policy.transitions.take(2)
+    kept = policy.rollout_buffer.pop(2)
     assert_close(kept[:, :2], state(case.teacher[[0, 2, 0, 1, 2]]))
 
 
-def test_controls_have_its_temperatures_whatever_the_state():
+def test_controls_have_the_same_temperatures_independent_of_the_state():
     case = draw((50, 10))
     policy = taught(sigma=0.5)
-    policy._mean.assign(3.0)
+    policy._mean_temperature.assign(3.0)
     both = tensors(case.student, case.teacher)
     own = numpy(policy(*both).student)
     controls = {
-        mode: policy.with_mode(mode) for mode in ("frozen", "random", "constant")
+        mode: policy.copy_with_mode(mode) for mode in ("frozen", "shuffled", "constant")
     }
     for control in controls.values():
-        control.transitions.begin(control.explores)
+        control.rollout_buffer.reset(control.is_sampling)
     drawn = {mode: numpy(rule(*both).student) for mode, rule in controls.items()}
     assert np.array_equal(drawn["frozen"], own)
     assert_close(drawn["constant"], 3.0)
-    controls["random"].transitions.begin(False)
-    dealt = numpy(controls["random"](*both).student)
+    controls["shuffled"].rollout_buffer.reset(False)
+    dealt = numpy(controls["shuffled"](*both).student)
     assert_close(np.sort(dealt[:, 0]), np.sort(own[:, 0]))
     assert not np.allclose(dealt, own)
-    assert not np.isin(drawn["random"], own).any()
+    assert not np.isin(drawn["shuffled"], own).any()
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    "arguments, message",
     [
-        ({"minimum": 0.0}, "`minimum`"),
-        ({"minimum": 10.0}, "`maximum`"),
-        ({"maximum": float("inf")}, "`maximum`"),
+        ({"min_temperature": 0.0}, "`min_temperature`"),
+        ({"min_temperature": 10.0}, "`max_temperature`"),
+        ({"max_temperature": float("inf")}, "`max_temperature`"),
         ({"sigma": 3.0}, "`sigma`"),
         ({"holdout": 1.0}, "`holdout`"),
         ({"holdout": (np.ones((3, 2)), np.ones(2))}, "3 inputs and 2 labels"),
@@ -243,33 +243,35 @@ def test_controls_have_its_temperatures_whatever_the_state():
         ({"rollout": 0}, "`rollout`"),
         ({"reward_every": 3}, "must divide"),
         ({"clip": 1.0}, "`clip`"),
-        ({"mode": "best"}, "Known: 'learn'"),
+        ({"mode": "best"}, "must be one of 'learn'"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_arguments_raise(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Policy(**arguments)
 
 
-def test_a_batch_too_large_is_refused():
+def test_a_batch_above_capacity_raises():
     case = draw((4, 10))
     policy = Policy(capacity=3)
     with pytest.raises(ValueError, match="capacity=3"):
         policy(*tensors(case.student, case.teacher))
 
 
-def test_a_call_more_than_the_steps_is_told():
+def test_more_calls_than_steps_raise():
     case = draw((4, 10))
     policy = Policy()
-    policy.transitions.begin(True)
+    policy.rollout_buffer.reset(True)
     for _ in range(2):
         policy(*tensors(case.student, case.teacher))
     with pytest.raises(RuntimeError, match="called 2 times in 1 steps"):
-        policy.transitions.take(1)
+        policy.rollout_buffer.pop(1)
 
 
-def test_it_is_made_again_from_its_configuration():
-    policy = Policy(minimum=2.0, holdout=(np.ones((3, 2)), np.ones(3)), rollout=8)
+def test_policy_is_rebuilt_from_its_config():
+    policy = Policy(
+        min_temperature=2.0, holdout=(np.ones((3, 2)), np.ones(3)), rollout=8
+    )
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(policy)
     )
@@ -278,19 +280,19 @@ def test_it_is_made_again_from_its_configuration():
     assert Policy.from_config(Policy().get_config()).holdout == 0.1
 
 
-def test_it_learns_in_float32_whatever_kerass_policy_is():
-    def lesson():
+def test_training_is_float32_under_any_dtype_policy():
+    def updated_policy():
         policy = Policy(epochs=2)
         random = np.random.default_rng(0)
         groups = list(random.uniform(size=(4, 8, 5)).astype("float32"))
-        policy.learn(groups, random.normal(size=4))
+        policy.update(groups, random.normal(size=4))
         return policy
 
-    usual = lesson()
+    float32 = updated_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        half = lesson()
+        float16 = updated_policy()
     finally:
         keras.config.set_dtype_policy("float32")
-    for a, b in zip(usual.weights, half.weights, strict=True):
+    for a, b in zip(float32.weights, float16.weights, strict=True):
         assert np.array_equal(*map(keras.ops.convert_to_numpy, (a, b))), a.path

@@ -87,7 +87,7 @@ def test_it_learns_in_plain_fit_and_a_loaded_run_goes_on_bit_for_bit(tmp_path):
     for name in ("reward", "dkd_reward"):
         assert np.isfinite(first[name]).all()
     # 40 samples in 5 batches: two rollouts an epoch, of three and of two updates.
-    assert [policy.lessons for policy in policies] == [4, 4]
+    assert [policy.num_policy_updates for policy in policies] == [4, 4]
     for name in ("student_temperature", "dkd_teacher_temperature"):
         assert 1.0 < min(first[name]) and max(first[name]) < 10.0
         # Both have moved, and validation does not draw.
@@ -103,7 +103,7 @@ def test_it_learns_in_plain_fit_and_a_loaded_run_goes_on_bit_for_bit(tmp_path):
 
 def test_validation_has_the_mean_and_controls_learn_nothing():
     d = distiller(
-        {mode: KD(Policy(mode=mode)) for mode in ("frozen", "random", "constant")},
+        {mode: KD(Policy(mode=mode)) for mode in ("frozen", "shuffled", "constant")},
         evaluate_distillation=True,
     )
     logs = d.fit(X, Y, verbose=0, validation_data=HELD, epochs=2).history
@@ -114,7 +114,7 @@ def test_validation_has_the_mean_and_controls_learn_nothing():
     # One measure of the same updates.
     assert logs["reward"] == logs["random_reward"] == logs["constant_reward"]
     for loss in d.distillation_losses.values():
-        assert loss.temperature.lessons == 0
+        assert loss.temperature.num_policy_updates == 0
 
 
 def test_validation_does_not_cost_the_last_updates_of_an_epoch_their_reward():
@@ -142,7 +142,7 @@ def test_what_is_not_learned_from_may_come_in_batches_of_any_size():
     d = distiller(KD(policy), evaluate_distillation=True)
     options = {"validation_data": (X, Y), "validation_batch_size": 16}
     d.fit(X, Y, batch_size=8, epochs=2, verbose=0, **options)
-    assert policy.lessons > 0
+    assert policy.num_policy_updates > 0
     d.compute_losses(X, Y)
     with pytest.raises(ValueError, match="above capacity=8"):
         d.fit(X, Y, batch_size=16, verbose=0)
@@ -152,10 +152,10 @@ def test_weights_of_zero_teach_the_policy_nothing():
     policy = Policy(holdout=HELD, rollout=2, epochs=1)
     d = distiller(KD(policy))
     d.fit(X[:40], Y[:40], sample_weight=np.zeros(40), verbose=0)
-    assert policy.lessons == 0
+    assert policy.num_policy_updates == 0
     # Batches without a row that counts are no obstacle for the others.
     d.fit(X[:40], Y[:40], sample_weight=np.arange(40) < 8, shuffle=False, verbose=0)
-    assert policy.lessons == 1
+    assert policy.num_policy_updates == 1
 
 
 def test_what_is_held_out_is_not_trained_on():
@@ -202,7 +202,7 @@ def test_batches_of_data_need_samples_to_measure_on():
         d.fit(batches(), steps_per_epoch=2, verbose=0)
     policy.holdout = HELD
     d.fit(batches(), steps_per_epoch=2, verbose=0)
-    assert policy.lessons == 1
+    assert policy.num_policy_updates == 1
 
 
 def test_wrong_uses_are_refused_before_the_first_step():
@@ -237,7 +237,7 @@ def test_a_fit_that_breaks_off_leaves_a_policy_that_acts_by_its_mean():
         def on_train_batch_end(self, batch, logs=None):
             raise KeyboardInterrupt
 
-    policy = Policy(mode="random")
+    policy = Policy(mode="shuffled")
     with pytest.raises(KeyboardInterrupt):
         distiller(KD(policy)).fit(X, Y, verbose=0, callbacks=[Broken()])
     logits = keras.ops.zeros((4, 3))
