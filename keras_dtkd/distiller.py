@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+from typing import Any
 
 import keras
 import numpy as np
@@ -91,6 +92,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     # Of subclasses: further means in the logs; whether the teacher is not trained.
     additional_logs: tuple = ()
     teacher_is_frozen = True
+    predict_function: Any
 
     def __init__(
         self,
@@ -175,6 +177,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         # The compiled functions run another teacher.
         self.train_function = None
         self.test_function = None
+
+    def _resolved_teacher(self) -> Any:
+        return self.teacher_reference.teacher
 
     def teacher_fingerprint(self):
         """The fingerprint of the teacher, or of the one that a loaded file expects."""
@@ -401,7 +406,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         return _to_logits(output, output_kind=self.output_kinds[0])
 
     def teacher_logits(self, outputs):
-        names = self.teacher_reference.teacher.output_names
+        names = self._resolved_teacher().output_names
         output = logits.select_output(outputs, self.distilled_output, names)
         return logits.to_logits(output, self.output_kinds[1])
 
@@ -544,12 +549,11 @@ class Distiller(HyperparameterMixin, keras.Model):
             self.predict_function = self._wrap_step(self.predict_function, False)
 
     def _wrap_step(self, function, uses_teacher):
-        teacher = self.teacher_reference.teacher
         return backend.wrap_step(
             function,
             self.backend_session,
             self._state_variables,
-            teacher.variables if uses_teacher else (),
+            self._resolved_teacher().variables if uses_teacher else (),
             _attach_teacher_variables if uses_teacher else None,
         )
 
@@ -666,7 +670,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             metrics_variables=self.metrics_variables,
             optimizer=optimizer,
             strategy=prepare.strategy_of(self),
-            sync_variables=getattr(self, "jax_state_sync", None),
+            sync_variables=getattr(self, "jax_state_sync", lambda: None),
             is_training=training,
         )
         return self.backend_session.open(parts)

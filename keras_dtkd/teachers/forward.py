@@ -19,7 +19,7 @@ def without_effect(teacher, function, variable_values=None, seeds=()):
     Returns:
         What the function returns.
     """
-    mapping = []
+    mapping: list = []
     if variable_values is not None:
         mapping += zip(teacher.variables, variable_values, strict=True)
     random_states = list(zip(teacher.seed_variables, seeds, strict=False))

@@ -98,7 +98,6 @@ def test_a_number_is_a_single_line_on_a_scale_from_zero():
 def test_the_temperature_of_a_loss_is_unchanged():
     temperature = DTKD().temperature
     plots.temperatures(temperature, STUDENT, TEACHER)
-    assert temperature.take_latest() is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -75,7 +75,7 @@ def test_extreme_logits_give_finite_ones(in_):
     a, b = 1e4 * np.eye(5), -1e4 * np.eye(5)
     a[4], b[4] = -np.inf, -np.inf
     a[4, 0] = b[4, 0] = 0.0
-    found = ensemble_of(a, b, in_=in_)
+    found = ensemble_of(a, b, average=in_)
     assert np.isfinite(found).all()
     if in_ == "probabilities":
         with np.errstate(all="ignore"):
@@ -138,8 +138,8 @@ WRONG = {
         "weights='equal'",
     ),
     "an unknown space": (
-        lambda: Ensemble([StubTeacher(A)], in_="logit"),
-        "in_='logit'",
+        lambda: Ensemble([StubTeacher(A)], average="logit"),
+        "average='logit'",
     ),
     "other classes": (
         lambda: ensemble_of(A, B[:, :4]),

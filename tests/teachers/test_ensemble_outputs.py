@@ -53,7 +53,7 @@ def test_softmax_and_logits_are_averaged_alike(in_):
 def test_members_with_a_sigmoid_judge_each_label(labels, in_):
     a, b = A[:, :labels], B[:, :labels]
     probabilities = StubTeacher(sigmoid(a).astype("float32"), logits.SIGMOID)
-    found = ensemble_of(probabilities, b, weights=[0.3, 0.7], in_=in_)
+    found = ensemble_of(probabilities, b, weights=[0.3, 0.7], average=in_)
     p = 0.3 * sigmoid(a) + 0.7 * sigmoid(b)
     expected = 0.3 * a + 0.7 * b if in_ == "logits" else np.log(p / (1 - p))
     assert found.shape == (8, labels)
@@ -148,5 +148,5 @@ def test_several_outputs_with_different_heads_are_refused():
 
 def test_several_outputs_are_no_probabilities_to_average():
     ensemble = Ensemble([two_outputs("dict")] * 2, average="probs")
-    with pytest.raises(ValueError, match="several outputs.*in_='logits'"):
+    with pytest.raises(ValueError, match="several outputs.*average='logits'"):
         outputs_of(ensemble, X)

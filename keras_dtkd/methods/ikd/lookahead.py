@@ -137,5 +137,5 @@ def feedback_loss(z, labels):
     """The mean cross-entropy, of what is not masked."""
     values, counted = cross_entropy(z, labels), row_weights(z, mask=get_mask(z))
     if counted is None:
-        return ops.reduce_mean(values)
+        return ops.mean(values)
     return ops.sum(counted * values) / ops.maximum(ops.sum(counted), 1.0)

@@ -172,7 +172,7 @@ def test_the_estimators_agree_where_the_student_has_little_to_learn(estimator):
             large := net(7, 1),
             small,
             estimator=estimator,
-            look_ahead=1e-4,
+            lookahead_learning_rate=1e-4,
             teacher_optimizer=keras.optimizers.SGD(1e9),
         )
         distiller.set_exam(EXAM[0][sure], z[sure].argmax(-1))
@@ -236,7 +236,7 @@ def test_fit_changes_the_teacher_and_restore_undoes_it_to_the_byte():
 def with_adagrad():
     optimizer = keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.2)
     distiller = InteractiveDistiller(
-        teacher(), student(), teacher_optimizer=optimizer, look_ahead=2.0
+        teacher(), student(), teacher_optimizer=optimizer, lookahead_learning_rate=2.0
     )
     # A student's optimizer without a memory.
     distiller.compile(keras.optimizers.SGD(0.1), CE)
@@ -489,7 +489,7 @@ def test_the_look_ahead_follows_the_course_that_a_callback_changes(estimator):
     def run(temperature, alpha):
         distiller = InteractiveDistiller(
             net(7, 1), net(5, 3), temperature=temperature, alpha=alpha,
-            estimator=estimator, look_ahead=RATE,
+            estimator=estimator, lookahead_learning_rate=RATE,
             teacher_optimizer=keras.optimizers.SGD(1.0),
         )  # fmt: skip
         distiller.compile(keras.optimizers.SGD(0.1), CE, jit_compile=False)
