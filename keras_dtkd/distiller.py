@@ -171,7 +171,8 @@ class Distiller(HyperparameterMixin, keras.Model):
             variable.value for variable in teacher.seed_variables
         ]
         for seed, state in zip(self.teacher_seeds, states, strict=True):
-            seed.state.assign(state)
+            # A copy: under JAX a step consumes the arrays of its state.
+            seed.state.assign(np.array(ops.convert_to_numpy(state)))
         self.teacher_reference.expected_seeds = None
         self.preparation_cache.clear()
         # The compiled functions run another teacher.
@@ -406,6 +407,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         return _to_logits(output, output_kind=self.output_kinds[0])
 
     def teacher_logits(self, outputs):
+        """The logits of the distilled output, from the teacher's outputs."""
         names = self._resolved_teacher().output_names
         output = logits.select_output(outputs, self.distilled_output, names)
         return logits.to_logits(output, self.output_kinds[1])

@@ -44,8 +44,8 @@ NAMES = {
     """,
     "keras_dtkd.losses": """
         BinaryKD CKD CSKD DIST DKD DTKD DistillationLoss GeneralizedJSD
-        InputGradientAlignment InputGradientPenalty KD LogitMSE R2KD TotalVariation
-        calibrate_output_bias
+        InputGradientAlignment InputGradientPenalty KD LogitMSE LossValues R2KD
+        TemperatureLoss TotalVariation calibrate_output_bias
     """,
     "keras_dtkd.methods": "ikd rlkd",
     "keras_dtkd.methods.ikd": "DualOptimizer InteractiveDistiller",
@@ -116,6 +116,12 @@ def test_each_has_a_docstring(module):
                 assert inspect.getdoc(getattr(value, method)), f"{name}.{method}"
 
 
+BASES = {
+    *("DistillationLoss", "LossValues", "TemperatureLoss"),
+    *("Temperature", "TemperaturePair"),
+}
+
+
 def test_everything_a_user_configures_can_be_serialized():
     import keras
 
@@ -123,7 +129,7 @@ def test_everything_a_user_configures_can_be_serialized():
         for name, value in exported(
             importlib.import_module(f"keras_dtkd.{module}")
         ).items():
-            base = name in ("DistillationLoss", "Temperature", "TemperaturePair")
+            base = name in BASES
             if inspect.isclass(value) and not base:
                 assert keras.saving.get_registered_name(value) == f"keras_dtkd>{name}"
     from keras_dtkd import Distiller

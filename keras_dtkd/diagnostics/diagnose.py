@@ -73,7 +73,7 @@ def diagnose(
     """
     options = {"from_logits": from_logits, "output": output, "views": views}
     distiller = Distiller(teacher, student, distillation_losses, **options)
-    samples = probe.sample_batches(data, batches, distiller.teacher)
+    samples = probe.sample_batches(data, batches, distiller.teacher_reference.teacher)
     report = Report(*_run_diagnostics(distiller, samples))
     if verbose:
         print_report(report)

@@ -67,7 +67,7 @@ def sample_batches(data, num_batches, teacher=None):
         raise ValueError(
             f"`diagnose` needs a positive integer. Received: batches={num_batches!r}."
         )
-    if isinstance(data, tuple) and data:
+    if isinstance(data, tuple) and data and teacher is not None:
         data = (add_sample_ids(teacher, data[0]), *data[1:])
     if arrays.is_arrays(data):
         batches = _split_arrays(data, int(num_batches))

@@ -141,17 +141,34 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             step: A `keras_dtkd.Step`.
 
         Returns:
-            One value a sample, or `LossValues` with the temperatures that were used.
+            One value a sample.
         """
-        if self.needs_labels and step.y is None:
+        return self.compute_with_temperatures(step).values
+
+    def compute_with_temperatures(self, step):
+        """The values for one `Step`, and the temperatures to log.
+
+        Args:
+            step: A `keras_dtkd.Step`.
+
+        Returns:
+            `LossValues`.
+        """
+        if type(self).compute is not DistillationLoss.compute:
+            values = self.compute(step)
+        elif self.needs_labels and step.y is None:
             raise ValueError(f"`{self.name}` needs labels, and there are none.")
-        return self._call_with_supported_arguments(
-            step.student_logits,
-            step.teacher_logits,
-            step.y,
-            step.sample_weight,
-            return_temperatures=True,
-        )
+        else:
+            values = self._call_with_supported_arguments(
+                step.student_logits,
+                step.teacher_logits,
+                step.y,
+                step.sample_weight,
+                return_temperatures=True,
+            )
+        if isinstance(values, LossValues):
+            return values
+        return LossValues(values, self._temperatures_of(step))
 
     def _call_with_supported_arguments(
         self,
@@ -173,15 +190,8 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             kwargs["return_temperatures"] = True
         return self(student_logits, teacher_logits, **kwargs)
 
-    def temperatures_of(self, step):
-        """The temperatures to log of a loss that does not return them.
-
-        Args:
-            step: A `keras_dtkd.Step`.
-
-        Returns:
-            A `TemperaturePair`, or `None` for a loss without a temperature.
-        """
+    def _temperatures_of(self, step):
+        """The temperatures to log of a loss that does not return them, or `None`."""
         temperatures = self.get_temperatures()
         if not temperatures:
             return None

@@ -88,8 +88,8 @@ class BinaryKD(TemperatureLoss):
         values = ops.sum(values, axis=-1) / ops.maximum(ops.sum(where, axis=-1), 1.0)
         return LossValues(values, t) if return_temperatures else values
 
-    def compute(self, step):
-        """Returns the values for one `Step`, whose logits may be pairs already."""
+    def compute_with_temperatures(self, step):
+        """Returns `LossValues` for one `Step`, whose logits may be pairs already."""
         student, teacher = (
             _from_binary_pairs(logits, step.student_outputs)
             for logits in (step.student_logits, step.teacher_logits)

@@ -21,10 +21,10 @@ class Ensemble(base.Teacher):
     recovered first, since a mean of both kinds means nothing.
 
     A member's output kind is read off its layers. Where they do not tell (subclassed
-    a Distiller finds it out from the first outputs; outside of one, such a member is
-    taken for one of logits. Members with a sigmoid judge each label by itself: then so
-    does the ensemble. It gives one logit a label, and in `"probabilities"` it averages
-    each label's.
+    models), a Distiller finds it out from the first outputs; outside of one, such a
+    member is taken for one of logits. Members with a sigmoid judge each label by
+    itself: then so does the ensemble. It gives one logit a label, and in `"probs"` it
+    averages each label's.
 
     Several outputs are averaged one by one as they are, whatever their kinds, and in
     `"logits"` only.

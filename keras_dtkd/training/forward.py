@@ -33,7 +33,9 @@ def teacher_forward(teacher, x, layers=(), variable_values=None, seeds=()):
 
 def stop_gradient(forward_pass):
     """The forward pass, constant for the gradient."""
-    return keras.tree.map_structure(ops.stop_gradient, forward_pass)
+    return keras.tree.map_structure(
+        lambda value: None if value is None else ops.stop_gradient(value), forward_pass
+    )
 
 
 def student_forward(student, x, layers=(), training=False):

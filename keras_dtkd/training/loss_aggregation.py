@@ -3,7 +3,6 @@
 from keras import ops
 
 from keras_dtkd.functional.statistics import agreement
-from keras_dtkd.losses.base import LossValues
 from keras_dtkd.losses.reduction import reduce
 
 
@@ -21,11 +20,9 @@ def compute_loss_means(losses, step_of_view):
     """
     for name, loss in losses.items():
         step, output = step_of_view(loss.view)
-        values = loss.compute(step)
-        if not isinstance(values, LossValues):
-            values = LossValues(values, loss.temperatures_of(step))
-        mean = loss.reduce(values.values, output, step.sample_weight)
-        yield name, mean, values.temperatures
+        values, temperatures = loss.compute_with_temperatures(step)
+        mean = loss.reduce(values, output, step.sample_weight)
+        yield name, mean, temperatures
 
 
 def sum_losses(losses, step_of_view, temperature_log_names, log):

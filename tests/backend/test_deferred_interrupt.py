@@ -214,19 +214,19 @@ def test_ctrl_c_while_it_evaluates():
 def test_an_interrupt_within_a_step_waits_for_its_end():
     interrupts = DeferredInterrupt()
     seen = []
-    with pytest.raises(KeyboardInterrupt), interrupts.deferred():
-        for _ in interrupts.watch(iter([1])):
+    with pytest.raises(KeyboardInterrupt), interrupts.installed():
+        for _ in interrupts.protect_iterator(iter([1])):
             signal.raise_signal(signal.SIGINT)
             seen.append("the step went on")
-        interrupts.batch_over()
+        interrupts.raise_pending()
         seen.append("never")
     assert seen == ["the step went on"]
 
 
 def test_a_second_interrupt_does_not_wait():
     interrupts = DeferredInterrupt()
-    with pytest.raises(KeyboardInterrupt), interrupts.deferred():
-        for _ in interrupts.watch(iter([1])):
+    with pytest.raises(KeyboardInterrupt), interrupts.installed():
+        for _ in interrupts.protect_iterator(iter([1])):
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
         pytest.fail("it waited")
@@ -234,9 +234,9 @@ def test_a_second_interrupt_does_not_wait():
 
 def test_between_steps_an_interrupt_is_an_interrupt():
     interrupts = DeferredInterrupt()
-    with pytest.raises(KeyboardInterrupt), interrupts.deferred():
-        list(interrupts.watch(iter([1])))
-        interrupts.batch_over()
+    with pytest.raises(KeyboardInterrupt), interrupts.installed():
+        list(interrupts.protect_iterator(iter([1])))
+        interrupts.raise_pending()
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it was held back")
 
@@ -249,8 +249,8 @@ def test_a_step_is_whole():
         signal.raise_signal(signal.SIGINT)
         seen.append(batch)
 
-    with pytest.raises(KeyboardInterrupt), interrupts.deferred():
-        interrupts.whole(function)("the step went on")
+    with pytest.raises(KeyboardInterrupt), interrupts.installed():
+        interrupts.protect_step(function)("the step went on")
         pytest.fail("it was lost")
     assert seen == ["the step went on"]
 
@@ -258,10 +258,10 @@ def test_a_step_is_whole():
 def test_an_interrupt_that_someone_swallows_comes_again():
     """Native code that asks for an attribute clears whatever that raises."""
     interrupts = DeferredInterrupt()
-    with pytest.raises(KeyboardInterrupt), interrupts.deferred():
+    with pytest.raises(KeyboardInterrupt), interrupts.installed():
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        interrupts.whole(lambda: None)()
+        interrupts.protect_step(lambda: None)()
         pytest.fail("it was lost")
 
 
@@ -272,15 +272,15 @@ def test_a_step_that_fails_is_what_one_hears_of():
         signal.raise_signal(signal.SIGINT)
         raise Stop
 
-    with pytest.raises(Stop), interrupts.deferred():
-        interrupts.whole(function)()
+    with pytest.raises(Stop), interrupts.installed():
+        interrupts.protect_step(function)()
 
 
 def test_in_other_threads_nothing_is_held_back():
     handlers = []
 
     def work():
-        with DeferredInterrupt().deferred():
+        with DeferredInterrupt().installed():
             handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

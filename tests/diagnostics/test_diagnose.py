@@ -14,7 +14,7 @@ from keras_dtkd.teachers import Ensemble
 from keras_dtkd.views import View
 from tests import tiny_models
 from tests.diagnostics.conftest import network, train
-from tests.stub_teachers import Says
+from tests.stub_teachers import StubTeacher
 
 
 def run(*args, **kwargs):
@@ -66,7 +66,7 @@ def test_teacher_that_declares_probabilities_as_logits():
     x, y = tiny_models.data()
     p = np.full((32, 4), 0.1, "float32")
     p[np.arange(32), y] = 0.7
-    report = run(Says(p, "logits"), tiny_models.student(), (x, y), KD())
+    report = run(StubTeacher(p, "logits"), tiny_models.student(), (x, y), KD())
     assert codes(report) == ["probabilities_as_logits"]
 
 

@@ -20,7 +20,7 @@ STOPPED = {"kd": KD(Dynamic(rule="max", stop_gradient="weight"))}
 
 def random_logits(student=1.0, teacher=5.0, shift=0.0):
     rng = np.random.default_rng(0)
-    s, t = (oracles.centred(rng.normal(size=(256, 10))) for _ in range(2))
+    s, t = (oracles.centered(rng.normal(size=(256, 10))) for _ in range(2))
     s, t = student * s + shift, teacher * t
     return {"student": s.astype("float32"), "teacher": t.astype("float32")}
 

@@ -31,7 +31,7 @@ def test_dtkd_of_a_pair_is_the_published_form_with_its_constants(pair):
     loss = DTKD.for_pair(*pair)
     assert (loss.alpha, loss.beta) == TABLE[pair][:2]
     dynamic = loss.temperature
-    assert (dynamic.rule, dynamic.stop_gradient, dynamic.minimum) == (
+    assert (dynamic.rule, dynamic.stop_gradient, dynamic.min_temperature) == (
         "max",
         False,
         None,

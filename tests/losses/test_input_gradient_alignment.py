@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_dtkd import Distiller, Step, diagnose, teachers
 from keras_dtkd.losses import KD, InputGradientAlignment, InputGradientPenalty
+from keras_dtkd.training import input_gradients
 from tests import oracles_networks as networks
 from tests import tiny_models
 from tests.logit_cases import assert_close
@@ -482,12 +483,14 @@ def test_loss_combines_with_feature_losses_and_views():
 @pytest.mark.parametrize(
     "estimator, tolerance", [("jvp", 1e-4), ("finite_difference", 1e-2)]
 )
-def test_an_estimate_is_the_square_along_a_direction(estimator, tolerance, norm):
+def test_an_estimate_is_the_square_along_a_direction(
+    estimator, tolerance, norm, monkeypatch
+):
     (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
     v = np.random.default_rng(0).normal(size=x.shape)
     loss = IGA(norm=norm, squared=True, estimator=estimator)
     d = Distiller(teacher, student, {"iga": loss})
-    d._direction = lambda x, state: tensor(v)
+    monkeypatch.setattr(input_gradients, "sample_direction", lambda x, seed: tensor(v))
     found = float(array(d.compute_losses(tensor(x), tensor(y))["iga"]))
     along = [
         networks.along("dense", weights_of(m), x, y, v) for m in (student, teacher)
@@ -496,9 +499,10 @@ def test_an_estimate_is_the_square_along_a_direction(estimator, tolerance, norm)
     assert found == pytest.approx(expected, rel=tolerance)
 
 
-def test_finite_differences_use_the_same_dropout_in_each_pass():
+def test_finite_differences_use_the_same_dropout_in_each_pass(monkeypatch):
     (x, y), (teacher, _) = networks.drawn("dense", BATCH), pair()
     v = np.random.default_rng(0).normal(size=x.shape)
+    monkeypatch.setattr(input_gradients, "sample_direction", lambda x, seed: tensor(v))
 
     def found(estimator):
         keras.utils.set_random_seed(3)
@@ -512,7 +516,6 @@ def test_finite_differences_use_the_same_dropout_in_each_pass():
         student = keras.Sequential([keras.Input(x.shape[1:]), *layers])
         loss = IGA(squared=True, estimator=estimator)
         d = Distiller(teacher, student, {"iga": loss})
-        d._direction = lambda x, state: tensor(v)
         return fitted(d, x, y, jit_compile=False)["iga"]
 
     assert found("finite_difference") == pytest.approx(found("jvp"), rel=1e-2)

@@ -13,11 +13,11 @@ from tests.logit_cases import CASES, draw
 from tests.tiny_models import data, student, teacher
 
 CASE = draw((32, 4))
-OPTIONS = {"tau": 4.0, "rule": "std", "minimum": 0.1}
+OPTIONS = {"tau": 4.0, "rule": "std", "min_temperature": 0.1}
 
 
 def dynamic():
-    return Dynamic(4.0, rule="std", minimum=0.1)
+    return Dynamic(4.0, rule="std", min_temperature=0.1)
 
 
 def measure(temperature, *batches):

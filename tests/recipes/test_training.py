@@ -108,7 +108,7 @@ def test_learned_temperature_does_not_decay(expert):
     x, y = data(BATCH)
     # Zero gradient: the decay is the only update.
     model.fit(x, y, BATCH, sample_weight=np.zeros(BATCH), verbose=0)
-    assert loss.temperature.raw == 1.0
+    assert loss.temperature.raw_temperature == 1.0
     (theta,) = loss.temperature.variables_without_weight_decay()
     theta.assign(0.5)
     model.fit(x, y, BATCH, sample_weight=np.zeros(BATCH), verbose=0)

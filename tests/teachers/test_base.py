@@ -1,4 +1,4 @@
-"""Anything that says what a batch should look like may teach."""
+"""A model, a `Teacher` or any object with the same methods may be the teacher."""
 
 import keras
 import numpy as np
@@ -12,13 +12,14 @@ from keras_dtkd.teachers import (
     resolve_teacher,
     weights_fingerprint,
 )
+from keras_dtkd.teachers.base import ProtocolTeacher
 from tests.tiny_models import CLASSES, close, data, student, teacher
 
 X, Y = data(32)
 
 
 class Rule:
-    """A teacher that is no model: three times the first features."""
+    """An object that is no `Teacher`: it outputs three times the first features."""
 
     def __init__(self):
         self.factor = keras.Variable(3.0)
@@ -31,7 +32,7 @@ class Rule:
         return f"{float(self.factor.value):.1f} times"
 
 
-def test_an_object_with_the_protocol_teaches_as_a_model_would():
+def test_an_object_with_the_protocol_trains_as_a_model_does():
     runs = []
     # `teacher()` computes just that.
     for given in (Rule(), teacher()):
@@ -64,14 +65,17 @@ def test_another_teacher_may_take_over():
     assert other != pytest.approx(first, rel=0.1)
 
 
-def test_get_takes_models_and_teachers_and_nothing_else():
+def test_resolve_teacher_takes_models_and_teachers_and_nothing_else():
     model, rule = teacher(), Rule()
     assert (
         isinstance(resolve_teacher(model), ModelTeacher)
         and resolve_teacher(model).model is model
     )
-    assert resolve_teacher(rule) is rule and isinstance(rule, Teacher)
-    for wrong in (None, "resnet", Rule, 3):
+    wrapper = resolve_teacher(rule)
+    assert isinstance(wrapper, ProtocolTeacher) and isinstance(wrapper, Teacher)
+    assert wrapper.wrapped is rule and resolve_teacher(wrapper) is wrapper
+    assert Distiller(rule, student()).teacher is rule
+    for wrong in (None, "resnet", Rule, Teacher, 3):
         with pytest.raises(TypeError, match="`teacher` must be a `keras.Model`"):
             resolve_teacher(wrong)
 

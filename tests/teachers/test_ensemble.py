@@ -1,4 +1,4 @@
-"""An ensemble teaches the weighted mean of what its members say."""
+"""An ensemble outputs the weighted mean of its members' outputs."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ X, Y = data(16)
 A, B, C = (draw(8, 5, seed=seed) for seed in range(3))
 
 
-# What it says.
+# Its outputs.
 
 
 def test_it_is_a_teacher():
@@ -36,7 +36,7 @@ def test_it_is_a_teacher():
         resolve_teacher([teacher(), student()]),
         resolve_teacher((teacher(),)),
     ):
-        assert isinstance(made, Ensemble) and made.in_ == "logits"
+        assert isinstance(made, Ensemble) and made.average == "logits"
 
 
 def test_it_is_the_mean_of_logits():
@@ -47,7 +47,7 @@ def test_it_is_the_mean_of_logits():
     )
 
 
-def test_models_are_heard_in_inference_mode():
+def test_models_run_in_inference_mode():
     pair = teacher(scale=1.0), student(dropout=0.5)
     mean = sum(model.predict(X, verbose=0) for model in pair) / 2
     assert np.allclose(outputs_of(Ensemble(pair), X), mean, atol=1e-5)
@@ -70,14 +70,14 @@ def test_in_probabilities_it_is_the_logarithm_of_their_mean():
 
 
 @pytest.mark.invariant(number=6)
-@pytest.mark.parametrize("in_", ["logits", "probabilities"])
-def test_extreme_logits_give_finite_ones(in_):
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_extreme_logits_give_finite_ones(average):
     a, b = 1e4 * np.eye(5), -1e4 * np.eye(5)
     a[4], b[4] = -np.inf, -np.inf
     a[4, 0] = b[4, 0] = 0.0
-    found = ensemble_of(a, b, average=in_)
+    found = ensemble_of(a, b, average=average)
     assert np.isfinite(found).all()
-    if in_ == "probabilities":
+    if average == "probs":
         with np.errstate(all="ignore"):
             parts = [oracles.log_softmax(z) + np.log(0.5) for z in (a, b)]
             expected = np.logaddexp(*parts)
@@ -99,7 +99,7 @@ def test_ensembles_may_be_members():
     assert np.allclose(outputs_of(ensemble, X), A / 2 + B / 4 + C / 4, atol=1e-6)
 
 
-def test_a_member_of_weight_zero_is_not_asked():
+def test_a_member_of_weight_zero_does_not_run():
     class Broken(StubTeacher):
         def outputs(self, x, sample_ids=None):
             raise RuntimeError
@@ -108,13 +108,15 @@ def test_a_member_of_weight_zero_is_not_asked():
     assert np.allclose(outputs_of(ensemble, X), A, atol=1e-6)
 
 
-def test_members_are_told_the_rows():
+def test_members_get_the_sample_ids():
     class Stored(StubTeacher):
         def outputs(self, x, sample_ids=None):
-            return keras.ops.convert_to_tensor(self.says)[rows[0] : rows[-1] + 1]
+            values = keras.ops.convert_to_tensor(self.values)
+            return values[sample_ids[0] : sample_ids[-1] + 1]
 
     stored = [Stored(z.astype("float32")) for z in (A, B)]
-    found = keras.ops.convert_to_numpy(Ensemble(stored).outputs(None, rows=[2, 3]))
+    found = Ensemble(stored).outputs(None, sample_ids=[2, 3])
+    found = keras.ops.convert_to_numpy(found)
     assert np.allclose(found, (A + B)[2:4] / 2, atol=1e-6)
 
 
@@ -133,11 +135,11 @@ WRONG = {
     "no weight": (lambda: Ensemble([StubTeacher(A)] * 2, [0, 0]), r"\[0, 0\]"),
     "an infinite weight": (lambda: Ensemble([StubTeacher(A)], [np.inf]), "weights="),
     "a weight that is none": (lambda: Ensemble([StubTeacher(A)], [np.nan]), "weights="),
-    "weights in words": (
+    "weights as text": (
         lambda: Ensemble([StubTeacher(A)], "equal"),
         "weights='equal'",
     ),
-    "an unknown space": (
+    "an unknown average": (
         lambda: Ensemble([StubTeacher(A)], average="logit"),
         "average='logit'",
     ),
@@ -155,7 +157,7 @@ WRONG = {
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_use_is_named_with_what_was_found(case):
+def test_a_wrong_argument_is_named_with_its_value(case):
     make, message = WRONG[case]
     with pytest.raises(ValueError, match="(?s)`Ensemble`.*" + message):
         make()
@@ -212,7 +214,7 @@ def linear(seed):
     )
 
 
-def test_a_list_teaches_as_the_one_model_that_is_its_mean():
+def test_a_list_trains_as_the_one_model_that_is_its_mean():
     pair = [linear(1), linear(2)]
     mean = linear(3)
     both = zip(*(model.get_weights() for model in pair), strict=True)
@@ -240,7 +242,7 @@ def test_all_members_stay_as_they_are():
 
 
 @pytest.mark.invariant(number=8)
-def test_saved_and_given_its_members_again_a_run_goes_on_bit_for_bit(tmp_path):
+def test_saved_and_given_its_members_again_a_run_resumes_bit_for_bit(tmp_path):
     def members():
         return [teacher(), student(seed=5)]
 
@@ -276,7 +278,7 @@ def test_its_variables_are_all_members_each_once():
     assert list(map(id, found)) == list(map(id, expected))
 
 
-def test_whatever_changes_what_it_says_changes_its_fingerprint():
+def test_whatever_changes_its_outputs_changes_its_fingerprint():
     a, b = teacher(), student()
     makes = {
         "equal": lambda: Ensemble([a, b]),
@@ -284,7 +286,7 @@ def test_whatever_changes_what_it_says_changes_its_fingerprint():
         "more": lambda: Ensemble([a, b, b]),
         "order": lambda: Ensemble([b, a]),
         "weights": lambda: Ensemble([a, b], [1, 2]),
-        "space": lambda: Ensemble([a, b], average="probs"),
+        "average": lambda: Ensemble([a, b], average="probs"),
     }
     prints = {name: make().fingerprint() for name, make in makes.items()}
     assert len(set(prints.values())) == len(makes)

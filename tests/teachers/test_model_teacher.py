@@ -1,4 +1,4 @@
-"""A model that teaches as it is."""
+"""A model as teacher."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from tests.tiny_models import close, data, everything, student, teacher
 X, Y = data(16)
 
 
-def heard(model):
+def outputs_of(model):
     return keras.ops.convert_to_numpy(run_teacher(ModelTeacher(model), X))
 
 
@@ -21,16 +21,16 @@ def test_it_is_a_teacher():
     assert isinstance(ModelTeacher(teacher()), Teacher)
 
 
-def test_it_speaks_in_inference_mode():
-    # Dropout and BatchNormalization: predict is silent about both.
+def test_it_runs_in_inference_mode():
+    # Dropout and BatchNormalization: `predict` silences both.
     model = teacher(scale=1.0)
-    assert np.allclose(heard(model), model.predict(X, verbose=0), atol=1e-5)
-    assert np.array_equal(heard(model), heard(model))
+    assert np.allclose(outputs_of(model), model.predict(X, verbose=0), atol=1e-5)
+    assert np.array_equal(outputs_of(model), outputs_of(model))
 
 
 @pytest.mark.invariant(number=9)
-def test_hearing_it_changes_nothing():
-    class Noting(keras.layers.Layer):
+def test_running_it_changes_nothing():
+    class CallCounter(keras.layers.Layer):
         """Counts in a variable, even in inference mode."""
 
         def __init__(self):
@@ -42,9 +42,9 @@ def test_hearing_it_changes_nothing():
             return inputs
 
     model = teacher(compiled=True)
-    model = keras.Sequential([keras.Input((6,)), Noting(), *model.layers])
+    model = keras.Sequential([keras.Input((6,)), CallCounter(), *model.layers])
     before = everything(model)
-    heard(model)
+    outputs_of(model)
     assert everything(model) == before
     Distiller(model, student(), KD()).fit(X, Y, batch_size=8, verbose=0)
     assert everything(model) == before
@@ -56,7 +56,7 @@ def test_given_values_replace_its_variables_for_once():
     assert not np.any(
         keras.ops.convert_to_numpy(run_teacher(ModelTeacher(model), X, values))
     )
-    assert np.any(heard(model))
+    assert np.any(outputs_of(model))
 
 
 @pytest.mark.invariant(number=9)

@@ -49,7 +49,7 @@ def numpy(variable):
     return np.array(keras.ops.convert_to_numpy(variable.value), "float64")
 
 
-def heard(given, x=X):
+def outputs_of(given, x=X):
     return keras.ops.convert_to_numpy(run_teacher(given, x))
 
 
@@ -157,24 +157,26 @@ def test_its_batch_statistics_are_the_models_and_do_not_drift():
     statistics = model.layers[2]
     statistics.moving_mean.assign(np.arange(12.0) / 12)
     given = Pruned(model, 0.1)
-    first = heard(given)
+    first = outputs_of(given)
     Distiller(given, student(), KD()).fit(X, Y, batch_size=8, verbose=0)
     copied = given.model.layers[2]
     assert np.array_equal(numpy(copied.moving_mean), numpy(statistics.moving_mean))
-    assert np.array_equal(heard(given), first)
+    assert np.array_equal(outputs_of(given), first)
 
 
-def test_at_rate_zero_it_says_what_the_model_says():
+def test_at_rate_zero_its_outputs_are_those_of_the_model():
     model = teacher(scale=1.0)
-    assert np.array_equal(heard(Pruned(model, 0.0)), heard(ModelTeacher(model)))
+    assert np.array_equal(
+        outputs_of(Pruned(model, 0.0)), outputs_of(ModelTeacher(model))
+    )
 
 
 def test_what_the_model_learns_later_does_not_reach_the_copy():
     model = teacher()
     given = Pruned(model, 0.1)
-    first = heard(given)
+    first = outputs_of(given)
     model.set_weights([2 * w + 1 for w in model.get_weights()])
-    assert np.array_equal(heard(given), first)
+    assert np.array_equal(outputs_of(given), first)
 
 
 def test_with_the_model_in_an_ensemble_it_makes_the_target_of_r2kd():
@@ -187,11 +189,11 @@ def test_with_the_model_in_an_ensemble_it_makes_the_target_of_r2kd():
 
     expected = 0.7 * z(k1, k2) + 0.3 * z(reference(k1, 0.1), reference(k2, 0.1))
     target = Ensemble([model, Pruned(model, 0.1)], weights=[0.7, 0.3])
-    assert np.allclose(heard(target), expected, atol=1e-5)
-    assert not np.allclose(heard(target), z(k1, k2), atol=1e-4)
+    assert np.allclose(outputs_of(target), expected, atol=1e-5)
+    assert not np.allclose(outputs_of(target), z(k1, k2), atol=1e-4)
 
 
-def test_it_teaches_as_its_copy_would():
+def test_it_trains_as_its_copy_does():
     runs = []
     given = Pruned(teacher(), 0.3)
     for large in (given, given.model):
@@ -222,7 +224,9 @@ def test_what_a_layer_has_adapted_to_is_copied():
     model = keras.Sequential(
         [keras.Input(X.shape[1:]), normalization, keras.layers.Dense(CLASSES)]
     )
-    assert np.allclose(heard(Pruned(model, 0.0)), heard(ModelTeacher(model)), atol=1e-6)
+    assert np.allclose(
+        outputs_of(Pruned(model, 0.0)), outputs_of(ModelTeacher(model)), atol=1e-6
+    )
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -258,7 +262,9 @@ def test_a_model_of_its_own_class_is_made_again():
     model = Known(7)
     model(X)
     model.compile("adam", "mse")
-    assert np.array_equal(heard(Pruned(model, 0.0)), heard(ModelTeacher(model)))
+    assert np.array_equal(
+        outputs_of(Pruned(model, 0.0)), outputs_of(ModelTeacher(model))
+    )
     given = Pruned(model, 0.5)
     assert isinstance(given.model, Known)
     assert (numpy(given.model.hidden.kernel) == 0).sum() == 21
@@ -293,7 +299,7 @@ WRONG = {
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_use_is_named_with_what_was_found(case):
+def test_a_wrong_argument_is_named_with_its_value(case):
     make, message = WRONG[case]
     with pytest.raises(ValueError, match="(?s)`Pruned`.*" + message):
         make()

@@ -1,4 +1,4 @@
-"""Asked once about every sample, whatever happens meanwhile."""
+"""A teacher runs once on every sample, also after an interruption."""
 
 import json
 import sys
@@ -7,60 +7,62 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.teachers import (
     ModelTeacher,
     Stored,
+    Teacher,
     store,
     weights_fingerprint,
     with_sample_ids,
 )
+from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE
 from tests.tiny_models import data, teacher
 
 X, Y = data(70)
 
 
-def answers(stored, rows=None):
-    rows = np.arange(stored.rows) if rows is None else rows
-    return keras.ops.convert_to_numpy(stored.outputs(None, rows))
+def outputs_of(stored):
+    sample_ids = np.arange(stored.num_samples)
+    return keras.ops.convert_to_numpy(stored.outputs(None, sample_ids))
 
 
-class Counting:
-    """A teacher who doubles, and counts in how many batches it is asked."""
+class Counting(Teacher):
+    """A teacher that doubles its inputs, and counts the batches that it gets."""
 
-    head = logits.LOGITS
-    variables = ()
+    output_kind = logits.LOGITS
 
-    def __init__(self, dies_after=None, word="one"):
-        self.asked, self.dies_after, self.word = 0, dies_after, word
+    def __init__(self, dies_after=None, name="one"):
+        self.batches, self.dies_after, self.name = 0, dies_after, name
 
     def outputs(self, x, sample_ids=None):
         return keras.ops.convert_to_tensor(x)[:, :4] * 2.0
 
     def fingerprint(self):
-        return self.word
+        return self.name
 
 
 @pytest.fixture(autouse=True)
 def counted(monkeypatch):
     """Counts, and kills, outside of what a backend may compile. Files are small."""
-    speaker = backend.compiled_teacher_forward
+    # The package's `store` is the function, which hides its module.
+    module = sys.modules[store.__module__]
+    original = module.compile_teacher
 
-    def counting(teacher):
-        speak = speaker(teacher)
+    def compile_counting(teacher):
+        forward = original(teacher)
 
-        def speaks(x):
+        def counting_forward(x):
             if isinstance(teacher, Counting):
-                if teacher.asked == teacher.dies_after:
+                if teacher.batches == teacher.dies_after:
                     raise KeyboardInterrupt
-                teacher.asked += 1
-            return speak(x)
+                teacher.batches += 1
+            return forward(x)
 
-        return speaks
+        return counting_forward
 
-    monkeypatch.setattr(backend, "compiled_teacher_forward", counting)
-    monkeypatch.setattr(sys.modules[store.__module__], "PART", 20)
+    monkeypatch.setattr(module, "compile_teacher", compile_counting)
+    monkeypatch.setattr(module, "CHUNK_SIZE", 20)
 
 
 @pytest.fixture(params=["arrays", "batches"])
@@ -71,35 +73,37 @@ def given(request):
     return lambda: ((X[s : s + 8], Y[s : s + 8]) for s in range(0, 70, 8))
 
 
-def test_the_answers_are_the_teachers(tmp_path, given):
+def test_the_stored_outputs_are_the_teachers(tmp_path, given):
     model = teacher()
     before = weights_fingerprint(model)
     stored = store(model, given(), tmp_path, batch_size=8, verbose=0)
     expected = model.predict(X, verbose=0)
-    np.testing.assert_allclose(answers(stored), expected, atol=1e-5)
-    assert stored.num_samples == 70 and stored.head == logits.LOGITS
+    np.testing.assert_allclose(outputs_of(stored), expected, atol=1e-5)
+    assert stored.num_samples == 70 and stored.output_kind == logits.LOGITS
     assert weights_fingerprint(model) == before
-    np.testing.assert_array_equal(answers(Stored(tmp_path)), answers(stored))
+    np.testing.assert_array_equal(outputs_of(Stored(tmp_path)), outputs_of(stored))
     assert Stored(tmp_path).fingerprint() == stored.fingerprint()
 
 
-def test_nested_inputs_are_asked_about_together(tmp_path):
+def test_nested_inputs_are_passed_together(tmp_path):
     a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
     model = keras.Model({"a": a, "b": b}, keras.layers.Dense(4)(a + b))
     x = {"a": X, "b": X[::-1].copy()}
     stored = store(model, x, tmp_path, verbose=0)
-    np.testing.assert_allclose(answers(stored), model.predict(x, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(
+        outputs_of(stored), model.predict(x, verbose=0), atol=1e-5
+    )
 
 
-def test_all_there_nobody_is_asked(tmp_path, given):
+def test_with_all_outputs_stored_the_teacher_does_not_run(tmp_path, given):
     store(Counting(), given(), tmp_path, verbose=0)
     again = Counting()
     stored = store(again, given(), tmp_path, verbose=0)
-    assert again.asked == 0
-    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
+    assert again.batches == 0
+    np.testing.assert_array_equal(outputs_of(stored), X[:, :4] * 2.0)
 
 
-def test_interrupted_it_goes_on_where_it_was(tmp_path, given):
+def test_interrupted_it_resumes(tmp_path, given):
     dying = Counting(dies_after=7)
     with pytest.raises(KeyboardInterrupt):
         store(dying, given(), tmp_path, batch_size=8, verbose=0)
@@ -108,9 +112,9 @@ def test_interrupted_it_goes_on_where_it_was(tmp_path, given):
     second = Counting()
     stored = store(second, given(), tmp_path, batch_size=8, verbose=0)
     # Of 9 batches, files of 3 are whole.
-    assert second.asked == 3
-    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["outputs.npy", "stored.json"]
+    assert second.batches == 3
+    np.testing.assert_array_equal(outputs_of(stored), X[:, :4] * 2.0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [OUTPUTS_FILE, METADATA_FILE]
 
 
 class Batches(keras.utils.PyDataset):
@@ -127,7 +131,7 @@ class Batches(keras.utils.PyDataset):
         return (self.x[8 * i : 8 * i + 8],)
 
 
-def test_samples_are_told_apart_by_more_than_the_first(tmp_path):
+def test_samples_are_distinguished_by_more_than_the_first(tmp_path):
     permuted = np.concatenate([X[:1], X[:0:-1]])
     store(Counting(), X, tmp_path / "arrays", verbose=0)
     with pytest.raises(ValueError, match="with other samples"):
@@ -138,22 +142,22 @@ def test_samples_are_told_apart_by_more_than_the_first(tmp_path):
             store(Counting(), other, tmp_path / "batches", verbose=0)
 
 
-def test_another_batch_size_may_go_on(tmp_path):
+def test_another_batch_size_may_resume(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         store(Counting(dies_after=5), X, tmp_path, batch_size=7, verbose=0)
     stored = store(Counting(), X, tmp_path, batch_size=16, verbose=0)
-    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
+    np.testing.assert_array_equal(outputs_of(stored), X[:, :4] * 2.0)
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["whole", "broken off"])
-def test_another_teacher_or_other_samples_are_refused(tmp_path, whole):
-    if whole:
+@pytest.mark.parametrize("complete", [True, False], ids=["complete", "interrupted"])
+def test_another_teacher_or_other_samples_are_refused(tmp_path, complete):
+    if complete:
         store(Counting(), X, tmp_path, verbose=0)
     else:
         with pytest.raises(KeyboardInterrupt):
             store(Counting(dies_after=5), X, tmp_path, batch_size=7, verbose=0)
     with pytest.raises(ValueError, match="another teacher. Give another folder"):
-        store(Counting(word="two"), X, tmp_path, verbose=0)
+        store(Counting(name="two"), X, tmp_path, verbose=0)
     with pytest.raises(ValueError, match="with other samples"):
         store(Counting(), X + 1, tmp_path, verbose=0)
     with pytest.raises(ValueError, match="with other samples"):
@@ -165,11 +169,11 @@ def test_another_teacher_or_other_samples_are_refused(tmp_path, whole):
 def test_float16_halves_the_file_and_rounds(tmp_path):
     whole = store(teacher(), X, tmp_path / "32", verbose=0)
     half = store(teacher(), X, tmp_path / "16", dtype="float16", verbose=0)
-    assert np.load(tmp_path / "16" / "outputs.npy").dtype == "float16"
-    assert 0 < np.abs(answers(half) - answers(whole)).max() < 0.01
+    assert np.load(tmp_path / "16" / OUTPUTS_FILE).dtype == "float16"
+    assert 0 < np.abs(outputs_of(half) - outputs_of(whole)).max() < 0.01
 
 
-def test_float16_without_room_is_refused(tmp_path):
+def test_outputs_that_float16_cannot_hold_are_refused(tmp_path):
     with pytest.raises(ValueError, match="probabilities"):
         store(teacher(head="softmax"), X, tmp_path / "p", dtype="float16", verbose=0)
     with pytest.raises(ValueError, match="65504"):
@@ -178,10 +182,11 @@ def test_float16_without_room_is_refused(tmp_path):
         store(teacher(), X, tmp_path, dtype="int8", verbose=0)
 
 
-def test_the_head_is_kept(tmp_path):
+def test_the_output_kind_is_stored(tmp_path):
     for name in ("softmax", "sigmoid", None):
-        stored = store(teacher(head=name), X, tmp_path / str(name), verbose=0)
-        assert stored.head == (name or "logits") == Stored(tmp_path / str(name)).head
+        folder = tmp_path / str(name)
+        stored = store(teacher(head=name), X, folder, verbose=0)
+        assert stored.output_kind == (name or "logits") == Stored(folder).output_kind
 
 
 def test_one_of_several_outputs(tmp_path):
@@ -194,24 +199,24 @@ def test_one_of_several_outputs(tmp_path):
         store(model, X, tmp_path / "none", verbose=0)
     stored = store(model, X, tmp_path / "b", output="b", verbose=0)
     expected = model.predict(X, verbose=0)["b"]
-    np.testing.assert_allclose(answers(stored), expected, atol=1e-5)
+    np.testing.assert_allclose(outputs_of(stored), expected, atol=1e-5)
 
 
-def test_shuffled_rows_are_refused(tmp_path):
+def test_shuffled_sample_ids_are_refused(tmp_path):
     order = np.random.default_rng(0).permutation(70)
     shuffled = ((with_sample_ids(X[o], o),) for o in np.array_split(order, 5))
     with pytest.raises(ValueError, match="unshuffled"):
         store(Counting(), shuffled, tmp_path / "a", verbose=0)
     in_order = ((with_sample_ids(X[o], o),) for o in np.array_split(np.arange(70), 5))
     stored = store(Counting(), in_order, tmp_path / "b", verbose=0)
-    np.testing.assert_array_equal(answers(stored), X[:, :4] * 2.0)
+    np.testing.assert_array_equal(outputs_of(stored), X[:, :4] * 2.0)
 
 
-def test_a_model_that_is_not_built_is(tmp_path):
+def test_a_model_that_is_not_built_is_built(tmp_path):
     model = keras.Sequential([keras.layers.Dense(4)])
     stored = store(model, X, tmp_path, verbose=0)
-    about = json.loads((tmp_path / "stored.json").read_text())
-    assert about["teacher"] == ModelTeacher(model).fingerprint()
+    metadata = json.loads((tmp_path / METADATA_FILE).read_text())
+    assert metadata["teacher"] == ModelTeacher(model).fingerprint()
     assert stored.num_samples == 70
 
 

@@ -1,4 +1,4 @@
-"""Training from answers on the disk is training from the teacher."""
+"""Training from stored outputs is training from the teacher."""
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from keras_dtkd.teachers import (
     with_sample_ids,
 )
 from keras_dtkd.teachers.sample_ids import has_sample_ids, split_sample_ids
+from keras_dtkd.teachers.stored import OUTPUTS_FILE
 from tests.tiny_models import close, data, numbers, same, student, teacher
 
 X, Y = data(64)
@@ -24,13 +25,13 @@ OPTIONS = {"batch_size": 16, "epochs": 2, "shuffle": False, "verbose": 0}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("answers")
+    path = tmp_path_factory.mktemp("teacher_outputs")
     store(teacher(), X, path, verbose=0)
     return path
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of 16, without rows."""
+    """Batches of 16, without sample ids."""
 
     def __init__(self, x, y):
         super().__init__()
@@ -58,12 +59,12 @@ def test_it_is_a_teacher(folder):
 
 
 @pytest.mark.parametrize("loss", [KD, DTKD])
-def test_it_teaches_as_the_teacher_does(folder, loss):
+def test_it_trains_as_the_teacher_does(folder, loss):
     assert close(trained(folder, loss=loss), trained(teacher(), loss=loss))
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_probabilities_are_known_for_what_they_are(tmp_path, head):
+def test_probabilities_are_recognized(tmp_path, head):
     large = teacher(head=head)
     stored = store(large, X, tmp_path, verbose=0)
     smalls = []
@@ -74,7 +75,7 @@ def test_probabilities_are_known_for_what_they_are(tmp_path, head):
     assert close(*smalls)
 
 
-def test_rows_decide_and_not_the_place_in_the_data(folder):
+def test_sample_ids_decide_and_not_the_place_in_the_data(folder):
     order = np.random.default_rng(0).permutation(64)[:48]
     x, y = X[order], Y[order]
     assert close(
@@ -82,14 +83,14 @@ def test_rows_decide_and_not_the_place_in_the_data(folder):
     )
 
 
-def test_shuffled_by_fit_the_rows_go_along(folder):
+def test_sample_ids_are_shuffled_with_the_samples(folder):
     keras.utils.set_random_seed(0)
     first = trained(folder, shuffle=True)
     keras.utils.set_random_seed(0)
     assert close(first, trained(teacher(), shuffle=True))
 
 
-def test_weights_of_samples_and_validation_are_as_ever(folder):
+def test_sample_weight_and_validation_split_work(folder):
     options = {
         "sample_weight": np.linspace(0, 2, 64),
         "validation_split": 0.25,
@@ -97,12 +98,12 @@ def test_weights_of_samples_and_validation_are_as_ever(folder):
     assert close(trained(folder, **options), trained(teacher(), **options))
 
 
-def test_batches_that_bring_rows(folder):
-    def batches(rows):
+def test_batches_with_sample_ids(folder):
+    def batches(has_ids):
         for s in range(0, 64, 16):
             x = (
                 with_sample_ids(X[s : s + 16], np.arange(s, s + 16))
-                if rows
+                if has_ids
                 else X[s : s + 16]
             )
             yield x, Y[s : s + 16]
@@ -125,16 +126,14 @@ def test_the_student_is_called_with_its_inputs_alone(folder):
     np.testing.assert_allclose(seen, expected, atol=1e-5)
 
 
-def test_one_batch_says_which_rows_it_is(folder):
+def test_train_on_batch_needs_sample_ids(folder):
     small, other = student(), student()
-    rows = np.arange(5, 21)
-    Distiller(folder, small, KD()).train_on_batch(
-        with_sample_ids(X[rows], rows), Y[rows]
-    )
-    Distiller(teacher(), other, KD()).train_on_batch(X[rows], Y[rows])
+    ids = np.arange(5, 21)
+    Distiller(folder, small, KD()).train_on_batch(with_sample_ids(X[ids], ids), Y[ids])
+    Distiller(teacher(), other, KD()).train_on_batch(X[ids], Y[ids])
     assert close(small, other)
-    with pytest.raises(ValueError, match="do not say which"):
-        Distiller(folder, student(), KD()).train_on_batch(X[rows], Y[rows])
+    with pytest.raises(ValueError, match="16 inputs have no `sample_ids`"):
+        Distiller(folder, student(), KD()).train_on_batch(X[ids], Y[ids])
 
 
 def test_beside_a_live_teacher_in_an_ensemble(folder):
@@ -143,11 +142,11 @@ def test_beside_a_live_teacher_in_an_ensemble(folder):
     assert close(trained(both), trained([teacher(), large]))
 
 
-def test_evaluate_teacher_wants_rows(folder):
+def test_evaluate_distillation_needs_sample_ids(folder):
     distiller = Distiller(folder, student(), KD(), evaluate_distillation=True)
     before = numbers(distiller.student)
     for wrong in ((X[:16], Y[:16]), Batches(X, Y)):
-        with pytest.raises(ValueError, match="does not say which"):
+        with pytest.raises(ValueError, match="batches have no `sample_ids`"):
             distiller.fit(X, Y, validation_data=wrong, **OPTIONS)
     assert same(distiller.student, before)
     data = (with_sample_ids(X[16:32], np.arange(16, 32)), Y[16:32])
@@ -155,7 +154,7 @@ def test_evaluate_teacher_wants_rows(folder):
     assert history["val_agreement"][0] >= 0
 
 
-def test_saved_and_continued_it_is_known_again(folder, tmp_path):
+def test_saved_and_resumed_it_is_verified(folder, tmp_path):
     small = student()
     distiller = Distiller(folder, small, KD())
     distiller.fit(X, Y, **OPTIONS)
@@ -169,7 +168,7 @@ def test_saved_and_continued_it_is_known_again(folder, tmp_path):
     assert same(small, loaded.student)
 
 
-def test_diagnose_looks_at_it_as_at_any_teacher(folder):
+def test_diagnose_measures_it_as_any_teacher(folder):
     report = diagnose(folder, student(), (X, Y), verbose=0)
     live = diagnose(teacher(), student(), (X, Y), verbose=0)
     assert report["teacher"]["accuracy"] == live["teacher"]["accuracy"] == 1.0
@@ -178,32 +177,31 @@ def test_diagnose_looks_at_it_as_at_any_teacher(folder):
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (X[:10], Y[:10], "64 rows, and 10 inputs do not say which"),
+        (X[:10], Y[:10], "64 samples, and 10 inputs have no `sample_ids`"),
         (with_sample_ids(X, np.arange(64) + 1), Y, "from 1 to 64"),
         (with_sample_ids(X, np.arange(64) - 1), Y, "from -1 to 62"),
         ([(X[:8], Y[:8])], None, "Let each batch be"),
     ],
 )
-def test_rows_that_cannot_be_right_are_refused(folder, x, y, message):
+def test_wrong_or_missing_sample_ids_are_refused(folder, x, y, message):
     if isinstance(x, list):
         x = iter(x)
     with pytest.raises(ValueError, match=message):
         Distiller(folder, student(), KD()).fit(x, y, verbose=0)
 
 
-def test_one_wrong_row_among_many_is_found(folder):
-    rows = np.arange(64)
-    rows[33] = 64
-    refused = pytest.raises(ValueError, match="for 64 rows.*from 0 to 64")
-    with refused:
-        Distiller(folder, student(), KD()).fit(with_sample_ids(X, rows), Y, verbose=0)
+def test_one_wrong_sample_id_among_many_is_found(folder):
+    ids = np.arange(64)
+    ids[33] = 64
+    with pytest.raises(ValueError, match="for 64 samples.*from 0 to 64"):
+        Distiller(folder, student(), KD()).fit(with_sample_ids(X, ids), Y, verbose=0)
 
 
-def test_rows_that_are_not_there_have_no_answer(folder):
+def test_sample_ids_out_of_range_have_no_outputs(folder):
     stored = Stored(folder)
-    said = keras.ops.convert_to_numpy(stored.outputs(None, np.array([-1, 5])))
-    assert np.isnan(said[0]).all()
-    np.testing.assert_array_equal(said[1], np.load(folder / "outputs.npy")[5])
+    below = keras.ops.convert_to_numpy(stored.outputs(None, np.array([-1, 5])))
+    assert np.isnan(below[0]).all()
+    np.testing.assert_array_equal(below[1], np.load(folder / OUTPUTS_FILE)[5])
     try:
         beyond = keras.ops.convert_to_numpy(stored.outputs(None, np.array([5, 64])))
     except Exception as error:  # noqa: BLE001 - each backend has its own
@@ -212,22 +210,24 @@ def test_rows_that_are_not_there_have_no_answer(folder):
         assert np.isnan(beyond[1]).all()
 
 
-def test_rows_are_counted_in_an_ensemble_too(folder):
+def test_samples_are_counted_in_an_ensemble_too(folder):
     both = Ensemble([Stored(folder), Stored(np.zeros((48, 4), "float32"))])
-    assert both.num_samples == 48 and Ensemble([teacher(), teacher()]).rows is None
-    with pytest.raises(ValueError, match="for 48 rows, and 64 inputs"):
+    assert both.num_samples == 48
+    assert Ensemble([teacher(), teacher()]).num_samples is None
+    with pytest.raises(ValueError, match="for 48 samples, and 64 inputs"):
         Distiller(both, student(), KD()).fit(X, Y, verbose=0)
-    rows = np.arange(48)
-    rows[20] = 48
-    with pytest.raises(ValueError, match="for 48 rows.*from 0 to 48"):
+    ids = np.arange(48)
+    ids[20] = 48
+    with pytest.raises(ValueError, match="for 48 samples.*from 0 to 48"):
         Distiller(both, student(), KD()).fit(
-            with_sample_ids(X[:48], rows), Y[:48], verbose=0
+            with_sample_ids(X[:48], ids), Y[:48], verbose=0
         )
 
 
 def test_data_may_have_an_attribute_of_that_name(folder):
     class Named(keras.utils.PyDataset):
-        rows = 1000
+        num_samples = 1000
+        sample_ids = None
 
         def __len__(self):
             return 4
@@ -242,17 +242,19 @@ def test_data_may_have_an_attribute_of_that_name(folder):
 def test_a_view_is_refused(folder):
     loss = KD(view="mixup")
     distiller = Distiller(folder, student(), loss, views={"mixup": views.Mixup()})
-    with pytest.raises(ValueError, match="'mixup', of which the teacher's stored"):
+    with pytest.raises(
+        ValueError, match="'mixup', for which the teacher has no stored"
+    ):
         distiller.fit(X, Y, verbose=0)
 
 
-def test_misplaced_answers_are_noticed(folder):
-    wrong = Stored(np.roll(np.load(folder / "outputs.npy"), 1, axis=0))
+def test_misplaced_outputs_are_noticed(folder):
+    wrong = Stored(np.roll(np.load(folder / OUTPUTS_FILE), 1, axis=0))
     with pytest.warns(UserWarning, match="chance"):
         Distiller(wrong, student(), KD()).fit(X, Y, verbose=0)
 
 
-def test_what_is_no_folder_of_answers_is_refused(tmp_path):
+def test_what_is_no_folder_of_stored_outputs_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         Stored(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no whole set"):
@@ -260,11 +262,11 @@ def test_what_is_no_folder_of_answers_is_refused(tmp_path):
     for wrong in (np.zeros(4), np.zeros((4, 2), "int32"), np.zeros((0, 2))):
         with pytest.raises(ValueError, match="floats"):
             Stored(wrong)
-    with pytest.raises(ValueError, match="does not say which rows"):
+    with pytest.raises(ValueError, match="batch has no `sample_ids`"):
         Stored(np.zeros((4, 2), "float32")).outputs(X)
 
 
-def test_with_rows_counts_them():
+def test_with_sample_ids_checks_their_number():
     x = with_sample_ids({"a": X, "b": X})
     assert (
         has_sample_ids(x)
@@ -277,7 +279,7 @@ def test_with_rows_counts_them():
             with_sample_ids(X, wrong)
 
 
-def test_calibration_is_possible_from_answers(folder):
+def test_stored_outputs_can_be_calibrated(folder):
     stored = Stored(folder)
     target = CKD().optimal_logits(stored.outputs(None, np.arange(64)), Y)
     expected = CKD().optimal_logits(

@@ -53,12 +53,6 @@ def test_a_rule_computes_in_float32_under_any_policy():
         keras.config.set_dtype_policy(policy)
 
 
-def test_the_latest_temperatures_are_given_once():
-    rule = Doubled()
-    rule(*draw((8, 100))[:2])
-    latest = rule(*draw((8, 100), seed=1)[:2])
-
-
 def test_a_rule_without_weights_needs_no_building():
     assert Doubled().built
 

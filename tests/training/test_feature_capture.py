@@ -38,6 +38,7 @@ class Nested(keras.Model):
 
 def test_layers_at_any_depth_are_captured():
     model = Nested()
+    model(X)
     with feature_capture.capture(model, ["deep", "head"]) as features:
         outputs = model(X)
     shapes = {k: [tuple(v.shape) for v in calls] for k, calls in features.items()}

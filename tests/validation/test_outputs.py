@@ -10,7 +10,7 @@ from keras_dtkd import Distiller
 from keras_dtkd.core import logits
 from keras_dtkd.losses import CKD, KD, BinaryKD, LogitMSE
 from keras_dtkd.preparation.data_peek import peek
-from keras_dtkd.validation import outputs
+from keras_dtkd.preparation.output_spec import infer_output_specs
 from tests.tiny_models import CLASSES, FEATURES, data, student, teacher, two_outputs
 
 X, Y = data(16)
@@ -30,7 +30,7 @@ class Unreadable(keras.Model):
 
 def found(large, small, **options):
     d = Distiller(large, small, KD(), **options)
-    return tuple(o.head for o in outputs.infer_output_specs(d, peek(X, Y)[0]))
+    return tuple(o.output_kind for o in infer_output_specs(d, peek(X, Y)[0])[:2])
 
 
 def separate(activation):
@@ -94,9 +94,11 @@ def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
         ([teacher(), teacher()], student(), (logits.BINARY, logits.BINARY)),
     ):
         d = Distiller(large, small, losses)
-        assert tuple(o.head for o in outputs.infer_output_specs(d, sample)) == expected
-        alone, _ = outputs.infer_output_specs(d, sample, with_teacher=False)
-        assert alone.head == expected[0]
+        assert (
+            tuple(o.output_kind for o in infer_output_specs(d, sample)[:2]) == expected
+        )
+        alone, *_ = infer_output_specs(d, sample, with_teacher=False)
+        assert alone.output_kind == expected[0]
 
 
 @pytest.mark.invariant(number=10)
@@ -159,8 +161,8 @@ def test_a_teacher_that_is_no_model_is_judged_by_its_values():
             return "stored"
 
     d = Distiller(Stored(), student(), KD())
-    _, large = outputs.infer_output_specs(d, peek(X, Y)[0])
-    assert large.head == logits.SOFTMAX and large.values.shape == (16, CLASSES)
+    _, large, values = infer_output_specs(d, peek(X, Y)[0])
+    assert large.output_kind == logits.SOFTMAX and values.shape == (16, CLASSES)
 
 
 def test_sequences_of_different_length_are_refused():
@@ -239,3 +241,18 @@ def test_a_name_of_an_output_that_is_not_there_shows_the_names_if_there_are_any(
     small = keras.Model(inputs, keras.layers.Dense(CLASSES, name="label")(inputs))
     with pytest.raises(ValueError, match="or name it: 'label'"):
         found(teacher(), small, output="size")
+
+
+def test_values_between_0_and_1_do_not_make_a_sigmoid_of_a_teacher_without_a_model():
+    class Halves:
+        variables = []
+
+        def outputs(self, x, sample_ids=None):
+            x = keras.ops.convert_to_tensor(x)
+            return 0.5 * keras.ops.ones_like(x[:, :CLASSES])
+
+        def fingerprint(self):
+            return "halves"
+
+    d = Distiller(Halves(), student(), KD())
+    assert infer_output_specs(d, peek(X, Y)[0])[1].output_kind == logits.LOGITS

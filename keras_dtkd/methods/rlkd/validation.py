@@ -35,7 +35,8 @@ def validate_training_data(policy, data):
             "`Policy`: its held-out data is in no file. Set it again: "
             "`policy.holdout = (x, y)`."
         )
-    if not in_memory or data.y is None:
+    # With `sample_weight` alone, `fit` has put empty labels in place of none.
+    if not in_memory or arrays.drop_placeholder(data.y) is None:
         found = "no labels" if in_memory else f"data of type {type(data.x).__name__}"
         raise ValueError(
             "`Policy`: it measures rewards on samples with labels that the student "

@@ -41,7 +41,7 @@ def made(large, small, rate=0.0, **options):
     options = {
         "temperature": TAU,
         "alpha": ALPHA,
-        "look_ahead": RATE,
+        "lookahead_learning_rate": RATE,
         "teacher_optimizer": keras.optimizers.SGD(1.0),
         **options,
     }
@@ -558,7 +558,10 @@ def test_probabilities_of_both_are_known_for_what_they_are():
     ("options", "message"),
     [
         ({"temperature": 0}, "temperature=0"),
-        ({"look_ahead": -1.0}, "`look_ahead` must be a number above 0"),
+        (
+            {"lookahead_learning_rate": -1.0},
+            "`lookahead_learning_rate` must be a number above 0",
+        ),
         ({"alpha": 0.0}, r"`alpha`.*\(0, 1\]"),
         ({"estimator": "guess"}, "estimator='guess'"),
         ({"exam_for": "nobody"}, "exam_for='nobody'"),

@@ -1,4 +1,4 @@
-"""What the callback measures that a policy over temperatures brings along."""
+"""What the callback of a `Policy` measures."""
 
 import math
 
@@ -9,7 +9,8 @@ import pytest
 from keras_dtkd import backend
 from keras_dtkd.losses import DKD, KD
 from keras_dtkd.methods.rlkd import Policy
-from keras_dtkd.methods.rlkd.reward_callback import build_reward_callbacks
+from keras_dtkd.methods.rlkd.reward_callback import RewardCallback
+from keras_dtkd.preparation.prepare import prepare_fit
 from keras_dtkd.temperatures import Temperature, TemperaturePair
 from tests import oracles
 from tests.logit_cases import assert_close
@@ -21,15 +22,19 @@ HELD = data(12, seed=5)
 
 
 class Given(Temperature):
-    """The temperatures that it was given last."""
+    """The temperatures that were assigned last."""
 
-    def __init__(self, rows):
+    def __init__(self, samples):
         super().__init__()
-        self.values = self.add_weight(shape=(rows, 1), trainable=False)
+        self.values = self.add_weight(shape=(samples, 1), trainable=False)
 
     def call(self, student_logits, teacher_logits):
         t = keras.ops.convert_to_tensor(self.values)
         return TemperaturePair(t, t, t[..., 0] ** 2)
+
+
+def reward_callbacks(callbacks):
+    return [c for c in callbacks if isinstance(c, RewardCallback)]
 
 
 def logits(model, x=X):
@@ -45,7 +50,7 @@ def cross_entropy(model):
 def test_a_reward_is_of_the_updates_that_used_the_temperatures(every):
     policy = Policy(holdout=HELD, rollout=6, reward_every=every)
     taken = []
-    policy.learn = lambda groups, rewards: taken.extend(
+    policy.update = lambda groups, rewards: taken.extend(
         zip(groups, rewards, strict=True)
     )
     x, y = X[:24], Y[:24]
@@ -61,19 +66,19 @@ def test_a_reward_is_of_the_updates_that_used_the_temperatures(every):
     for i, (group, reward) in enumerate(taken):
         before = cross_entropy(again.student)
         for j in range(every):
-            rows = slice(4 * (every * i + j), 4 * (every * i + j + 1))
+            batch = slice(4 * (every * i + j), 4 * (every * i + j + 1))
             own = group[4 * j : 4 * j + 4].astype("float64")
-            assert_close(own[:, 2:4], state(logits(again.student, x[rows])), 1e-4)
+            assert_close(own[:, 2:4], state(logits(again.student, x[batch])), 1e-4)
             rule.values.assign(1 + 9 / (1 + np.exp(-own[:, 4:])))
-            again.train_on_batch(x[rows], y[rows])
+            again.train_on_batch(x[batch], y[batch])
         assert_close(reward, before - cross_entropy(again.student), 1e-5)
     assert max(abs(reward) for _, reward in taken) > 1e-3
-    # The student was only looked at.
+    # Measuring left the student unchanged.
     assert_close(logits(d.student), logits(again.student))
 
 
 @pytest.mark.invariant(number=8)
-def test_it_learns_in_plain_fit_and_a_loaded_run_goes_on_bit_for_bit(tmp_path):
+def test_it_is_trained_in_plain_fit_and_a_loaded_run_resumes_bit_for_bit(tmp_path):
     def run(d, start, stop):
         options = {"shuffle": False, "verbose": 0, "batch_size": 8}
         options["validation_data"] = HELD
@@ -101,7 +106,7 @@ def test_it_learns_in_plain_fit_and_a_loaded_run_goes_on_bit_for_bit(tmp_path):
     assert same(d, loaded)
 
 
-def test_validation_has_the_mean_and_controls_learn_nothing():
+def test_validation_uses_the_mean_and_controls_are_not_trained():
     d = distiller(
         {mode: KD(Policy(mode=mode)) for mode in ("frozen", "shuffled", "constant")},
         evaluate_distillation=True,
@@ -109,10 +114,10 @@ def test_validation_has_the_mean_and_controls_learn_nothing():
     logs = d.fit(X, Y, verbose=0, validation_data=HELD, epochs=2).history
     assert_close(logs["student_temperature"], 5.5)
     assert_close(logs["constant_student_temperature"], 5.5)
-    assert abs(logs["random_student_temperature"][0] - 5.5) > 1e-3
-    assert_close(logs["val_random_student_temperature"], 5.5)
+    assert abs(logs["shuffled_student_temperature"][0] - 5.5) > 1e-3
+    assert_close(logs["val_shuffled_student_temperature"], 5.5)
     # One measure of the same updates.
-    assert logs["reward"] == logs["random_reward"] == logs["constant_reward"]
+    assert logs["reward"] == logs["shuffled_reward"] == logs["constant_reward"]
     for loss in d.distillation_losses.values():
         assert loss.temperature.num_policy_updates == 0
 
@@ -121,7 +126,7 @@ def test_validation_does_not_cost_the_last_updates_of_an_epoch_their_reward():
     def run(validation):
         policy = Policy(holdout=HELD, rollout=4, reward_every=2, epochs=1)
         taken = []
-        policy.learn = lambda groups, rewards: taken.extend(
+        policy.update = lambda groups, rewards: taken.extend(
             zip(groups, rewards, strict=True)
         )
         # Five steps: the last group of an epoch is of one.
@@ -137,7 +142,7 @@ def test_validation_does_not_cost_the_last_updates_of_an_epoch_their_reward():
         assert reward == expected and np.array_equal(group, other)
 
 
-def test_what_is_not_learned_from_may_come_in_batches_of_any_size():
+def test_batches_outside_of_training_may_be_of_any_size():
     policy = Policy(holdout=HELD, rollout=2, epochs=1, capacity=8)
     d = distiller(KD(policy), evaluate_distillation=True)
     options = {"validation_data": (X, Y), "validation_batch_size": 16}
@@ -148,12 +153,12 @@ def test_what_is_not_learned_from_may_come_in_batches_of_any_size():
         d.fit(X, Y, batch_size=16, verbose=0)
 
 
-def test_weights_of_zero_teach_the_policy_nothing():
+def test_samples_of_weight_zero_do_not_train_the_policy():
     policy = Policy(holdout=HELD, rollout=2, epochs=1)
     d = distiller(KD(policy))
     d.fit(X[:40], Y[:40], sample_weight=np.zeros(40), verbose=0)
     assert policy.num_policy_updates == 0
-    # Batches without a row that counts are no obstacle for the others.
+    # Batches with weights of zero alone do not keep the others from counting.
     d.fit(X[:40], Y[:40], sample_weight=np.arange(40) < 8, shuffle=False, verbose=0)
     assert policy.num_policy_updates == 1
 
@@ -161,34 +166,34 @@ def test_weights_of_zero_teach_the_policy_nothing():
 def test_what_is_held_out_is_not_trained_on():
     d = distiller(KD(Policy(holdout=0.25)))
     kwargs = {"sample_weight": np.arange(44.0)}
-    (rewards,), x, y = build_reward_callbacks(d, X, Y, None, kwargs)
-    held_x, held_y = rewards.held
+    x, y, callbacks = prepare_fit(d, X, Y, None, kwargs)
+    (rewards,) = reward_callbacks(callbacks)
+    held_x, held_y = rewards.holdout
     assert len(held_x) == 11 and len(x) == 33
     left = kwargs["sample_weight"].astype(int)
     assert np.array_equal(x, X[left]) and np.array_equal(y, Y[left])
     held = np.setdiff1d(np.arange(44), left)
     assert np.array_equal(held_x, X[held]) and np.array_equal(held_y, Y[held])
     # Without a policy all is as it was.
-    assert build_reward_callbacks(distiller(), X, Y, None, {}) == ([], X, Y)
+    x, y, callbacks = prepare_fit(distiller(), X, Y, None, {})
+    assert x is X and y is Y and callbacks == []
 
 
 def test_a_validation_split_keeps_its_samples():
     kwargs = {"validation_split": 0.25, "sample_weight": np.arange(44.0)}
-    (rewards,), x, y = build_reward_callbacks(
-        distiller(KD(Policy(holdout=0.2))), X, Y, None, kwargs
-    )
+    d = distiller(KD(Policy(holdout=0.2)))
+    x, _, callbacks = prepare_fit(d, X, Y, None, kwargs)
+    (rewards,) = reward_callbacks(callbacks)
     # Of 44 samples Keras validates on the last 11; of the others a fifth is held out.
     left = kwargs["sample_weight"].astype(int)
     held = np.setdiff1d(np.arange(44), left)
     assert len(held) == 7 and held.max() < 33
-    assert np.array_equal(rewards.held[0], X[held])
+    assert np.array_equal(rewards.holdout[0], X[held])
     border = math.floor(len(x) * (1.0 - kwargs["validation_split"]))
     assert np.array_equal(left[border:], np.arange(33, 44))
     with pytest.raises(ValueError, match="leaves 0 of 1 samples"):
-        policy = Policy(holdout=0.9)
-        build_reward_callbacks(
-            distiller(KD(policy)), X[:2], Y[:2], None, {"validation_split": 0.5}
-        )
+        d = distiller(KD(Policy(holdout=0.9)))
+        prepare_fit(d, X[:2], Y[:2], None, {"validation_split": 0.5})
 
 
 def test_batches_of_data_need_samples_to_measure_on():
@@ -218,6 +223,7 @@ def test_wrong_uses_are_refused_before_the_first_step():
     shared = Policy()
     refused("the same policy", {"a": KD(shared), "b": KD(shared)})
     refused("no labels", y=None)
+    refused("no labels", y=None, sample_weight=np.ones(44))
     refused("steps_per_execution=4", steps=4)
     refused("above capacity=8", KD(Policy(capacity=8)), batch_size=16)
     refused("leaves 0 of 1 samples to train on", x=X[:1], y=Y[:1])
@@ -229,7 +235,7 @@ def test_wrong_uses_are_refused_before_the_first_step():
 def test_several_devices_are_refused(monkeypatch):
     monkeypatch.setattr(backend, "replicas", lambda: 2)
     with pytest.raises(ValueError, match="one device"):
-        build_reward_callbacks(distiller(KD(Policy())), X, Y, None, {})
+        prepare_fit(distiller(KD(Policy())), X, Y, None, {})
 
 
 def test_a_fit_that_breaks_off_leaves_a_policy_that_acts_by_its_mean():

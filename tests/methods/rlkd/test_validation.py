@@ -1,4 +1,4 @@
-"""Held-out samples of one's own are checked like those trained on."""
+"""`holdout=(x, y)` is validated like the data trained on."""
 
 import keras
 import numpy as np
@@ -7,9 +7,8 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
 from keras_dtkd.methods.rlkd import Policy
-from keras_dtkd.methods.rlkd.reward_callback import RewardCallback
-from keras_dtkd.methods.rlkd.validation import validate_holdout, validate_reward_setup
-from keras_dtkd.preparation.prepare import prepare
+from keras_dtkd.methods.rlkd.validation import validate_training_setup
+from keras_dtkd.preparation.prepare import prepare_fit
 from tests.tiny_models import (
     data,
     distiller,
@@ -74,8 +73,7 @@ def test_padding_of_sequences_is_no_wrong_label():
     def check(labels):
         policy = Policy(holdout=(x, labels))
         d = Distiller(sequence(5), sequence(1), KD(policy))
-        sample, _ = prepare(d, x, x % 3, {})
-        validate_holdout(d, [RewardCallback(policy, x, labels, "reward")], sample)
+        prepare_fit(d, x, x % 3, None, {})
 
     check(y)
     with pytest.raises(ValueError, match="held-out samples from -2 to 1"):
@@ -89,7 +87,7 @@ def test_a_reward_is_of_whole_updates_where_gradients_are_accumulated(scaled):
         if scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         policy = Policy(reward_every=every)
-        validate_reward_setup(distiller(KD(policy), optimizer), [policy], X, Y, 4)
+        validate_training_setup(policy, distiller(KD(policy), optimizer))
 
     with pytest.raises(ValueError, match="once in 2 steps.*Received: reward_every=1"):
         check(1)
