@@ -8,8 +8,8 @@ import pytest
 NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
-        callbacks datasets diagnose distribution functional logits losses methods metrics
-        models plots recipes teachers temperatures views
+        callbacks datasets diagnose distribution functional logits losses methods
+        metrics models plots recipes teachers temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
     "keras_dtkd.backend.autodiff": """

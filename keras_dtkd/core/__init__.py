@@ -1,1 +1,1 @@
-"""What all parts of the package may use: logits, masks, arrays, hyperparameters, files."""
+"""What all parts of the package may use: logits, masks, arrays, files."""

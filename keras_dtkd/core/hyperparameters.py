@@ -1,9 +1,9 @@
 """Numbers that may be changed while training runs.
 
-A Python number read inside a compiled step is baked into it. A knob is a number
-outside (`loss.weight`, `loss.weight = 0.5`) and a scalar Keras variable inside
-(`loss.hyperparameter("weight")`), so that a change takes effect without recompiling and is
-saved with the model's state.
+A Python number read inside a compiled step is baked into it. A `Hyperparameter` is a
+number outside (`loss.weight`, `loss.weight = 0.5`) and a scalar Keras variable inside
+(`loss.hyperparameter("weight")`), so that a change takes effect without recompiling and
+is saved with the model's state.
 """
 
 import keras
@@ -16,16 +16,16 @@ class Hyperparameter:
     """A scalar attribute of a layer that a compiled step reads as a variable.
 
     Args:
-        above: The value must be greater than this. Optional.
+        greater_than: The value must be greater than this. Optional.
         minimum: The value must not be less than this. Optional.
-        words: Values that are no numbers (`None`, `"auto"`), each with what the
+        aliases: Values that are no numbers (`None`, `"auto"`), each with what the
             variable then holds, a number out of range. Optional.
     """
 
-    def __init__(self, above=None, minimum=None, words=None):
-        self.above = above
+    def __init__(self, greater_than=None, minimum=None, aliases=None):
+        self.greater_than = greater_than
         self.minimum = minimum
-        self.words = words or {}
+        self.aliases = aliases or {}
 
     def __set_name__(self, owner, name):
         self.name = name
@@ -39,12 +39,12 @@ class Hyperparameter:
             raise AttributeError(self.name) from None
 
     def __set__(self, layer, value):
-        number = self.check(layer, value)
+        number = self.validate(layer, value)
         # Straight into the dictionary: neither Keras nor torch has to track a
         # number, and JAX empties the variable while `fit` runs.
         layer.__dict__[f"_{self.name}_number"] = number
         variable = layer.__dict__.get(f"_{self.name}_variable")
-        number = self.words.get(number, number)
+        number = self.aliases.get(number, number)
         if variable is None:
             variable = layer.add_weight(
                 shape=(),
@@ -57,18 +57,19 @@ class Hyperparameter:
         else:
             variable.assign(number)
 
-    def read(self, layer, number):
+    def set_from_variable(self, layer, number):
         """Takes the number that the variable was loaded with."""
-        number = {held: word for word, held in self.words.items()}.get(number, number)
+        names = {value: name for name, value in self.aliases.items()}
+        number = names.get(number, number)
         layer.__dict__[f"_{self.name}_number"] = number
 
-    def check(self, layer, value):
-        """The value as a float, or as one of the knob's words.
+    def validate(self, layer, value):
+        """The value as a float, or as one of the aliases.
 
         Raises:
-            ValueError: It is no finite number in the knob's range.
+            ValueError: It is no finite number in the range.
         """
-        if (value is None or isinstance(value, str)) and value in self.words:
+        if (value is None or isinstance(value, str)) and value in self.aliases:
             return value
         try:
             number = float(value)
@@ -76,12 +77,13 @@ class Hyperparameter:
             number = float("nan")
         wrong = not np.isfinite(number)
         rule = "a finite number"
-        if self.above is not None:
-            wrong, rule = wrong or number <= self.above, f"a number above {self.above}"
+        if self.greater_than is not None:
+            wrong = wrong or number <= self.greater_than
+            rule = f"a number above {self.greater_than}"
         if self.minimum is not None:
             wrong = wrong or number < self.minimum
             rule = f"a number of at least {self.minimum}"
-        rule = " or ".join([rule, *map(repr, self.words)])
+        rule = " or ".join([rule, *map(repr, self.aliases)])
         if wrong:
             raise ValueError(
                 f"`{type(layer).__name__}`: `{self.name}` must be {rule}. "
@@ -91,16 +93,16 @@ class Hyperparameter:
 
 
 def layers_with_hyperparameters(distiller):
-    """The Distiller, and every part of its losses, that has knobs."""
+    """The Distiller, and every part of its losses, that has hyperparameters."""
     parts = iter_layers([distiller, distiller.distillation_losses])
     return [part for part in parts if isinstance(part, HyperparameterMixin)]
 
 
 class HyperparameterMixin(keras.layers.Layer):
-    """A Keras layer whose class has `Knob` attributes."""
+    """A Keras layer whose class has `Hyperparameter` attributes."""
 
     def hyperparameter(self, name):
-        """The variable behind a knob, for use inside a compiled step."""
+        """The variable behind a hyperparameter, for use inside a compiled step."""
         return self.__dict__[f"_{name}_variable"]
 
     def push_hyperparameters(self):
@@ -108,8 +110,8 @@ class HyperparameterMixin(keras.layers.Layer):
 
         Under JAX a step's state overwrites what was assigned while an epoch ran.
         """
-        for knob in self._hyperparameters():
-            knob.__set__(self, getattr(self, knob.name))
+        for hyperparameter in self._hyperparameters():
+            hyperparameter.__set__(self, getattr(self, hyperparameter.name))
 
     def load_own_variables(self, store):
         """Reads the variables, and with them the numbers."""
@@ -118,13 +120,14 @@ class HyperparameterMixin(keras.layers.Layer):
 
     def pull_hyperparameters(self):
         """Takes every number from its variable again."""
-        for knob in self._hyperparameters():
-            number = keras.ops.convert_to_numpy(self.hyperparameter(knob.name).value)
-            knob.read(self, float(number))
+        for hyperparameter in self._hyperparameters():
+            variable = self.hyperparameter(hyperparameter.name)
+            number = float(keras.ops.convert_to_numpy(variable.value))
+            hyperparameter.set_from_variable(self, number)
 
     def hyperparameter_names(self):
         """Names of the numbers that may be changed."""
-        return [knob.name for knob in self._hyperparameters()]
+        return [hyperparameter.name for hyperparameter in self._hyperparameters()]
 
     def _hyperparameters(self):
         for owner in type(self).__mro__:

@@ -45,8 +45,8 @@ def shard(*arrays, batch_size):
 
     Example:
 
-    >>> x, y = keras_dtkd.distribution.sharding.shard(x, y, batch_size=256)
-    >>> distiller.fit(x, y, batch_size=256 // keras_dtkd.distribution.sharding.world_size())
+    >>> x, y = distribution.shard(x, y, batch_size=256)
+    >>> distiller.fit(x, y, batch_size=256 // distribution.world_size())
     """
     mine, world = backend.rank_and_world_size()
     even = backend.batch_divisor() if world > 1 else None

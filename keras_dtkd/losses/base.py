@@ -254,7 +254,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             student_outputs: The student's logits.
 
         Returns:
-            The scalar `weight · warmup factor · mean`. There, weights of samples do not arrive.
+            `weight · warmup factor · mean`, without sample weights.
         """
         values = self._call_with_supported_arguments(student_outputs, teacher_outputs)
         if isinstance(values, LossValues):

@@ -83,7 +83,7 @@ class R2KD(TemperatureLoss):
 
     value_weight = Hyperparameter(minimum=0.0)
     rank_weight = Hyperparameter(minimum=0.0)
-    rank_temperature = Hyperparameter(above=0.0)
+    rank_temperature = Hyperparameter(greater_than=0.0)
 
     def __init__(
         self,

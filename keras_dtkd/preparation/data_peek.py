@@ -67,7 +67,7 @@ def peek(x, y=None, batch_size=None):
 
 
 def peek_inputs(validation_data):
-    """Some inputs of validation data; `None` for an iterator, which is not peeked at."""
+    """Some inputs of validation data; `None` for an iterator, which is left alone."""
     if isinstance(validation_data, list | tuple):
         return validation_data[0]
     if hasattr(validation_data, "__next__"):
@@ -109,8 +109,8 @@ def validate_same_length(x, y, whose="", what="label"):
         return
     lists = any(isinstance(part, list | tuple) for part in (x, y))
     raise ValueError(
-        f"`Distiller`: {num_samples(x)} {whose}inputs and {num_samples(y)} {whose}{what}s. "
-        f"Give each sample its {what}."
+        f"`Distiller`: {num_samples(x)} {whose}inputs and {num_samples(y)} "
+        f"{whose}{what}s. Give each sample its {what}."
         + (
             " A list stands for several inputs or outputs: if its parts are "
             "samples, make one array of it with `np.stack`."

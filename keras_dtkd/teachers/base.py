@@ -43,7 +43,7 @@ class Teacher(FitHooks):
     model: Any = None
     output_kind: Any = None
     output_names: Any = None
-    needs_sample_ids = False
+    needs_sample_ids: Any = False
     num_samples: Any = None
 
     @property

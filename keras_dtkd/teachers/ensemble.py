@@ -122,7 +122,7 @@ class Ensemble(base.Teacher):
         if self._multi_output or (kinds & MULTILABEL_KINDS and logits.SOFTMAX in kinds):
             raise ValueError(
                 "`Ensemble`: the members give different kinds of outputs: "
-                f"{', '.join(self.output_kinds)}. Give all of them the same kind of output."
+                f"{', '.join(self.output_kinds)}. Give all of them one kind of output."
             )
         return logits.BINARY if kinds & MULTILABEL_KINDS else logits.LOGITS
 
@@ -172,8 +172,8 @@ class Ensemble(base.Teacher):
         if self.average == "probs":
             raise ValueError(
                 "`Ensemble`: the members have several outputs, which "
-                "`average='probs'` cannot handle. Use `average='logits'`, or give models "
-                "with the distilled output alone."
+                "`average='probs'` cannot handle. Use `average='logits'`, or give "
+                "models with the distilled output alone."
             )
         return keras.tree.map_structure(
             lambda *leaves: _weighted_sum(leaves, weights), *outputs
@@ -196,7 +196,7 @@ class Ensemble(base.Teacher):
         return mean if leaves[0].shape[-1] == 1 else ops.squeeze(mean, axis=-1)
 
     def fingerprint(self):
-        """Changes with `average`, the weights, the members' fingerprints and their order.
+        """Changes with `average`, the weights, the members and their order.
 
         Another order would round sums otherwise, and so not continue bit for bit.
         """

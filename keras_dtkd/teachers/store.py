@@ -140,8 +140,8 @@ def _is_complete(folder, metadata):
         if unlike := [key for key, value in metadata.items() if found[key] != value]:
             raise ValueError(
                 f"`store`: {folder} holds what was stored with "
-                f"{' and '.join(MISMATCH_TEXT[key] for key in unlike)}. Give another folder, "
-                "or remove it."
+                f"{' and '.join(MISMATCH_TEXT[key] for key in unlike)}. Give another "
+                "folder, or remove it."
             )
         return name == METADATA_FILE
     write_json(folder / PROGRESS_FILE, metadata)
@@ -184,8 +184,8 @@ def _forward_batch(teacher, forward, batch, output):
     except KeyError as error:
         known = ", ".join(repr(name) for name in error.args[0])
         raise ValueError(
-            f"`store`: the teacher has several outputs. `output=` may be: {known}. Received: "
-            f"output={output!r}."
+            f"`store`: the teacher has several outputs. `output=` may be: {known}. "
+            f"Received: output={output!r}."
         ) from None
     return to_numpy(keras.ops.convert_to_numpy(keras.ops.cast(values, "float32")))
 

@@ -57,8 +57,8 @@ class Stored(Teacher):
         values = np.asarray(outputs)
         if values.ndim < 2 or values.dtype.kind != "f" or not len(values):
             raise ValueError(
-                "`Stored`: outputs are floats `(samples, ..., classes)`. Received: shape "
-                f"{values.shape}, {values.dtype}."
+                "`Stored`: outputs are floats `(samples, ..., classes)`. Received: "
+                f"shape {values.shape}, {values.dtype}."
             )
         self.num_samples = len(values)
         self.output_kind = output_kind

@@ -33,7 +33,7 @@ class Constant(Temperature):
     >>> KD(temperature=Constant(4.0))  # the same as KD(temperature=4.0)
     """
 
-    temperature = Hyperparameter(above=0.0)
+    temperature = Hyperparameter(greater_than=0.0)
 
     def __init__(self, temperature=4.0, **kwargs):
         super().__init__(**kwargs)

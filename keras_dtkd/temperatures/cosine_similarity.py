@@ -16,8 +16,8 @@ ABSOLUTE_TOLERANCE = 1e-10
 class _OrderedBound(Hyperparameter):
     """`min_temperature` or `max_temperature`, with the former not above the latter."""
 
-    def check(self, layer, value):
-        number = super().check(layer, value)
+    def validate(self, layer, value):
+        number = super().validate(layer, value)
         is_lower = self.name == "min_temperature"
         low = number if is_lower else layer.min_temperature
         high = getattr(layer, "max_temperature", number) if is_lower else number
@@ -79,8 +79,8 @@ class CosineSimilarity(Temperature):
     >>> KD(temperature=CosineSimilarity(min_temperature=2.0, max_temperature=6.0))
     """
 
-    min_temperature = _OrderedBound(above=0.0)
-    max_temperature = _OrderedBound(above=0.0)
+    min_temperature = _OrderedBound(greater_than=0.0)
+    max_temperature = _OrderedBound(greater_than=0.0)
 
     def __init__(self, min_temperature=2.0, max_temperature=6.0, **kwargs):
         super().__init__(**kwargs)

@@ -77,8 +77,8 @@ class Curriculum(Temperature):
     >>> KD(temperature=Curriculum(epochs=10))
     """
 
-    min_temperature = Hyperparameter(above=0.0)
-    temperature_span = Hyperparameter(above=0.0)
+    min_temperature = Hyperparameter(greater_than=0.0)
+    temperature_span = Hyperparameter(greater_than=0.0)
     learning_rate = Hyperparameter(minimum=0.0)
 
     def __init__(

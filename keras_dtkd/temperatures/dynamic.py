@@ -95,7 +95,7 @@ class Dynamic(Temperature):
     """
 
     min_temperature = Hyperparameter(
-        above=0.0, words={None: 0.0, "auto": AUTO_SENTINEL}
+        greater_than=0.0, aliases={None: 0.0, "auto": AUTO_SENTINEL}
     )
 
     def __init__(

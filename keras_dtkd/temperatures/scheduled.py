@@ -45,7 +45,7 @@ class Scheduled(Temperature):
     >>> KD(temperature=Scheduled(cosine))
     """
 
-    temperature = Hyperparameter(above=0.0)
+    temperature = Hyperparameter(greater_than=0.0)
 
     def __init__(self, schedule, **kwargs):
         super().__init__(**kwargs)

@@ -1,1 +1,1 @@
-"""One training step, as functions that take what they need and return what they make."""
+"""One training step, as functions."""

@@ -23,7 +23,7 @@ def validate_auxiliary_inputs(who, what, x, sample, models):
         who: Who speaks in messages.
         what: Whose inputs they are, for messages: `"the exam"`.
         x: The inputs, NumPy, nested as the models take them.
-        sample: The `keras_dtkd.preparation.data_peek.Sample` of those trained on, without rows.
+        sample: The `data_peek.Sample` of those trained on, without sample ids.
         models: Keras models by their role, which take the sample.
 
     Raises:
@@ -54,8 +54,8 @@ def validate_input_shapes(who, what, x, sample, models):
         if error is not None:
             raise ValueError(
                 f"`{who}`: the {role} cannot take the inputs of {what}: "
-                f"{arrays.describe_shapes(x)}. Those trained on are {arrays.describe_shapes(sample.x)}. Keras "
-                f"says: {error}"
+                f"{arrays.describe_shapes(x)}. Those trained on are "
+                f"{arrays.describe_shapes(sample.x)}. Keras says: {error}"
             ) from error
 
 

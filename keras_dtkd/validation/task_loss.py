@@ -111,8 +111,8 @@ def _warn(what, head):
     taken, right = ("probabilities", True) if logits_in else ("logits", False)
     by_name = " (as one given by its name does)" if logits_in else ""
     warnings.warn(
-        f"`Distiller`: the student ends in {OUTPUT_KIND_TEXT[head]}, and {what} that it was "
-        f"compiled with takes its outputs for {taken}{by_name}. Compile with "
+        f"`Distiller`: the student ends in {OUTPUT_KIND_TEXT[head]}, and {what} that "
+        f"it was compiled with takes its outputs for {taken}{by_name}. Compile with "
         f"`from_logits={right}`.",
         stacklevel=5,
     )

@@ -14,7 +14,7 @@ from tests.logit_cases import assert_close, draw
 class Dial(HyperparameterMixin, keras.layers.Layer):
     """Multiplies by a positive number."""
 
-    factor = Hyperparameter(above=0.0)
+    factor = Hyperparameter(greater_than=0.0)
     offset = Hyperparameter(minimum=-1.0)
 
     def __init__(self, factor=1.0, offset=0.0, **kwargs):

@@ -17,7 +17,8 @@ class DualOptimizer(keras.optimizers.Optimizer):
     Attributes:
         student_optimizer: As above.
         teacher_optimizer: As above.
-        num_teacher_variables: How many variables the teacher has. To be set before it is built.
+        num_teacher_variables: How many variables the teacher has. To be set before
+            it is built.
     """
 
     def __init__(self, student_optimizer, teacher_optimizer, name="two_optimizers"):

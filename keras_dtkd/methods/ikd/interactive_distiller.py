@@ -46,7 +46,7 @@ class InteractiveDistiller(FeedbackStep):
         distillation_losses: `None`: the loss is the method's own.
         temperature: The τ of the soft targets. Positive.
         alpha: Their weight α in the course, in (0, 1]; the labels have the rest.
-        lookahead_learning_rate: Learning rate η of the step that is looked ahead. Positive.
+        lookahead_learning_rate: Learning rate η of the look-ahead step. Positive.
             The teacher's gradient is proportional to it: its optimizer should not
             depend on the scale (Adam).
         estimator: How the teacher's gradient is found. `"exact"`: a derivative of the

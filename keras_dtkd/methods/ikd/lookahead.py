@@ -37,9 +37,9 @@ def feedback_objective(
         estimator: One of `ESTIMATORS`.
         rate: η of the look-ahead step.
         tau: Temperature of the course.
-        loss_weights: `(soft, hard)`, the weights of soft targets and labels in the course.
+        loss_weights: `(soft, hard)`, the weights of soft targets and labels.
         reduce_mean: From one value a sample of the course to their weighted mean.
-        all_reduce_gradient: From the slope of this device's samples to that of all devices'.
+        all_reduce_gradient: From this device's gradient to that of all devices.
 
     Returns:
         A scalar. Its value is the exam's cross-entropy whatever the estimator, and its

@@ -98,8 +98,8 @@ def validate_feedback_data(x, y, batch_size):
     reject_lists_of_scalars(x, y, "exam's ")
     if num_samples(x) != num_samples(y) or not num_samples(x):
         raise ValueError(
-            f"{WHO}: the exam has {num_samples(x)} inputs and {num_samples(y)} labels. Give "
-            "each sample its label."
+            f"{WHO}: the exam has {num_samples(x)} inputs and {num_samples(y)} labels. "
+            "Give each sample its label."
         )
     if batch_size is not None and not 1 <= batch_size <= num_samples(x):
         raise ValueError(

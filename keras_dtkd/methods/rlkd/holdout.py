@@ -39,8 +39,8 @@ class HoldoutTemperature(Temperature):
             data_peek.reject_lists_of_scalars(value[0], value[1], "held-out ")
             if arrays.num_samples(value[0]) != arrays.num_samples(value[1]):
                 raise ValueError(
-                    f"`Policy`: `holdout` has {arrays.num_samples(value[0])} inputs and "
-                    f"{arrays.num_samples(value[1])} labels."
+                    f"`Policy`: `holdout` has {arrays.num_samples(value[0])} inputs "
+                    f"and {arrays.num_samples(value[1])} labels."
                 )
         elif isinstance(value, numbers.Real):
             check_in_range("Policy", "holdout", value, 0.0, 1.0)

@@ -10,7 +10,7 @@ folder, rank, port = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 keras.distribution.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=rank)
 
-from keras_dtkd import callbacks
+from keras_dtkd import callbacks  # noqa: E402
 from keras_dtkd.distribution import sharding  # noqa: E402
 from tests.distribution.workers.common import (  # noqa: E402
     BATCH,
