@@ -6,7 +6,16 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
-from tests.tiny_models import close, data, numbers, one_hot, student, teacher
+from keras_dtkd.preparation import prepare
+from tests.tiny_models import (
+    close,
+    data,
+    numbers,
+    one_hot,
+    sequence,
+    student,
+    teacher,
+)
 
 X, Y = data(16)
 
@@ -136,3 +145,20 @@ def test_two_uncompiled_runs_are_one_longer_run():
     b.fit(X, Y, initial_epoch=1, epochs=2, **options)
     assert close(*models)
     assert not np.array_equal(numbers(models[0])[0], numbers(student())[0])
+
+
+def test_batches_of_several_lengths_are_prepared_once(monkeypatch):
+    calls, original = [], prepare.prepare
+
+    def counting(*args, **kwargs):
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(prepare, "prepare", counting)
+    d = Distiller(sequence(1), sequence(2), KD())
+    for length in (3, 4, 5, 3, 4, 5):
+        x = np.ones((4, length), "int32")
+        d.train_on_batch(x, x % 3)
+    assert len(calls) == 1
+    d.train_on_batch(np.ones((4, 3), "float32"), np.ones((4, 3), "int32"))
+    assert len(calls) == 2
