@@ -475,9 +475,10 @@ class Distiller(HyperparameterMixin, keras.Model):
         if isinstance(y_pred, ForwardPass):
             x, y_pred = x.x, y_pred.outputs
         y = arrays.drop_placeholder(y.labels if isinstance(y, TrainingTargets) else y)
-        if y is None:
-            return self._metrics_result(has_labels=False)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        with self.backend_session.step_metrics():
+            if y is None:
+                return self._metrics_result(has_labels=False)
+            return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def get_metrics_result(self):
         """The metrics that were updated: see the class's page for their names."""

@@ -227,6 +227,7 @@ class Session:
         interrupt: Defers Ctrl-C to the end of a step.
         averager: Under `torch.distributed`, the exchange of gradients while they train.
         is_synchronized: Whether all processes started alike.
+        in_step: Whether metrics are those of a step: this process's own.
     """
 
     def __init__(self, backend):
@@ -234,6 +235,7 @@ class Session:
         self.interrupt = DeferredInterrupt()
         self.averager = None
         self.is_synchronized = False
+        self.in_step = False
 
     @contextlib.contextmanager
     def open(self, parts):
@@ -249,6 +251,15 @@ class Session:
         opened = self.backend.open_session(self, parts)
         with opened, self.interrupt.installed():
             yield
+
+    @contextlib.contextmanager
+    def step_metrics(self):
+        """A context in which metrics are those of a step, not of all processes."""
+        before, self.in_step = self.in_step, True
+        try:
+            yield
+        finally:
+            self.in_step = before
 
     def all_reduced_metrics(self, variables, ends_epoch):
         """A context in which metric variables are those of all processes.

@@ -15,13 +15,9 @@ class DeferredInterrupt:
     exception now and then, and the run goes on. So an interrupt waits until the batch
     is over, and one that was swallowed is raised again there. A second one does not
     wait.
-
-    Attributes:
-        in_step: Whether a step is running.
     """
 
     def __init__(self):
-        self.in_step = False
         self._is_deferring = False
         self._is_pending = False
         self._previous_handler: Any = None
@@ -75,7 +71,6 @@ class DeferredInterrupt:
 
     def begin_step(self):
         """From now on an interrupt waits."""
-        self.in_step = True
         self._is_deferring = self._previous_handler is not None
 
     def raise_pending(self, has_failed=False):
@@ -84,7 +79,7 @@ class DeferredInterrupt:
         Args:
             has_failed: Whether another exception is on its way: none is raised then.
         """
-        self.in_step = self._is_deferring = False
+        self._is_deferring = False
         if self._is_pending and not has_failed:
             self._is_pending = False
             raise KeyboardInterrupt

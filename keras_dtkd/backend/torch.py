@@ -137,7 +137,7 @@ class TorchBackend(Backend):
         """Metric states summed over all processes, for as long as a result is read."""
         import torch
 
-        if session.averager is None or session.interrupt.in_step:
+        if session.averager is None or session.in_step:
             yield
             return
         if ends_epoch:

@@ -322,11 +322,11 @@ USER_ERRORS = {
     ),
     "validation fraction of no image": (
         ["--method", "ce", "--validation", 0.0001],
-        "0.0001 of 1297 training images is 0 of them",
+        "0.0001 of 1297 training images is 0 images",
     ),
     "validation fraction of all images": (
         ["--method", "ce", "--validation", 0.9999],
-        "0.9999 of 1297 training images is 1297 of them",
+        "0.9999 of 1297 training images is 1297 images",
     ),
     "too many images": (
         ["--method", "ce", "--train-size", 5000],

@@ -6,7 +6,7 @@ import pytest
 
 from keras_dtkd import backend, models
 from keras_dtkd.models.builder import LayerBuilder
-from tests.scripts import started
+from tests.scripts import start_script
 
 RNG = np.random.default_rng(0)
 FORMATS = ("channels_last", "channels_first")
@@ -144,7 +144,7 @@ def test_channels_first_raises_if_tensorflow_cannot_run_it():
         "from keras_dtkd import models\n"
         "models.get('resnet8', data_format='channels_first')"
     )
-    process = started("-c", code, TF_ENABLE_ONEDNN_OPTS="0")
+    process = start_script("-c", code, TF_ENABLE_ONEDNN_OPTS="0")
     message = process.stderr.strip().splitlines()[-1]
     assert message.startswith("ValueError: `models.get`: this TensorFlow has no")
     assert "TF_ENABLE_ONEDNN_OPTS=1" in message
