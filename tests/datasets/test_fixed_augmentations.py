@@ -99,7 +99,7 @@ def test_zero_augmentations_per_image_raises():
 
 
 def test_too_few_stored_outputs_raise_before_the_first_step():
-    outputs = Stored(np.zeros((2 * COUNT, COUNT), "float32"), head="logits")
+    outputs = Stored(np.zeros((2 * COUNT, COUNT), "float32"), output_kind="logits")
     shape = [keras.Input((12, 12, 1)), keras.layers.Flatten()]
     student = keras.Sequential([*shape, keras.layers.Dense(COUNT)])
     before = student.get_weights()
