@@ -77,9 +77,12 @@ def time_components(model):
     timer.time_method(model, "compute_metrics", "metrics")
     timer.time_method(model, "zero_grad", "zero_grad")
     if model is not student:
-        timer.time_method(model.held.teacher, "outputs", "teacher, forward")
-        timer.time_method(model, "_distillation_loss", "distillation loss")
-        timer.time_method(model, "_note", "metrics")
+        teacher = model.teacher_reference.teacher
+        timer.time_method(teacher, "outputs", "teacher, forward")
+        for loss in model.distillation_losses.values():
+            timer.time_method(loss, "compute_with_temperatures", "distillation loss")
+        for tracker in model.loss_trackers.values():
+            timer.time_method(tracker, "update_state", "metrics")
     return timer
 
 

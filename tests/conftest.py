@@ -20,6 +20,7 @@ collect_ignore = [
     *("models/test_get.py", "models/test_initial_weights.py", "models/test_saving.py"),
     *("models/test_sizes.py", "models/test_teacher.py", "models/test_weights.py"),
     *("test_examples.py", "test_package.py", "test_public_names.py"),
+    "test_import_directions.py",
     "test_collapse.py",
 ]
 if (
