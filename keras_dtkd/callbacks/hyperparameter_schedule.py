@@ -21,7 +21,8 @@ class HyperparameterSchedule(keras.callbacks.Callback):
 
     Example:
 
-    >>> fade = Schedule("dtkd.weight", lambda epoch: max(0.0, 1 - epoch / 50))
+    >>> linear = lambda epoch: max(0.0, 1 - epoch / 50)
+    >>> fade = HyperparameterSchedule("dtkd.weight", linear)
     >>> distiller.fit(x, y, epochs=60, callbacks=[fade])
     """
 
@@ -29,8 +30,9 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         super().__init__()
         if not callable(schedule):
             raise ValueError(
-                "`Schedule`: `schedule` must be a function of the epoch or a Keras "
-                f"learning-rate schedule. Received: schedule={schedule!r}."
+                "`HyperparameterSchedule`: `schedule` must be a function of the epoch or "
+                "a Keras learning-rate schedule. Received: "
+                f"schedule={schedule!r}."
             )
         self.name = name
         self.schedule = schedule
@@ -55,10 +57,10 @@ class HyperparameterSchedule(keras.callbacks.Callback):
             owner = losses.get(part) if i == 0 else getattr(owner, part, None)
         if not hasattr(owner, last):
             names = [
-                f"{name}.{knob}" for name in losses for knob in _names(losses[name])
+                f"{name}.{number}" for name in losses for number in _names(losses[name])
             ]
             raise ValueError(
-                f"`Schedule`: nothing is called {self.name!r}. Known are: "
+                f"`HyperparameterSchedule`: there is no {self.name!r}. Known are: "
                 f"{', '.join(map(repr, ['task_weight', *names]))}."
             )
         return owner
@@ -69,6 +71,6 @@ def _names(part):
     if not isinstance(part, HyperparameterMixin):
         return []
     inner = _names(getattr(part, "temperature", None))
-    # A loss hands a number on to its rule.
+    # Setting a loss's temperature to a number sets that of its `Temperature`.
     reached = (n if n == "temperature" else f"temperature.{n}" for n in inner)
     return [*part.hyperparameter_names(), *reached]

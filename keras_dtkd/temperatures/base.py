@@ -28,7 +28,7 @@ class Temperature(FitHooks, HyperparameterMixin):
     """Base of all temperature rules.
 
     A subclass overrides `call(student_logits, teacher_logits)`, both of shape
-    `(..., classes)` and float32, and returns `Temperatures`. What is learned or
+    `(..., classes)` and float32, and returns `TemperaturePair`. What is learned or
     changes with time is an ordinary weight of the layer. A rule computes in
     float32 whatever the models compute in. A rule that couples the rows of a batch
     takes a further argument `sample_weight=None`: how much each row counts, `(...)`
@@ -40,7 +40,7 @@ class Temperature(FitHooks, HyperparameterMixin):
     ...     def call(self, student_logits, teacher_logits):
     ...         top = ops.max(ops.softmax(teacher_logits), axis=-1, keepdims=True)
     ...         t = ops.stop_gradient(1.0 + 3.0 * top)
-    ...         return Temperatures(t, t, t[..., 0] ** 2)
+    ...         return TemperaturePair(t, t, t[..., 0] ** 2)
     """
 
     def __init__(self, **kwargs):
@@ -56,7 +56,7 @@ class Temperature(FitHooks, HyperparameterMixin):
         """The temperatures of these logits."""
         raise NotImplementedError(
             f"`{type(self).__name__}` must override `call(student_logits, "
-            "teacher_logits)` and return `Temperatures`."
+            "teacher_logits)` and return `TemperaturePair`."
         )
 
     def __call__(self, student_logits, teacher_logits, sample_weight=None, **kwargs):

@@ -71,7 +71,7 @@ def test_whoever_misspells_a_name_is_told_all_of_them():
 def test_an_unknown_name_is_an_error_before_the_first_step(name):
     small = student()
     d = distiller({"kd": KD()}, student=small)
-    message = f"nothing is called '{name}'.*'task_weight', 'kd.weight'"
+    message = f"there is no '{name}'.*'task_weight', 'kd.weight'"
     with pytest.raises(ValueError, match=message):
         d.fit(
             X, Y, callbacks=[HyperparameterSchedule(name, lambda epoch: 1.0)], verbose=0
