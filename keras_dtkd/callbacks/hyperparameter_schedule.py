@@ -30,8 +30,8 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         super().__init__()
         if not callable(schedule):
             raise ValueError(
-                "`HyperparameterSchedule`: `schedule` must be a function of the epoch or "
-                "a Keras learning-rate schedule. Received: "
+                "`HyperparameterSchedule`: `schedule` must be a function of the epoch "
+                "or a Keras learning-rate schedule. Received: "
                 f"schedule={schedule!r}."
             )
         self.name = name
