@@ -122,7 +122,8 @@ class Ensemble(base.Teacher):
         if self._multi_output or (kinds & MULTILABEL_KINDS and logits.SOFTMAX in kinds):
             raise ValueError(
                 "`Ensemble`: the members give different kinds of outputs: "
-                f"{', '.join(self.output_kinds)}. Give all of them one kind of output."
+                f"{', '.join(self.output_kinds)}. Give all of them the same kind of "
+                "output."
             )
         return logits.BINARY if kinds & MULTILABEL_KINDS else logits.LOGITS
 
