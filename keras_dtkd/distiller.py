@@ -227,6 +227,11 @@ class Distiller(HyperparameterMixin, keras.Model):
         )
 
     @property
+    def losses(self):
+        """Regularizers and what layers add to the loss, float32 as all losses are."""
+        return [ops.cast(loss, "float32") for loss in super().losses]
+
+    @property
     def student_shapes(self):
         """Shapes of the student's outputs by name, or `None` before they are known."""
         return None if self.student_spec is None else self.student_spec.shapes

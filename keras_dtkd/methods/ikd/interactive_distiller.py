@@ -139,7 +139,7 @@ class InteractiveDistiller(FeedbackStep):
     def losses(self):
         """The student's regularizers and `add_loss`, as a Distiller's."""
         # Keras would add the teacher's, which is tracked here.
-        return self.student.losses
+        return [ops.cast(loss, "float32") for loss in self.student.losses]
 
     def _set_teacher(self, value):
         if value is not getattr(self, "trainable_teacher", value):
