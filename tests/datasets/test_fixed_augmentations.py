@@ -104,7 +104,7 @@ def test_too_few_stored_outputs_raise_before_the_first_step():
     student = keras.Sequential([*shape, keras.layers.Dense(COUNT)])
     before = student.get_weights()
     distiller = Distiller(outputs, student, KD())
-    with pytest.raises(ValueError, match="for 100 rows, and the data asks for 150"):
+    with pytest.raises(ValueError, match="for 100 samples, and the data needs 150"):
         distiller.fit(build()[1], epochs=3, verbose=0)
     for weight, expected in zip(student.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, expected)
