@@ -102,30 +102,6 @@ def infer_output_specs(distiller, sample, with_teacher=True):
     return student, teacher, teacher_inference.values
 
 
-def infer_output_spec(
-    model, role, sample, key=None, from_logits="auto", loss=None, caller="Distiller"
-):
-    """The output of one model.
-
-    Args:
-        model: A `keras.Model`.
-        role: What the model is, for messages.
-        sample: The `data_peek.Sample`.
-        key: Name or index of the output; `None` for the only one.
-        from_logits: `True`, `False` or `"auto"`, as the Distiller's.
-        loss: The loss that the model was compiled with, or `None`.
-        caller: Whose messages they are.
-
-    Returns:
-        An `OutputSpec`.
-
-    Raises:
-        ValueError: The output cannot be found, or is no logits.
-    """
-    teacher = ModelTeacher(model)
-    return _Inference(teacher, role, sample, key, from_logits, loss, caller).spec()
-
-
 class _Inference:
     """Finds out about one model's outputs; runs it where that is needed, once."""
 
