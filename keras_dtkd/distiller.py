@@ -692,6 +692,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         Raises:
             ValueError: The processes disagree in a number.
         """
+        if backend.rank_and_world_size()[1] == 1:
+            # `train_on_batch` comes here each time: no walk over all variables.
+            return
         self.backend_session.synchronize_start(
             [*self.variables, *self.optimizer.variables], must_agree
         )

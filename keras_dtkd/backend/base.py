@@ -284,8 +284,6 @@ class Session:
         if self.is_synchronized and not must_agree:
             return
         _, world_size = self.backend.rank_and_world_size()
-        if world_size == 1:
-            return
         count = sum(math.prod(variable.shape) for variable in variables)
         numbers = {**must_agree, "variables": count}
         known = [-1 if number is None else number for number in numbers.values()]
