@@ -6,7 +6,6 @@ import inspect
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
@@ -18,34 +17,22 @@ from keras_dtkd.core.hyperparameters import (
     HyperparameterMixin,
     layers_with_hyperparameters,
 )
-from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.reduction import undo_replica_scaling
 from keras_dtkd.losses.resolve import input_gradient_losses, resolve_losses
-from keras_dtkd.preparation import default_compile, prepare
+from keras_dtkd.preparation import default_compile, prepare, saved_state
+from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.base import ProtocolTeacher, resolve_teacher
-from keras_dtkd.teachers.fingerprint import read_fingerprint, write_fingerprint
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.reference import TeacherReference
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training import forward, input_gradients, loss_logging
+from keras_dtkd.training import forward, loss_logging, task_loss
 from keras_dtkd.training.epoch_hooks import EpochHooks
 from keras_dtkd.training.loss_aggregation import compute_loss_means, sum_losses
 from keras_dtkd.training.run_context import RunContext
-from keras_dtkd.training.step import (
-    ForwardPass,
-    Step,
-    TrainingInputs,
-    TrainingTargets,
-)
+from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
 from keras_dtkd.validation import models as validation
 from keras_dtkd.views.resolve import resolve_views, validate_views
-
-_to_logits = MaskPreserving(logits.to_logits)
-
-
-def _attach_teacher_variables(labels, values):
-    return TrainingTargets(labels, teacher_variables=values)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -109,6 +96,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         **kwargs,
     ):
         validation.validate_arguments(student, from_logits)
+        validation.reject_custom_steps(student)
         validation.reject_foreign_arguments(kwargs)
         # The student's policy decides about loss scaling. Inputs stay as they are:
         # each model casts its own.
@@ -116,7 +104,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         super().__init__(name=name, autocast=False, **kwargs)
         # None of these is a Keras object: Keras neither tracks nor saves them.
         self.teacher_reference = TeacherReference()
-        self.student_spec = self.teacher_spec = None
+        self.output_specs = OutputSpecs()
         self.compile_origin = default_compile.CompileOrigin()
         self.run_context = RunContext()
         self.backend_session = backend.new_session()
@@ -163,17 +151,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         teacher = resolve_teacher(value)
         validation.validate_no_shared_weights(teacher, self.student)
         self.teacher_reference.set(teacher)
-        # A copy of the teacher's random state, which advances in its place.
-        self.teacher_seeds = [
-            keras.random.SeedGenerator(0) for _ in teacher.seed_variables
-        ]
-        states = self.teacher_reference.expected_seeds or [
-            variable.value for variable in teacher.seed_variables
-        ]
-        for seed, state in zip(self.teacher_seeds, states, strict=True):
-            # A copy: under JAX a step consumes the arrays of its state.
-            seed.state.assign(np.array(ops.convert_to_numpy(state)))
-        self.teacher_reference.expected_seeds = None
+        self.teacher_seeds = self.teacher_reference.copy_random_states()
         self.preparation_cache.clear()
         # The compiled functions run another teacher.
         self.train_function = None
@@ -208,23 +186,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         """The student's outputs; in a training step, a `ForwardPass`."""
         if not isinstance(inputs, TrainingInputs):
             return self.student(model_inputs(inputs), training=training)
-        layers = forward.captured_layers(self.distillation_losses, "student")
-        x = model_inputs(inputs.x)
-        if inputs.gradient_targets is None:
-            return forward.student_forward(self.student, x, layers, training)
-        losses = input_gradient_losses(self.distillation_losses)
-        return input_gradients.student_forward_with_gradient(
-            self.student,
-            x,
-            next(iter(losses.values())),
-            self._student_logits,
-            inputs.gradient_targets,
-            inputs.direction,
-            layers,
-            training,
-            self.compute_dtype,
-            self.add_loss,
-        )
+        return forward.student_forward(self, inputs, training)
 
     @property
     def losses(self):
@@ -232,14 +194,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         return [ops.cast(loss, "float32") for loss in super().losses]
 
     @property
-    def student_shapes(self):
-        """Shapes of the student's outputs by name, or `None` before they are known."""
-        return None if self.student_spec is None else self.student_spec.shapes
-
-    @property
     def output_kinds(self):
-        """The kinds of the distilled outputs, student's and teacher's."""
-        specs = self.student_spec, self.teacher_spec
+        """The kinds of the main outputs, student's and teacher's."""
+        specs = self.output_specs.get()
         return tuple(logits.LOGITS if s is None else s.output_kind for s in specs)
 
     # The step.
@@ -260,44 +217,11 @@ class Distiller(HyperparameterMixin, keras.Model):
         *state, batch = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         (inputs, targets), state = backend.run_with_state(
-            lambda: self._teacher_targets(x, y), self.non_trainable_variables, state
+            lambda: forward.forward_teacher_for_step(self, x, y),
+            self.non_trainable_variables,
+            state,
         )
         return *state, (inputs, targets, sample_weight)
-
-    def _teacher_targets(self, x, y):
-        teacher = self.teacher_reference.teacher
-        targets = y if isinstance(y, TrainingTargets) else TrainingTargets(y)
-        targets = targets._replace(labels=arrays.drop_placeholder(targets.labels))
-        losses = input_gradient_losses(self.distillation_losses)
-        layers = forward.captured_layers(self.distillation_losses, "teacher")
-        values = targets.teacher_variables
-        direction = gradient_targets = None
-        if losses:
-            if next(iter(losses.values())).input_gradient != "exact":
-                direction = input_gradients.sample_direction(
-                    model_inputs(x), self.direction_seed_generator
-                )
-            result, gradient_targets = input_gradients.teacher_forward_with_gradient(
-                teacher,
-                x,
-                self._distilled_labels(targets.labels),
-                losses,
-                self.teacher_logits,
-                direction,
-                layers,
-                values,
-                self.teacher_seeds,
-            )
-        else:
-            result = forward.teacher_forward(
-                teacher, x, layers, values, self.teacher_seeds
-            )
-        targets = targets._replace(
-            teacher_outputs=result.outputs,
-            teacher_features=result.features,
-            teacher_input_gradient=result.input_gradient,
-        )
-        return TrainingInputs(x, gradient_targets, direction), targets
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -307,12 +231,10 @@ class Distiller(HyperparameterMixin, keras.Model):
         Without the teacher (in `evaluate`) it is the student's own loss.
         """
         if not isinstance(y_pred, ForwardPass):
-            y = arrays.drop_placeholder(
-                y.labels if isinstance(y, TrainingTargets) else y
-            )
-            if y is None or self.loss is None:
+            labels = self._labels_of(y)
+            if labels is None or not self.has_task_loss:
                 return ops.zeros(())
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
+            return self._task_loss(x, labels, y_pred, sample_weight, training)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
 
         def log(name, value):
@@ -320,13 +242,9 @@ class Distiller(HyperparameterMixin, keras.Model):
             value = undo_replica_scaling(value)
             self.loss_trackers[name].update_state(value, sample_weight=batch_size)
 
-        total = sum_losses(
-            self.distillation_losses,
-            self._steps(x, y, y_pred, sample_weight, training),
-            self.temperature_log_names,
-            log,
-        )
-        if y.labels is not None and self.loss is not None:
+        steps = forward.StepBuilder(self, x, y, y_pred, sample_weight, training)
+        total = sum_losses(self.distillation_losses, steps, log)
+        if y.labels is not None and self.has_task_loss:
             task = self.compute_task_loss(
                 x.x, y.labels, y_pred.outputs, sample_weight, training
             )
@@ -339,104 +257,51 @@ class Distiller(HyperparameterMixin, keras.Model):
             self.backend_session, total, batch_size
         )
 
+    @property
+    def has_task_loss(self):
+        """Whether labels teach: by a compiled loss, or the student's own."""
+        return self.loss is not None or task_loss.overrides(
+            self.student, "compute_loss"
+        )
+
     def compute_task_loss(self, x, y, outputs, sample_weight=None, training=True):
-        """The compiled loss on the labels alone, without regularizers, float32."""
-        task = super().compute_loss(x, y, outputs, sample_weight, training)
-        task = ops.cast(task, "float32")
+        """The loss on the labels alone, float32.
+
+        That of the student's class where it overrides `compute_loss`, with whatever
+        else it adds; else the compiled one, without regularizers.
+        """
+        task = ops.cast(
+            self._task_loss(x, y, outputs, sample_weight, training), "float32"
+        )
         # Keras adds them; they count once, and not by the task's weight.
-        return task - self._regularization() if self.losses else task
+        has_own_loss = task_loss.overrides(self.student, "compute_loss")
+        return (
+            task if has_own_loss or not self.losses else task - self._regularization()
+        )
+
+    def _task_loss(self, x, y, outputs, sample_weight, training):
+        if task_loss.overrides(self.student, "compute_loss"):
+            return task_loss.compute_own_loss(
+                self.student, model_inputs(x), y, outputs, sample_weight, training
+            )
+        outputs = task_loss.select_labelled(outputs, self.output_specs)
+        return super().compute_loss(x, y, outputs, sample_weight, training)
 
     def _regularization(self):
         """The sum of regularizers and of what layers add to the loss."""
-        losses = [ops.sum(ops.cast(loss, "float32")) for loss in self.losses]
+        losses = self.losses
+        if self.has_task_loss and self.loss is None:
+            # The student's are in its own loss already.
+            losses = [
+                v for loss in self.distillation_losses.values() for v in loss.losses
+            ]
+        losses = [ops.sum(ops.cast(loss, "float32")) for loss in losses]
         return sum(losses, ops.zeros((), dtype="float32")) / backend.replicas()
 
-    def _steps(self, x, y, y_pred, sample_weight, training):
-        """From the name of a view, or `None`, to the `Step` on it and the output."""
-        teacher = ForwardPass(
-            y.teacher_outputs, y.teacher_features, y.teacher_input_gradient
+    def _labels_of(self, y):
+        return arrays.drop_placeholder(
+            y.labels if isinstance(y, TrainingTargets) else y
         )
-        steps = {
-            None: self._build_step(
-                model_inputs(x.x), y.labels, sample_weight, y_pred, teacher, training
-            )
-        }
-
-        def step_of_view(view):
-            if view not in steps:
-                steps[view] = self._step_on_view(view, x, y, sample_weight, training)
-            return steps[view]
-
-        return step_of_view
-
-    def _step_on_view(self, view, x, y, sample_weight, training):
-        """The step of both models on a view of the batch, which has no labels."""
-        x = self.views[view](model_inputs(x.x))
-        result = forward.teacher_forward(
-            self.teacher_reference.teacher,
-            x,
-            forward.captured_layers(self.distillation_losses, "teacher"),
-            y.teacher_variables,
-            self.teacher_seeds,
-        )
-        # Unlike on the batch itself, a gradient is being recorded here.
-        result = forward.stop_gradient(result)
-        y_pred = self(TrainingInputs(x), training=training)
-        return self._build_step(x, None, sample_weight, y_pred, result, training)
-
-    def _build_step(self, x, labels, sample_weight, student, teacher, training):
-        step = Step(
-            x=x,
-            y=self._select_output(labels, student.outputs),
-            sample_weight=self._select_output(sample_weight, student.outputs),
-            student_outputs=student.outputs,
-            teacher_outputs=teacher.outputs,
-            student_logits=self._student_logits(student.outputs),
-            teacher_logits=self.teacher_logits(teacher.outputs),
-            student_features=student.features,
-            teacher_features=teacher.features,
-            student_input_gradient=student.input_gradient,
-            teacher_input_gradient=teacher.input_gradient,
-            student=self.student,
-            teacher=self.teacher_reference.teacher,
-            training=training,
-        )
-        return step, self._student_output(student.outputs)
-
-    def _student_output(self, outputs):
-        names = getattr(self.student, "output_names", None)
-        return logits.select_output(outputs, self.distilled_output, names)
-
-    def _student_logits(self, outputs):
-        output = self._student_output(outputs)
-        return _to_logits(output, output_kind=self.output_kinds[0])
-
-    def teacher_logits(self, outputs):
-        """The logits of the distilled output, from the teacher's outputs."""
-        names = self._resolved_teacher().output_names
-        output = logits.select_output(outputs, self.distilled_output, names)
-        return logits.to_logits(output, self.output_kinds[1])
-
-    def _select_output(self, value, outputs):
-        """The labels or weights of the distilled output, or `None`."""
-        multiple = dict | list | tuple
-        if not isinstance(outputs, multiple) or not isinstance(value, multiple):
-            return value
-        names = getattr(self.student, "output_names", None)
-        try:
-            return logits.select_output(value, self.distilled_output, names)
-        except KeyError:
-            return None
-
-    def _distilled_labels(self, labels):
-        names = getattr(self.student, "output_names", None)
-        try:
-            return logits.select_output(labels, self.distilled_output, names)
-        except KeyError as error:
-            raise ValueError(
-                "`Distiller`: input gradients need the labels of the distilled output, "
-                f"{self.distilled_output!r}. There are: {error.args[0]}."
-            ) from error
 
     def compute_losses(self, x, y=None):
         """The distillation losses of one batch, outside of any training step.
@@ -448,10 +313,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         Returns:
             A dict: the mean of each loss, by name, without its weight.
         """
-        if self.teacher_spec is None:
+        if self.output_specs.get().teacher is None:
             prepare.prepare_models(self, x, y)
-        steps = self.build_steps(x, y)
-        means = compute_loss_means(self.distillation_losses, steps)
+        means = compute_loss_means(self.distillation_losses, self.build_steps(x, y))
         return {name: mean for name, mean, _ in means}
 
     def build_steps(self, x, y=None):
@@ -462,12 +326,11 @@ class Distiller(HyperparameterMixin, keras.Model):
             y: Its labels. Optional.
 
         Returns:
-            A function from the name of a view, or `None`, to the `Step` on it and the
-            student's distilled output.
+            A `keras_dtkd.training.forward.StepBuilder`.
         """
-        inputs, targets = self._teacher_targets(x, y)
+        inputs, targets = forward.forward_teacher_for_step(self, x, y)
         y_pred = self(inputs, training=False)
-        return self._steps(inputs, targets, y_pred, None, False)
+        return forward.StepBuilder(self, inputs, targets, y_pred, training=False)
 
     # Metrics.
 
@@ -475,15 +338,24 @@ class Distiller(HyperparameterMixin, keras.Model):
         """The names under which a loss's temperatures are logged."""
         return loss_logging.temperature_log_names(self.distillation_losses, loss_name)
 
+    @property
+    def metrics(self):
+        """Keras's own, and those of a student that computes its own."""
+        return [*super().metrics, *task_loss.own_metrics(self.student)]
+
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The student's metrics, where there are labels."""
         if isinstance(y_pred, ForwardPass):
             x, y_pred = x.x, y_pred.outputs
-        y = arrays.drop_placeholder(y.labels if isinstance(y, TrainingTargets) else y)
+        labels = self._labels_of(y)
         with self.backend_session.step_metrics():
-            if y is None:
+            if labels is None:
                 return self._metrics_result(has_labels=False)
-            return super().compute_metrics(x, y, y_pred, sample_weight)
+            own = task_loss.compute_own_metrics(
+                self.student, model_inputs(x), labels, y_pred, sample_weight
+            )
+            y_pred = task_loss.select_labelled(y_pred, self.output_specs)
+            return {**own, **super().compute_metrics(x, labels, y_pred, sample_weight)}
 
     def get_metrics_result(self):
         """The metrics that were updated: see the class's page for their names."""
@@ -493,31 +365,17 @@ class Distiller(HyperparameterMixin, keras.Model):
         )
 
     def _metrics_result(self, has_labels):
-        results = {}
         is_training = not self.run_context.is_evaluating
         with self.backend_session.all_reduced_metrics(
             self.metrics_variables, is_training
         ):
-            for metric in self._updated_metrics(has_labels, is_training):
-                result = metric.result()
-                results.update(
-                    result if isinstance(result, dict) else {metric.name: result}
-                )
-        return results
-
-    def _updated_metrics(self, has_labels, is_training):
-        uses_teacher = self.evaluate_distillation or is_training
-        has_task = has_labels and self.loss is not None
-        for metric in self.metrics:
-            if self.loss_trackers.get(metric.name) is metric:
-                is_updated = uses_teacher and (has_task or metric.name != "task_loss")
-            elif metric.name == "loss":
-                is_updated = uses_teacher or has_task
-            else:
-                is_updated = has_labels
-            # Keras makes the compiled metrics with the first labels.
-            if is_updated and getattr(metric, "built", True):
-                yield metric
+            return loss_logging.compute_results(
+                self.metrics,
+                self.loss_trackers,
+                has_labels,
+                has_labels and self.has_task_loss,
+                self.evaluate_distillation or is_training,
+            )
 
     # Runs: Keras's own, after a preparation.
 
@@ -562,7 +420,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             self.backend_session,
             self._state_variables,
             self._resolved_teacher().variables if uses_teacher else (),
-            _attach_teacher_variables if uses_teacher else None,
+            TrainingTargets.with_teacher_variables if uses_teacher else None,
         )
 
     def _state_variables(self):
@@ -650,6 +508,9 @@ class Distiller(HyperparameterMixin, keras.Model):
     def predict(self, x, *args, **kwargs):
         """The student's outputs, as `keras.Model.predict` gives them."""
         with self._training_session(training=False):
+            if task_loss.overrides(self.student, "predict_step"):
+                # As a detector's, which decodes boxes.
+                return self.student.predict(model_inputs(x), *args, **kwargs)
             return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
@@ -711,60 +572,23 @@ class Distiller(HyperparameterMixin, keras.Model):
         with backend.single_process_scope():
             return super().save_weights(*args, **kwargs)
 
+    def load_weights(self, *args, **kwargs):
+        """Reads a file; one that is refused leaves everything as it was."""
+        with saved_state.restored_on_error(self):
+            super().load_weights(*args, **kwargs)
+
     def save_own_variables(self, store):
         """Its own numbers, random states, and the fingerprint of the teacher."""
         super().save_own_variables(store)
-        for i, seed in enumerate(self._seed_variables()):
-            store[f"seed_{i}"] = ops.convert_to_numpy(seed.value)
-        for i, seed in enumerate(self._teacher_seed_variables()):
-            store[f"teacher_seed_{i}"] = ops.convert_to_numpy(seed.value)
-        write_fingerprint(store, self.teacher_fingerprint())
-
-    def _teacher_seed_variables(self):
-        return [seed.state for seed in getattr(self, "teacher_seeds", ())]
-
-    def _seed_variables(self):
-        """Random states (of dropout): Keras has them, but in none of its files."""
-        others = [*self.weights, *self._teacher_seed_variables()]
-        ids = {id(variable) for variable in others}
-        return [v for v in self.variables if id(v) not in ids]
-
-    def load_weights(self, *args, **kwargs):
-        """Reads a file; one that is refused leaves everything as it was."""
-        variables = list(self.variables)
-        if self.compiled:
-            variables += self.optimizer.variables
-        before = [np.array(ops.convert_to_numpy(v.value)) for v in variables]
-        try:
-            super().load_weights(*args, **kwargs)
-        except ValueError:
-            # Keras goes on to the student after the Distiller itself has refused.
-            for variable, value in zip(variables, before, strict=True):
-                variable.assign(value)
-            raise
+        saved_state.write_state(self, store)
 
     def load_own_variables(self, store):
         """Reads them; refuses the state of a run with another teacher."""
-        store, fingerprint = read_fingerprint(store)
-        names = list(store.keys())
-        own = [name for name in names if name.startswith("seed_")]
-        teachers = [name for name in names if name.startswith("teacher_seed_")]
-        self.teacher_reference.load(fingerprint, [store[name] for name in teachers])
-        for i, variable in enumerate(self._seed_variables() if own else ()):
-            variable.assign(store[f"seed_{i}"])
-        if self.teacher_reference.teacher is not None:
-            self.teacher_reference.expected_seeds = None
-            for i, variable in enumerate(self._teacher_seed_variables()):
-                if f"teacher_seed_{i}" in names:
-                    variable.assign(store[f"teacher_seed_{i}"])
-        super().load_own_variables(
-            {name: store[name] for name in names if name not in {*own, *teachers}}
-        )
+        super().load_own_variables(saved_state.read_state(self, store))
 
     def get_config(self):
         """All but the teacher, of which there is the fingerprint."""
         serialize = keras.saving.serialize_keras_object
-        specs = self.student_spec, self.teacher_spec
         return {
             **super().get_config(),
             "student": serialize(self.student),
@@ -777,7 +601,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             "output": self.distilled_output,
             "evaluate_distillation": self.evaluate_distillation,
             "teacher_fingerprint": self.teacher_fingerprint(),
-            "output_specs": [None if s is None else s.to_dict() for s in specs],
+            "preparation": saved_state.preparation_config(self),
         }
 
     @classmethod
@@ -785,22 +609,15 @@ class Distiller(HyperparameterMixin, keras.Model):
         """A Distiller without its teacher: `distiller.teacher = teacher` follows."""
         config = dict(config)
         fingerprint = config.pop("teacher_fingerprint")
-        specs = config.pop("output_specs")
+        preparation = config.pop("preparation")
         for key in ("student", "distillation_losses", "views"):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects
             )
         distiller = cls(None, **config)
         distiller.teacher_reference.expected_fingerprint = fingerprint
-        distiller.set_output_specs(specs)
+        saved_state.restore_preparation(distiller, preparation)
         return distiller
-
-    def set_output_specs(self, specs):
-        """Takes the output specs of a configuration, student's and teacher's."""
-        make = prepare.OutputSpec.from_dict
-        self.student_spec, self.teacher_spec = (
-            None if spec is None else make(spec) for spec in specs
-        )
 
     def get_compile_config(self):
         """Keras's own, and where it comes from."""
@@ -811,17 +628,4 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def compile_from_config(self, config):
         """Compiles again; takes over from the student again."""
-        config = dict(config)
-        origin = config.pop("compile_origin", {})
-        if origin.get("source") == "student" and self.student.compiled:
-            default_compile.compile_like_student(self, config.get("loss") is not None)
-        elif config:
-            self.compile(**keras.saving.deserialize_keras_object(config))
-        else:
-            return
-        self.compile_origin = default_compile.CompileOrigin(
-            **origin, metrics=self.compile_origin.metrics
-        )
-        default_compile.exclude_from_weight_decay(self)
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+        saved_state.compile_again(self, config)

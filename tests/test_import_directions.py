@@ -26,13 +26,13 @@ LEVELS = {
     "metrics": 4,
     "plots": 5,
     "validation": 5,
-    "preparation": 6,
     "training": 6,
-    "distiller": 7,
-    "diagnostics": 8,
-    "methods": 8,
-    "recipes": 9,
-    "cli": 10,
+    "preparation": 7,
+    "distiller": 8,
+    "diagnostics": 9,
+    "methods": 9,
+    "recipes": 10,
+    "cli": 11,
 }
 
 

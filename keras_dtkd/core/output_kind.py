@@ -39,8 +39,8 @@ def resolve_output_kind(
     kind = None if model is None else logits.infer_output_kind(model, symbolic_output)
     if kind is None or (kind == logits.LOGITS and from_logits is False):
         values = evaluate()
-        in_unit_range = values.min() >= 0 and values.max() <= 1
-        if from_logits is False and not in_unit_range:
+        in_unit_range = values.size > 0 and values.min() >= 0 and values.max() <= 1
+        if from_logits is False and values.size and not in_unit_range:
             raise ValueError(
                 f"`{caller}`: `from_logits=False`, but the {role} gives values from "
                 f"{values.min():.3g} to {values.max():.3g}, not probabilities. Use "
@@ -57,13 +57,21 @@ def resolve_output_kind(
             "last layer is a softmax or sigmoid, or its outputs lie in [0, 1] and sum "
             "to 1. Use `from_logits='auto'`."
         )
-    is_binary = num_outputs == 1 or "binary" in canonical_loss_name(loss)
+    is_binary = is_binary_output(num_outputs, loss)
     return logits.BINARY if kind == logits.LOGITS and is_binary else kind
+
+
+def is_binary_output(num_outputs, loss):
+    """Whether each logit is a choice by itself: a single one, or of a binary loss."""
+    return num_outputs == 1 or "binary" in canonical_loss_name(loss)
 
 
 def _may_be_sigmoid(model, from_logits, loss):
     if from_logits != "auto":
         return from_logits is False
+    if model is None:
+        # Numbers between 0 and 1 alone do not make a sigmoid.
+        return False
     declared = declared_from_logits(loss)
     has_readable_layers = bool(getattr(model, "operations", None))
     return declared is False or (declared is None and not has_readable_layers)

@@ -5,30 +5,36 @@ import keras
 from keras_dtkd.core import logits
 
 
-def compute_output_spec(model, x):
+def compute_output_spec(model, x, **kwargs):
     """The outputs that a model announces for inputs.
 
     Args:
         model: A `keras.Model`.
         x: NumPy arrays, nested as the model takes them.
+        **kwargs: Further arguments of its call, such as `training`.
 
     Returns:
         `keras.KerasTensor`s, nested as the outputs.
     """
-    return model.compute_output_spec(
-        keras.tree.map_structure(lambda a: keras.KerasTensor(a.shape, a.dtype.name), x)
-    )
+    x = keras.tree.map_structure(lambda a: keras.KerasTensor(a.shape, a.dtype.name), x)
+    return model.compute_output_spec(x, **kwargs)
 
 
-def output_kind_of(model, key, names=None):
-    """As `logits.infer_output_kind`, of one of a model's several outputs.
+def symbolic_output(model, key, names=None):
+    """One of the symbolic outputs of a model that has them, else `None`.
 
     Args:
-        model: A `keras.Model`.
-        key: Its name or index, see `logits.select_output`.
+        model: A `keras.Model`, or `None`.
+        key: The output's name or index, see `logits.select_output`.
         names: The model's `output_names`.
     """
     structure = getattr(model, "output", None)
     if not getattr(model, "outputs", None) or structure is None:
         return None
-    return logits.infer_output_kind(model, logits.select_output(structure, key, names))
+    return logits.select_output(structure, key, names)
+
+
+def output_kind_of(model, key, names=None):
+    """As `logits.infer_output_kind`, of one of a model's several outputs."""
+    output = symbolic_output(model, key, names)
+    return None if output is None else logits.infer_output_kind(model, output)

@@ -227,7 +227,9 @@ def _build_teacher_logits(distiller, samples, batches):
 
     def compute(transform, sample, batch):
         x = keras.tree.map_structure(ops.convert_to_tensor, transform(sample.x))
-        return _flatten(distiller.teacher_logits(forward(x)), batch)
+        return _flatten(
+            distiller.output_specs.get().teacher.select_logits(forward(x)), batch
+        )
 
     return lambda transform: np.concatenate(
         [compute(transform, *pair) for pair in zip(samples, batches, strict=True)]

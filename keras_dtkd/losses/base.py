@@ -51,6 +51,8 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         name: Its name in the logs. The class's name unless given.
         view: Name of the Distiller's view that it compares the models on; `None` for
             the batch as it is. On a view there are no labels.
+        output: Name or index of the models' output that it compares; `None` for the
+            Distiller's `output`. It gets the labels and sample weights of that output.
 
     Attributes:
         student_layers: Names of student layers whose outputs `step.student_features`
@@ -66,7 +68,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         multilabel: Whether a linear output is a choice of yes or no for each label.
 
     Raises:
-        TypeError: `view` is no name.
+        TypeError: `view` is no name, or `output` is neither name nor index.
         ValueError: A negative `weight` or `warmup_epochs`.
 
     Example:
@@ -86,7 +88,18 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     input_gradient_labels: Any = "data"
     teacher_input_gradient = True
 
-    def __init__(self, weight=1.0, warmup_epochs=0, name=None, view=None, **kwargs):
+    # The step that its weights were built from, as `keras.KerasTensor`s.
+    step_spec: Any = None
+
+    def __init__(
+        self,
+        weight=1.0,
+        warmup_epochs=0,
+        name=None,
+        view=None,
+        output=None,
+        **kwargs,
+    ):
         kwargs.setdefault("dtype", "float32")
         # Keras would number the name (`kd_1`), and the number would be in the logs.
         super().__init__(name=name or snake_case(type(self).__name__), **kwargs)
@@ -101,6 +114,12 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
                 f"{type(self).__name__}(view='strong'), views={{'strong': view}})`."
             )
         self.view = view
+        if not isinstance(output, str | int | None) or isinstance(output, bool):
+            raise TypeError(
+                f"`{type(self).__name__}`: `output` must be the name or the index of "
+                f"an output. Received: output={output!r}."
+            )
+        self.distilled_output = output
         self._warmup_factor = self.add_weight(
             shape=(),
             initializer="ones",
@@ -133,6 +152,22 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             f"`{type(self).__name__}` must override `call(student_logits, "
             "teacher_logits, labels=None)` or `compute(step)`."
         )
+
+    def build_from_step(self, step):
+        """Makes weights that depend on the models, such as a projector. Optional.
+
+        Called once before the first training step, with a step of real data, and when
+        a Distiller is loaded, with zeros of the same shapes and no teacher: the weights
+        may depend on shapes and dtypes alone.
+
+        Args:
+            step: A `keras_dtkd.Step`.
+        """
+
+    @property
+    def builds_from_step(self):
+        """Whether its class overrides `build_from_step`."""
+        return type(self).build_from_step is not DistillationLoss.build_from_step
 
     def compute(self, step):
         """The values for one `Step`. Override it for more than logits and labels.
@@ -298,6 +333,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             "weight": self.weight,
             "warmup_epochs": self.warmup_epochs,
             "view": self.view,
+            "output": self.distilled_output,
         }
 
 

@@ -67,3 +67,23 @@ def _resolve_loss(loss):
 def input_gradient_losses(losses):
     """The losses that need input gradients, by name."""
     return {n: loss for n, loss in losses.items() if loss.input_gradient is not None}
+
+
+def group_by_output(losses, default=None):
+    """The losses of each distilled output.
+
+    Args:
+        losses: Distillation losses by name.
+        default: The output of losses that name none.
+
+    Returns:
+        A dict from the name or index of an output, `None` for the only one, to its
+        losses by name. The default is first, also where no loss is for it.
+    """
+    groups: dict = {} if default is None else {default: {}}
+    if any(loss.distilled_output is None for loss in losses.values()):
+        groups = {default: {}}
+    for name, loss in losses.items():
+        key = default if loss.distilled_output is None else loss.distilled_output
+        groups.setdefault(key, {})[name] = loss
+    return groups

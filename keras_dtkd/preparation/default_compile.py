@@ -6,6 +6,7 @@ import sys
 import keras
 
 from keras_dtkd.core import logits
+from keras_dtkd.training import task_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,12 @@ def default_compile(distiller, labels):
         options = {name: getattr(distiller, name) for name in names}
     if distiller.student.compiled:
         compile_like_student(distiller, labels is not None)
+    elif labels is not None and task_loss.overrides(distiller.student, "compute_loss"):
+        raise ValueError(
+            f"`Distiller`: the student's class `{type(distiller.student).__name__}` "
+            "computes its own loss (`compute_loss`), and is not compiled. Compile it "
+            "as for a `fit` of its own: `student.compile(optimizer, ...)`."
+        )
     elif labels is None:
         distiller.compile(optimizer=optimizer, **options)
     else:
@@ -75,7 +82,7 @@ def default_compile(distiller, labels):
 def _label_format(distiller, labels):
     if labels is None:
         return None
-    shapes = list(distiller.student_shapes.values())
+    shapes = list(distiller.output_specs.get().student.shapes.values())
     labels = keras.tree.flatten(labels)
     if len(labels) > 1 or len(shapes) > 1:
         return "several"
@@ -93,7 +100,7 @@ def default_task_loss(distiller, labels):
         ValueError: A student with several outputs: their losses cannot be guessed.
     """
     shapes, labels = (
-        list(distiller.student_shapes.values()),
+        list(distiller.output_specs.get().student.shapes.values()),
         keras.tree.flatten(labels),
     )
     if len(shapes) > 1 or len(labels) > 1:
@@ -102,7 +109,7 @@ def default_task_loss(distiller, labels):
             "student (or the Distiller) with a loss for each: "
             "`student.compile(optimizer, loss={...})`."
         )
-    shape, kind = shapes[0], distiller.student_spec.output_kind
+    shape, kind = shapes[0], distiller.output_specs.get().student.output_kind
     from_logits = kind in (logits.LOGITS, logits.BINARY)
     if kind in (logits.SIGMOID, logits.BINARY):
         accuracy = keras.metrics.BinaryAccuracy(
@@ -126,12 +133,16 @@ def compile_like_student(distiller, has_labels=True):
     student = distiller.student
     config = dict(student.get_compile_config())
     loss = student.loss
-    for key in ("optimizer", "loss"):
-        config.pop(key, None)
+    unused = {"optimizer", "loss"}
+    if task_loss.overrides(student, "compute_loss"):
+        loss = None
+        unused |= {"loss_weights"}
+    if task_loss.overrides(student, "compute_metrics"):
+        unused |= {"metrics", "weighted_metrics"}
     if not has_labels:
         loss = None
-        for key in ("loss_weights", "metrics", "weighted_metrics"):
-            config.pop(key, None)
+        unused |= {"loss_weights", "metrics", "weighted_metrics"}
+    config = {key: value for key, value in config.items() if key not in unused}
     config = _clone_compile_config(config)
     optimizer = student.optimizer
     # One that knows the student's variables alone can train no others, and one that

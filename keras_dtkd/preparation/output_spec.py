@@ -1,24 +1,25 @@
 """What kind of output each model gives, found out before the first step."""
 
 import dataclasses
-from typing import Any
+import inspect
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import describe_shapes, num_samples, to_numpy
-from keras_dtkd.core.compiled_loss import (
-    canonical_loss_name,
-    compiled_loss,
-    declared_from_logits,
-    select_for_output,
-)
-from keras_dtkd.core.outputs import compute_output_spec, output_kind_of
+from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
+from keras_dtkd.core.masking import MaskPreserving
+from keras_dtkd.core.output_kind import is_binary_output, resolve_output_kind
+from keras_dtkd.core.outputs import compute_output_spec, symbolic_output
+from keras_dtkd.losses.resolve import group_by_output
 from keras_dtkd.teachers import Ensemble, ModelTeacher
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.validation import outputs as validation
+
+_to_logits = MaskPreserving(logits.to_logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,10 @@ class OutputSpec:
 
     Attributes:
         role: `"teacher"` or `"student"`, for messages.
+        key: Name or index of the output; `None` where there is only one.
         shape: Of the output for the sample, `(batch, ..., classes)`.
-        shapes: Of all outputs, by name; `None` names the only one.
+        shapes: Of all outputs, by name; `None` names the only one. A student's are
+            those of inference.
         output_kind: One of the kinds of `keras_dtkd.core.logits`.
         names: The model's `output_names`, or `None`.
         is_multi_output: Whether the model has several outputs.
@@ -36,12 +39,25 @@ class OutputSpec:
     """
 
     role: str
+    key: Any
     shape: tuple
     shapes: Any
     output_kind: str
     names: Any = None
     is_multi_output: bool = False
     member_kinds: tuple = ()
+
+    def select(self, values):
+        """This output's part of a model's outputs, labels or weights.
+
+        Raises:
+            KeyError: There is none for it.
+        """
+        return logits.select_output(values, self.key, self.names)
+
+    def select_logits(self, outputs):
+        """The logits of this output, with its mask, from what the model returned."""
+        return _to_logits(self.select(outputs), output_kind=self.output_kind)
 
     def to_dict(self):
         """A form for JSON."""
@@ -54,8 +70,39 @@ class OutputSpec:
         return cls(**{**config, "shapes": shapes})
 
 
+class SpecPair(NamedTuple):
+    """The specs of one distilled output.
+
+    Attributes:
+        student: An `OutputSpec`, or `None` before it is known.
+        teacher: An `OutputSpec`, or `None` where the teacher does not run.
+    """
+
+    student: Any = None
+    teacher: Any = None
+
+
+class OutputSpecs:
+    """The `SpecPair`s of all distilled outputs, by the outputs' keys.
+
+    Not a dict, which Keras would track.
+
+    Args:
+        pairs: A dict, the Distiller's main output first.
+    """
+
+    def __init__(self, pairs=None):
+        self.pairs = pairs or {}
+
+    def get(self, key=None):
+        """The pair of one output; of the main one by default."""
+        if key is None:
+            return next(iter(self.pairs.values()), SpecPair())
+        return self.pairs[key]
+
+
 def infer_output_specs(distiller, sample, with_teacher=True):
-    """The outputs of student and teacher, checked against each other.
+    """The distilled outputs of student and teacher, checked against each other.
 
     Args:
         distiller: The Distiller.
@@ -63,14 +110,25 @@ def infer_output_specs(distiller, sample, with_teacher=True):
         with_teacher: Whether the teacher will run.
 
     Returns:
-        `(student, teacher, teacher_values)`: two `OutputSpec`s, and the teacher's
-        outputs for the sample as float32 NumPy. The last two may be `None`.
+        `(specs, teacher_values)`: `OutputSpecs`, and the teacher's main outputs for the
+        sample as float32 NumPy, or `None`.
 
     Raises:
         ValueError: One gives no logits, or they do not fit together.
     """
-    key, from_logits = distiller.distilled_output, distiller.from_logits
-    losses = distiller.distillation_losses
+    groups = group_by_output(distiller.distillation_losses, distiller.distilled_output)
+    results = {
+        key: _infer_pair(distiller, sample, key, losses, with_teacher)
+        for key, losses in groups.items()
+    }
+    _, teacher_values = next(iter(results.values()))
+    return OutputSpecs(
+        {key: pair for key, (pair, _) in results.items()}
+    ), teacher_values
+
+
+def _infer_pair(distiller, sample, key, losses, with_teacher):
+    from_logits = distiller.from_logits
     loss = compiled_loss(distiller) or compiled_loss(distiller.student)
     inference = _Inference(
         ModelTeacher(distiller.student), "student", sample, key, from_logits, loss
@@ -78,7 +136,7 @@ def infer_output_specs(distiller, sample, with_teacher=True):
     student = validation.apply_multilabel_losses(losses, inference.spec())
     if not with_teacher:
         validation.validate_output_key(key, student)
-        return student, None, None
+        return SpecPair(student), None
     model_teacher = distiller.teacher_reference.teacher
     teacher_inference = _Inference(
         model_teacher,
@@ -87,52 +145,38 @@ def infer_output_specs(distiller, sample, with_teacher=True):
         key,
         from_logits,
         compiled_loss(model_teacher.model),
-        evaluate=True,
     )
+    values = teacher_inference.evaluate_once()
     teacher = teacher_inference.spec()
     validation.validate_output_key(key, student, teacher)
-    validation.validate_finite_outputs(
-        teacher_inference.values, sample, inference.evaluated_values
-    )
+    validation.validate_finite_outputs(values, sample, inference.evaluate_once)
     validation.validate_same_shape(student, teacher)
     teacher = validation.apply_multilabel_losses(losses, teacher)
     student, teacher = validation.match_multilabel(student, teacher)
     if isinstance(model_teacher, Ensemble) and teacher.output_kind == logits.BINARY:
         model_teacher.as_multilabel()
-    return student, teacher, teacher_inference.values
+    return SpecPair(student, teacher), values
 
 
 class _Inference:
     """Finds out about one model's outputs; runs it where that is needed, once."""
 
-    def __init__(
-        self,
-        teacher,
-        role,
-        sample,
-        key,
-        from_logits,
-        loss,
-        caller="Distiller",
-        evaluate=False,
-    ):
-        self.caller, self.role = caller, role
-        self.key, self.from_logits = key, from_logits
+    def __init__(self, teacher, role, sample, key, from_logits, loss):
+        self.role, self.key, self.from_logits = role, key, from_logits
         self.teacher, self.sample, self.model = teacher, sample, teacher.model
         self.names = teacher.output_names
         self.loss = select_for_output(loss, key, _output_index(key, self.names))
         self.values: Any = None
         self._infer_members()
-        self._symbolic_outputs()
-        if evaluate and self.values is None:
-            self.evaluate()
+        self._infer_shapes()
 
     def spec(self):
         return OutputSpec(
             role=self.role,
+            key=self.key,
             shape=self.shape,
             shapes=self.shapes,
-            output_kind=self._resolve_multilabel(self._output_kind()),
+            output_kind=self._output_kind(),
             names=self.names,
             is_multi_output=self.is_multi_output,
             member_kinds=tuple(getattr(self.teacher, "output_kinds", ())),
@@ -159,26 +203,30 @@ class _Inference:
             any(spec.is_multi_output for spec in specs),
         )
 
-    def _symbolic_outputs(self):
+    def _infer_shapes(self):
         if self.model is None:
-            outputs = self.evaluate()
+            outputs = training_outputs = self._evaluate()
         else:
-            x = model_inputs(self.sample.x)
-            try:
-                outputs = compute_output_spec(self.model, x)
-            except Exception as error:
-                raise ValueError(
-                    f"`{self.caller}`: the {self.role} cannot take the inputs: "
-                    f"{describe_shapes(x)}. Give inputs of the shape that it was made "
-                    f"for, or a model for these. Keras says: {error}"
-                ) from error
-        self.is_multi_output = (
-            isinstance(outputs, dict | list | tuple) and len(outputs) > 1
-        )
+            outputs = self._symbolic_outputs()
+            training_outputs = outputs
+            if self.role == "student" and _may_depend_on_training(self.model):
+                training_outputs = self._symbolic_outputs(training=True)
         self.shapes = self._shapes(outputs)
-        output = self._select(outputs)
+        self.is_multi_output = _is_multi_output(training_outputs)
+        output = self._select(training_outputs)
         self.shape = tuple(output.shape)
         self._validate(output)
+
+    def _symbolic_outputs(self, **kwargs):
+        x = model_inputs(self.sample.x)
+        try:
+            return compute_output_spec(self.model, x, **kwargs)
+        except Exception as error:
+            raise ValueError(
+                f"`Distiller`: the {self.role} cannot take the inputs: "
+                f"{describe_shapes(x)}. Give inputs of the shape that it was made "
+                f"for, or a model for these. Keras says: {error}"
+            ) from error
 
     def _shapes(self, outputs):
         if isinstance(outputs, dict):
@@ -193,7 +241,7 @@ class _Inference:
         dtype, shape = keras.backend.standardize_dtype(output.dtype), output.shape
         if len(shape) < 2 or not keras.backend.is_float_dtype(dtype):
             raise ValueError(
-                f"`{self.caller}`: the {self.role}'s output is no logits: shape "
+                f"`Distiller`: the {self.role}'s output is no logits: shape "
                 f"{tuple(shape)}, dtype {dtype}. Needed is `(batch, ..., classes)` of "
                 "floats. Choose another output with `output=`, or another model."
             )
@@ -205,16 +253,22 @@ class _Inference:
             known = ", ".join(repr(name) for name in error.args[0])
         if self.key is None:
             raise ValueError(
-                f"`{self.caller}`: the {self.role} has several outputs. Choose one "
+                f"`Distiller`: the {self.role} has several outputs. Choose one "
                 f"with `output=`. There are: {known}."
             )
         raise ValueError(
-            f"`{self.caller}`: the {self.role} has no output {self.key!r}. `output=` "
+            f"`Distiller`: the {self.role} has no output {self.key!r}. `output=` "
             f"may be: {known}."
         )
 
-    def evaluate(self):
-        """Runs the model on the sample, once. Returns the last batch's outputs."""
+    def evaluate_once(self):
+        """The model's distilled outputs for the whole sample, float32 NumPy."""
+        if self.values is None:
+            self._evaluate()
+        return self.values
+
+    def _evaluate(self):
+        """Runs the model on the sample. Returns the last batch's outputs."""
         forward, values = compile_teacher(self.teacher), []
         for start in range(0, num_samples(self.sample.x), self.sample.batch_size):
             batch = slice(start, start + self.sample.batch_size)
@@ -232,66 +286,31 @@ class _Inference:
         self.values = np.concatenate(values)
         return outputs
 
-    def evaluated_values(self):
-        if self.values is None:
-            self.evaluate()
-        return self.values
-
-    def _look_like_probabilities(self):
-        return logits.look_like_probabilities(self.evaluated_values())
-
     def _output_kind(self):
-        if self.teacher.output_kind is not None:
-            return self.teacher.output_kind
-        kind = self._kind_from_layers()
-        is_probability = kind in (logits.SOFTMAX, logits.SIGMOID)
-        if self.from_logits == "auto":
-            return kind or self._kind_from_values()
-        if self.from_logits:
-            if is_probability or (kind is None and self._look_like_probabilities()):
-                raise ValueError(
-                    f"`{self.caller}`: `from_logits=True`, but the {self.role} gives "
-                    "probabilities: its last layer is a softmax or sigmoid, or its "
-                    "outputs lie in [0, 1] and sum to 1. Use `from_logits='auto'`."
-                )
-            return logits.LOGITS
-        if is_probability:
-            return kind
-        is_softmax = self._look_like_probabilities()
-        if self.values.min() < 0 or self.values.max() > 1:
-            raise ValueError(
-                f"`{self.caller}`: `from_logits=False`, but the {self.role} gives "
-                f"values from {self.values.min():.3g} to {self.values.max():.3g}, no "
-                "probabilities. Use `from_logits='auto'`."
+        kind = self.teacher.output_kind
+        if kind is None:
+            return resolve_output_kind(
+                "Distiller",
+                self.role,
+                self.model,
+                symbolic_output(self.model, self.key, self.names),
+                self.from_logits,
+                self.loss,
+                self.shape[-1],
+                self.evaluate_once,
             )
-        return logits.SOFTMAX if is_softmax else logits.SIGMOID
+        is_binary = is_binary_output(self.shape[-1], self.loss)
+        return logits.BINARY if kind == logits.LOGITS and is_binary else kind
 
-    def _kind_from_values(self):
-        if self._look_like_probabilities():
-            return logits.SOFTMAX
-        if self.model is None or not self.values.size:
-            # Numbers between 0 and 1 alone do not make a sigmoid.
-            return logits.LOGITS
-        is_inside = self.values.min() >= 0 and self.values.max() <= 1
-        # Of a model whose layers do not tell, or whose user declares it.
-        declared = declared_from_logits(self.loss)
-        is_readable = getattr(self.model, "operations", None)
-        may_be_sigmoid = declared is False or (declared is None and not is_readable)
-        return logits.SIGMOID if is_inside and may_be_sigmoid else logits.LOGITS
 
-    def _kind_from_layers(self):
-        if self.model is None:
-            return None
-        if not self.is_multi_output:
-            return logits.infer_output_kind(self.model)
-        return output_kind_of(self.model, self.key, self.names)
+def _may_depend_on_training(model):
+    """Whether a model's outputs in training may differ from those in inference."""
+    is_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    return not is_graph and "training" in inspect.signature(model.call).parameters
 
-    def _resolve_multilabel(self, kind):
-        """One logit is a choice of two; several are, where the loss is binary."""
-        if kind != logits.LOGITS:
-            return kind
-        is_binary = "binary" in canonical_loss_name(self.loss)
-        return logits.BINARY if self.shape[-1] == 1 or is_binary else kind
+
+def _is_multi_output(outputs):
+    return isinstance(outputs, dict | list | tuple) and len(outputs) > 1
 
 
 def _output_index(key, names):

@@ -12,13 +12,18 @@ from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.losses.resolve import group_by_output
 from keras_dtkd.preparation import data_peek
+from keras_dtkd.preparation.build_losses import (
+    build_losses,
+    build_own_loss,
+    strategy_of,
+)
 from keras_dtkd.preparation.default_compile import (
     default_compile,
     exclude_from_weight_decay,
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
-from keras_dtkd.preparation.output_spec import OutputSpec as OutputSpec
 from keras_dtkd.preparation.output_spec import infer_output_specs
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.validation import (
@@ -167,6 +172,7 @@ def prepare(
     if training and input_gradients.needs_second_order(distiller):
         input_gradients.reject_jit_second_order("Distiller", distiller)
     exclude_from_weight_decay(distiller)
+    build_own_loss(distiller, sample)
     if training:
         models.warn_unused_labels(distiller, sample)
     label_checks.validate_labels(distiller, sample.y if y is None else y)
@@ -209,38 +215,20 @@ def inspect_models(distiller, sample, uses_teacher=True):
         teacher = distiller.teacher_reference.teacher
         sample_ids.validate_sample_ids(teacher, losses, sample.x)
         input_gradients.validate_input_gradient_losses(distiller, sample)
-    student, teacher, values = infer_output_specs(distiller, sample, uses_teacher)
-    distiller.student_spec = student
-    if teacher is not None:
+    specs, values = infer_output_specs(distiller, sample, uses_teacher)
+    distiller.output_specs = specs
+    if uses_teacher:
         for view in distiller.views.values():
             view.check(model_inputs(sample.x))
-        input_gradients.require_one_output_per_sample(distiller, student.shape)
-        distiller.teacher_spec = teacher
+        groups = group_by_output(losses, distiller.distilled_output)
+        for output, pair in specs.pairs.items():
+            input_gradients.require_one_output_per_sample(distiller, pair.student.shape)
+            outputs.warn_uncentered_comparison(
+                groups[output],
+                pair.student.output_kind,
+                pair.teacher.output_kind,
+            )
         input_gradients.require_nonzero_input_gradient(distiller, sample)
-        outputs.warn_uncentered_comparison(
-            losses, student.output_kind, teacher.output_kind
-        )
-        # Weights that a loss makes when it is first called.
-        if not all(layer.built for layer in iter_layers(losses)):
-            _build_loss_weights(distiller, sample)
+        build_losses(distiller, sample)
     cache.add((key, uses_teacher))
     return values
-
-
-def _build_loss_weights(distiller, sample):
-    """Calls the losses once, outside of a step.
-
-    A compiled step makes no weights, and the optimizer must know them all.
-    """
-    batch = slice(sample.batch_size)
-    x, y = (
-        None if part is None else keras.tree.map_structure(lambda a: a[batch], part)
-        for part in (sample.x, sample.y)
-    )
-    with backend.building_scope(strategy_of(distiller)), backend.no_grad():
-        distiller.compute_losses(x, y)
-
-
-def strategy_of(model):
-    """The `tf.distribute.Strategy` of a model under TensorFlow, else `None`."""
-    return getattr(model, "distribute_strategy", None)

@@ -1,5 +1,6 @@
 """Holds a teacher where Keras neither tracks, saves nor trains it."""
 
+import keras
 import numpy as np
 
 from keras_dtkd.teachers.fingerprint import verify_fingerprint
@@ -33,6 +34,21 @@ class TeacherReference:
             verify_fingerprint(teacher.fingerprint(), self.expected_fingerprint)
         self.teacher = teacher
         self.forget_fingerprint()
+
+    def copy_random_states(self):
+        """Copies of the teacher's random states, which advance in their place.
+
+        Returns:
+            A `keras.random.SeedGenerator` for each of the teacher's, in the state that
+            a loaded file expects, if any.
+        """
+        states = self.expected_seeds or [v.value for v in self.teacher.seed_variables]
+        self.expected_seeds = None
+        seeds = [keras.random.SeedGenerator(0) for _ in self.teacher.seed_variables]
+        for seed, state in zip(seeds, states, strict=True):
+            # A copy: under JAX a step consumes the arrays of its state.
+            seed.state.assign(np.array(keras.ops.convert_to_numpy(state)))
+        return seeds
 
     def fingerprint(self, may_cache=False):
         """The teacher's fingerprint, or the one that a loaded file expects.

@@ -69,3 +69,8 @@ def find_layer(model, name):
     raise ValueError(
         f"`{model.name}` has no layer {name!r}. Its layers: {', '.join(names)}."
     )
+
+
+def unwrap_single(features):
+    """The output of a layer that was called once, else the list of them."""
+    return {n: out[0] if len(out) == 1 else out for n, out in features.items()}

@@ -14,7 +14,6 @@ from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import split_sample_ids
 from keras_dtkd.training import feature_capture
-from keras_dtkd.training.forward import unwrap_single
 from keras_dtkd.training.step import ForwardPass
 
 
@@ -32,7 +31,7 @@ def teacher_forward_with_gradient(
         direction: See `value_and_input_gradient`.
         layers: Names of the teacher's layers to capture.
         values: Values of the teacher's variables, or `None`.
-        seeds: See `forward.teacher_forward`.
+        seeds: See `keras_dtkd.teachers.forward.without_effect`.
 
     Returns:
         A `ForwardPass`, and the class probabilities of the cross-entropy, `targets`.
@@ -58,7 +57,7 @@ def teacher_forward_with_gradient(
             targets = to_class_probs(labels, logits)
         results = {
             "outputs": outputs,
-            "features": unwrap_single(features),
+            "features": feature_capture.unwrap_single(features),
             "targets": targets,
         }
         return cross_entropy(logits, targets), results
@@ -108,7 +107,7 @@ def student_forward_with_gradient(
         changes = enumerate(zip(before, after, strict=True))
         return cross_entropy(to_logits(outputs), targets), {
             "outputs": outputs,
-            "features": unwrap_single(features),
+            "features": feature_capture.unwrap_single(features),
             "losses": scope.losses,
             "masks": {i: m for i, m in enumerate(masks) if m is not None},
             "state": {i: new for i, (old, new) in changes if new is not old},

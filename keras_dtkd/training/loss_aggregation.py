@@ -4,52 +4,50 @@ from keras import ops
 
 from keras_dtkd.functional.statistics import agreement
 from keras_dtkd.losses.reduction import reduce
+from keras_dtkd.training.loss_logging import temperature_log_names
 
 
-def compute_loss_means(losses, step_of_view):
+def compute_loss_means(losses, steps):
     """The mean of each loss over a batch, one loss after the other.
 
     Args:
         losses: Distillation losses by name.
-        step_of_view: From the name of a view, or `None`, to the `Step` on it and the
-            student's distilled output, whose mask counts.
+        steps: The batch's `forward.StepBuilder`.
 
     Yields:
         `(name, mean, temperatures)`. The temperatures are a `TemperaturePair`, or
         `None` for a loss that has none.
     """
     for name, loss in losses.items():
-        step, output = step_of_view(loss.view)
+        step, output = steps(loss.view, loss.distilled_output)
         values, temperatures = loss.compute_with_temperatures(step)
         mean = loss.reduce(values, output, step.sample_weight)
         yield name, mean, temperatures
 
 
-def sum_losses(losses, step_of_view, temperature_log_names, log):
+def sum_losses(losses, steps, log):
     """`Σ weight · ramp · loss`, float32. Everything that is summed is logged.
 
     Args:
         losses: Distillation losses by name.
-        step_of_view: See `compute_loss_means`.
-        temperature_log_names: From a loss's name to the names of its temperatures in
-            the logs: two, or none.
+        steps: The batch's `forward.StepBuilder`.
         log: Gets a name and a mean over the batch.
 
     Returns:
         A scalar.
     """
     total = ops.zeros((), dtype="float32")
-    for name, mean, temperatures in compute_loss_means(losses, step_of_view):
+    for name, mean, temperatures in compute_loss_means(losses, steps):
         log(name, mean)
         total = total + losses[name].effective_weight * mean
-        keys = temperature_log_names(name)
+        keys = temperature_log_names(losses, name)
         if keys and temperatures is not None:
-            step, output = step_of_view(losses[name].view)
+            step, output = steps(losses[name].view, losses[name].distilled_output)
             for key, temperature in zip(keys, temperatures[:2], strict=True):
                 # Of every sample's shape, so that a mask finds its positions.
                 zeros = ops.zeros_like(step.student_logits[..., :1])
                 log(key, reduce((temperature + zeros)[..., 0], output))
-    step, output = step_of_view(None)
+    step, output = steps()
     agrees = agreement(step.student_logits, step.teacher_logits)
     log("agreement", reduce(agrees, output))
     return total

@@ -37,3 +37,30 @@ def build_trackers(losses, others=()):
         names += temperature_log_names(losses, name)
     names += ["agreement", *others]
     return {name: keras.metrics.Mean(name=name) for name in names}
+
+
+def compute_results(metrics, loss_trackers, has_labels, has_task, uses_teacher):
+    """The results of the metrics that were updated, by name.
+
+    Args:
+        metrics: The Distiller's metrics.
+        loss_trackers: See `build_trackers`.
+        has_labels: Whether the data has labels.
+        has_task: Whether there is a loss on them.
+        uses_teacher: Whether the teacher ran.
+    """
+    results = {}
+    for metric in metrics:
+        if loss_trackers.get(metric.name) is metric:
+            is_updated = uses_teacher and (has_task or metric.name != "task_loss")
+        elif metric.name == "loss":
+            is_updated = uses_teacher or has_task
+        else:
+            is_updated = has_labels
+        # Keras makes the compiled metrics with the first labels.
+        if is_updated and getattr(metric, "built", True):
+            result = metric.result()
+            results.update(
+                result if isinstance(result, dict) else {metric.name: result}
+            )
+    return results

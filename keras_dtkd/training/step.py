@@ -37,6 +37,11 @@ class TrainingTargets(NamedTuple):
     teacher_input_gradient: Any = None
     teacher_variables: Any = None
 
+    @classmethod
+    def with_teacher_variables(cls, labels, values):
+        """The targets of a compiled step before the teacher has run in it."""
+        return cls(labels, teacher_variables=values)
+
 
 class ForwardPass(NamedTuple):
     """Takes the place of `y_pred` in Keras's step.

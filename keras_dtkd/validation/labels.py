@@ -24,11 +24,11 @@ def validate_labels(distiller, y, whose=""):
         ValueError: A label is text or names no class, or the labels have another width
             than the outputs have classes.
     """
-    shapes = distiller.student_shapes
-    if y is None or shapes is None or not distiller.compiled:
+    spec = distiller.output_specs.get().student
+    if y is None or spec is None or not distiller.compiled:
         return
-    for name, shape in shapes.items():
-        place = list(shapes).index(name)
+    for name, shape in spec.shapes.items():
+        place = list(spec.shapes).index(name)
         loss, values = (
             select_for_output(part, name, place) for part in (distiller.loss, y)
         )
@@ -72,7 +72,10 @@ def validate_distilled_labels(distiller, values, of, padding=None):
     Raises:
         ValueError: See `labels`.
     """
-    shapes, key = distiller.student_shapes, distiller.distilled_output
+    shapes, key = (
+        distiller.output_specs.get().student.shapes,
+        distiller.distilled_output,
+    )
     names = list(shapes)
     name = names[0] if len(names) == 1 else logits.select_output(names, key, names)
     shape = shapes[name]

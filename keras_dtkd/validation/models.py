@@ -33,6 +33,21 @@ def validate_arguments(student, from_logits):
         )
 
 
+def reject_custom_steps(student):
+    """A training step of the student's own would not be called, without a word."""
+    for method, instead in (
+        ("train_step", "compute_loss(x, y, y_pred, sample_weight, training)"),
+        ("test_step", "compute_metrics(x, y, y_pred, sample_weight)"),
+    ):
+        if getattr(type(student), method) is not getattr(keras.Model, method):
+            raise ValueError(
+                f"`Distiller`: the student's class `{type(student).__name__}` has a "
+                f"`{method}` of its own, which would not be called: a Distiller's step "
+                f"takes its place. Move what it computes into `{instead}`, which a "
+                "Distiller calls."
+            )
+
+
 def reject_foreign_arguments(given):
     """No argument of another class, or of Keras's own `Distiller`."""
     for name, instead in MIGRATION_HINTS.items():
@@ -103,7 +118,7 @@ def warn_unused_labels(distiller, sample):
     """Warns of labels that nobody looks at."""
     compiled = distiller.get_compile_config() or {}
     metrics = compiled.get("metrics") or compiled.get("weighted_metrics")
-    if sample.y is not None and distiller.loss is None and not metrics:
+    if sample.y is not None and not distiller.has_task_loss and not metrics:
         warnings.warn(
             "`Distiller`: there are labels, but it was compiled without a loss: they "
             "teach nothing. Compile with a loss, or leave `compile` out: the "

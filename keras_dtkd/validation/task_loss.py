@@ -30,9 +30,10 @@ def warn_from_logits_mismatch(distiller, sample):
         distiller: The Distiller, compiled.
         sample: The `keras_dtkd.preparation.data_peek.Sample`.
     """
-    shapes = distiller.student_shapes
-    if sample.y is None or shapes is None:
+    spec = distiller.output_specs.get().student
+    if sample.y is None or spec is None:
         return
+    shapes = spec.shapes
     student = distiller.student
     for place, name in enumerate(shapes):
         loss, y = (

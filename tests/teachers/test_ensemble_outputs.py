@@ -73,7 +73,7 @@ def test_a_softmax_beside_a_sigmoid_is_refused():
 
 def inferred_kinds(given, small=None, **options):
     d = Distiller(given, small or student(), KD(), **options)
-    *specs, _ = infer_output_specs(d, peek(X, Y)[0])
+    specs = infer_output_specs(d, peek(X, Y)[0])[0].get()
     return d.teacher, tuple(spec.output_kind for spec in specs)
 
 
@@ -143,7 +143,10 @@ def test_several_outputs_of_different_kinds_are_refused():
     with pytest.raises(ValueError, match="different kinds.*logits, softmax"):
         d.fit(X, Y, verbose=0)
     alike = Distiller([soft, soft], student(), KD(), output="label")
-    assert infer_output_specs(alike, peek(X, Y)[0])[1].output_kind == logits.SOFTMAX
+    assert (
+        infer_output_specs(alike, peek(X, Y)[0])[0].get().teacher.output_kind
+        == logits.SOFTMAX
+    )
 
 
 def test_several_outputs_are_not_averaged_as_probabilities():

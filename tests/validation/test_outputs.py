@@ -30,7 +30,7 @@ class Unreadable(keras.Model):
 
 def found(large, small, **options):
     d = Distiller(large, small, KD(), **options)
-    return tuple(o.output_kind for o in infer_output_specs(d, peek(X, Y)[0])[:2])
+    return tuple(o.output_kind for o in infer_output_specs(d, peek(X, Y)[0])[0].get())
 
 
 def separate(activation):
@@ -95,9 +95,10 @@ def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
     ):
         d = Distiller(large, small, losses)
         assert (
-            tuple(o.output_kind for o in infer_output_specs(d, sample)[:2]) == expected
+            tuple(o.output_kind for o in infer_output_specs(d, sample)[0].get())
+            == expected
         )
-        alone, *_ = infer_output_specs(d, sample, with_teacher=False)
+        alone = infer_output_specs(d, sample, with_teacher=False)[0].get().student
         assert alone.output_kind == expected[0]
 
 
@@ -161,7 +162,8 @@ def test_a_teacher_that_is_no_model_is_judged_by_its_values():
             return "stored"
 
     d = Distiller(Stored(), student(), KD())
-    _, large, values = infer_output_specs(d, peek(X, Y)[0])
+    specs, values = infer_output_specs(d, peek(X, Y)[0])
+    large = specs.get().teacher
     assert large.output_kind == logits.SOFTMAX and values.shape == (16, CLASSES)
 
 
@@ -255,4 +257,7 @@ def test_values_between_0_and_1_do_not_make_a_sigmoid_of_a_teacher_without_a_mod
             return "halves"
 
     d = Distiller(Halves(), student(), KD())
-    assert infer_output_specs(d, peek(X, Y)[0])[1].output_kind == logits.LOGITS
+    assert (
+        infer_output_specs(d, peek(X, Y)[0])[0].get().teacher.output_kind
+        == logits.LOGITS
+    )

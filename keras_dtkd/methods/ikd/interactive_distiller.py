@@ -8,6 +8,7 @@ from keras_dtkd.losses import KD
 from keras_dtkd.methods.ikd import validation
 from keras_dtkd.methods.ikd.dual_optimizer import DualOptimizer
 from keras_dtkd.methods.ikd.train_step import FeedbackStep
+from keras_dtkd.preparation import saved_state
 
 
 class FeedbackData:
@@ -277,12 +278,12 @@ class InteractiveDistiller(FeedbackStep):
     def from_config(cls, config, custom_objects=None):
         """All of it, but the exam: `fit(..., exam=...)` follows."""
         config = dict(config)
-        specs = config.pop("output_specs")
+        preparation = config.pop("preparation")
         del config["teacher_fingerprint"]
         for key in ("teacher", "student", "teacher_optimizer"):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects
             )
         distiller = cls(**config)
-        distiller.set_output_specs(specs)
+        saved_state.restore_preparation(distiller, preparation)
         return distiller

@@ -5,15 +5,12 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
-from keras_dtkd.core.logits import select_output, to_logits
-from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.losses.reduction import undo_replica_scaling
 from keras_dtkd.methods.ikd.lookahead import feedback_loss, feedback_objective
 from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training.forward import StepBuilder
 from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
-
-_to_logits = MaskPreserving(to_logits)
 
 
 class FeedbackStep(Distiller):
@@ -55,10 +52,11 @@ class FeedbackStep(Distiller):
         return total + (exam - ops.stop_gradient(exam))
 
     def _feedback_loss(self, x, y, y_pred, teacher_outputs, sample_weight, batch_size):
+        specs = self.output_specs.get()
         exam_x, exam_y = exam = self._sample_feedback_batch()
         if self.exam_for == "teacher":
             outputs = self.trainable_teacher(exam_x, training=False)
-            return feedback_loss(self._logits(outputs, 1), exam_y)
+            return feedback_loss(specs.teacher.select_logits(outputs), exam_y)
         # Statistics have moved with the batch, and under JAX remember what moved them.
         state = self.student.non_trainable_variables
         trained = self.student.trainable_variables
@@ -70,20 +68,18 @@ class FeedbackStep(Distiller):
             # the layers within get it all the same.
             with keras.StatelessScope(list(mapping)):
                 outputs = self.student(x, training=training)
-            return self._logits(outputs, 0)
+            return specs.student.select_logits(outputs)
 
         weights = [v.value for v in trained]
         if self.exam_for == "student":
             return feedback_loss(forward(weights, exam_x, True), exam_y)
         course = self.distillation_losses["course"]
-        # Those of the distilled output, whose mask counts in the course.
-        output = self._student_output(y_pred.outputs)
-        labels = self._select_output(y.labels, y_pred.outputs)
-        sample_weight = self._select_output(sample_weight, y_pred.outputs)
+        y = y._replace(teacher_outputs=teacher_outputs)
+        step, output = StepBuilder(self, x, y, y_pred, sample_weight)()
         return feedback_objective(
             forward,
             [ops.stop_gradient(w) for w in weights],
-            (model_inputs(x.x), labels, self._logits(teacher_outputs, 1)),
+            (step.x, step.y, step.teacher_logits),
             exam,
             self.estimator,
             self.lookahead_learning_rate,
@@ -93,7 +89,7 @@ class FeedbackStep(Distiller):
                 course.effective_weight + 0.0,
                 self.hyperparameter("task_weight") + 0.0,
             ),
-            lambda v: backend.replicas() * course.reduce(v, output, sample_weight),
+            lambda v: backend.replicas() * course.reduce(v, output, step.sample_weight),
             lambda gradient: backend.all_reduce_mean(
                 self.backend_session, gradient, batch_size
             ),
@@ -110,10 +106,3 @@ class FeedbackStep(Distiller):
             (self.exam_batch_size,), 0, count, seed=self.batch_seed_generator
         )
         return keras.tree.map_structure(lambda a: ops.take(a, chosen, axis=0), (x, y))
-
-    def _logits(self, outputs, index):
-        """Of the student (0) or the teacher (1), with the output's mask."""
-        model = (self.student, self.trainable_teacher)[index]
-        names = getattr(model, "output_names", None)
-        output = select_output(outputs, self.distilled_output, names)
-        return _to_logits(output, output_kind=self.output_kinds[index])

@@ -1,0 +1,136 @@
+"""Builds the weights of losses that depend on the models."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_dtkd import backend
+from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.teachers.forward import run_teacher
+from keras_dtkd.teachers.model_teacher import ModelTeacher
+from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training import task_loss
+from keras_dtkd.training.step import Step
+
+# What of a `Step` is tensors. The models are not in a file.
+TENSOR_FIELDS = [
+    field.name
+    for field in dataclasses.fields(Step)
+    if field.name not in ("student", "teacher", "training")
+]
+
+
+def build_losses(distiller, sample):
+    """Builds the losses' weights, outside of a step, from the first batch of a sample.
+
+    A compiled step makes no weights, and the optimizer must know them all.
+    """
+    losses = distiller.distillation_losses
+    unbuilt = {n: loss for n, loss in losses.items() if _needs_building(loss)}
+    if not unbuilt:
+        return
+    x, y = first_batch(sample)
+    with backend.building_scope(strategy_of(distiller)), backend.no_grad():
+        steps = distiller.build_steps(x, y)
+        for loss in unbuilt.values():
+            step, _ = steps(loss.view, loss.distilled_output)
+            _build(loss, step)
+            loss.step_spec = _describe(step)
+
+
+def build_losses_from_specs(distiller, specs):
+    """Builds the losses' weights as they were built before they were saved.
+
+    Args:
+        distiller: A Distiller that was just loaded.
+        specs: By the loss's name, what `build_losses` left as `loss.step_spec`.
+    """
+    with backend.no_grad():
+        for name, spec in specs.items():
+            fields = keras.tree.map_structure(
+                lambda t: None if t is None else ops.zeros(t.shape, t.dtype), spec
+            )
+            loss = distiller.distillation_losses[name]
+            _build(loss, Step(**fields, student=distiller.student, training=False))
+            loss.step_spec = spec
+
+
+def build_own_loss(distiller, sample):
+    """Calls a student's own `compute_loss` and `compute_metrics` once, on real data.
+
+    A compiled step makes none of the state that they make when first called.
+
+    Raises:
+        ValueError: One of them fails, or a loss was given to the Distiller as well.
+    """
+    student = distiller.student
+    names = ("compute_loss", "compute_metrics")
+    if sample.y is None or not any(task_loss.overrides(student, n) for n in names):
+        return
+    if distiller.loss is not None and task_loss.overrides(student, names[0]):
+        raise ValueError(
+            f"`Distiller`: the student's class `{type(student).__name__}` computes its "
+            "own loss (`compute_loss`), and the Distiller was compiled with another "
+            "one. Compile the student, and leave `loss` out of the Distiller's "
+            "`compile`."
+        )
+    x, y = first_batch(sample)
+    x = model_inputs(x)
+    outputs = run_teacher(ModelTeacher(student), x)
+    try:
+        with backend.building_scope(strategy_of(distiller)), backend.no_grad():
+            if task_loss.overrides(student, names[0]):
+                task_loss.compute_own_loss(student, x, y, outputs, None, False)
+            task_loss.compute_own_metrics(student, x, y, outputs, None)
+    except Exception as error:
+        raise ValueError(
+            f"`Distiller`: the loss or the metrics of the student's class "
+            f"`{type(student).__name__}` fail on the first batch, before any training. "
+            f"Do they fit the labels? The error: {error}"
+        ) from error
+    student.reset_metrics()
+
+
+def first_batch(sample):
+    """The first batch of a sample, as tensors."""
+    batch = slice(sample.batch_size)
+    return tuple(
+        None
+        if part is None
+        else keras.tree.map_structure(lambda a: ops.convert_to_tensor(a[batch]), part)
+        for part in (sample.x, sample.y)
+    )
+
+
+def strategy_of(model):
+    """The `tf.distribute.Strategy` of a model under TensorFlow, else `None`."""
+    return getattr(model, "distribute_strategy", None)
+
+
+def _needs_building(loss):
+    return loss.step_spec is None and (
+        loss.builds_from_step or not all(layer.built for layer in iter_layers(loss))
+    )
+
+
+def _build(loss, step):
+    loss.build_from_step(step)
+    if not all(layer.built for layer in iter_layers(loss)):
+        # Weights that it makes when it is first called.
+        loss.compute_with_temperatures(step)
+
+
+def _describe(step):
+    """The step's tensors as `keras.KerasTensor`s, which Keras serializes."""
+
+    def describe(value):
+        if value is None:
+            return None
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        return keras.KerasTensor(tuple(value.shape), dtype)
+
+    return {
+        name: keras.tree.map_structure(describe, getattr(step, name))
+        for name in TENSOR_FIELDS
+    }

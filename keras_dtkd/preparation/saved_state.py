@@ -1,0 +1,121 @@
+"""What the files of a Distiller hold: everything but the teacher."""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd.preparation import default_compile
+from keras_dtkd.preparation.build_losses import build_losses_from_specs
+from keras_dtkd.preparation.output_spec import OutputSpec, OutputSpecs, SpecPair
+from keras_dtkd.teachers.fingerprint import read_fingerprint, write_fingerprint
+
+
+def _seed_variables(distiller):
+    """Random states (of dropout): Keras has them, but in none of its files."""
+    others = [*distiller.weights, *_teacher_seed_variables(distiller)]
+    ids = {id(variable) for variable in others}
+    return [v for v in distiller.variables if id(v) not in ids]
+
+
+def _teacher_seed_variables(distiller):
+    return [seed.state for seed in getattr(distiller, "teacher_seeds", ())]
+
+
+def write_state(distiller, store):
+    """Writes random states and the teacher's fingerprint into a file."""
+    for i, seed in enumerate(_seed_variables(distiller)):
+        store[f"seed_{i}"] = ops.convert_to_numpy(seed.value)
+    for i, seed in enumerate(_teacher_seed_variables(distiller)):
+        store[f"teacher_seed_{i}"] = ops.convert_to_numpy(seed.value)
+    write_fingerprint(store, distiller.teacher_fingerprint())
+
+
+def read_state(distiller, store):
+    """Reads what `write_state` wrote. Returns the rest of the file's entries.
+
+    Raises:
+        ValueError: The file belongs to a run with another teacher.
+    """
+    store, fingerprint = read_fingerprint(store)
+    names = list(store.keys())
+    own = [name for name in names if name.startswith("seed_")]
+    teachers = [name for name in names if name.startswith("teacher_seed_")]
+    reference = distiller.teacher_reference
+    reference.load(fingerprint, [store[name] for name in teachers])
+    for i, variable in enumerate(_seed_variables(distiller) if own else ()):
+        variable.assign(store[f"seed_{i}"])
+    if reference.teacher is not None:
+        reference.expected_seeds = None
+        for i, variable in enumerate(_teacher_seed_variables(distiller)):
+            if f"teacher_seed_{i}" in names:
+                variable.assign(store[f"teacher_seed_{i}"])
+    return {name: store[name] for name in names if name not in {*own, *teachers}}
+
+
+@contextlib.contextmanager
+def restored_on_error(distiller):
+    """A context in which a file that is refused leaves everything as it was."""
+    variables = list(distiller.variables)
+    if distiller.compiled:
+        variables += distiller.optimizer.variables
+    before = [np.array(ops.convert_to_numpy(v.value)) for v in variables]
+    try:
+        yield
+    except ValueError:
+        # Keras goes on to the student after the Distiller itself has refused.
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        raise
+
+
+def preparation_config(distiller):
+    """What was found out when the Distiller was prepared, for JSON."""
+    return {
+        "output_specs": [
+            [key, *(None if spec is None else spec.to_dict() for spec in pair)]
+            for key, pair in distiller.output_specs.pairs.items()
+        ],
+        "step_specs": {
+            name: keras.saving.serialize_keras_object(loss.step_spec)
+            for name, loss in distiller.distillation_losses.items()
+            if loss.step_spec is not None
+        },
+    }
+
+
+def restore_preparation(distiller, config):
+    """Takes what `preparation_config` gave; builds losses that depend on models."""
+    distiller.output_specs = OutputSpecs(
+        {
+            key: SpecPair(*(s and OutputSpec.from_dict(s) for s in specs))
+            for key, *specs in config["output_specs"]
+        }
+    )
+    build_losses_from_specs(
+        distiller,
+        {
+            name: keras.saving.deserialize_keras_object(spec)
+            for name, spec in config["step_specs"].items()
+        },
+    )
+
+
+def compile_again(distiller, config):
+    """Compiles from a configuration; takes over from the student again."""
+    config = dict(config)
+    origin = config.pop("compile_origin", {})
+    if origin.get("source") == "student" and distiller.student.compiled:
+        has_loss = config.get("loss") is not None
+        default_compile.compile_like_student(distiller, has_loss)
+    elif config:
+        distiller.compile(**keras.saving.deserialize_keras_object(config))
+    else:
+        return
+    distiller.compile_origin = default_compile.CompileOrigin(
+        **origin, metrics=distiller.compile_origin.metrics
+    )
+    default_compile.exclude_from_weight_decay(distiller)
+    if distiller.built:
+        distiller.optimizer.build(distiller.trainable_variables)

@@ -1,0 +1,65 @@
+"""The loss on the labels: the compiled one, or the student's own."""
+
+import inspect
+
+import keras
+from keras import ops
+
+
+def overrides(student, method):
+    """Whether a student's class has its own version of a method of `keras.Model`."""
+    return getattr(type(student), method) is not getattr(keras.Model, method)
+
+
+def compute_own_loss(student, x, y, outputs, sample_weight, training):
+    """Calls the student's own `compute_loss`, float32."""
+    kwargs = {"x": x, "y": y, "y_pred": outputs, "sample_weight": sample_weight}
+    parameters = inspect.signature(student.compute_loss).parameters.values()
+    # Keras added `training` later than many classes were written.
+    if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters):
+        kwargs["training"] = training
+    return ops.cast(student.compute_loss(**kwargs), "float32")
+
+
+def compute_own_metrics(student, x, y, outputs, sample_weight):
+    """The results of the student's own `compute_metrics`, if its class has one."""
+    if not overrides(student, "compute_metrics"):
+        return {}
+    return student.compute_metrics(x, y, outputs, sample_weight)
+
+
+def own_metrics(student):
+    """The metrics that the student's own `compute_loss` or `compute_metrics` updates.
+
+    Not its mean of the loss: that is the Distiller's.
+    """
+    has_own_loss = overrides(student, "compute_loss")
+    has_own_metrics = overrides(student, "compute_metrics")
+    if not has_own_loss and not has_own_metrics:
+        return []
+    metrics = [metric for metric in student.metrics if metric.name != "loss"]
+    if has_own_metrics:
+        return metrics
+    # The Distiller was compiled with copies of the student's compiled metrics.
+    return [metric for metric in metrics if metric.name != "compile_metrics"]
+
+
+def select_labelled(outputs, specs):
+    """The outputs that the labels belong to.
+
+    A model with more outputs in training than in inference (DeiT's distillation token,
+    Inception's auxiliary classifiers) has labels for those of inference: of a dict by
+    their names, else for the first ones.
+    """
+    spec = specs.get().student
+    is_nested = isinstance(outputs, dict | list | tuple)
+    if spec is None or not is_nested or len(outputs) <= len(spec.shapes):
+        return outputs
+    if isinstance(outputs, dict):
+        names = [name for name in spec.shapes if name in outputs] or list(outputs)[:1]
+        labelled = {name: outputs[name] for name in names}
+    else:
+        labelled = dict(enumerate(outputs[: len(spec.shapes)]))
+    if None in spec.shapes:
+        return next(iter(labelled.values()))
+    return labelled if isinstance(outputs, dict) else list(labelled.values())
