@@ -7,8 +7,6 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.teachers.forward import run_teacher
-from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import task_loss
 from keras_dtkd.training.step import Step
@@ -57,7 +55,7 @@ def build_losses_from_specs(distiller, specs):
 
 
 def build_own_loss(distiller, sample):
-    """Calls a student's own `compute_loss` and `compute_metrics` once, on real data.
+    """Traces a student's own `compute_loss` and `compute_metrics`, as `fit` does.
 
     A compiled step makes none of the state that they make when first called.
 
@@ -75,21 +73,42 @@ def build_own_loss(distiller, sample):
             "one. Compile the student, and leave `loss` out of the Distiller's "
             "`compile`."
         )
-    x, y = first_batch(sample)
-    x = model_inputs(x)
-    outputs = run_teacher(ModelTeacher(student), x)
+    x = _symbolic(model_inputs(sample.x))
+    y = _symbolic(sample.y)
+
+    def compute(x, y, outputs):
+        if task_loss.overrides(student, names[0]):
+            task_loss.compute_own_loss(student, x, y, outputs, None, False)
+        return task_loss.compute_own_metrics(student, x, y, outputs, None)
+
     try:
-        with backend.building_scope(strategy_of(distiller)), backend.no_grad():
-            if task_loss.overrides(student, names[0]):
-                task_loss.compute_own_loss(student, x, y, outputs, None, False)
-            task_loss.compute_own_metrics(student, x, y, outputs, None)
+        with backend.building_scope(strategy_of(distiller)):
+            outputs = student.compute_output_spec(x)
+            _Traced(compute).compute_output_spec(x, y, outputs)
     except Exception as error:
         raise ValueError(
             f"`Distiller`: the loss or the metrics of the student's class "
             f"`{type(student).__name__}` fail on the first batch, before any training. "
             f"Do they fit the labels? The error: {error}"
         ) from error
-    student.reset_metrics()
+
+
+class _Traced(keras.layers.Layer):
+    """A function that Keras can trace without running it."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, *args):
+        return self.function(*args)
+
+
+def _symbolic(values):
+    return keras.tree.map_structure(
+        lambda a: keras.KerasTensor(a.shape, keras.backend.standardize_dtype(a.dtype)),
+        values,
+    )
 
 
 def first_batch(sample):

@@ -1,0 +1,65 @@
+"""Models of KerasHub as they are, with random weights."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller
+from keras_dtkd.losses import BinaryKD
+from tests.tiny_models import numbers
+
+keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed")
+
+X = np.random.default_rng(0).uniform(size=(4, 32, 32, 3)).astype("float32")
+Y = {
+    "boxes": np.array([[[4, 4, 20, 20], [10, 8, 30, 25]]] * 4, "float32"),
+    "labels": np.array([[0, 2]] * 4),
+}
+
+
+def detector(seed):
+    """A RetinaNet with two levels of features, compiled as its class is by default."""
+    keras.utils.set_random_seed(seed)
+    encoder = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 64, 64],
+        stackwise_num_blocks=[1, 1, 1],
+        stackwise_num_strides=[1, 2, 2],
+        block_type="basic_block",
+        image_shape=(32, 32, 3),
+    )
+    backbone = keras_hub.models.RetinaNetBackbone(
+        encoder, min_level=3, max_level=4, use_p5=False, image_shape=(32, 32, 3)
+    )
+    model = keras_hub.models.RetinaNetObjectDetector(
+        backbone,
+        num_classes=3,
+        bounding_box_format="yxyx",
+        pre_logits_num_conv_layers=1,
+    )
+    model.compile(optimizer=keras.optimizers.SGD(1e-3))
+    return model
+
+
+def fit(model):
+    options = {"batch_size": 2, "epochs": 1, "shuffle": False, "verbose": 0}
+    return model.fit(X, Y, **options).history
+
+
+def test_a_detector_is_trained_by_its_own_loss_and_decodes_boxes_as_before():
+    plain, small = detector(1), detector(1)
+    expected = fit(plain)
+    d = Distiller(detector(0), small, BinaryKD(weight=0.0, output="cls_logits"))
+    logs = fit(d)
+    assert set(expected) < set(logs)
+    for name, value in expected.items():
+        assert logs[name] == pytest.approx(value, rel=1e-4), name
+    assert logs["task_loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert max(logs["binary_kd"]) > 0
+    for a, b in zip(numbers(plain), numbers(small), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    boxes, reference = d.predict(X, verbose=0), small.predict(X, verbose=0)
+    assert set(boxes) == {"boxes", "confidence", "labels", "num_detections"}
+    for name, value in reference.items():
+        np.testing.assert_array_equal(boxes[name], value)
