@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 from typing import Any
 
@@ -18,7 +19,6 @@ from keras_dtkd.core.hyperparameters import (
     layers_with_hyperparameters,
 )
 from keras_dtkd.distribution import rank_callbacks
-from keras_dtkd.losses.reduction import undo_replica_scaling
 from keras_dtkd.losses.resolve import input_gradient_losses, resolve_losses
 from keras_dtkd.preparation import default_compile, prepare, saved_state
 from keras_dtkd.preparation.output_spec import OutputSpecs
@@ -33,6 +33,10 @@ from keras_dtkd.training.run_context import RunContext
 from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
 from keras_dtkd.validation import models as validation
 from keras_dtkd.views.resolve import resolve_views, validate_views
+
+
+def _labels_of(y):
+    return arrays.drop_placeholder(y.labels if isinstance(y, TrainingTargets) else y)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -230,27 +234,24 @@ class Distiller(HyperparameterMixin, keras.Model):
 
         Without the teacher (in `evaluate`) it is the student's own loss.
         """
+        labels = _labels_of(y)
         if not isinstance(y_pred, ForwardPass):
-            labels = self._labels_of(y)
             if labels is None or not self.has_task_loss:
                 return ops.zeros(())
             return self._task_loss(x, labels, y_pred, sample_weight, training)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
-
-        def log(name, value):
-            # Weighted as Keras weights `loss`: a short last batch counts less.
-            value = undo_replica_scaling(value)
-            self.loss_trackers[name].update_state(value, sample_weight=batch_size)
-
+        log = functools.partial(loss_logging.update, self.loss_trackers, batch_size)
         steps = forward.StepBuilder(self, x, y, y_pred, sample_weight, training)
         total = sum_losses(self.distillation_losses, steps, log)
-        if y.labels is not None and self.has_task_loss:
-            task = self.compute_task_loss(
-                x.x, y.labels, y_pred.outputs, sample_weight, training
-            )
+        if labels is not None and self.has_task_loss:
+            outputs = y_pred.outputs
+            task = self.compute_task_loss(x.x, labels, outputs, sample_weight, training)
             log("task_loss", task)
             total = total + self.hyperparameter("task_weight") * task
-        total = total + self._regularization()
+            if self.has_own_loss:
+                # The student's regularizers are in it.
+                total = total - task_loss.sum_losses(self.student.losses)
+        total = total + task_loss.sum_losses(self.losses)
         if not training:
             return total
         return backend.weight_loss_by_batch_share(
@@ -258,11 +259,14 @@ class Distiller(HyperparameterMixin, keras.Model):
         )
 
     @property
+    def has_own_loss(self):
+        """Whether the student's class overrides `compute_loss`."""
+        return task_loss.overrides(self.student, "compute_loss")
+
+    @property
     def has_task_loss(self):
         """Whether labels teach: by a compiled loss, or the student's own."""
-        return self.loss is not None or task_loss.overrides(
-            self.student, "compute_loss"
-        )
+        return self.loss is not None or self.has_own_loss
 
     def compute_task_loss(self, x, y, outputs, sample_weight=None, training=True):
         """The loss on the labels alone, float32.
@@ -270,38 +274,20 @@ class Distiller(HyperparameterMixin, keras.Model):
         That of the student's class where it overrides `compute_loss`, with whatever
         else it adds; else the compiled one, without regularizers.
         """
-        task = ops.cast(
-            self._task_loss(x, y, outputs, sample_weight, training), "float32"
-        )
+        task = self._task_loss(x, y, outputs, sample_weight, training)
+        task = ops.cast(task, "float32")
+        if self.has_own_loss or not self.losses:
+            return task
         # Keras adds them; they count once, and not by the task's weight.
-        has_own_loss = task_loss.overrides(self.student, "compute_loss")
-        return (
-            task if has_own_loss or not self.losses else task - self._regularization()
-        )
+        return task - task_loss.sum_losses(self.losses)
 
     def _task_loss(self, x, y, outputs, sample_weight, training):
-        if task_loss.overrides(self.student, "compute_loss"):
+        if self.has_own_loss:
             return task_loss.compute_own_loss(
                 self.student, model_inputs(x), y, outputs, sample_weight, training
             )
         outputs = task_loss.select_labelled(outputs, self.output_specs)
         return super().compute_loss(x, y, outputs, sample_weight, training)
-
-    def _regularization(self):
-        """The sum of regularizers and of what layers add to the loss."""
-        losses = self.losses
-        if self.has_task_loss and self.loss is None:
-            # The student's are in its own loss already.
-            losses = [
-                v for loss in self.distillation_losses.values() for v in loss.losses
-            ]
-        losses = [ops.sum(ops.cast(loss, "float32")) for loss in losses]
-        return sum(losses, ops.zeros((), dtype="float32")) / backend.replicas()
-
-    def _labels_of(self, y):
-        return arrays.drop_placeholder(
-            y.labels if isinstance(y, TrainingTargets) else y
-        )
 
     def compute_losses(self, x, y=None):
         """The distillation losses of one batch, outside of any training step.
@@ -347,7 +333,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         """The student's metrics, where there are labels."""
         if isinstance(y_pred, ForwardPass):
             x, y_pred = x.x, y_pred.outputs
-        labels = self._labels_of(y)
+        labels = _labels_of(y)
         with self.backend_session.step_metrics():
             if labels is None:
                 return self._metrics_result(has_labels=False)

@@ -108,6 +108,20 @@ def test_without_labels_the_own_loss_is_left_out():
     assert "task_loss" not in d.fit(X, verbose=0).history
 
 
+def test_regularizers_count_once_with_labels_and_without():
+    moves = []
+    for y in (None, labels()):
+        small = compiled(OwnLoss())
+        before = numbers(small)[0]
+        d = Distiller(
+            teacher(), small, KD(weight=0.0), task_weight=float(y is not None)
+        )
+        d.fit(X, y, batch_size=32, verbose=0)
+        moves.append(numbers(small)[0] - before)
+    np.testing.assert_allclose(moves[0], -0.1 * 2 * 0.01 * before, rtol=1e-4, atol=1e-7)
+    assert np.abs(moves[1]).max() > np.abs(moves[0]).max()
+
+
 def test_two_task_losses_are_refused():
     d = Distiller(teacher(), compiled(OwnLoss()), KD())
     d.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_dtkd.losses.reduction import undo_replica_scaling
+
 
 def temperature_log_names(losses, name):
     """The names under which a loss's temperatures are logged.
@@ -37,6 +39,14 @@ def build_trackers(losses, others=()):
         names += temperature_log_names(losses, name)
     names += ["agreement", *others]
     return {name: keras.metrics.Mean(name=name) for name in names}
+
+
+def update(trackers, batch_size, name, value):
+    """Adds the mean of a loss over a batch to what is logged.
+
+    It is weighted as Keras weights `loss`: a short last batch counts less.
+    """
+    trackers[name].update_state(undo_replica_scaling(value), sample_weight=batch_size)
 
 
 def compute_results(metrics, loss_trackers, has_labels, has_task, uses_teacher):

@@ -5,6 +5,8 @@ import inspect
 import keras
 from keras import ops
 
+from keras_dtkd import backend
+
 
 def overrides(student, method):
     """Whether a student's class has its own version of a method of `keras.Model`."""
@@ -19,6 +21,12 @@ def compute_own_loss(student, x, y, outputs, sample_weight, training):
     if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters):
         kwargs["training"] = training
     return ops.cast(student.compute_loss(**kwargs), "float32")
+
+
+def sum_losses(losses):
+    """The sum of regularizers and of what layers add to the loss, as Keras adds it."""
+    losses = [ops.sum(ops.cast(loss, "float32")) for loss in losses]
+    return sum(losses, ops.zeros((), dtype="float32")) / backend.replicas()
 
 
 def compute_own_metrics(student, x, y, outputs, sample_weight):
