@@ -46,12 +46,7 @@ class BestStudent(keras.callbacks.Callback):
     Must come before `Resume`. Each file has its epoch in its name, and the previous
     best is kept until the state includes the new epoch: an epoch that is repeated after
     a kill, possibly with other bits, never replaces the file of another epoch.
-
-    Args:
-        folder: Folder of the run.
-        student: The student.
-        history: Validation accuracies of the completed epochs. The file of the best
-            one must exist.
+    `history` has the validation accuracies of the completed epochs.
     """
 
     def __init__(self, folder, student, history):

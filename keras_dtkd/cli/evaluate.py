@@ -10,31 +10,24 @@ from keras_dtkd.cli.errors import UserError, as_user_error
 def add_arguments(parser):
     """Adds the options of the command."""
     add_student_arguments(parser)
-    parser.add_argument(
-        "--data", choices=data.NAMES, help="data set (default: that of the run)"
-    )
-    parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR",
-        help="folder of TensorFlow Datasets (default: that of the run, if it exists)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--on",
-        choices=("test", "validation", "train"),
-        default="test",
-        help="images of the run (default: test)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON only")
+    add = parser.add_argument
+    # fmt: off
+    add("--data", choices=data.NAMES, help="data set (default: that of the run)")
+    add("--data-dir", type=Path, metavar="DIR",
+        help="folder of TensorFlow Datasets (default: that of the run, if it exists)")
+    add("--on", choices=("test", "validation", "train"), default="test",
+        help="images of the run (default: test)")
+    add("--json", action="store_true", help="print JSON only")
+    # fmt: on
 
 
 def add_student_arguments(parser):
     """Adds the options that select a student."""
     parser.add_argument("path", type=Path, help="the folder of a run, or a .keras file")
     parser.add_argument(
-        "--epoch",
-        choices=("last", "best"),
-        default="last",
+        "--epoch", choices=("last", "best"), default="last",
         help="student of a run; best needs a run with --validation",
-    )
+    )  # fmt: skip
 
 
 def run(args):
@@ -46,10 +39,13 @@ def run(args):
         raise UserError(f"{args.path} is not a run: name the data set with --data.")
     if args.on != "test" and not settings:
         raise UserError(f"--on {args.on} needs a run, and {args.path} is a file.")
+    data_dir = run.get("paths", {}).get("data_dir")
+    # That of the run may be on another machine.
+    data_dir = Path(data_dir) if data_dir and Path(data_dir).is_dir() else None
     with as_user_error():
         images = data.load(
             data_name,
-            args.data_dir or _data_dir(run),
+            args.data_dir or data_dir,
             validation=settings.get("validation") or 0.0,
             train_size=settings.get("train_size"),
         )
@@ -70,12 +66,6 @@ def run(args):
     rows = [[name.replace("_", " "), f"{value:.6g}"] for name, value in values.items()]
     console.print_table((f"{data_name}, {args.on}", "value"), rows, str(file))
     return 0
-
-
-def _data_dir(run):
-    """The data folder of the run, if it exists on this machine."""
-    data_dir = run.get("paths", {}).get("data_dir")
-    return Path(data_dir) if data_dir and Path(data_dir).is_dir() else None
 
 
 def find_student(path, epoch):

@@ -16,9 +16,7 @@ def add_arguments(parser):
         "folder", type=Path, metavar="DIR", help="folder with runs, at any depth"
     )
     parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the table as JSON and write no files",
+        "--json", action="store_true", help="print the table as JSON and write no files"
     )
 
 
