@@ -13,17 +13,7 @@ import numpy as np
 def open_tfds(name, data_dir, download):
     """Opens a data set of TensorFlow Datasets and prepares it if necessary.
 
-    Args:
-        name: Its name in TensorFlow Datasets.
-        data_dir: Folder of TensorFlow Datasets, or `None`.
-        download: Whether it may be downloaded.
-
-    Returns:
-        A function from the name of a split to its images and labels, NumPy.
-
-    Raises:
-        ImportError: TensorFlow Datasets, or TensorFlow for TFRecord, is missing.
-        FileNotFoundError: The data set is missing.
+    Returns a function from the name of a split to its images and labels, NumPy.
     """
     try:
         import tensorflow_datasets as tfds
