@@ -2,7 +2,12 @@
 
 import copy
 
-from keras_dtkd.core.model_pairs import DEFAULT_PAIR, PAIRS, require_pair
+from keras_dtkd.core.model_pairs import (
+    DEFAULT_PAIR,
+    PAIRS,
+    normalize_model_name,
+    require_pair,
+)
 from keras_dtkd.recipes import tables
 from keras_dtkd.recipes.recipe import Recipe
 
@@ -84,9 +89,10 @@ def get(method, teacher=None, student=None, data="cifar100"):
         fields["source"] += f" Constants tuned to a pair are those of {default}."
     if data != "cifar100":
         fields["source"] += f" Published for cifar100, not for {data}."
-    learning_rate = tables.learning_rate(student)
+    if normalize_model_name(student) in tables.LOW_LR_STUDENTS:
+        fields["learning_rate"] = tables.LOW_LEARNING_RATE
     return Recipe(
-        **{**tables.CIFAR100, "learning_rate": learning_rate, **fields},
+        **{**tables.CIFAR100, **fields},
         method=method,
         data=data,
         teacher=None if method == "ce" else teacher,
