@@ -1,5 +1,7 @@
 """Conversion and validation of the inputs of plots, as NumPy."""
 
+import collections.abc
+
 import numpy as np
 from keras import ops
 
@@ -18,13 +20,19 @@ def to_float64(value):
     return np.asarray(arrays.to_numpy(value), "float64")
 
 
-def validate_pair(caller, student_logits, teacher_logits):
-    """Both models' logits, float32, `(samples, classes)`.
+def validate_dict(caller, name, value, example):
+    """Raises an error if an argument is no dict, or an empty one."""
+    if not isinstance(value, collections.abc.Mapping):
+        raise TypeError(
+            f"`{caller}`: `{name}` must be a dict, such as {example}. Received: "
+            f"{type(value).__name__}."
+        )
+    if not value:
+        raise ValueError(f"`{caller}`: `{name}` is empty. Pass at least one entry.")
 
-    Raises:
-        ValueError: Their shapes differ, they have no axis of classes or no samples,
-            contain NaN, or look like probabilities.
-    """
+
+def validate_pair(caller, student_logits, teacher_logits):
+    """Both models' logits, float32, `(samples, classes)`."""
     logits = {"student_logits": student_logits, "teacher_logits": teacher_logits}
     logits = {name: to_float64(value) for name, value in logits.items()}
     student_shape, teacher_shape = (array.shape for array in logits.values())
@@ -64,13 +72,7 @@ def validate_outputs(caller, name, array, from_logits):
 def flatten_labels(caller, value, shape):
     """Labels by sample: integers `(samples,)`, or `(samples, classes)` if one-hot.
 
-    Args:
-        caller: Name of the plot, for error messages.
-        value: The labels: `(...)`, `(..., 1)`, or `(..., classes)`.
-        shape: Shape of the outputs that they belong to, `(..., classes)`.
-
-    Raises:
-        ValueError: They do not fit that shape.
+    `shape` is that of the outputs that they belong to, `(..., classes)`.
     """
     array = to_float64(value)
     if array.shape in (shape[:-1], (*shape[:-1], 1)):
@@ -84,19 +86,9 @@ def flatten_labels(caller, value, shape):
 
 
 def temperatures_of(temperature, student, teacher):
-    """The temperatures of each sample.
-
-    Args:
-        temperature: Any of `keras_dtkd.temperatures`, or a positive number.
-        student: Logits, `(samples, classes)`.
-        teacher: Logits, `(samples, classes)`.
-
-    Returns:
-        The student's and the teacher's temperatures, NumPy `(samples,)`.
-    """
+    """The student's and the teacher's temperatures, NumPy `(samples,)`."""
     temperature = base.get(temperature)
     pair = temperature(ops.convert_to_tensor(student), ops.convert_to_tensor(teacher))
-    # Drops the record of this call, which training would log.
     shape = (len(student), 1)
     return [np.broadcast_to(to_float64(side), shape)[:, 0] for side in pair[:2]]
 

@@ -4,6 +4,7 @@ import numbers
 
 import numpy as np
 
+from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
@@ -57,11 +58,15 @@ def soft_labels(
     >>> figure = plots.soft_labels(teacher.predict(x), student.predict(x), images=x)
     """
     student, teacher = inputs.validate_pair(CALLER, student_logits, teacher_logits)
-    names = _class_names(class_names, teacher.shape[-1])
-    if not isinstance(top, numbers.Integral) or top < 1:
+    num_classes = teacher.shape[-1]
+    names = range(num_classes) if class_names is None else class_names
+    names = [str(name) for name in names]
+    if len(names) != num_classes:
         raise ValueError(
-            f"`{CALLER}`: `top` must be a positive integer. Received: top={top!r}."
+            f"`{CALLER}`: there are {len(names)} `class_names` and {num_classes} "
+            "classes. Pass one name for each class."
         )
+    check_positive_int(CALLER, "top", top)
     temperature = base.get(temperature)
     pair = inputs.temperatures_of(temperature, student, teacher)
     student_p, _ = inputs.soft_probs_and_entropy(student, pair[0][:, None])
@@ -105,16 +110,6 @@ def soft_labels(
     return style.root_figure(figure)
 
 
-def _class_names(names, classes):
-    names = [str(name) for name in (range(classes) if names is None else names)]
-    if len(names) != classes:
-        raise ValueError(
-            f"`{CALLER}`: there are {len(names)} `class_names` and {classes} classes. "
-            "Pass one name for each class."
-        )
-    return names
-
-
 def _true_classes(labels, teacher_logits, teacher):
     """The index of each sample's true class, or `None`."""
     if labels is None:
@@ -147,11 +142,7 @@ def _select_samples(samples, entropy):
     """Indices of samples, and whether they were selected by the teacher's entropy."""
     count = len(entropy)
     if isinstance(samples, numbers.Integral):
-        if samples < 1:
-            raise ValueError(
-                f"`{CALLER}`: `samples` must be at least 1. Received: "
-                f"samples={samples}."
-            )
+        check_positive_int(CALLER, "samples", samples)
         order = np.argsort(entropy, kind="stable")
         ranks = np.linspace(0, count - 1, min(int(samples), count)).round().astype(int)
         return order[ranks].tolist(), True

@@ -37,17 +37,10 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     >>> runs = {"KD": [fit(KD(), s) for s in range(5)], "DTKD": [...]}
     >>> figure = plots.training_curves(runs)
     """
-    if not isinstance(runs, collections.abc.Mapping):
-        raise TypeError(
-            f"`{CALLER}`: `runs` must be a dict of method names to runs. "
-            f"Received: {type(runs).__name__}."
-        )
-    if not runs:
-        raise ValueError(f"`{CALLER}`: `runs` is empty. Pass at least one method.")
+    inputs.validate_dict(CALLER, "runs", runs, "{'KD': [run, ...], 'DTKD': [...]}")
     curves = {name: _align_runs(name, value, metric) for name, value in runs.items()}
     if ax is None:
         ax = style.new_figure(7.5, 4.5).subplots()
-    ends = []
     for index, (name, color) in enumerate(style.colors(curves).items()):
         epochs, values = curves[name]
         mean = values.mean(0)
@@ -60,10 +53,8 @@ def training_curves(runs, metric="val_accuracy", ax=None):
             ax.fill_between(
                 epochs, mean - std, mean + std, color=color, alpha=0.2, lw=0
             )
-        ends.append((epochs[-1], mean[-1], name, color))
     _label_axes(ax, curves, metric)
-    if not style.label_line_ends(ax, ends):
-        ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    style.label_lines(ax)
     return style.root_figure(ax)
 
 
