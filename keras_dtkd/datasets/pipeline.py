@@ -97,11 +97,11 @@ class ImagePipeline:
         With `augmentations_per_image`, all augmented training images come first.
         """
         train, test = validate_images(self, train, test)
-        train, *others = [*split_validation(train, self.validation), test]
-        datasets = [self._training_dataset(*train)]
-        datasets += [self._sequential(*arrays) for arrays in others]
+        splits = [*split_validation(train, self.validation), test]
+        datasets = [self._training_dataset(*splits[0])]
+        datasets += [self._sequential(*arrays) for arrays in splits[1:]]
         if self.augmentations_per_image is not None:
-            datasets.insert(0, self._all_augmentations(*train))
+            datasets.insert(0, self._all_augmentations(*splits[0]))
         return datasets
 
     def _sequential(self, images, labels):
