@@ -79,10 +79,9 @@ def run(args):
             # The folder belongs to another process, which records its own result.
             text = str(error)
         print(f"{title}: {text}", flush=True)
-    # DIR/<data>/<pair>/<method>/<run>
-    folder = plans[0].folder.parents[1]
     try:
-        report.print_report(report.report(folder), folder)
+        # DIR/<data>/<pair>/<method>/<run>
+        report.write_report(plans[0].folder.parents[1])
     except UserError as error:
         # After hours of training this is not an error of the user.
         print(error, file=sys.stderr)

@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
-from keras_dtkd.cli import console, data, metrics, run_dir
+import keras
+
+from keras_dtkd.cli import console, data, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
+from keras_dtkd.core import logits
+from keras_dtkd.metrics import ExpectedCalibrationError
 
 
 def add_arguments(parser):
@@ -49,7 +53,7 @@ def run(args):
             validation=settings.get("validation") or 0.0,
             train_size=settings.get("train_size"),
         )
-        model = metrics.load_model(file)
+        model = load_model(file)
     part = getattr(images, args.on)
     if part is None:
         raise UserError(f"{args.path} was trained without --validation images.")
@@ -59,7 +63,7 @@ def run(args):
             f"{file} has inputs {shape} and {num_classes} classes, but {data_name} has "
             f"{images.shape} and {images.num_classes}."
         )
-    values = metrics.evaluate_all(model, images, part)
+    values = evaluate_all(model, images, part)
     if args.json:
         print(json.dumps({"file": str(file), "on": args.on, **values}, indent=1))
         return 0
@@ -92,3 +96,45 @@ def find_student(path, epoch):
             "in an empty folder."
         )
     return file, run
+
+
+def load_model(path):
+    """Loads a saved network for evaluation."""
+    return keras.saving.load_model(path, compile=False)
+
+
+def predict_logits(model, images, part):
+    """Logits of a network that ends with logits or a softmax: float32, NumPy."""
+    outputs = model.predict(data.sequential_batches(images, part), verbose=0)
+    output_kind = logits.infer_output_kind(model)
+    if output_kind is None and logits.look_like_probabilities(outputs):
+        output_kind = logits.SOFTMAX
+    if output_kind == logits.SIGMOID:
+        raise UserError(
+            "this network ends with a sigmoid, which treats each class independently, "
+            "but the metrics need one class per image. Give a network that ends with "
+            "logits or a softmax."
+        )
+    recovered = logits.to_logits(outputs, output_kind or logits.LOGITS)
+    return keras.ops.convert_to_numpy(recovered)
+
+
+def accuracy(model, images, part):
+    """Top-1 accuracy on a part of the images."""
+    return float((predict_logits(model, images, part).argmax(-1) == part[1]).mean())
+
+
+def evaluate_all(model, images, part):
+    """All metrics of the `evaluate` command."""
+    z, labels = predict_logits(model, images, part), part[1]
+    entropy = keras.losses.sparse_categorical_crossentropy(labels, z, from_logits=True)
+    top_5 = keras.metrics.sparse_top_k_categorical_accuracy(labels, z, k=5)
+    calibration_error = ExpectedCalibrationError()
+    calibration_error.update_state(labels, z)
+    return {
+        "images": len(labels),
+        "accuracy": float((z.argmax(-1) == labels).mean()),
+        "top_5_accuracy": float(keras.ops.mean(keras.ops.cast(top_5, "float32"))),
+        "cross_entropy": float(keras.ops.mean(entropy)),
+        "calibration_error": float(calibration_error.result()),
+    }

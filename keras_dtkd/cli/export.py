@@ -13,9 +13,13 @@ import keras
 import numpy as np
 
 from keras_dtkd import backend
-from keras_dtkd.cli import metrics, options
+from keras_dtkd.cli import options
 from keras_dtkd.cli.errors import UserError, as_user_error
-from keras_dtkd.cli.evaluate import add_student_arguments, find_student
+from keras_dtkd.cli.evaluate import (
+    add_student_arguments,
+    find_student,
+    load_model,
+)
 
 # Inputs of standard normal numbers, similar to normalized images.
 NUM_PROBES = 8
@@ -30,7 +34,7 @@ numpy.save(sys.argv[3], keras.ops.convert_to_numpy(outputs))
 
 
 def _run_keras(path, x):
-    return metrics.load_model(path).predict(x, verbose=0)
+    return load_model(path).predict(x, verbose=0)
 
 
 def _run_saved_model(path, x):
@@ -100,7 +104,7 @@ def run(args):
     if args.format != "tf_saved_model" and target.suffix != suffix:
         raise UserError(f"--to {target}: the name of this format ends with {suffix}.")
     with as_user_error():
-        model = metrics.load_model(file)
+        model = load_model(file)
     shape = (NUM_PROBES, *model.input_shape[1:])
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     # Keras exports a model that was called; under JAX `predict` does not count.

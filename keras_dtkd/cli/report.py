@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from keras_dtkd.cli import console, plot, run_dir, table
-from keras_dtkd.cli.errors import UserError
+from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core.atomic_io import atomic_write, write_json, write_text
 
 FILES = {kind: f"report.{kind}" for kind in ("md", "json", "png")}
@@ -26,36 +26,33 @@ def run(args):
         result = table.build_table(_read_runs(args.folder))
         print(json.dumps(result, indent=1, ensure_ascii=False))
     else:
-        print_report(report(args.folder), args.folder)
+        write_report(args.folder)
     return 0
 
 
-def report(folder):
-    """Writes report.md, report.json and, with matplotlib, report.png.
-
-    Returns the table, with a note if the figure is missing.
-    """
+def write_report(folder):
+    """Writes and prints the table, and draws the figure."""
     runs = _read_runs(folder)
-    result, warnings = table.build_table(runs), []
-    try:
-        figure = plot.plot_table(result, runs)
-    except ImportError as error:
-        figure, warnings = None, [f"no figure: {error}"]
-    png = folder / FILES["png"]
+    result, png = table.build_table(runs), folder / FILES["png"]
     try:
         write_json(folder / FILES["json"], result)
         write_text(folder / FILES["md"], table.to_markdown(result))
-        if figure is None:
-            # The figure of another table would contradict this one.
-            png.unlink(missing_ok=True)
-        else:
-            atomic_write(png, lambda path: figure.savefig(path, dpi=150))
+        # The figure of another table would contradict this one.
+        png.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder}: the table cannot be written: {error}. `keras-dtkd report "
             "--json` prints it without writing files."
         ) from None
-    return {**result, "notes": [*result["notes"], *warnings]}
+    header, rows = table.to_cells(result)
+    console.print_table(header, rows, table.table_title(result))
+    for note in result["notes"]:
+        print(f"- {note}")
+    with as_user_error():
+        if figure := plot.plot_table(result, runs):
+            atomic_write(png, lambda path: figure.savefig(path, dpi=150))
+    written = [name for name in FILES.values() if (folder / name).exists()]
+    print(f"{folder}: {', '.join(written)}")
 
 
 def _read_runs(folder):
@@ -64,13 +61,3 @@ def _read_runs(folder):
     if not runs:
         raise UserError(f"{folder}: no run.json in this folder, at any depth.")
     return runs
-
-
-def print_report(result, folder):
-    """Prints a table and the names of its files."""
-    header, rows = table.to_cells(result)
-    console.print_table(header, rows, table.table_title(result))
-    for note in result["notes"]:
-        print(f"- {note}")
-    written = [name for name in FILES.values() if (folder / name).exists()]
-    print(f"{folder}: {', '.join(written)}")

@@ -12,7 +12,7 @@ import numpy as np
 from keras_dtkd import backend, calibrate_output_bias, recipes
 from keras_dtkd.callbacks import Resume
 from keras_dtkd.cli import callbacks as run_callbacks
-from keras_dtkd.cli import data, metrics, options, parent_watch, run_config, run_dir
+from keras_dtkd.cli import data, evaluate, options, parent_watch, run_config, run_dir
 from keras_dtkd.cli import teacher as teachers
 from keras_dtkd.cli.environment import environment_info
 from keras_dtkd.cli.errors import UserError, as_user_error
@@ -128,13 +128,13 @@ def _train(plan, previous, images, teacher, args):
     if settings["validation"]:
         epoch = run_callbacks.best_epoch(log["val_accuracy"])
         path = run_callbacks.checkpoint_path(folder, epoch)
-        students[run_dir.BEST_FILE] = metrics.load_model(path)
+        students[run_dir.BEST_FILE] = evaluate.load_model(path)
     if recipe.calibrate:
         labels = images.train[1]
         if all_versions is None:
             batches = data.sequential_batches(images, images.train)
             x = np.concatenate([x for x, _ in batches.as_numpy_iterator()])
-            outputs = metrics.predict_logits(teacher, images, images.train)
+            outputs = evaluate.predict_logits(teacher, images, images.train)
         else:
             x, outputs = teachers.first_version(teacher, all_versions, len(labels))
         (loss,) = model.distillation_losses.values()
@@ -166,9 +166,9 @@ def _final_result(run, images, student, best=None):
     best_accuracy, last_accuracy = max(accuracies), accuracies[-1]
     epoch = run_callbacks.best_epoch(accuracies)
     if best is not None or run["recipe"]["calibrate"]:
-        last_accuracy = metrics.accuracy(student, images, images.test)
+        last_accuracy = evaluate.accuracy(student, images, images.test)
     if best is not None:
-        best_accuracy = metrics.accuracy(best, images, images.test)
+        best_accuracy = evaluate.accuracy(best, images, images.test)
     elif last_accuracy > best_accuracy:
         # The calibrated student of the last epoch is another candidate.
         best_accuracy, epoch = last_accuracy, len(accuracies)

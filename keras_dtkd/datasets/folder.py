@@ -1,5 +1,6 @@
 """Images in folders, one folder per class."""
 
+import re
 from pathlib import Path
 
 import keras
@@ -95,7 +96,9 @@ def _load_images(split, class_indices, size):
 def _infer_labels(split, paths, class_indices):
     annotations = split / ANNOTATIONS_FILE
     has_annotations = annotations.is_file()
-    classes_by_file = _read_annotations(annotations) if has_annotations else {}
+    lines = annotations.read_text().splitlines() if has_annotations else []
+    fields = [re.split(r"\t+" if "\t" in line else r"\s+", line) for line in lines]
+    classes_by_file = {name: rest[0] for name, *rest in fields if rest}
     labels = np.empty(len(paths), "int32")
     for i, path in enumerate(paths):
         folders = path.relative_to(split).parts
@@ -113,18 +116,3 @@ def _infer_labels(split, paths, class_indices):
             )
         labels[i] = class_indices[name]
     return labels
-
-
-def _read_annotations(path):
-    """Class names by file name."""
-    classes = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        fields = line.split("\t") if "\t" in line else line.split()
-        if len(fields) == 1:
-            raise ValueError(
-                f"`image_folder`: line {number} of {path} has no class: {line!r}. Each "
-                "line must have a file name, a tab and a class."
-            )
-        if fields:
-            classes[fields[0]] = fields[1]
-    return classes

@@ -52,40 +52,30 @@ def require_tensorflow(caller):
 
 def _prepare(builder, download):
     folder = builder.data_path.parent.parent
-    if not download:
-        raise _not_found_error(builder.name, folder, "download=False")
-    _check_connection(builder, folder)
+    reason = None if download else "download=False"
     # ArrayRecord can be read without TensorFlow.
     file_format = "array_record"
     if importlib.util.find_spec("tensorflow"):
         require_tensorflow(builder.name)
         file_format = "tfrecord"
     try:
-        builder.download_and_prepare(file_format=file_format)
+        if download:
+            # TensorFlow Datasets would retry for minutes without a connection.
+            request = urllib.request.Request(builder.info.homepage, method="HEAD")
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(request, timeout=10).close()
+            builder.download_and_prepare(file_format=file_format)
+    except urllib.error.URLError as error:
+        reason = f"no connection to {request.host}, {error.reason}"
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise _not_found_error(builder.name, folder, reason) from None
-
-
-def _check_connection(builder, folder):
-    """Fails fast when offline: TensorFlow Datasets retries for minutes."""
-    request = urllib.request.Request(builder.info.homepage, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=10).close()
-    except urllib.error.HTTPError:
-        pass  # The server responds, so there is a connection.
-    except OSError as error:
-        reason = f"no connection to {request.host}, {getattr(error, 'reason', error)}"
-        raise _not_found_error(builder.name, folder, reason) from None
-
-
-def _not_found_error(name, folder, reason):
-    return FileNotFoundError(
-        f"`{name}` is not in {folder} and was not downloaded ({reason}). Either run "
-        "this with `download=True` on a machine with a connection, and TensorFlow "
-        f"Datasets downloads it; or pass `data_dir=`, a folder in which it is prepared "
-        f"(one that contains {name}/<version>/)."
-    )
+    if reason:
+        raise FileNotFoundError(
+            f"`{builder.name}` is not in {folder} and was not downloaded ({reason}). "
+            "Either run this with `download=True` on a machine with a connection, and "
+            "TensorFlow Datasets downloads it; or pass `data_dir=`, a folder in which "
+            f"it is prepared (one that contains {builder.name}/<version>/)."
+        )
 
 
 def _read_tfrecord(tfds, builder, split):

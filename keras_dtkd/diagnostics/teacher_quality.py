@@ -4,6 +4,7 @@ Throughout, `logits` are NumPy `(samples, classes)`, and `labels` `(samples,)`, 
 missing label.
 """
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -54,10 +55,9 @@ def _softmax(logits):
 
 def negative_log_likelihood(logits, labels):
     """Mean `-log p(label)`, in nats, over the samples with a label."""
-    keep = labels >= 0
-    log_probs = ops.log_softmax(ops.convert_to_tensor(logits[keep]), axis=-1)
-    log_probs = ops.convert_to_numpy(log_probs)
-    return -float(np.take_along_axis(log_probs, labels[keep][:, None], axis=-1).mean())
+    logits, labels = logits[labels >= 0], labels[labels >= 0]
+    nll = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return float(ops.mean(nll))
 
 
 def label_entropy(labels):
