@@ -2,8 +2,7 @@
 
 from keras_dtkd import recipes
 
-PACKAGES = ("keras", "keras_dtkd", "tensorflow", "jax", "jaxlib", "torch")
-BACKEND_PACKAGES = {"tensorflow", "jax", "jaxlib", "torch"}
+BACKEND_PACKAGES = {"tensorflow": ("tensorflow",), "jax": ("jax", "jaxlib")}
 
 
 def group_comparable(runs):
@@ -54,12 +53,12 @@ def _flatten(value, path=()):
 def _environment(run):
     """Versions and device, of each process that worked on the run."""
     backend = run["settings"]["backend"]
-    unused = BACKEND_PACKAGES - {backend, f"{backend}lib"}
+    packages = "keras", "keras_dtkd", *BACKEND_PACKAGES.get(backend, (backend,))
     values: dict[str, dict] = {}
     for session in run.get("sessions", []):
         versions = {**session.get("versions", {}), "device": session.get("device")}
-        for name in (*PACKAGES, "device"):
-            if name not in unused and versions.get(name):
+        for name in (*packages, "device"):
+            if versions.get(name):
                 values.setdefault(name, {})[versions[name]] = None
     return {name: " and ".join(distinct) for name, distinct in values.items()}
 

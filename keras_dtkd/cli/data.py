@@ -39,13 +39,7 @@ class Images(NamedTuple):
 
 def load(data, data_dir=None, validation=0.0, train_size=None):
     """Loads a data set as `Images`, uint8. Keeps `train_size` training images."""
-    try:
-        parts = datasets.load_arrays(data, data_dir, validation=validation)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error} (On the command line: --data-dir DIR; without it, a missing data "
-            "set is downloaded.)"
-        ) from error
+    parts = datasets.load_arrays(data, data_dir, validation=validation)
     x, y = parts[0]
     if train_size is not None:
         if train_size > len(x):

@@ -81,19 +81,12 @@ def find_student(path, epoch):
     run = run_dir.read_run(path) if path.is_dir() else None
     if run is None:
         raise UserError(f"{path} is neither the folder of a run nor a .keras file.")
-    if run["status"] != "finished":
-        raise UserError(f"{path}: this run is not finished ({run['status']}).")
-    if epoch == "best" and not run["settings"]["validation"]:
-        raise UserError(
-            f"{path} has the student of the last epoch only: it was trained without "
-            "--validation images, on which a best epoch is chosen."
-        )
     file = path / (run_dir.BEST_FILE if epoch == "best" else run_dir.STUDENT_FILE)
     if not file.exists():
         raise UserError(
-            f"{file} is missing, although {path / run_dir.RUN_FILE} is that of a "
-            "finished run. Copy it from where it was trained, or train the run again "
-            "in an empty folder."
+            f"{file} is missing: a run has it when it is finished (this one is "
+            f"{run['status']}), and the best student only with --validation images. "
+            "Copy it from where it was trained, or train the run."
         )
     return file, run
 

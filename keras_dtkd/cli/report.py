@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from keras_dtkd.cli import console, plot, run_dir, table
-from keras_dtkd.cli.errors import UserError, as_user_error
+from keras_dtkd.cli.errors import UserError
 from keras_dtkd.core.atomic_io import atomic_write, write_json, write_text
 
 FILES = {kind: f"report.{kind}" for kind in ("md", "json", "png")}
@@ -31,14 +31,21 @@ def run(args):
 
 
 def write_report(folder):
-    """Writes and prints the table, and draws the figure."""
+    """Writes and prints the table, and draws the figure if matplotlib is installed."""
     runs = _read_runs(folder)
     result, png = table.build_table(runs), folder / FILES["png"]
+    notes, figure = result["notes"], None
+    try:
+        figure = plot.plot_table(result, runs)
+    except ImportError as error:
+        notes = [*notes, f"no figure: {error}"]
     try:
         write_json(folder / FILES["json"], result)
         write_text(folder / FILES["md"], table.to_markdown(result))
         # The figure of another table would contradict this one.
         png.unlink(missing_ok=True)
+        if figure is not None:
+            atomic_write(png, lambda path: figure.savefig(path, dpi=150))
     except OSError as error:
         raise UserError(
             f"{folder}: the table cannot be written: {error}. `keras-dtkd report "
@@ -46,11 +53,8 @@ def write_report(folder):
         ) from None
     header, rows = table.to_cells(result)
     console.print_table(header, rows, table.table_title(result))
-    for note in result["notes"]:
+    for note in notes:
         print(f"- {note}")
-    with as_user_error():
-        if figure := plot.plot_table(result, runs):
-            atomic_write(png, lambda path: figure.savefig(path, dpi=150))
     written = [name for name in FILES.values() if (folder / name).exists()]
     print(f"{folder}: {', '.join(written)}")
 

@@ -22,41 +22,30 @@ def resolve_weights(args, method, name):
     """The file of the teacher's weights, given by options as a file or a run's folder.
 
     Raises:
-        ValueError: No teacher; a folder of another network or data set, of an
-            unfinished run, or without a run; a file of an unknown format.
-        FileNotFoundError: No such file.
+        ValueError: No teacher, one of another network or data set, or a file of an
+            unknown format.
+        FileNotFoundError: No such file, or an unfinished run.
     """
-    path, data = args.teacher_weights, args.data
-    hint = HOW_TO_GET_WEIGHTS.format(name=name or "resnet32x4", data=data)
+    path = args.teacher_weights
+    hint = HOW_TO_GET_WEIGHTS.format(name=name or "resnet32x4", data=args.data)
     if name is None or path is None:
-        missing = (
-            f"the weights of the teacher {name}"
-            if name
-            else "a --teacher and its weights"
-        )
+        missing = f"the weights of the teacher {name}" if name else "a --teacher"
         raise ValueError(f"--method {method} needs {missing}. {hint}")
-    problem = f"--teacher-weights {path}:"
     if path.is_dir():
-        run = run_dir.read_run(path)
-        if run is None:
-            raise ValueError(f"{problem} this folder has no run.json.")
-        trained = run["settings"]["student"], run["settings"]["data"]
-        if trained != (name, data):
+        settings = (run_dir.read_run(path) or {"settings": {}})["settings"]
+        trained = settings.get("student"), settings.get("data")
+        if trained != (name, args.data):
             raise ValueError(
-                f"{problem} it holds a {trained[0]} for {trained[1]}, but the teacher "
-                f"is a {name} for {data}."
-            )
-        if run["status"] != "finished":
-            raise ValueError(
-                f"{problem} this run is not finished ({run['status']}). The same "
-                "`train` command continues it."
+                f"--teacher-weights {path}: it holds a {trained[0]} for {trained[1]}, "
+                f"but the teacher is a {name} for {args.data}."
             )
         path = path / run_dir.STUDENT_FILE
     if not path.is_file():
         raise FileNotFoundError(f"--teacher-weights {path}: no such file. {hint}")
     if not path.name.endswith(SUFFIXES):
         raise ValueError(
-            f"{problem} give a {', '.join(SUFFIXES)} file, or the folder of a run."
+            f"--teacher-weights {path}: give a {', '.join(SUFFIXES)} file, or the "
+            "folder of a run."
         )
     return path
 

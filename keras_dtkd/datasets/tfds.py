@@ -47,7 +47,6 @@ def require_tensorflow(caller):
         # trains on. The error is raised if TensorFlow already uses the GPU.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
-    return tf
 
 
 def _prepare(builder, download):

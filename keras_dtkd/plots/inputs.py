@@ -8,6 +8,7 @@ from keras import ops
 from keras_dtkd.core import arrays
 from keras_dtkd.core.logits import look_like_probabilities
 from keras_dtkd.functional import statistics
+from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.metrics.inputs import to_logits
 from keras_dtkd.temperatures import base
 
@@ -83,6 +84,13 @@ def flatten_labels(caller, value, shape):
         f"`{caller}`: labels of shape {array.shape} do not fit outputs of shape "
         f"{shape}. Pass integers of shape {shape[:-1]}, or one number for each class."
     )
+
+
+def class_indices(caller, labels, outputs, logits):
+    """The class of each sample, -1 without a label. `outputs` as the labels are for."""
+    labels = flatten_labels(caller, labels, to_float64(outputs).shape)
+    classes = to_float64(one_hot(labels, logits))
+    return np.where(classes.any(-1), classes.argmax(-1), -1)
 
 
 def temperatures_of(temperature, student, teacher):

@@ -5,7 +5,6 @@ import numbers
 import numpy as np
 
 from keras_dtkd.core.arguments import check_positive_int
-from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
@@ -74,7 +73,9 @@ def soft_labels(
     indices, is_by_entropy = _select_samples(samples, entropy)
     if images is not None:
         images = _select_images(images, indices, len(teacher))
-    classes = _true_classes(labels, teacher_logits, teacher)
+    classes = np.full(len(teacher), -1)
+    if labels is not None:
+        classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
     is_constant = np.ptp(pair) < 1e-6 * np.mean(pair)
 
     rows, columns = -(-len(indices) // MAX_COLUMNS), min(len(indices), MAX_COLUMNS)
@@ -91,13 +92,17 @@ def soft_labels(
         probs = {"teacher": teacher_p[i], "student": student_p[i]}
         _draw_bars(ax, probs, names, top, classes[i])
         title = f"Sample {i}"
-        if classes[i] is not None:
+        if classes[i] >= 0:
             title += f", labeled {names[classes[i]]}"
         if not is_constant:
             title += f" (T: teacher {pair[1][i]:.2g}, student {pair[0][i]:.2g})"
         ax.set_title(title, fontsize=10)
         ax.set_ylabel("" if column else "Probability (%)")
-    _make_room_for_legend(first, any(classes[i] is not None for i in indices))
+    if (classes[indices] >= 0).any():
+        first.plot([], [], "v", color="black", ms=5, label="true class")
+    figure.legend(
+        *first.get_legend_handles_labels(), loc="outside lower center", ncols=3
+    )
     if images is not None:
         for image, (row, column) in zip(images, cells, strict=True):
             _draw_image(figure.add_subplot(grid[2 * row, column]), image)
@@ -108,16 +113,6 @@ def soft_labels(
         title += ", by increasing entropy of the teacher"
     figure.suptitle(title, fontsize=12)
     return style.root_figure(figure)
-
-
-def _true_classes(labels, teacher_logits, teacher):
-    """The index of each sample's true class, or `None`."""
-    if labels is None:
-        return [None] * len(teacher)
-    shape = inputs.to_float64(teacher_logits).shape
-    labels = one_hot(inputs.flatten_labels(CALLER, labels, shape), teacher)
-    labels = inputs.to_float64(labels)
-    return [int(label.argmax()) if label.any() else None for label in labels]
 
 
 def _select_images(images, indices, count):
@@ -174,27 +169,13 @@ def _draw_bars(ax, probs, names, top, true_class):
         text = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
         ax.annotate("▼", (column, height), (0, 2), **text)
     is_rotated = max(map(len, names)) * len(names) > 40
-    ax.set_xticks(
-        x,
-        names,
-        rotation=45 if is_rotated else 0,
-        ha="right" if is_rotated else "center",
-        rotation_mode="anchor" if is_rotated else "default",
-        fontsize=9,
-    )
+    ax.set_xticks(x, names, fontsize=9)
+    if is_rotated:
+        for label in ax.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("Class" if len(shown) == len(names) else "Class, most probable first")
     style.despine(ax)
-
-
-def _make_room_for_legend(ax, has_marks):
-    """Adds space above the bars of all samples, whose axes share their height."""
-    if has_marks:
-        ax.plot([], [], "v", color="black", ms=5, label="true class")
-    height = ax.get_ylim()[1]
-    ax.set_yticks([tick for tick in ax.get_yticks() if tick <= min(height, 100)])
-    ax.set_ylim(0, (1.45 if has_marks else 1.3) * height)
-    ax.legend(frameon=False, loc="upper left", fontsize=9)
 
 
 def _draw_image(ax, image):

@@ -3,7 +3,6 @@
 import numpy as np
 
 from keras_dtkd.core.arguments import check_choice, check_positive_int
-from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
@@ -77,11 +76,8 @@ def temperatures(
             )
     is_misclassified = np.zeros(len(teacher), bool)
     if labels is not None:
-        shape = inputs.to_float64(teacher_logits).shape
-        labels = inputs.flatten_labels(CALLER, labels, shape)
-        label = inputs.to_float64(one_hot(labels, teacher))
-        is_correct = label.argmax(-1) == teacher.argmax(-1)
-        is_misclassified = (label.sum(-1) > 0) & ~is_correct
+        classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
+        is_misclassified = (classes >= 0) & (classes != teacher.argmax(-1))
 
     order = np.argsort(difficulty, kind="stable")
     x = difficulty

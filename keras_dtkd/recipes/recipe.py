@@ -8,12 +8,7 @@ from typing import Any
 import keras
 
 from keras_dtkd import losses, views
-from keras_dtkd.core import logits
-from keras_dtkd.core.arguments import (
-    check_in_range,
-    check_minimum,
-    check_positive_int,
-)
+from keras_dtkd.core import arguments, logits
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.recipes.config import from_config, rescale_epochs, validate_config
 from keras_dtkd.recipes.sgd import TorchSGD
@@ -87,14 +82,16 @@ class Recipe:
             object.__setattr__(self, name, copy.deepcopy(getattr(self, name)))
         object.__setattr__(self, "milestones", tuple(self.milestones))
         for name in ("epochs", "batch_size"):
-            check_positive_int("Recipe", name, getattr(self, name))
+            arguments.check_positive_int("Recipe", name, getattr(self, name))
         for name in ("learning_rate", "lr_decay_factor"):
-            check_in_range("Recipe", name, getattr(self, name), 0, math.inf)
+            arguments.check_in_range("Recipe", name, getattr(self, name), 0, math.inf)
         for name in ("weight_decay", "task_weight"):
-            check_minimum("Recipe", name, getattr(self, name), 0)
-        check_in_range("Recipe", "momentum", self.momentum, 0, 1, inclusive=True)
+            arguments.check_minimum("Recipe", name, getattr(self, name), 0)
+        arguments.check_in_range(
+            "Recipe", "momentum", self.momentum, 0, 1, inclusive=True
+        )
         for epoch in self.milestones:
-            check_positive_int("Recipe", "milestones", epoch)
+            arguments.check_positive_int("Recipe", "milestones", epoch)
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(
                 "`Recipe`: `milestones` must be in ascending order. Received: "
@@ -132,7 +129,7 @@ class Recipe:
         Raises:
             ValueError: `epochs` is not an integer of at least 1.
         """
-        epochs = check_positive_int("Recipe", "epochs", epochs)
+        epochs = arguments.check_positive_int("Recipe", "epochs", epochs)
         if epochs == self.epochs:
             return self
 
@@ -171,7 +168,7 @@ class Recipe:
                     "batches per epoch."
                 )
             steps_per_epoch = math.ceil(num_samples / self.batch_size)
-        check_positive_int("Recipe", "steps_per_epoch", steps_per_epoch)
+        arguments.check_positive_int("Recipe", "steps_per_epoch", steps_per_epoch)
         learning_rate: Any = float(self.learning_rate)
         if self.milestones:
             learning_rate = keras.optimizers.schedules.PiecewiseConstantDecay(

@@ -40,21 +40,18 @@ def test_json_option_prints_the_table_and_writes_nothing(tmp_path, capsys):
     assert printed == report(tmp_path)
 
 
-def test_outdated_figure_is_removed(tmp_path, capsys):
-    write_run(tmp_path, status="failed")
+@pytest.mark.parametrize("without", ["finished runs", "matplotlib"])
+def test_outdated_figure_is_removed(without, tmp_path, capsys, monkeypatch):
+    status = "failed" if without == "finished runs" else "finished"
+    write_run(tmp_path, status=status)
+    if without == "matplotlib":
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     (tmp_path / "report.png").write_bytes(b"outdated")
     report(tmp_path)
     assert not (tmp_path / "report.png").exists()
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1] == f"{tmp_path}: report.md, report.json"
-
-
-def test_figure_needs_matplotlib(tmp_path, user_error, monkeypatch):
-    write_run(tmp_path)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "keras_dtkd.plots.notebook_figure", raising=False)
-    assert "pip install matplotlib" in user_error(["report", tmp_path])
-    assert (tmp_path / "report.md").exists()
 
 
 def test_unwritable_folder_is_a_user_error(tmp_path, user_error):
