@@ -59,15 +59,15 @@ def group_runs(runs):
     Runs that differ in more than the seed are never averaged.
     """
     varying = [name for name, values in _setting_values(runs).items() if values[1:]]
-    names, methods = (*KEY_COLUMNS, *varying), recipes.methods()
+    names = (*KEY_COLUMNS, *varying)
+    ranks = {method: rank for rank, method in enumerate(recipes.methods())}
     groups: dict[tuple, list] = {}
     for run in runs:
         key = tuple(run["settings"].get(name) for name in names)
         groups.setdefault(key, []).append(run)
 
     def order(key):
-        known = key[0] in methods
-        return methods.index(key[0]) if known else len(methods), *map(str, key)
+        return ranks.get(key[0], len(ranks)), *map(str, key)
 
     result = []
     for key in sorted(groups, key=order):

@@ -14,16 +14,6 @@ def fan_in_uniform(fan_in, fan_out):
     return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
 
 
-def small_normal(fan_in, fan_out):
-    """Normal distribution of standard deviation 0.01."""
-    return keras.initializers.RandomNormal(stddev=0.01)
-
-
-def zeros(fan_in, fan_out):
-    """All zeros."""
-    return keras.initializers.Zeros()
-
-
 def layer_names(block, number):
     """Names of a block's convolution, batch norm and ReLU of that number."""
     return [f"{block}_{kind}{number}" for kind in ("conv", "bn", "relu")]
@@ -102,13 +92,15 @@ class LayerBuilder:
         y = layers.Permute(order, name=f"{name}_order")(y)
         return layers.Reshape(x.shape[1:], name=name)(y)
 
-    def classifier_head(self, x, classes, kernel=fan_in_uniform, bias=fan_in_uniform):
-        """Global average pooling, `"pooled"`, and the linear layer, `"logits"`."""
+    def classifier_head(self, x, classes, kernel=None, bias=None):
+        """Global average pooling, `"pooled"`, and the linear layer, `"logits"`.
+
+        `kernel` and `bias` are its initializers, by default `fan_in_uniform`.
+        """
         x = layers.GlobalAveragePooling2D(self.data_format, name="pooled")(x)
         fans = x.shape[-1], classes
+        kernel = kernel or fan_in_uniform(*fans)
+        bias = bias or fan_in_uniform(*fans)
         return layers.Dense(
-            classes,
-            kernel_initializer=kernel(*fans),
-            bias_initializer=bias(*fans),
-            name="logits",
+            classes, kernel_initializer=kernel, bias_initializer=bias, name="logits"
         )(x)

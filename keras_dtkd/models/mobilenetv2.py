@@ -1,8 +1,9 @@
 """MobileNetV2 of half width."""
 
+import keras
 from keras import layers
 
-from keras_dtkd.models.builder import LayerBuilder, small_normal, zeros
+from keras_dtkd.models.builder import LayerBuilder
 
 # Expansion, width, repeats, stride of the first block; widths are already halved. The
 # strides of the second group and of the stem are those for 32x32 images.
@@ -42,4 +43,5 @@ def mobilenetv2(inputs, classes, data_format):
         if g in STAGES:
             x = layers.Identity(name=STAGES[g])(x)
     x = builder.conv_norm(x, 1280, 1, names=("conv2_0", "conv2_1", "conv2_relu"))
-    return builder.classifier_head(x, classes, kernel=small_normal, bias=zeros)
+    kernel = keras.initializers.RandomNormal(stddev=0.01)
+    return builder.classifier_head(x, classes, kernel, bias="zeros")

@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_dtkd.models.builder import LayerBuilder, layer_names, zeros
+from keras_dtkd.models.builder import LayerBuilder, layer_names
 
 
 def resnet(
@@ -82,7 +82,7 @@ def wide_resnet(inputs, classes, data_format, depth, factor):
             output = f"stage{s}" if b == repeats - 1 else f"{name}_out"
             x = layers.Add(name=output)([y, x])
     x = _norm_relu(builder, x, "bn1", output)
-    return builder.classifier_head(x, classes, bias=zeros)
+    return builder.classifier_head(x, classes, bias="zeros")
 
 
 def _norm_relu(builder, x, norm, output):

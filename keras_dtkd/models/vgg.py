@@ -1,8 +1,9 @@
 """VGG networks."""
 
+import keras
 from keras import layers
 
-from keras_dtkd.models.builder import LayerBuilder, small_normal, zeros
+from keras_dtkd.models.builder import LayerBuilder
 
 
 def vgg(inputs, classes, data_format, repeats):
@@ -30,4 +31,5 @@ def vgg(inputs, classes, data_format, repeats):
             x = layers.MaxPooling2D(
                 2, 2, data_format=data_format, name=f"stage{s}_pool"
             )(x)
-    return builder.classifier_head(x, classes, kernel=small_normal, bias=zeros)
+    kernel = keras.initializers.RandomNormal(stddev=0.01)
+    return builder.classifier_head(x, classes, kernel, bias="zeros")
