@@ -88,6 +88,8 @@ def flatten_labels(caller, value, shape):
 
 def class_indices(caller, labels, outputs, logits):
     """The class of each sample, -1 without a label. `outputs` as the labels are for."""
+    if labels is None:
+        return np.full(len(logits), -1)
     labels = flatten_labels(caller, labels, to_float64(outputs).shape)
     classes = to_float64(one_hot(labels, logits))
     return np.where(classes.any(-1), classes.argmax(-1), -1)

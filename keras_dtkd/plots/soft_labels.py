@@ -73,9 +73,7 @@ def soft_labels(
     indices, is_by_entropy = _select_samples(samples, entropy)
     if images is not None:
         images = _select_images(images, indices, len(teacher))
-    classes = np.full(len(teacher), -1)
-    if labels is not None:
-        classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
+    classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
     is_constant = np.ptp(pair) < 1e-6 * np.mean(pair)
 
     rows, columns = -(-len(indices) // MAX_COLUMNS), min(len(indices), MAX_COLUMNS)
@@ -100,9 +98,8 @@ def soft_labels(
         ax.set_ylabel("" if column else "Probability (%)")
     if (classes[indices] >= 0).any():
         first.plot([], [], "v", color="black", ms=5, label="true class")
-    figure.legend(
-        *first.get_legend_handles_labels(), loc="outside lower center", ncols=3
-    )
+    legend = first.get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=3)
     if images is not None:
         for image, (row, column) in zip(images, cells, strict=True):
             _draw_image(figure.add_subplot(grid[2 * row, column]), image)

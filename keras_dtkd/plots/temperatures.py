@@ -74,10 +74,8 @@ def temperatures(
                 f"{len(teacher)} samples. Received: {len(difficulty)} numbers, "
                 f"{is_finite.sum()} of them finite."
             )
-    is_misclassified = np.zeros(len(teacher), bool)
-    if labels is not None:
-        classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
-        is_misclassified = (classes >= 0) & (classes != teacher.argmax(-1))
+    classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
+    is_misclassified = (classes >= 0) & (classes != teacher.argmax(-1))
 
     order = np.argsort(difficulty, kind="stable")
     x = difficulty
