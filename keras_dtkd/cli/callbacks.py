@@ -46,12 +46,7 @@ class BestStudent(keras.callbacks.Callback):
     Must come before `Resume`. Each file has its epoch in its name, and the previous
     best is kept until the state includes the new epoch: an epoch that is repeated after
     a kill, possibly with other bits, never replaces the file of another epoch.
-
-    Args:
-        folder: Folder of the run.
-        student: The student.
-        history: Validation accuracies of the completed epochs. The file of the best
-            one must exist.
+    `history` has the validation accuracies of the completed epochs.
     """
 
     def __init__(self, folder, student, history):
@@ -59,7 +54,7 @@ class BestStudent(keras.callbacks.Callback):
         self.folder = folder
         self.student = student
         self._history = list(history)
-        self._remove_stale()
+        remove_checkpoints(folder, history)
         if history:
             path = checkpoint_path(folder, best_epoch(history))
             if not path.exists():
@@ -69,15 +64,10 @@ class BestStudent(keras.callbacks.Callback):
                 )
 
     def on_epoch_end(self, epoch, logs=None):
-        self._remove_stale()
+        remove_checkpoints(self.folder, self._history)
         self._history.append(logs["val_accuracy"])
         if best_epoch(self._history) == epoch + 1:
             save_student(self.student, checkpoint_path(self.folder, epoch + 1))
-
-    def _remove_stale(self):
-        """Removes all but the best of the epochs that the state includes."""
-        best = best_epoch(self._history) if self._history else None
-        remove_checkpoints(self.folder, keep_epoch=best)
 
 
 def best_epoch(accuracies):
@@ -90,10 +80,11 @@ def checkpoint_path(folder, epoch):
     return folder / f"best-{epoch}.keras"
 
 
-def remove_checkpoints(folder, keep_epoch=None):
-    """Removes the students of epochs, except that of one epoch."""
+def remove_checkpoints(folder, history=()):
+    """Removes the students of all epochs but the best that the state includes."""
+    best = checkpoint_path(folder, best_epoch(history)) if history else None
     for path in folder.glob("best-*.keras"):
-        if path != checkpoint_path(folder, keep_epoch):
+        if path != best:
             path.unlink()
 
 

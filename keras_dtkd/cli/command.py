@@ -55,8 +55,11 @@ def main(argv=None):
         if requested not in (None, backend.backend_name()):
             return _rerun_on_backend(requested, argv)
         return COMMANDS[args.command].run(args)
-    except UserError as error:
-        print(f"{caller}: {error}", file=sys.stderr)
+    except (UserError, ModuleNotFoundError) as error:
+        text, missing = str(error), getattr(error, "name", None)
+        if missing:
+            text = f"`{missing}` is not installed: pip install {missing.split('.')[0]}"
+        print(f"{caller}: {text}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         hint = ""

@@ -67,18 +67,26 @@ def run(args):
                 # The table lists the run, whatever happens to it.
                 run_dir.write_run(plan.folder, _planned_record(plan))
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
-    num_failed = 0
+    num_finished = 0
     for number, plan in enumerate(missing, 1):
-        num_failed += not _run(plan, args, f"{number}/{len(missing)}", screen)
-    # DIR/<data>/<pair>/<method>/<run>
-    folder = plans[0].folder.parents[1]
+        title = "{method} {backend} seed {seed}".format(**plan.settings)
+        title = f"{number}/{len(missing)} {title}"
+        try:
+            run = _run(plan, args, title, screen)
+            num_finished += run["status"] == "finished"
+            text = _describe(run, plan.folder)
+        except UserError as error:
+            # The folder belongs to another process, which records its own result.
+            text = str(error)
+        print(f"{title}: {text}", flush=True)
     try:
-        report.print_report(report.report(folder), folder)
+        # DIR/<data>/<pair>/<method>/<run>
+        report.write_report(plans[0].folder.parents[1])
     except UserError as error:
         # After hours of training this is not an error of the user.
         print(error, file=sys.stderr)
         return 1
-    return 1 if num_failed else 0
+    return 0 if num_finished == len(missing) else 1
 
 
 def _planned_record(plan):
@@ -90,53 +98,49 @@ def _is_finished(plan):
     return run is not None and run["status"] == "finished"
 
 
-def _run(plan, args, number, screen):
-    """Trains one run in a process of its own. Returns whether it is finished."""
-    config = plan.config
-    title = f"{number} {config.method} {config.backend} seed {config.seed}"
-    try:
-        if _wait_for_lock(plan, title, screen) and _is_finished(plan):
-            return _print_result(run_dir.read_run(plan.folder), title)
-    except UserError as error:
-        print(f"{title}: {error}", flush=True)
-        return False
+def _run(plan, args, title, screen):
+    """Trains one run in a process of its own. Returns the content of its run.json."""
+    if _wait_for_lock(plan, title, screen) and _is_finished(plan):
+        return run_dir.read_run(plan.folder)
     exit_code = _train_in_subprocess(plan, args, title, screen)
-    error_text = f"exit code {exit_code}"
     output = (plan.folder / OUTPUT_FILE).read_text(errors="replace")
-    lines = output.splitlines()[-TAIL_LINES:]
-    try:
-        with run_dir.lock(plan.folder):
-            # Raises if another comparison started a run with other settings.
-            run = run_dir.validate_run_dir(plan) or _planned_record(plan)
-            if run["status"] != "finished":
-                failure = {"status": "failed", "error": [error_text, *lines]}
-                run_dir.write_run(plan.folder, {**run, **failure})
-    except UserError as error:
-        # The folder belongs to another process, which records its own result.
-        print(f"{title}: {error}", flush=True)
-        return False
+    with run_dir.lock(plan.folder):
+        # Raises if another comparison started a run with other settings.
+        run = run_dir.validate_run_dir(plan) or _planned_record(plan)
+        if run["status"] != "finished":
+            lines = output.splitlines()[-TAIL_LINES:]
+            run |= {"status": "failed", "error": [f"exit code {exit_code}", *lines]}
+            run_dir.write_run(plan.folder, run)
+    return run
+
+
+def _describe(run, folder):
     if run["status"] == "finished":
-        return _print_result(run, title)
-    print(f"{title}: failed, {error_text}; see {plan.folder / OUTPUT_FILE}", flush=True)
-    print("\n".join(f"    {line}" for line in lines), flush=True)
-    return False
+        return train.summary(run)
+    reason, *lines = run["error"]
+    text = f"failed, {reason}; see {folder / OUTPUT_FILE}"
+    return "\n    ".join([text, *lines])
 
 
 def _train_in_subprocess(plan, args, title, screen):
     """Runs `keras-dtkd train` and shows its progress. Returns its exit code."""
-    config, parser = plan.config, argparse.ArgumentParser()
+    settings, parser = plan.settings, argparse.ArgumentParser()
     _add_grid_arguments(parser)
     _, shared_options = parser.parse_known_args(args.argv[1:])
     command = [
-        *(sys.executable, "-m", "keras_dtkd.cli", "train", "--method", config.method),
-        *("--backend", config.backend, "--seed", str(config.seed), "--verbose", "2"),
-        *shared_options,
+        *(sys.executable, "-m", "keras_dtkd.cli", "train", "--verbose", "2"),
+        *("--method", settings["method"], "--backend", settings["backend"]),
+        *("--seed", str(settings["seed"]), *shared_options),
     ]
     with (
         (plan.folder / OUTPUT_FILE).open("a") as output,
         subprocess.Popen(
             command,
-            env={**os.environ, **parent_watch.ENV, "KERAS_BACKEND": config.backend},
+            env={
+                **os.environ,
+                **parent_watch.ENV,
+                "KERAS_BACKEND": settings["backend"],
+            },
             # Watched by the process, which ends with this one.
             stdin=subprocess.PIPE,
             stdout=output,
@@ -150,17 +154,12 @@ def _train_in_subprocess(plan, args, title, screen):
                 with contextlib.suppress(UserError):
                     run = run_dir.read_run(plan.folder) or {}
                     epochs_done = run.get("epochs_done", 0)
-                status.update(f"{title}: epoch {epochs_done} of {config.epochs}")
+                status.update(f"{title}: epoch {epochs_done} of {settings['epochs']}")
                 time.sleep(0.5)
         except BaseException:
             process.kill()
             raise
     return process.returncode
-
-
-def _print_result(run, title):
-    print(f"{title}: {train.summary(run)}", flush=True)
-    return True
 
 
 def _wait_for_lock(plan, title, screen):

@@ -3,14 +3,14 @@
 import os
 from typing import Any
 
-from keras_dtkd.cli.errors import import_extra
-
 NON_TTY_WIDTH = 160
 
 
 def console():
     """The console of `rich`."""
-    console = import_extra("rich.console").Console()
+    from rich.console import Console
+
+    console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         # A file has no width at which rows must be broken.
         console.width = NON_TTY_WIDTH
@@ -19,10 +19,10 @@ def console():
 
 def print_table(header, rows, title=None):
     """Prints a table whose columns are numbers, except the first."""
-    screen = console()
     from rich import box
     from rich.table import Table
 
+    screen = console()
     # Must fit into 80 columns.
     narrow: Any = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False}
     table = Table(**narrow)

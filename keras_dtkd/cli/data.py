@@ -38,21 +38,8 @@ class Images(NamedTuple):
 
 
 def load(data, data_dir=None, validation=0.0, train_size=None):
-    """Loads a data set as `Images`, uint8.
-
-    Args:
-        data: One of `NAMES`.
-        data_dir: See `datasets.load_arrays`, also for the errors.
-        validation: Fraction of the training images for validation.
-        train_size: Number of the remaining training images to keep. `None` for all.
-    """
-    try:
-        parts = datasets.load_arrays(data, data_dir, validation=validation)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error} (On the command line: --data-dir DIR; without it, a missing data "
-            "set is downloaded.)"
-        ) from error
+    """Loads a data set as `Images`, uint8. Keeps `train_size` training images."""
+    parts = datasets.load_arrays(data, data_dir, validation=validation)
     x, y = parts[0]
     if train_size is not None:
         if train_size > len(x):
@@ -72,34 +59,32 @@ def build_network(name, images):
     return models.get(name, images.num_classes, images.shape, "channels_last")
 
 
-def make_datasets(images, config, first_epoch):
-    """Training and evaluation batches for `fit`.
+def make_datasets(images, settings, first_epoch):
+    """`(all_versions, train, evaluation)`, batches for `fit`.
 
-    Returns:
-        `(all_versions, train, evaluation)`. `all_versions` has all augmented versions
-        of the training images, in order; it is `None` without a fixed number of them.
-        With a fixed number and a teacher, `train` has sample ids.
+    `all_versions` has all augmented versions of the training images, in order; it is
+    `None` without a fixed number of them. With a fixed number and a teacher, `train`
+    has sample ids.
     """
-    versions = config.augmentations_per_image
-    options = {"seed": config.seed, "first_epoch": first_epoch}
-    options |= {"augmentations_per_image": versions, **NORMALIZATION[images.data]}
-    arguments = images.train, images.evaluation, config.batch_size, config.augment
-    result = datasets.from_arrays(*arguments, **options)
-    all_versions, train, evaluation = result if versions else (None, *result)
-    if versions and config.teacher is None:
+    versions = settings["versions"]
+    *all_versions, train, evaluation = datasets.from_arrays(
+        images.train,
+        images.evaluation,
+        settings["batch_size"],
+        settings["augment"],
+        settings["seed"],
+        first_epoch=first_epoch,
+        augmentations_per_image=versions,
+        **NORMALIZATION[images.data],
+    )
+    if versions and settings["teacher"] is None:
         # `map` must not prefetch: keep the options of `train`.
         read_options = train.options()
         train = train.map(lambda x, y: (x["inputs"], y)).with_options(read_options)
-    return all_versions, train, evaluation
+    return all_versions[0] if versions else None, train, evaluation
 
 
 def sequential_batches(images, part, batch_size=64):
     """Normalized batches of a part, in order, without augmentation."""
     constants = NORMALIZATION[images.data]
     return datasets.from_arrays(part, part, batch_size, **constants)[1]
-
-
-def normalize(images, part):
-    """The images of a part as one normalized float32 array."""
-    batches = sequential_batches(images, part).as_numpy_iterator()
-    return np.concatenate([x for x, _ in batches])

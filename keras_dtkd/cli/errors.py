@@ -1,7 +1,6 @@
 """Errors of the user: one sentence on stderr, before anything starts."""
 
 import contextlib
-import importlib
 
 
 class UserError(Exception):
@@ -15,13 +14,3 @@ def as_user_error():
         yield
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise UserError(str(error)) from error
-
-
-def import_extra(name):
-    """Imports a package of the `cli` extra; `UserError` if it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(
-            f"`{name}` is not installed: pip install {name.split('.')[0]}"
-        ) from None

@@ -3,38 +3,35 @@
 import json
 from pathlib import Path
 
-from keras_dtkd.cli import console, data, metrics, run_dir
+import keras
+
+from keras_dtkd.cli import console, data, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
+from keras_dtkd.core import logits
+from keras_dtkd.metrics import ExpectedCalibrationError
 
 
 def add_arguments(parser):
     """Adds the options of the command."""
     add_student_arguments(parser)
-    parser.add_argument(
-        "--data", choices=data.NAMES, help="data set (default: that of the run)"
-    )
-    parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR",
-        help="folder of TensorFlow Datasets (default: that of the run, if it exists)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--on",
-        choices=("test", "validation", "train"),
-        default="test",
-        help="images of the run (default: test)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON only")
+    add = parser.add_argument
+    # fmt: off
+    add("--data", choices=data.NAMES, help="data set (default: that of the run)")
+    add("--data-dir", type=Path, metavar="DIR",
+        help="folder of TensorFlow Datasets (default: that of the run, if it exists)")
+    add("--on", choices=("test", "validation", "train"), default="test",
+        help="images of the run (default: test)")
+    add("--json", action="store_true", help="print JSON only")
+    # fmt: on
 
 
 def add_student_arguments(parser):
     """Adds the options that select a student."""
     parser.add_argument("path", type=Path, help="the folder of a run, or a .keras file")
     parser.add_argument(
-        "--epoch",
-        choices=("last", "best"),
-        default="last",
+        "--epoch", choices=("last", "best"), default="last",
         help="student of a run; best needs a run with --validation",
-    )
+    )  # fmt: skip
 
 
 def run(args):
@@ -46,14 +43,17 @@ def run(args):
         raise UserError(f"{args.path} is not a run: name the data set with --data.")
     if args.on != "test" and not settings:
         raise UserError(f"--on {args.on} needs a run, and {args.path} is a file.")
+    data_dir = run.get("paths", {}).get("data_dir")
+    # That of the run may be on another machine.
+    data_dir = Path(data_dir) if data_dir and Path(data_dir).is_dir() else None
     with as_user_error():
         images = data.load(
             data_name,
-            args.data_dir or _data_dir(run),
+            args.data_dir or data_dir,
             validation=settings.get("validation") or 0.0,
             train_size=settings.get("train_size"),
         )
-        model = metrics.load_model(file)
+        model = load_model(file)
     part = getattr(images, args.on)
     if part is None:
         raise UserError(f"{args.path} was trained without --validation images.")
@@ -63,19 +63,13 @@ def run(args):
             f"{file} has inputs {shape} and {num_classes} classes, but {data_name} has "
             f"{images.shape} and {images.num_classes}."
         )
-    values = metrics.evaluate_all(model, images, part)
+    values = evaluate_all(model, images, part)
     if args.json:
         print(json.dumps({"file": str(file), "on": args.on, **values}, indent=1))
         return 0
     rows = [[name.replace("_", " "), f"{value:.6g}"] for name, value in values.items()]
     console.print_table((f"{data_name}, {args.on}", "value"), rows, str(file))
     return 0
-
-
-def _data_dir(run):
-    """The data folder of the run, if it exists on this machine."""
-    data_dir = run.get("paths", {}).get("data_dir")
-    return Path(data_dir) if data_dir and Path(data_dir).is_dir() else None
 
 
 def find_student(path, epoch):
@@ -87,18 +81,53 @@ def find_student(path, epoch):
     run = run_dir.read_run(path) if path.is_dir() else None
     if run is None:
         raise UserError(f"{path} is neither the folder of a run nor a .keras file.")
-    if run["status"] != "finished":
-        raise UserError(f"{path}: this run is not finished ({run['status']}).")
-    if epoch == "best" and not run["settings"]["validation"]:
-        raise UserError(
-            f"{path} has the student of the last epoch only: it was trained without "
-            "--validation images, on which a best epoch is chosen."
-        )
     file = path / (run_dir.BEST_FILE if epoch == "best" else run_dir.STUDENT_FILE)
     if not file.exists():
         raise UserError(
-            f"{file} is missing, although {path / run_dir.RUN_FILE} is that of a "
-            "finished run. Copy it from where it was trained, or train the run again "
-            "in an empty folder."
+            f"{file} is missing: a run has it when it is finished (this one is "
+            f"{run['status']}), and the best student only with --validation images. "
+            "Copy it from where it was trained, or train the run."
         )
     return file, run
+
+
+def load_model(path):
+    """Loads a saved network for evaluation."""
+    return keras.saving.load_model(path, compile=False)
+
+
+def predict_logits(model, images, part):
+    """Logits of a network that ends with logits or a softmax: float32, NumPy."""
+    outputs = model.predict(data.sequential_batches(images, part), verbose=0)
+    output_kind = logits.infer_output_kind(model)
+    if output_kind is None and logits.look_like_probabilities(outputs):
+        output_kind = logits.SOFTMAX
+    if output_kind == logits.SIGMOID:
+        raise UserError(
+            "this network ends with a sigmoid, which treats each class independently, "
+            "but the metrics need one class per image. Give a network that ends with "
+            "logits or a softmax."
+        )
+    recovered = logits.to_logits(outputs, output_kind or logits.LOGITS)
+    return keras.ops.convert_to_numpy(recovered)
+
+
+def accuracy(model, images, part):
+    """Top-1 accuracy on a part of the images."""
+    return float((predict_logits(model, images, part).argmax(-1) == part[1]).mean())
+
+
+def evaluate_all(model, images, part):
+    """All metrics of the `evaluate` command."""
+    z, labels = predict_logits(model, images, part), part[1]
+    entropy = keras.losses.sparse_categorical_crossentropy(labels, z, from_logits=True)
+    top_5 = keras.metrics.sparse_top_k_categorical_accuracy(labels, z, k=5)
+    calibration_error = ExpectedCalibrationError()
+    calibration_error.update_state(labels, z)
+    return {
+        "images": len(labels),
+        "accuracy": float((z.argmax(-1) == labels).mean()),
+        "top_5_accuracy": float(keras.ops.mean(keras.ops.cast(top_5, "float32"))),
+        "cross_entropy": float(keras.ops.mean(entropy)),
+        "calibration_error": float(calibration_error.result()),
+    }

@@ -1,5 +1,6 @@
 """Exports a student to another format and compares the outputs of both."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -12,9 +13,13 @@ import keras
 import numpy as np
 
 from keras_dtkd import backend
-from keras_dtkd.cli import metrics, options
+from keras_dtkd.cli import options
 from keras_dtkd.cli.errors import UserError, as_user_error
-from keras_dtkd.cli.evaluate import add_student_arguments, find_student
+from keras_dtkd.cli.evaluate import (
+    add_student_arguments,
+    find_student,
+    load_model,
+)
 
 # Inputs of standard normal numbers, similar to normalized images.
 NUM_PROBES = 8
@@ -28,12 +33,8 @@ numpy.save(sys.argv[3], keras.ops.convert_to_numpy(outputs))
 """
 
 
-class ExportUnreadable(Exception):
-    """The exported model cannot be loaded and run."""
-
-
 def _run_keras(path, x):
-    return metrics.load_model(path).predict(x, verbose=0)
+    return load_model(path).predict(x, verbose=0)
 
 
 def _run_saved_model(path, x):
@@ -63,10 +64,8 @@ def _run_litert(path, x):
 
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
-    (inputs,), (outputs,) = (
-        interpreter.get_input_details(),
-        interpreter.get_output_details(),
-    )
+    (inputs,) = interpreter.get_input_details()
+    (outputs,) = interpreter.get_output_details()
     results = []
     # Image by image: its shapes are fixed.
     for image in x:
@@ -92,23 +91,20 @@ def add_arguments(parser):
     parser.add_argument(
         "--to", type=Path, metavar="PATH", help="default: in the student's folder"
     )
-    parser.add_argument(
-        "--backend", choices=options.BACKENDS, default=backend.backend_name(),
-        help="determines which formats can be written",
-    )  # fmt: skip
+    options.add_backend(parser, help="determines which formats can be written")
 
 
 def run(args):
     """Runs the command."""
     file, _ = find_student(args.path, args.epoch)
-    suffix, package, _ = FORMATS[args.format]
+    suffix, package, read = FORMATS[args.format]
     target = args.to or file.with_name(f"exported-{file.stem}{suffix}")
     if target.exists():
         raise UserError(f"{target} already exists. Give another --to, or remove it.")
     if args.format != "tf_saved_model" and target.suffix != suffix:
         raise UserError(f"--to {target}: the name of this format ends with {suffix}.")
     with as_user_error():
-        model = metrics.load_model(file)
+        model = load_model(file)
     shape = (NUM_PROBES, *model.input_shape[1:])
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     # Keras exports a model that was called; under JAX `predict` does not count.
@@ -119,9 +115,10 @@ def run(args):
         print(f"{target}: written, not checked: {package} is not installed")
         return 0
     try:
-        outputs = _read(target, args.format, x)
-    except ExportUnreadable as error:
-        print(f"{target}: written, but {package} cannot read it: {error}")
+        outputs = np.asarray(read(target, x), "float32")
+    except Exception as error:  # noqa: BLE001 - whatever the package raises
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"{target}: written, but {package} cannot read it: {lines[-1]}")
         return 1
     difference = np.abs(outputs - expected).max() / np.abs(expected).max()
     is_same = difference <= TOLERANCE.get(model.dtype_policy.name, 1e-3)
@@ -136,30 +133,19 @@ def run(args):
 def _write(model, target, format):
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=target.parent).close()
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error}.") from None
-    try:
         if format == "keras":
             model.save(target)
         else:
             model.export(str(target), format=format, verbose=False)
     except Exception as error:
-        if target.is_dir():
-            shutil.rmtree(target)
-        target.unlink(missing_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            target.unlink()
+        if isinstance(error, OSError):
+            raise UserError(f"{target} cannot be written: {error}.") from None
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
             f"Keras {keras.__version__} on {backend.backend_name()} cannot write this "
             f"network as {format} here ({reason}). Try another --backend, or another "
             "--format."
         ) from error
-
-
-def _read(target, format, x):
-    """The outputs of the exported model."""
-    try:
-        return np.asarray(FORMATS[format][2](target, x), "float32")
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportUnreadable(lines[-1]) from error

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
+from keras_dtkd import backend
 from keras_dtkd.cli.data import NAMES
 from keras_dtkd.cli.errors import UserError
 
@@ -33,6 +34,13 @@ non_negative_int = _number(int, lambda n: n >= 0, "not an integer of at least 0"
 seed = _number(int, lambda n: 0 <= n < 2**32, "not an integer in [0, 2**32)")
 positive_float = _number(float, lambda x: 0 < x < float("inf"), "not a number above 0")
 fraction = _number(float, lambda x: 0 <= x < 1, "not in [0, 1)")
+
+
+def add_backend(parser, help):
+    """Adds `--backend`."""
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default=backend.backend_name(), help=help
+    )
 
 
 def add_arguments(parser):

@@ -17,16 +17,9 @@ def plot_table(table, runs):
     for height, (label, row) in enumerate(reversed([*zip(labels, rows, strict=True)])):
         for which, offset, is_filled in (("last", -0.12, True), ("best", 0.12, False)):
             mean, std = row[which]["mean"], row[which]["std"]
-            color = colors[label]
-            left.errorbar(
-                100 * mean,
-                height + offset,
-                xerr=None if std is None else 100 * std,
-                fmt="o",
-                color=color,
-                mfc=color if is_filled else "white",
-                capsize=3,
-            )
+            xerr, color = None if std is None else 100 * std, colors[label]
+            marker = {"fmt": "o", "mfc": color if is_filled else "white", "capsize": 3}
+            left.errorbar(100 * mean, height + offset, xerr=xerr, color=color, **marker)
     for which, face_color in (("best", "white"), ("last", style.GRAY)):
         left.plot([], [], "o", color=style.GRAY, mfc=face_color, label=f"{which} epoch")
     left.set_yticks(range(len(rows)), labels[::-1])
@@ -38,7 +31,9 @@ def plot_table(table, runs):
     evaluated_on = {run["judged_on"] for run in runs if run["status"] == "finished"}
     images = evaluated_on.pop() if len(evaluated_on) == 1 else "validation or test"
     # In the order of `rows`, which are those with finished runs.
-    curves = [c for _, group in group_runs(runs) if (c := _accuracies(group))]
+    groups = [dedupe_seeds(group) for _, group in group_runs(runs)]
+    groups = [[r for r in group if r["status"] == "finished"] for group in groups]
+    curves = [[run["val_accuracy"] for run in group] for group in groups if group]
     by_label = dict(zip(labels, curves, strict=True))
     plots.training_curves(by_label, f"{images} accuracy", ax=right)
     return figure
@@ -51,8 +46,3 @@ def _label(row, varying):
         if row[name] is not None
     ]
     return ", ".join([f"{row_name(row)} {row[KEY_COLUMNS[1]]}", *settings])
-
-
-def _accuracies(runs):
-    runs = dedupe_seeds(runs)
-    return [run["val_accuracy"] for run in runs if run["status"] == "finished"]

@@ -16,9 +16,7 @@ def add_arguments(parser):
         "folder", type=Path, metavar="DIR", help="folder with runs, at any depth"
     )
     parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the table as JSON and write no files",
+        "--json", action="store_true", help="print the table as JSON and write no files"
     )
 
 
@@ -28,36 +26,37 @@ def run(args):
         result = table.build_table(_read_runs(args.folder))
         print(json.dumps(result, indent=1, ensure_ascii=False))
     else:
-        print_report(report(args.folder), args.folder)
+        write_report(args.folder)
     return 0
 
 
-def report(folder):
-    """Writes report.md, report.json and, with matplotlib, report.png.
-
-    Returns the table, with a note if the figure is missing.
-    """
+def write_report(folder):
+    """Writes and prints the table, and draws the figure if matplotlib is installed."""
     runs = _read_runs(folder)
-    result, warnings = table.build_table(runs), []
+    result, png = table.build_table(runs), folder / FILES["png"]
+    notes, figure = result["notes"], None
     try:
         figure = plot.plot_table(result, runs)
     except ImportError as error:
-        figure, warnings = None, [f"no figure: {error}"]
-    png = folder / FILES["png"]
+        notes = [*notes, f"no figure: {error}"]
     try:
         write_json(folder / FILES["json"], result)
         write_text(folder / FILES["md"], table.to_markdown(result))
-        if figure is None:
-            # The figure of another table would contradict this one.
-            png.unlink(missing_ok=True)
-        else:
+        # The figure of another table would contradict this one.
+        png.unlink(missing_ok=True)
+        if figure is not None:
             atomic_write(png, lambda path: figure.savefig(path, dpi=150))
     except OSError as error:
         raise UserError(
             f"{folder}: the table cannot be written: {error}. `keras-dtkd report "
             "--json` prints it without writing files."
         ) from None
-    return {**result, "notes": [*result["notes"], *warnings]}
+    header, rows = table.to_cells(result)
+    console.print_table(header, rows, table.table_title(result))
+    for note in notes:
+        print(f"- {note}")
+    written = [name for name in FILES.values() if (folder / name).exists()]
+    print(f"{folder}: {', '.join(written)}")
 
 
 def _read_runs(folder):
@@ -66,13 +65,3 @@ def _read_runs(folder):
     if not runs:
         raise UserError(f"{folder}: no run.json in this folder, at any depth.")
     return runs
-
-
-def print_report(result, folder):
-    """Prints a table and the names of its files."""
-    header, rows = table.to_cells(result)
-    console.print_table(header, rows, table.table_title(result))
-    for note in result["notes"]:
-        print(f"- {note}")
-    written = [name for name in FILES.values() if (folder / name).exists()]
-    print(f"{folder}: {', '.join(written)}")

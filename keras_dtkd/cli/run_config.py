@@ -6,46 +6,16 @@ import json
 from pathlib import Path
 
 from keras_dtkd import recipes
-from keras_dtkd.cli import teacher
 from keras_dtkd.cli.data import NO_AUGMENTATION
+from keras_dtkd.cli.teacher import resolve_weights
 from keras_dtkd.core.model_pairs import match_pair
-from keras_dtkd.models import registry
+from keras_dtkd.models.registry import match_name
 
-# Names in run.json, where published studies have another name than the attribute.
-FILE_NAMES = {"augmentations_per_image": "versions"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Settings of a run. Runs with equal settings are the same run.
-
-    Attributes:
-        teacher: `None` if the student trains without a teacher.
-        teacher_sha256: Digest of the file of the teacher's weights.
-        others: The options of docs/cli.md.
-    """
-
-    data: str
-    teacher: str | None
-    teacher_sha256: str | None
-    student: str
-    method: str
-    backend: str
-    seed: int
-    precision: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup: int | None
-    validation: float
-    train_size: int | None
-    augmentations_per_image: int | None
-    augment: bool
-    deterministic: bool
-
-    def to_dict(self):
-        """The settings for run.json."""
-        return {FILE_NAMES.get(n, n): v for n, v in dataclasses.asdict(self).items()}
+# Settings on which the images and the teacher's outputs do not depend.
+NOT_PRECOMPUTED = (
+    *("student", "method", "backend", "seed", "epochs"),
+    *("learning_rate", "warmup", "deterministic"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +23,16 @@ class RunPlan:
     """A run before its start.
 
     Attributes:
-        config: Settings that identify the run.
+        settings: Those of run.json. Runs with equal settings are the same run.
         recipe: Its `Recipe`.
         folder: Its folder.
-        teacher_file: File of the teacher's weights, or `None`.
+        teacher_file: File of the teacher's weights; `None` without a teacher.
         teacher_outputs_dir: Folder of the stored teacher outputs; `None` if the teacher
             runs in each step.
         data_dir: Folder of the data set, or `None`.
     """
 
-    config: RunConfig
+    settings: dict
     recipe: recipes.Recipe
     folder: Path
     teacher_file: Path | None
@@ -72,7 +42,7 @@ class RunPlan:
     def to_dict(self):
         """The plan for run.json."""
         return {
-            "settings": self.config.to_dict(),
+            "settings": self.settings,
             "recipe": self.recipe.to_dict(),
             "paths": {
                 "teacher_weights": self.teacher_file and str(self.teacher_file),
@@ -82,18 +52,16 @@ class RunPlan:
 
     def diff(self, saved):
         """Where the content of a run.json differs: `(name, saved, planned)`, a list."""
-        planned = json.loads(json.dumps(self.to_dict()))
-        ignored = {"source", *planned["settings"]}
-        differences = []
-        for section in ("settings", "recipe"):
-            old, new = saved.get(section, {}), planned[section]
-            for name in {**old, **new}:
-                # The source is prose, and the settings repeat fields of the recipe.
-                if section == "recipe" and name in ignored:
-                    continue
-                if old.get(name) != new.get(name):
-                    differences.append((name, old.get(name), new.get(name)))
-        return differences
+        old, new = _identity(saved), _identity(self.to_dict())
+        names = {**old, **new}
+        return [(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
+
+
+def _identity(run):
+    """Settings and recipe of a run, without prose. The settings repeat some fields."""
+    settings = run["settings"]
+    values = {**settings, **run.get("recipe", {}), **settings}
+    return {name: value for name, value in values.items() if name != "source"}
 
 
 def plan_run(args, method, backend, seed):
@@ -102,95 +70,68 @@ def plan_run(args, method, backend, seed):
     Raises:
         ValueError: Unknown network, or a missing teacher.
     """
-    student = resolve_network(args.student)
-    teacher_name = args.teacher and resolve_network(args.teacher)
-    recipe = _recipe(args, method, teacher_name, student)
+    student = match_name(args.student)
+    teacher = args.teacher and match_name(args.teacher)
+    recipe = _recipe(args, method, teacher, student)
     uses_teacher = bool(recipe.distillation_losses)
-    teacher_file = digest = None
+    teacher_file = digest = outputs_dir = None
     if uses_teacher:
-        teacher.validate_teacher_options(method, args)
-        teacher_file = teacher.resolve_weights(
-            args.teacher_weights, teacher_name, args.data
-        )
+        teacher_file = resolve_weights(args, method, teacher)
         digest = hashlib.sha256(teacher_file.read_bytes()).hexdigest()
-    config = RunConfig(
-        data=args.data,
-        teacher=teacher_name if uses_teacher else None,
-        teacher_sha256=digest,
-        student=student,
-        method=method,
-        backend=backend,
-        seed=seed,
-        precision=args.precision,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        warmup=args.warmup if _losses_with_warmup(recipe) else None,
-        validation=args.validation,
-        train_size=args.train_size,
-        augmentations_per_image=args.augmentations_per_image,
-        augment=not args.no_augment and args.data not in NO_AUGMENTATION,
-        deterministic=args.deterministic,
-    )
+    settings = {
+        "data": args.data,
+        "teacher": teacher if uses_teacher else None,
+        "teacher_sha256": digest,
+        "student": student,
+        "method": method,
+        "backend": backend,
+        "seed": seed,
+        "precision": args.precision,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "warmup": args.warmup if _losses_with_warmup(recipe) else None,
+        "validation": args.validation,
+        "train_size": args.train_size,
+        # The name in published studies.
+        "versions": args.augmentations_per_image,
+        "augment": not args.no_augment and args.data not in NO_AUGMENTATION,
+        "deterministic": args.deterministic,
+    }
     root = args.output / args.data
-    pair = f"{teacher_name}-{student}" if teacher_name else student
-    outputs_dir = None
     if args.augmentations_per_image and uses_teacher:
-        _validate_precompute(recipe)
-        outputs_dir = root / "teacher_outputs" / _precompute_key(config)
+        if recipe.views or recipe.pruning:
+            raise ValueError(
+                f"--augmentations-per-image: {method} uses another teacher or other "
+                "images in each step, so the teacher's outputs cannot be stored. Omit "
+                "--augmentations-per-image, or that method."
+            )
+        shared = {n: v for n, v in settings.items() if n not in NOT_PRECOMPUTED}
+        key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+        outputs_dir = root / "teacher_outputs" / f"{teacher}-{key[:12]}"
+    pair = f"{teacher}-{student}" if teacher else student
     folder = root / pair / method / f"{backend}-seed{seed}"
-    return RunPlan(config, recipe, folder, teacher_file, outputs_dir, args.data_dir)
+    return RunPlan(settings, recipe, folder, teacher_file, outputs_dir, args.data_dir)
 
 
-def _validate_precompute(recipe):
-    if recipe.views or recipe.pruning:
-        raise ValueError(
-            f"--augmentations-per-image: {recipe.method} uses another teacher or other "
-            "images in each step, so the teacher's outputs cannot be stored. Omit "
-            "--augmentations-per-image, or that method."
-        )
-
-
-def _precompute_key(config):
-    """The same for all runs with the same images and the same teacher."""
-    settings = config.to_dict()
-    for name in (
-        *("student", "method", "backend", "seed", "epochs"),
-        *("learning_rate", "warmup", "deterministic"),
-    ):
-        del settings[name]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    return f"{config.teacher}-{digest.hexdigest()[:12]}"
-
-
-def resolve_network(name):
-    """A network's name as `models.MODEL_NAMES` spells it, or `ValueError`."""
-    known = registry.match_name(name)
-    if known is None:
-        names = ", ".join(registry.MODEL_NAMES)
-        raise ValueError(f"unknown network {name!r}. Choose one of: {names}.")
-    return known
-
-
-def _recipe(args, method, teacher_name, student):
-    if teacher_name and match_pair(teacher_name, student):
-        recipe = recipes.get(method, teacher_name, student, args.data)
+def _recipe(args, method, teacher, student):
+    if teacher and match_pair(teacher, student):
+        recipe = recipes.get(method, teacher, student, args.data)
     else:
         # The papers have constants for their pairs only.
         recipe = recipes.get(method, student=student, data=args.data)
         if recipe.distillation_losses:
-            recipe = dataclasses.replace(recipe, teacher=teacher_name)
+            recipe = dataclasses.replace(recipe, teacher=teacher)
     if args.epochs:
         recipe = recipe.scaled_to(args.epochs)
-    changes = {
-        name: value
-        for name in ("batch_size", "learning_rate")
-        if (value := getattr(args, name)) is not None
-    }
     if args.warmup is not None:
         for arguments in _losses_with_warmup(recipe):
             arguments["warmup_epochs"] = args.warmup
-    return dataclasses.replace(recipe, **changes)
+    return dataclasses.replace(
+        recipe,
+        batch_size=args.batch_size or recipe.batch_size,
+        learning_rate=args.learning_rate or recipe.learning_rate,
+    )
 
 
 def _losses_with_warmup(recipe):

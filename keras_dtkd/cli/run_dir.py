@@ -4,7 +4,7 @@ import contextlib
 import csv
 import json
 
-from keras_dtkd.cli.errors import UserError, import_extra
+from keras_dtkd.cli.errors import UserError
 from keras_dtkd.core.atomic_io import atomic_write, write_json
 
 RUN_FILE = "run.json"
@@ -76,7 +76,8 @@ def lock(folder, wait=False):
         RunLocked: Another process uses the folder, and `wait` is false.
         UserError: The folder cannot be written to.
     """
-    filelock = import_extra("filelock")
+    import filelock
+
     file_lock = filelock.FileLock(folder / LOCK_FILE, timeout=-1 if wait else 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)

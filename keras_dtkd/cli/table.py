@@ -1,9 +1,10 @@
 """One table of runs: a row per method and backend, with statistics over seeds."""
 
+import collections
 import statistics
 
 from keras_dtkd import recipes
-from keras_dtkd.cli import loss_weight_audit, provenance
+from keras_dtkd.cli import comparability
 
 # With the varying settings, these identify a row.
 KEY_COLUMNS = ("method", "backend")
@@ -17,10 +18,7 @@ EVALUATION_NOTE = {
 
 
 def build_table(runs):
-    """Builds the table.
-
-    Args:
-        runs: Contents of run.json files, a list of dicts.
+    """Builds the table of the contents of run.json files.
 
     Returns:
         Plain data. `common` are the settings shared by all runs, `varying` the names of
@@ -28,36 +26,31 @@ def build_table(runs):
         `part` of a row is a number if runs of its settings differ in recipe, versions
         or device, else `None`.
     """
-    groups = group_runs(runs)
+    groups, values = group_runs(runs), _setting_values(runs)
     rows = [{**key, **_statistics(dedupe_seeds(group))} for key, group in groups]
-    varying = _varying(runs)
-    common = {}
-    for name in _setting_names(runs):
-        if name not in varying:
+    return {
+        "common": {n: (v or [None])[0] for n, v in values.items() if len(v) < 2},
+        "varying": [name for name, distinct in values.items() if len(distinct) > 1],
+        "rows": rows,
+        "notes": [
+            *_notes(runs, rows),
+            *_group_notes(groups),
+            *comparability.unequal_weights(runs),
+        ],
+    }
+
+
+def _setting_values(runs):
+    """The distinct values of each setting that is not a column or the seed."""
+    distinct = {}
+    for name in runs[0]["settings"]:
+        if name not in (*KEY_COLUMNS, "seed"):
             values = [run["settings"].get(name) for run in runs]
-            # The teacher may be missing in runs of the student without a teacher.
-            common[name] = next((v for v in values if v is not None), None)
-    notes = [
-        *_notes(runs, rows),
-        *_group_notes(groups),
-        *loss_weight_audit.unequal_weights(runs),
-    ]
-    return {"common": common, "varying": varying, "rows": rows, "notes": notes}
-
-
-def _setting_names(runs):
-    return [n for n in runs[0]["settings"] if n not in (*KEY_COLUMNS, "seed")]
-
-
-def _varying(runs):
-    """Names of the settings in which runs differ."""
-
-    def num_values(name):
-        values = {str(run["settings"].get(name)) for run in runs}
-        # A run without a teacher is compared with all teachers.
-        return len(values - {"None"} if name.startswith("teacher") else values)
-
-    return [name for name in _setting_names(runs) if num_values(name) > 1]
+            if name.startswith("teacher"):
+                # A run without a teacher is compared with all teachers.
+                values = [value for value in values if value is not None]
+            distinct[name] = list({str(value): value for value in values}.values())
+    return distinct
 
 
 def group_runs(runs):
@@ -65,25 +58,23 @@ def group_runs(runs):
 
     Runs that differ in more than the seed are never averaged.
     """
-    names = (*KEY_COLUMNS, *_varying(runs))
+    varying = [name for name, values in _setting_values(runs).items() if values[1:]]
+    names = (*KEY_COLUMNS, *varying)
+    ranks = {method: rank for rank, method in enumerate(recipes.methods())}
     groups: dict[tuple, list] = {}
     for run in runs:
         key = tuple(run["settings"].get(name) for name in names)
         groups.setdefault(key, []).append(run)
-    methods = recipes.methods()
 
     def order(key):
-        known = key[0] in methods
-        return methods.index(key[0]) if known else len(methods), *map(str, key)
+        return ranks.get(key[0], len(ranks)), *map(str, key)
 
     result = []
     for key in sorted(groups, key=order):
-        parts = provenance.group_comparable(groups[key])
+        parts = comparability.group_comparable(groups[key])
         for number, part in enumerate(parts, 1):
-            suffix = number if len(parts) > 1 else None
-            result.append(
-                ({**dict(zip(names, key, strict=True)), "part": suffix}, part)
-            )
+            row = dict(zip(names, key, strict=True))
+            result.append(({**row, "part": number if parts[1:] else None}, part))
     return result
 
 
@@ -126,7 +117,6 @@ def _statistics(runs):
 
 
 def _mean_and_std(runs, which):
-    """Mean and sample standard deviation (divisor: number of runs less 1)."""
     values = [run["result"][which]["accuracy"] for run in runs]
     return {
         "mean": _or_none(statistics.mean, values),
@@ -141,10 +131,9 @@ def _or_none(function, values):
 
 
 def _notes(runs, rows):
-    fractions = sorted({run["settings"]["validation"] for run in runs})
     notes = [
         EVALUATION_NOTE["validation" if fraction else "test"].format(fraction)
-        for fraction in fractions
+        for fraction in sorted({run["settings"]["validation"] for run in runs})
     ]
     for row in rows:
         if row["missing"]:
@@ -165,25 +154,24 @@ def _group_notes(groups):
     notes: list[str] = []
     parts: dict[str, list] = {}
     for key, runs in groups:
-        seeds = [run["settings"]["seed"] for run in runs]
-        for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-            notes.append(
-                f"{row_name(key)} on {key['backend']}, seed {seed}: "
-                f"{seeds.count(seed)} runs, one of which counts; remove the others"
-            )
+        seeds = collections.Counter(run["settings"]["seed"] for run in runs)
+        for seed, count in sorted(seeds.items()):
+            if count > 1:
+                notes.append(
+                    f"{row_name(key)} on {key['backend']}, seed {seed}: "
+                    f"{count} runs, one of which counts; remove the others"
+                )
         if key["part"]:
             parts.setdefault(str({**key, "part": None}), []).append((key, runs[0]))
     for rows in parts.values():
-        first = rows[0][0]
         numbers = ", ".join(f"({key['part']})" for key, _ in rows)
-        differences = provenance.diff_runs([run for _, run in rows])
+        differences = comparability.diff_runs([run for _, run in rows])
         text = "; ".join(
-            f"{name}: {', '.join(map(str, values))}"
-            for name, values in differences.items()
+            f"{n}: {', '.join(map(str, v))}" for n, v in differences.items()
         )
         notes.append(
-            f"{first['method']} on {first['backend']}: {numbers} are not averaged, "
-            f"they differ in {text}"
+            f"{rows[0][0]['method']} on {rows[0][0]['backend']}: {numbers} are not "
+            f"averaged, they differ in {text}"
         )
     return notes
 

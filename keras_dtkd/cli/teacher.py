@@ -8,9 +8,7 @@ import numpy as np
 from keras_dtkd import models
 from keras_dtkd.cli import run_dir
 from keras_dtkd.cli.data import build_network
-from keras_dtkd.core import atomic_io
 from keras_dtkd.models import weights
-from keras_dtkd.teachers import store
 
 HOW_TO_GET_WEIGHTS = (
     "Train one with `keras-dtkd train --method ce --student {name} --data {data}` and "
@@ -20,43 +18,29 @@ HOW_TO_GET_WEIGHTS = (
 SUFFIXES = (".keras", ".weights.h5", ".npz")
 
 
-def validate_teacher_options(method, args):
-    """Raises `ValueError` unless a teacher and its weights are given."""
-    hint = HOW_TO_GET_WEIGHTS.format(name=args.teacher or "resnet32x4", data=args.data)
-    if args.teacher is None:
-        raise ValueError(f"--method {method} needs a --teacher and its weights. {hint}")
-    if args.teacher_weights is None:
-        raise ValueError(
-            f"--method {method} needs the weights of the teacher {args.teacher}. {hint}"
-        )
-
-
-def resolve_weights(path, name, data):
-    """The file of a teacher's weights, given that file or the folder of a run.
+def resolve_weights(args, method, name):
+    """The file of the teacher's weights, given by options as a file or a run's folder.
 
     Raises:
-        ValueError: A folder of another network or data set, of an unfinished run, or
-            without a run; a file of an unknown format.
-        FileNotFoundError: No such file.
+        ValueError: No teacher, one of another network or data set, or a file of an
+            unknown format.
+        FileNotFoundError: No such file, or an unfinished run.
     """
+    path = args.teacher_weights
+    hint = HOW_TO_GET_WEIGHTS.format(name=name or "resnet32x4", data=args.data)
+    if name is None or path is None:
+        missing = f"the weights of the teacher {name}" if name else "a --teacher"
+        raise ValueError(f"--method {method} needs {missing}. {hint}")
     if path.is_dir():
-        run = run_dir.read_run(path)
-        if run is None:
-            raise ValueError(f"--teacher-weights {path}: this folder has no run.json.")
-        trained = run["settings"]["student"], run["settings"]["data"]
-        if trained != (name, data):
+        settings = (run_dir.read_run(path) or {"settings": {}})["settings"]
+        trained = settings.get("student"), settings.get("data")
+        if trained != (name, args.data):
             raise ValueError(
                 f"--teacher-weights {path}: it holds a {trained[0]} for {trained[1]}, "
-                f"but the teacher is a {name} for {data}."
-            )
-        if run["status"] != "finished":
-            raise ValueError(
-                f"--teacher-weights {path}: this run is not finished "
-                f"({run['status']}). The same `train` command continues it."
+                f"but the teacher is a {name} for {args.data}."
             )
         path = path / run_dir.STUDENT_FILE
     if not path.is_file():
-        hint = HOW_TO_GET_WEIGHTS.format(name=name, data=data)
         raise FileNotFoundError(f"--teacher-weights {path}: no such file. {hint}")
     if not path.name.endswith(SUFFIXES):
         raise ValueError(
@@ -92,20 +76,8 @@ def load_teacher(path, name, images):
     return model
 
 
-def precomputed_teacher(model, dataset, folder, verbose):
-    """A `Stored` teacher: the first run that needs the outputs computes them."""
-    with run_dir.lock(folder, wait=True):
-        atomic_io.remove_partial_files(folder)
-        return store(model, dataset, folder, verbose=verbose == 1)
-
-
 def first_version(stored, dataset, num_images):
     """The first version of each training image, and the teacher's outputs for it."""
-    batches, num_samples = [], 0
-    for x, _ in dataset.as_numpy_iterator():
-        batches.append(x)
-        num_samples += len(x)
-        if num_samples >= num_images:
-            break
-    outputs = stored.outputs(None, np.arange(num_images))
-    return np.concatenate(batches)[:num_images], keras.ops.convert_to_numpy(outputs)
+    batches = dataset.unbatch().take(num_images).batch(num_images)
+    x, _ = next(batches.as_numpy_iterator())
+    return x, keras.ops.convert_to_numpy(stored.outputs(None, np.arange(num_images)))

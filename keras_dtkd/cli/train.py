@@ -7,15 +7,17 @@ import sys
 from datetime import UTC, datetime
 
 import keras
+import numpy as np
 
 from keras_dtkd import backend, calibrate_output_bias, recipes
 from keras_dtkd.callbacks import Resume
 from keras_dtkd.cli import callbacks as run_callbacks
-from keras_dtkd.cli import data, metrics, options, parent_watch, run_config, run_dir
+from keras_dtkd.cli import data, evaluate, options, parent_watch, run_config, run_dir
 from keras_dtkd.cli import teacher as teachers
 from keras_dtkd.cli.environment import environment_info
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import atomic_io
+from keras_dtkd.teachers import store
 
 
 def add_arguments(parser):
@@ -25,10 +27,7 @@ def add_arguments(parser):
         help="see docs/recipes.md (default: dtkd); ce is the student without a teacher",
     )  # fmt: skip
     parser.add_argument("--seed", type=options.seed, default=0, metavar="K")
-    parser.add_argument(
-        "--backend", choices=options.BACKENDS, default=backend.backend_name(),
-        help="default: that of KERAS_BACKEND or keras.json",
-    )  # fmt: skip
+    options.add_backend(parser, help="default: that of KERAS_BACKEND or keras.json")
     parser.add_argument(
         "--verbose", type=int, choices=(0, 1, 2),
         default=1 if sys.stdout.isatty() else 2,
@@ -61,7 +60,7 @@ def run(args):
             )
             teacher = None
             if plan.teacher_file:
-                name = plan.config.teacher
+                name = plan.settings["teacher"]
                 teacher = teachers.load_teacher(plan.teacher_file, name, images)
             resume = Resume(plan.folder / run_dir.STATE_DIR)
             resume.check()
@@ -78,32 +77,34 @@ def run(args):
 
 def _train(plan, previous, images, teacher, args):
     """Trains from the saved state to the end. Returns the content of run.json."""
-    folder, config, recipe = plan.folder, plan.config, plan.recipe
+    folder, settings, recipe = plan.folder, plan.settings, plan.recipe
     resume = Resume(folder / run_dir.STATE_DIR)
-    session = {
-        "began": _now(),
-        "first_epoch": resume.epoch,
-        **environment_info(args.argv),
+    session = {"began": _now(), "first_epoch": resume.epoch}
+    session |= environment_info(args.argv)
+    run = {
+        "status": "running",
+        **plan.to_dict(),
+        "sessions": [*(previous or {}).get("sessions", []), session],
+        "epochs_done": resume.epoch,
+        "judged_on": "validation" if settings["validation"] else "test",
     }
-    sessions = [*(previous or {}).get("sessions", []), session]
-    run = {"status": "running", **plan.to_dict(), "sessions": sessions}
-    run["epochs_done"] = resume.epoch
-    run["judged_on"] = "validation" if config.validation else "test"
     progress = run_callbacks.RunProgress(folder, run)
     progress.write()
 
-    keras.utils.set_random_seed(config.seed)
-    student = data.build_network(config.student, images)
+    keras.utils.set_random_seed(settings["seed"])
+    student = data.build_network(settings["student"], images)
     run["parameters"] = student.count_params()
-    steps_per_epoch = math.ceil(len(images.train[0]) / config.batch_size)
-    all_versions, train, evaluation = data.make_datasets(images, config, resume.epoch)
+    steps_per_epoch = math.ceil(len(images.train[0]) / settings["batch_size"])
+    all_versions, train, evaluation = data.make_datasets(images, settings, resume.epoch)
     if plan.teacher_outputs_dir:
-        teacher = teachers.precomputed_teacher(
-            teacher, all_versions, plan.teacher_outputs_dir, args.verbose
-        )
+        # The first run that needs the outputs computes them.
+        path, show = plan.teacher_outputs_dir, args.verbose == 1
+        with run_dir.lock(path, wait=True):
+            atomic_io.remove_partial_files(path)
+            teacher = store(teacher, all_versions, path, verbose=show)
     model = recipe.build_distiller(teacher, student, steps_per_epoch=steps_per_epoch)
     callbacks = [run_callbacks.EpochTimer(steps_per_epoch)]
-    if config.validation:
+    if settings["validation"]:
         log = run_dir.read_log(folder) if resume.epoch else {}
         accuracies = log.get("val_accuracy", [])
         callbacks.append(run_callbacks.BestStudent(folder, student, accuracies))
@@ -116,34 +117,38 @@ def _train(plan, previous, images, teacher, args):
     model.fit(
         train,
         validation_data=evaluation,
-        epochs=config.epochs,
+        epochs=settings["epochs"],
         initial_epoch=resume.epoch,
         callbacks=[*callbacks, progress, resume],
         verbose=args.verbose,
         # The data set shuffles itself: see docs/datasets.md.
         shuffle=False,
     )
-    log, best = run_dir.read_log(folder), None
-    if config.validation:
+    log, students = run_dir.read_log(folder), {run_dir.STUDENT_FILE: student}
+    if settings["validation"]:
         epoch = run_callbacks.best_epoch(log["val_accuracy"])
-        best = metrics.load_model(run_callbacks.checkpoint_path(folder, epoch))
+        path = run_callbacks.checkpoint_path(folder, epoch)
+        students[run_dir.BEST_FILE] = evaluate.load_model(path)
     if recipe.calibrate:
         labels = images.train[1]
         if all_versions is None:
-            x = data.normalize(images, images.train)
-            outputs = metrics.predict_logits(teacher, images, images.train)
+            batches = data.sequential_batches(images, images.train)
+            x = np.concatenate([x for x, _ in batches.as_numpy_iterator()])
+            outputs = evaluate.predict_logits(teacher, images, images.train)
         else:
             x, outputs = teachers.first_version(teacher, all_versions, len(labels))
-        _calibrate_bias(model, [student, best], x, outputs, labels)
-    run_callbacks.save_student(student, folder / run_dir.STUDENT_FILE)
-    if best is not None:
-        run_callbacks.save_student(best, folder / run_dir.BEST_FILE)
+        (loss,) = model.distillation_losses.values()
+        target = keras.ops.convert_to_numpy(loss.optimal_logits(outputs, labels))
+        for network in students.values():
+            calibrate_output_bias(network, x, target)
+    for name, network in students.items():
+        run_callbacks.save_student(network, folder / name)
     # Undoes the float32 rounding of the accuracies.
     num_evaluated = len(images.evaluation[1])
     run["val_accuracy"] = [
         round(value * num_evaluated) / num_evaluated for value in log["val_accuracy"]
     ]
-    run["result"] = _final_result(run, images, student, best)
+    run["result"] = _final_result(run, images, *students.values())
     # NaN in the first epoch of each process.
     step_seconds = [value for value in log["step_seconds"] if not math.isnan(value)]
     run["result"]["step_seconds"] = (
@@ -155,23 +160,15 @@ def _train(plan, previous, images, teacher, args):
     return run
 
 
-def _calibrate_bias(model, students, x, teacher_outputs, labels):
-    (loss,) = model.distillation_losses.values()
-    target = keras.ops.convert_to_numpy(loss.optimal_logits(teacher_outputs, labels))
-    for student in students:
-        if student is not None:
-            calibrate_output_bias(student, x, target)
-
-
-def _final_result(run, images, student, best):
+def _final_result(run, images, student, best=None):
     """Accuracy of the best and the last epoch on the test images."""
     accuracies = run["val_accuracy"]
     best_accuracy, last_accuracy = max(accuracies), accuracies[-1]
     epoch = run_callbacks.best_epoch(accuracies)
     if best is not None or run["recipe"]["calibrate"]:
-        last_accuracy = metrics.accuracy(student, images, images.test)
+        last_accuracy = evaluate.accuracy(student, images, images.test)
     if best is not None:
-        best_accuracy = metrics.accuracy(best, images, images.test)
+        best_accuracy = evaluate.accuracy(best, images, images.test)
     elif last_accuracy > best_accuracy:
         # The calibrated student of the last epoch is another candidate.
         best_accuracy, epoch = last_accuracy, len(accuracies)

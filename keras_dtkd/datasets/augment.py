@@ -8,17 +8,9 @@ def crop_and_flip(images, offsets, flips):
     """Crops each image from its zero-padded version and flips some horizontally.
 
     All pixels of a batch are gathered at once: on two cores this gives twenty times
-    as many images per second as cropping one by one, see docs/datasets.md.
-
-    Args:
-        images: Tensor `(batch, height, width, channels)`, before normalization: the
-            padding is 0, black.
-        offsets: Integer tensor `(batch, 2)`: row and column of the padded image, from
-            0 to 8, where the crop begins.
-        flips: Boolean tensor `(batch,)`: whether the crop is flipped.
-
-    Returns:
-        A tensor of the shape and dtype of `images`.
+    as many images per second as cropping one by one, see docs/datasets.md. `offsets`,
+    `(batch, 2)`, are the row and the column where the crop begins in the padded image,
+    from 0 to 8; `images` are not normalized yet, so that the padding is black.
 
     Reference:
         He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385,

@@ -1,11 +1,12 @@
 """Images in folders, one folder per class."""
 
-import numbers
+import re
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.datasets.pipeline import ImagePipeline
 
 ANNOTATIONS_FILE = "val_annotations.txt"
@@ -46,11 +47,7 @@ def image_folder(
     >>> train, test = image_folder("tiny-imagenet-200", seed=0)
     """
     options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), **options}
-    if not isinstance(image_size, numbers.Integral) or image_size < 1:
-        raise ValueError(
-            "`image_folder`: `image_size` must be an integer of at least 1, the height "
-            f"and width. Received: image_size={image_size!r}."
-        )
+    check_positive_int("image_folder", "image_size", image_size)
     pipeline = ImagePipeline("image_folder", batch_size, augment, seed, **options)
     path = Path(path).expanduser()
     train, test = path / "train", path / "val"
@@ -98,37 +95,24 @@ def _load_images(split, class_indices, size):
 
 def _infer_labels(split, paths, class_indices):
     annotations = split / ANNOTATIONS_FILE
-    relative = [path.relative_to(split).parts for path in paths]
-    if annotations.is_file():
-        classes_by_file = _read_annotations(annotations)
-        names = [classes_by_file.get(p.name) for p in paths]
-    else:
-        names = [parts[0] for parts in relative]
-    for path, parts, name in zip(paths, relative, names, strict=True):
-        if any(part[0] == "." for part in parts):
+    has_annotations = annotations.is_file()
+    lines = annotations.read_text().splitlines() if has_annotations else []
+    fields = [re.split(r"\t+" if "\t" in line else r"\s+", line) for line in lines]
+    classes_by_file = {name: rest[0] for name, *rest in fields if rest}
+    labels = np.empty(len(paths), "int32")
+    for i, path in enumerate(paths):
+        folders = path.relative_to(split).parts
+        if any(folder[0] == "." for folder in folders):
             raise ValueError(
                 f"`image_folder`: {path} is hidden. Rename it or move it elsewhere."
             )
+        name = classes_by_file.get(path.name) if has_annotations else folders[0]
         if name not in class_indices:
             hint = f", or write the classes into {annotations}"
-            hint = "" if annotations.is_file() else hint
             raise ValueError(
                 f"`image_folder`: {path} has the class {name!r}, which has no folder "
-                f"in {split.parent / 'train'}. Correct one of them{hint}."
+                f"in {split.parent / 'train'}. Correct one of them"
+                f"{'' if has_annotations else hint}."
             )
-    return np.array([class_indices[name] for name in names], "int32")
-
-
-def _read_annotations(path):
-    """Class names by file name."""
-    classes = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        fields = line.split("\t") if "\t" in line else line.split()
-        if len(fields) == 1:
-            raise ValueError(
-                f"`image_folder`: line {number} of {path} has no class: {line!r}. Each "
-                "line must have a file name, a tab and a class."
-            )
-        if fields:
-            classes[fields[0]] = fields[1]
-    return classes
+        labels[i] = class_indices[name]
+    return labels

@@ -1,14 +1,16 @@
 """From images in memory to batches: shuffle, crop, flip, normalize."""
 
+import numbers
 import random
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.arrays import REQUIRED_IDS_ATTRIBUTE
 from keras_dtkd.datasets.arrays import split_validation
 from keras_dtkd.datasets.augment import PADDING, crop_and_flip
-from keras_dtkd.datasets.checks import validate_arguments, validate_images
+from keras_dtkd.datasets.checks import validate_fraction, validate_images
 from keras_dtkd.datasets.tfds import require_tensorflow
 
 
@@ -43,22 +45,17 @@ def from_arrays(train, test, batch_size=64, augment=False, seed=None, **options)
     return pipeline.build(train, test)
 
 
+# Smallest value of the integer arguments; with `None` for a default.
+INTEGERS = {"batch_size": 1, "first_epoch": 0}
+OPTIONAL_INTEGERS = {"augmentations_per_image": 1, "seed": -(2**63)}
+
+
 @dataclass(frozen=True)
 class ImagePipeline:
-    """Options of a pipeline from images to batches, validated before any data is read.
+    """From images to batches. Validates its arguments before any data is read.
 
-    Attributes:
-        caller: Name of the public function, for error messages.
-        batch_size: See `from_arrays`.
-        augment: See `from_arrays`.
-        seed: See `from_arrays`.
-        validation: Fraction of the training images to hold out for validation.
-        first_epoch: Index of the epoch that is the first pass over the training set.
-        augmentations_per_image: Number of fixed augmentations of each training image.
-            `None` for new ones in every epoch.
-        mean: Mean of pixels scaled to [0, 1], one per channel or one for all.
-        std: Standard deviation of the same pixels.
-        data_format: `"channels_last"` or `"channels_first"`.
+    For the arguments, see `from_arrays` and `cifar100`; `caller` is the name of the
+    public function, for error messages.
     """
 
     caller: str
@@ -74,8 +71,25 @@ class ImagePipeline:
     data_format: str = "channels_last"
 
     def __post_init__(self):
-        validate_arguments(self)
+        validate_fraction(self.caller, self.validation)
+        for name, minimum in {**INTEGERS, **OPTIONAL_INTEGERS}.items():
+            value = getattr(self, name)
+            if value is None and name in OPTIONAL_INTEGERS:
+                continue
+            is_integer = isinstance(value, numbers.Integral)
+            if not is_integer or not minimum <= int(value) < 2**63:
+                self._raise(name, f"must be an integer between {minimum} and 2**63 - 1")
+        if self.first_epoch and self.seed is None:
+            self._raise("seed", "is required by `first_epoch`, which continues a run")
+        formats = ("channels_last", "channels_first")
+        check_choice(self.caller, "data_format", self.data_format, formats)
+        if not np.min(self.std) > 0:
+            self._raise("std", "must be positive")
         require_tensorflow(self.caller)
+
+    def _raise(self, name, rule):
+        received = f"{name}={getattr(self, name)!r}"
+        raise ValueError(f"`{self.caller}`: `{name}` {rule}. Received: {received}")
 
     def build(self, train, test):
         """The datasets of these images and labels: training first, test last.
@@ -92,33 +106,23 @@ class ImagePipeline:
 
     def _sequential(self, images, labels):
         """Batches in the order of the arrays, only normalized."""
-        tf = require_tensorflow(self.caller)
+        import tensorflow as tf
+
         indices = tf.data.Dataset.range(len(images)).batch(self.batch_size)
-        images, labels = _to_constants(tf, images, labels)
-
-        def make_batch(indices):
-            x = self._normalize(tf, tf.gather(images, indices))
-            return x, tf.gather(labels, indices)
-
-        return indices.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return self._make_batches(indices, images, labels)
 
     def _all_augmentations(self, images, labels):
         """Every augmented image; its sample ID is `augmentation · images + image`."""
-        tf = require_tensorflow(self.caller)
-        num_augmentations, num_images = self.augmentations_per_image or 0, len(images)
-        images, labels = _to_constants(tf, images, labels)
+        import tensorflow as tf
 
-        def augmented_batches(augmentation):
-            offsets, flips = _fixed_augmentation(tf, num_images, augmentation)
-            tensors = tf.range(num_images), offsets, flips
+        num_augmentations, num_images = self.augmentations_per_image or 0, len(images)
+
+        def augmented_indices(number):
+            tensors = tf.range(num_images), *_fixed_augmentation(num_images, number)
             return tf.data.Dataset.from_tensor_slices(tensors).batch(self.batch_size)
 
-        def make_batch(indices, offsets, flips):
-            x = self._augment(tf, images, indices, offsets, flips)
-            return x, tf.gather(labels, indices)
-
-        dataset = tf.data.Dataset.range(num_augmentations).flat_map(augmented_batches)
-        dataset = dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        dataset = tf.data.Dataset.range(num_augmentations).flat_map(augmented_indices)
+        dataset = self._make_batches(dataset, images, labels)
         num_batches = num_augmentations * -(-num_images // self.batch_size)
         return dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
 
@@ -129,52 +133,51 @@ class ImagePipeline:
         can continue. An epoch is counted when its last batch is handed out: Keras and
         others peek at a first batch and restart, which must not change anything.
         """
-        tf = require_tensorflow(self.caller)
+        import tensorflow as tf
+
         seed = random.randrange(2**31) if self.seed is None else self.seed
         num_images = len(images)
         last_batch = -(-num_images // self.batch_size) - 1
-        images, labels = _to_constants(tf, images, labels)
         # Not a `tf.Variable`, which the scope of a strategy would mirror.
-        epoch_counter = EpochCounter(self.first_epoch)
+        epoch_counter = np.array(self.first_epoch, "int64")
 
-        def shuffled_batches(_):
-            epoch = tf.numpy_function(epoch_counter.current, [], tf.int64)
-            epoch = tf.ensure_shape(epoch, ())
+        def current_epoch():
+            return epoch_counter.copy()
+
+        def count_epoch():
+            epoch_counter[...] += 1
+            return epoch_counter.copy()
+
+        def shuffled_indices(_):
+            epoch = tf.ensure_shape(tf.numpy_function(current_epoch, [], tf.int64), ())
             order, offset, flip = tf.unstack(tf.random.split([seed, epoch], 3))
             indices = tf.random.experimental.stateless_shuffle(
                 tf.range(num_images), order
             )
-            augmentation = _sample_augmentation(tf, num_images, offset, flip)
-            tensors = (indices, *augmentation)
+            tensors = indices, *_sample_augmentation(num_images, offset, flip)
             if self.augmentations_per_image is not None:
                 # The same for every seed, so that the teacher runs on them only once.
                 # Sample IDs of one augmentation follow those of the one before it.
                 number = epoch % self.augmentations_per_image
-                augmentation = _fixed_augmentation(tf, num_images, number)
-                sample_ids = indices + num_images * tf.cast(number, tf.int32)
+                augmentation = _fixed_augmentation(num_images, number)
                 shuffled = (tf.gather(values, indices) for values in augmentation)
-                tensors = (indices, *shuffled, sample_ids)
+                sample_ids = indices + num_images * tf.cast(number, tf.int32)
+                tensors = indices, *shuffled, sample_ids
             return tf.data.Dataset.from_tensor_slices(tensors).batch(self.batch_size)
 
-        def make_batch(indices, offsets, flips, *sample_ids):
-            x = self._augment(tf, images, indices, offsets, flips)
-            if sample_ids:
-                x = {"inputs": x, "sample_ids": sample_ids[0]}
-            return x, tf.gather(labels, indices)
-
-        def count_epoch(batch_index, batch):
-            def advance():
-                return tf.numpy_function(epoch_counter.advance, [], tf.int64)
-
-            with tf.control_dependencies(
-                [tf.cond(batch_index == last_batch, advance, lambda: batch_index)]
-            ):
+        def count_last_batch(batch_index, batch):
+            count = tf.cond(
+                batch_index == last_batch,
+                lambda: tf.numpy_function(count_epoch, [], tf.int64),
+                lambda: batch_index,
+            )
+            with tf.control_dependencies([count]):
                 return tf.nest.map_structure(tf.identity, batch)
 
-        dataset = tf.data.Dataset.range(1).flat_map(shuffled_batches)
-        dataset = dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        dataset = tf.data.Dataset.range(1).flat_map(shuffled_indices)
+        dataset = self._make_batches(dataset, images, labels)
         # After the last prefetch, so that it runs when a batch is requested.
-        dataset = dataset.enumerate().map(count_epoch)
+        dataset = dataset.enumerate().map(count_last_batch)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(last_batch + 1))
         # By default tf.data injects another prefetch at the end.
         options = tf.data.Options()
@@ -186,53 +189,45 @@ class ImagePipeline:
             setattr(dataset, REQUIRED_IDS_ATTRIBUTE, num_ids)
         return dataset
 
-    def _augment(self, tf, images, indices, offsets, flips):
-        x = tf.gather(images, indices)
-        if self.augment:
-            x = crop_and_flip(x, offsets, flips)
-        return self._normalize(tf, x)
+    def _make_batches(self, dataset, images, labels):
+        """From batches of indices, and augmentations if any, to images and labels."""
+        import tensorflow as tf
 
-    def _normalize(self, tf, images):
-        # One sum and one product.
+        # In main memory even if there is a GPU, because tf.data runs on the CPU.
+        with tf.device("CPU"):
+            images, labels = tf.constant(images), tf.constant(labels)
+            if labels.dtype.is_integer:
+                labels = tf.cast(labels, tf.int32)
         mean, std = (255.0 * np.asarray(v, "float32") for v in (self.mean, self.std))
-        images = (tf.cast(images, tf.float32) - mean) * (1 / std)
-        if self.data_format == "channels_first":
-            images = tf.transpose(images, (0, 3, 1, 2))
-        return images
+
+        def make_batch(indices, offsets=None, flips=None, sample_ids=None):
+            x = tf.gather(images, indices)
+            if self.augment and offsets is not None:
+                x = crop_and_flip(x, offsets, flips)
+            # One sum and one product.
+            x = (tf.cast(x, tf.float32) - mean) * (1 / std)
+            if self.data_format == "channels_first":
+                x = tf.transpose(x, (0, 3, 1, 2))
+            if sample_ids is not None:
+                x = {"inputs": x, "sample_ids": sample_ids}
+            return x, tf.gather(labels, indices)
+
+        return dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-class EpochCounter:
-    """The index of the current epoch of the training set."""
-
-    def __init__(self, first_epoch):
-        self.epoch = first_epoch
-
-    def current(self):
-        """Returns the index."""
-        return np.int64(self.epoch)
-
-    def advance(self):
-        """Increments the index and returns it."""
-        self.epoch += 1
-        return self.current()
-
-
-def _sample_augmentation(tf, num_images, offset_seed, flip_seed):
+def _sample_augmentation(num_images, offset_seed, flip_seed):
     """Crop offsets `(images, 2)` and flips `(images,)`."""
+    import tensorflow as tf
+
     offsets = tf.random.stateless_uniform(
         (num_images, 2), offset_seed, 0, 2 * PADDING + 1, tf.int32
     )
     return offsets, tf.random.stateless_uniform((num_images,), flip_seed) < 0.5
 
 
-def _fixed_augmentation(tf, num_images, augmentation):
+def _fixed_augmentation(num_images, number):
     """The offsets and flips of one fixed augmentation, whatever the user's seed."""
-    offset_seed, flip_seed = tf.unstack(tf.random.split([-1, augmentation], 2))
-    return _sample_augmentation(tf, num_images, offset_seed, flip_seed)
+    import tensorflow as tf
 
-
-def _to_constants(tf, images, labels):
-    # In main memory even if there is a GPU, because tf.data runs on the CPU.
-    with tf.device("CPU"):
-        images, labels = tf.constant(images), tf.constant(labels)
-        return images, tf.cast(labels, tf.int32) if labels.dtype.is_integer else labels
+    seeds = tf.unstack(tf.random.split([-1, number], 2))
+    return _sample_augmentation(num_images, *seeds)

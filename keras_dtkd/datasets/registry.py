@@ -73,8 +73,8 @@ def cifar100(
     >>> teacher = keras_dtkd.teachers.store(teacher, augmented, "teacher_outputs")
     >>> Distiller(teacher, student).fit(train, validation_data=test, epochs=240)
     """
-    pipeline_args, location = (batch_size, augment, seed), (data_dir, download)
-    return _build_datasets("cifar100", pipeline_args, location, options)
+    arguments = batch_size, augment, seed
+    return _build_datasets("cifar100", arguments, options, data_dir, download)
 
 
 def cifar10(
@@ -93,8 +93,8 @@ def cifar10(
 
     >>> train, test = cifar10(batch_size=128, seed=0)
     """
-    pipeline_args, location = (batch_size, augment, seed), (data_dir, download)
-    return _build_datasets("cifar10", pipeline_args, location, options)
+    arguments = batch_size, augment, seed
+    return _build_datasets("cifar10", arguments, options, data_dir, download)
 
 
 def fashion_mnist(
@@ -113,8 +113,8 @@ def fashion_mnist(
 
     >>> train, test = fashion_mnist(seed=0)
     """
-    pipeline_args, location = (batch_size, augment, seed), (data_dir, download)
-    return _build_datasets("fashion_mnist", pipeline_args, location, options)
+    arguments = batch_size, augment, seed
+    return _build_datasets("fashion_mnist", arguments, options, data_dir, download)
 
 
 def digits(batch_size=64, seed=None, **options):
@@ -135,11 +135,10 @@ def digits(batch_size=64, seed=None, **options):
             "`digits` has no augmentation: a flipped digit is not a digit. Leave out "
             "`augment=True`."
         )
-    return _build_datasets("digits", (batch_size, False, seed), (None, False), options)
+    return _build_datasets("digits", (batch_size, False, seed), options)
 
 
-def _build_datasets(name, pipeline_args, location, options):
+def _build_datasets(name, arguments, options, data_dir=None, download=True):
     options = {**NORMALIZATION[name], **options}
-    pipeline = ImagePipeline(name, *pipeline_args, **options)
-    data_dir, download = location
+    pipeline = ImagePipeline(name, *arguments, **options)
     return pipeline.build(*load_arrays(name, data_dir, download=download))

@@ -13,17 +13,7 @@ import numpy as np
 def open_tfds(name, data_dir, download):
     """Opens a data set of TensorFlow Datasets and prepares it if necessary.
 
-    Args:
-        name: Its name in TensorFlow Datasets.
-        data_dir: Folder of TensorFlow Datasets, or `None`.
-        download: Whether it may be downloaded.
-
-    Returns:
-        A function from the name of a split to its images and labels, NumPy.
-
-    Raises:
-        ImportError: TensorFlow Datasets, or TensorFlow for TFRecord, is missing.
-        FileNotFoundError: The data set is missing.
+    Returns a function from the name of a split to its images and labels, NumPy.
     """
     try:
         import tensorflow_datasets as tfds
@@ -57,45 +47,34 @@ def require_tensorflow(caller):
         # trains on. The error is raised if TensorFlow already uses the GPU.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
-    return tf
 
 
 def _prepare(builder, download):
     folder = builder.data_path.parent.parent
-    if not download:
-        raise _not_found_error(builder.name, folder, "download=False")
-    _check_connection(builder, folder)
+    reason = None if download else "download=False"
     # ArrayRecord can be read without TensorFlow.
     file_format = "array_record"
     if importlib.util.find_spec("tensorflow"):
         require_tensorflow(builder.name)
         file_format = "tfrecord"
     try:
-        builder.download_and_prepare(file_format=file_format)
+        if download:
+            # TensorFlow Datasets would retry for minutes without a connection.
+            request = urllib.request.Request(builder.info.homepage, method="HEAD")
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(request, timeout=10).close()
+            builder.download_and_prepare(file_format=file_format)
+    except urllib.error.URLError as error:
+        reason = f"no connection to {request.host}, {error.reason}"
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise _not_found_error(builder.name, folder, reason) from None
-
-
-def _check_connection(builder, folder):
-    """Fails fast when offline: TensorFlow Datasets retries for minutes."""
-    request = urllib.request.Request(builder.info.homepage, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=10).close()
-    except urllib.error.HTTPError:
-        pass  # The server responds, so there is a connection.
-    except OSError as error:
-        reason = f"no connection to {request.host}, {getattr(error, 'reason', error)}"
-        raise _not_found_error(builder.name, folder, reason) from None
-
-
-def _not_found_error(name, folder, reason):
-    return FileNotFoundError(
-        f"`{name}` is not in {folder} and was not downloaded ({reason}). Either run "
-        "this with `download=True` on a machine with a connection, and TensorFlow "
-        f"Datasets downloads it; or pass `data_dir=`, a folder in which it is prepared "
-        f"(one that contains {name}/<version>/)."
-    )
+    if reason:
+        raise FileNotFoundError(
+            f"`{builder.name}` is not in {folder} and was not downloaded ({reason}). "
+            "Either run this with `download=True` on a machine with a connection, and "
+            "TensorFlow Datasets downloads it; or pass `data_dir=`, a folder in which "
+            f"it is prepared (one that contains {builder.name}/<version>/)."
+        )
 
 
 def _read_tfrecord(tfds, builder, split):

@@ -7,7 +7,7 @@ from keras_dtkd.diagnostics import (
     probe,
     teacher_quality,
 )
-from keras_dtkd.diagnostics.report import ROLES, Report, print_report
+from keras_dtkd.diagnostics.report import ROLES, Report
 from keras_dtkd.diagnostics.teacher_quality import MIN_ACCURACY_GAIN
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.teachers.sample_ids import model_inputs
@@ -44,7 +44,7 @@ def diagnose(
       that does not act through the logits, in which gradients are taken.
     - `dtkd_invalid`, `dtkd_degenerate`: DTKD's published rule, where a loss in use
       depends on it. `uncentered_logits`, `logit_overflow`.
-    - `not_checked`: a check that needs scikit-learn or SciPy, which is not installed.
+    - `not_checked`: a check that needs SciPy, which is not installed.
 
     Args:
         teacher: As for `Distiller`.
@@ -76,7 +76,7 @@ def diagnose(
     samples = probe.sample_batches(data, batches, distiller.teacher_reference.teacher)
     report = Report(*_run_diagnostics(distiller, samples))
     if verbose:
-        print_report(report)
+        print(report)
     return report
 
 

@@ -1,6 +1,5 @@
 """The report of a diagnosis: statistics, and the issues with them."""
 
-import collections.abc
 import textwrap
 from typing import Any
 
@@ -13,31 +12,31 @@ LOSS_KEYS = ("weight", "value", "to_task", "gradient_norm", "gradient_to_task")
 LOSS_HEADER = ["loss", "weight", "value", "to task", "gradient", "to task"]
 
 
-class Report(collections.abc.Mapping):
-    """What `diagnose` returns: statistics, and issues with them.
+class Report(dict):
+    """What `diagnose` returns: a dict of statistics, and issues with them.
 
     `report["teacher"]["accuracy"]` looks a statistic up; `print(report)` shows tables.
+    The statistics are nested dicts of floats. What cannot be known is left out:
+
+    - `data`: `samples`, `batches`, and `classes`.
+    - `inputs`: `given`, `teacher` and `student`, each `min`, `max`, `mean`, `std`: the
+      data, and the input of the first layer with weights.
+    - `teacher` and `student`: `accuracy`, `calibration_error`, `confidence`, and
+      `logits` with `min`, `max`, `mean`, `std` and `shift`.
+    - `agreement`: share of samples with the same prediction.
+    - `dtkd`: `invalid_share`, `floor`, means and minima of the temperatures.
+    - `task`: `value` and `gradient_norm` of the loss on the labels.
+    - `losses`: of each, by name, `value`, `weight`, `gradient_norm` (mean norm of a
+      sample's gradient in the student's logits, without the weight; left out for a loss
+      that acts on input gradients or inner layers instead), `to_task` and
+      `gradient_to_task` (weighted, relative to the task loss).
 
     Attributes:
-        statistics: Nested dicts of floats. What cannot be known is left out.
-
-            - `data`: `samples`, `batches`, and `classes`.
-            - `inputs`: `given`, `teacher` and `student`, each `min`, `max`, `mean`,
-              `std`: the data, and the input of the first layer with weights.
-            - `teacher` and `student`: `accuracy`, `calibration_error`, `confidence`,
-              and `logits` with `min`, `max`, `mean`, `std` and `shift`.
-            - `agreement`: share of samples with the same prediction.
-            - `dtkd`: `invalid_share`, `floor`, means and minima of the temperatures.
-            - `task`: `value` and `gradient_norm` of the loss on the labels.
-            - `losses`: of each, by name, `value`, `weight`, `gradient_norm` (mean norm
-              of a sample's gradient in the student's logits, without the weight; left
-              out for a loss that acts on input gradients or inner layers instead),
-              `to_task` and `gradient_to_task` (weighted, relative to the task loss).
         issues: A list of `Issue`, errors first, then warnings.
     """
 
     def __init__(self, statistics, issues):
-        self.statistics = statistics
+        super().__init__(statistics)
         self.issues = sorted(issues, key=lambda i: SEVERITIES.index(i.severity))
 
     @property
@@ -48,42 +47,29 @@ class Report(collections.abc.Mapping):
     def as_dict(self):
         """Everything, for JSON: `statistics`, `issues` and `is_healthy`."""
         return {
-            "statistics": self.statistics,
+            "statistics": dict(self),
             "issues": [vars(issue) for issue in self.issues],
             "is_healthy": self.is_healthy,
         }
-
-    def __getitem__(self, name):
-        return self.statistics[name]
-
-    def __iter__(self):
-        return iter(self.statistics)
-
-    def __len__(self):
-        return len(self.statistics)
 
     def __repr__(self):
         codes = [issue.code for issue in self.issues]
         return f"Report(is_healthy={self.is_healthy}, issues={codes})"
 
     def __str__(self):
-        lines = [self._header()]
+        sizes = self.get("data", {}).items()
+        lines = [", ".join(f"{value:g} {name}" for name, value in sizes)]
         for table in self._tables():
             width = max(len(name) for name, *_ in table)
             for name, *cells in table:
                 lines.append(f"{name:<{width}}" + "".join(f"{c:>12}" for c in cells))
             lines.append("")
-        for line in self._issue_lines():
+        for issue in self.issues:
+            line = f"{issue.severity}: {issue.code}: {issue}"
             lines += textwrap.wrap(line, WIDTH, subsequent_indent="    ")
+        if not self.issues:
+            lines.append("No issues found.")
         return "\n".join(lines)
-
-    def _header(self):
-        data = self.statistics.get("data", {})
-        return ", ".join(f"{value:g} {name}" for name, value in data.items())
-
-    def _issue_lines(self):
-        lines = [f"{issue.severity}: {issue.code}: {issue}" for issue in self.issues]
-        return lines or ["No issues found."]
 
     def _tables(self):
         """Tables that are not empty: rows of text, the first a header."""
@@ -99,7 +85,7 @@ class Report(collections.abc.Mapping):
             paths[f"published DTKD temperature: {name}"] = [("dtkd", k) for k in keys]
         paths["agreement"] = [("agreement",)]
         paths["published DTKD rule undefined on"] = [("dtkd", "invalid_share")]
-        names = self.statistics.get("losses", ())
+        names = self.get("losses", ())
         losses: dict = {n: [("losses", n, key) for key in LOSS_KEYS] for n in names}
         if losses:
             losses = {"task": [("task", key) for key in LOSS_KEYS], **losses}
@@ -110,27 +96,7 @@ class Report(collections.abc.Mapping):
         return [table for table in tables if len(table) > 1]
 
     def _cell(self, path):
-        value: Any = self.statistics
+        value: Any = self
         for key in path:
             value = value.get(key, {})
         return f"{value:.4g}" if isinstance(value, float) else MISSING
-
-
-def print_report(report):
-    """Prints the report with tables by `rich`, or as plain text where it is missing."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError:
-        print(report)
-        return
-    console = Console(markup=False)
-    console.print(report._header())
-    for header, *rows in report._tables():
-        table = Table(*header)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    console.print("\n".join(report._issue_lines()))

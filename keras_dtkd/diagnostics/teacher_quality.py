@@ -4,6 +4,7 @@ Throughout, `logits` are NumPy `(samples, classes)`, and `labels` `(samples,)`, 
 missing label.
 """
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -54,10 +55,9 @@ def _softmax(logits):
 
 def negative_log_likelihood(logits, labels):
     """Mean `-log p(label)`, in nats, over the samples with a label."""
-    keep = labels >= 0
-    log_probs = ops.log_softmax(ops.convert_to_tensor(logits[keep]), axis=-1)
-    log_probs = ops.convert_to_numpy(log_probs)
-    return -float(np.take_along_axis(log_probs, labels[keep][:, None], axis=-1).mean())
+    logits, labels = logits[labels >= 0], labels[labels >= 0]
+    nll = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return float(ops.mean(nll))
 
 
 def label_entropy(labels):
@@ -85,16 +85,12 @@ def not_checked_issue(code, package):
 
 
 def check_teacher_at_chance(logits, labels):
-    """A teacher that is no better than guessing. May need scikit-learn."""
+    """A teacher that is no better than guessing."""
     keep = (labels >= 0) & ~np.isnan(logits).any(-1)
     if not keep.any():
         return
     logits, labels = logits[keep], labels[keep]
-    try:
-        if _is_better_than_guessing(logits, labels):
-            return
-    except ImportError:
-        yield not_checked_issue("chance_teacher", "scikit-learn")
+    if _is_better_than_guessing(logits, labels):
         return
     message = (
         f"On {len(labels)} labels the teacher's accuracy is "
@@ -120,11 +116,16 @@ def _is_better_than_guessing(logits, labels):
         or nll < GUESS_NLL_SHARE * label_entropy(labels)
     ):
         return True
-    from sklearn.metrics import roc_auc_score
-
     probs = _softmax(logits)
-    areas = [roc_auc_score(labels == c, probs[:, c]) for c in classes if majority < 1]
+    areas = [_area_under_roc(probs[:, c], labels == c) for c in classes if majority < 1]
     return bool(areas) and np.mean(areas) > MIN_AUC
+
+
+def _area_under_roc(scores, is_positive):
+    """How often a positive sample has a higher score than a negative one."""
+    positive, negative = scores[is_positive], np.sort(scores[~is_positive])
+    below = [np.searchsorted(negative, positive, side) for side in ("left", "right")]
+    return np.mean(below) / len(negative)
 
 
 def find_label_permutation(logits, labels):

@@ -14,14 +14,9 @@ def fan_in_uniform(fan_in, fan_out):
     return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
 
 
-def small_normal(fan_in, fan_out):
-    """Normal distribution of standard deviation 0.01."""
-    return keras.initializers.RandomNormal(stddev=0.01)
-
-
-def zeros(fan_in, fan_out):
-    """All zeros."""
-    return keras.initializers.Zeros()
+def layer_names(block, number):
+    """Names of a block's convolution, batch norm and ReLU of that number."""
+    return [f"{block}_{kind}{number}" for kind in ("conv", "bn", "relu")]
 
 
 class LayerBuilder:
@@ -51,41 +46,20 @@ class LayerBuilder:
         return x.shape[self.axis]
 
     def conv(self, x, filters, size, stride=1, *, name, groups=1, bias=False):
-        """A 1x1 or 3x3 convolution."""
-        area = size * size
-        fan_in = area * self.channels(x) // groups
-        x, padding = self._pad_for_stride(x, size, stride, name)
-        return layers.Conv2D(
-            filters,
-            size,
-            stride,
-            padding,
-            data_format=self.data_format,
-            groups=groups,
-            use_bias=bias,
-            kernel_initializer=self.initializer(fan_in, area * filters),
-            name=name,
-        )(x)
-
-    def depthwise(self, x, stride=1, *, name):
-        """A depthwise 3x3 convolution."""
-        fans = 9, 9 * self.channels(x)
-        x, padding = self._pad_for_stride(x, 3, stride, name)
-        return layers.DepthwiseConv2D(
-            3,
-            stride,
-            padding,
-            data_format=self.data_format,
-            use_bias=False,
-            depthwise_initializer=self.initializer(*fans),
-            name=name,
-        )(x)
-
-    def _pad_for_stride(self, x, size, stride, name):
-        if size == 1 or stride == 1:
-            return x, "same"
-        # At stride 2, "same" pads an even side by 0 before and 1 after.
-        return self.pad(x, name=f"{name}_pad"), "valid"
+        """A 1x1 or 3x3 convolution, depthwise if `filters` is `None`."""
+        area, channels, padding = size * size, self.channels(x), "same"
+        if size > 1 and stride > 1:
+            # At stride 2, "same" pads an even side by 0 before and 1 after.
+            x, padding = self.pad(x, name=f"{name}_pad"), "valid"
+        options = {"data_format": self.data_format, "use_bias": bias, "name": name}
+        if filters is None:
+            kernel = self.initializer(area, area * channels)
+            return layers.DepthwiseConv2D(
+                size, stride, padding, depthwise_initializer=kernel, **options
+            )(x)
+        kernel = self.initializer(area * channels // groups, area * filters)
+        options |= {"groups": groups, "kernel_initializer": kernel}
+        return layers.Conv2D(filters, size, stride, padding, **options)(x)
 
     def pad(self, x, *, name):
         """Zero padding of 1 on each side."""
@@ -100,41 +74,33 @@ class LayerBuilder:
             self.axis, momentum=0.9, epsilon=1e-5, name=name
         )(x)
 
-    def relu(self, x, *, name):
-        """A plain ReLU."""
-        return layers.ReLU(name=name)(x)
-
-    def concat(self, xs, *, name):
-        """Concatenates channels."""
-        return layers.Concatenate(self.axis, name=name)(xs)
-
-    def named_identity(self, x, name):
-        """Names an output whose layer must keep the name of the reference's module."""
-        return layers.Identity(name=name)(x)
+    def conv_norm(self, x, filters, size, stride=1, *, names, **options):
+        """A convolution and a batch norm, and a ReLU if there is a third name."""
+        conv, norm, *relu = names
+        x = self.conv(x, filters, size, stride, name=conv, **options)
+        x = self.batch_norm(x, name=norm)
+        return layers.ReLU(name=relu[0])(x) if relu else x
 
     def channel_shuffle(self, x, groups, *, name):
         """Reorders channels: the first of each group, then the second of each, etc."""
-        height, width, channels = self.shape(x)
-        group_size = channels // groups
+        group_size = self.channels(x) // groups
         if self.axis == 1:
-            split, order = (groups, group_size, height, width), (2, 1, 3, 4)
+            split, order = (groups, group_size, *x.shape[2:]), (2, 1, 3, 4)
         else:
-            split, order = (height, width, groups, group_size), (1, 2, 4, 3)
+            split, order = (*x.shape[1:3], groups, group_size), (1, 2, 4, 3)
         y = layers.Reshape(split, name=f"{name}_split")(x)
         y = layers.Permute(order, name=f"{name}_order")(y)
         return layers.Reshape(x.shape[1:], name=name)(y)
 
-    def shape(self, x):
-        """Height, width and channels."""
-        return x.shape[1:] if self.axis == -1 else (*x.shape[2:], x.shape[1])
+    def classifier_head(self, x, classes, kernel=None, bias=None):
+        """Global average pooling, `"pooled"`, and the linear layer, `"logits"`.
 
-    def classifier_head(self, x, classes, kernel=fan_in_uniform, bias=fan_in_uniform):
-        """Global average pooling, `"pooled"`, and the linear layer, `"logits"`."""
+        `kernel` and `bias` are its initializers, by default `fan_in_uniform`.
+        """
         x = layers.GlobalAveragePooling2D(self.data_format, name="pooled")(x)
         fans = x.shape[-1], classes
+        kernel = kernel or fan_in_uniform(*fans)
+        bias = bias or fan_in_uniform(*fans)
         return layers.Dense(
-            classes,
-            kernel_initializer=kernel(*fans),
-            bias_initializer=bias(*fans),
-            name="logits",
+            classes, kernel_initializer=kernel, bias_initializer=bias, name="logits"
         )(x)

@@ -1,8 +1,9 @@
 """MobileNetV2 of half width."""
 
+import keras
 from keras import layers
 
-from keras_dtkd.models.builder import LayerBuilder, small_normal, zeros
+from keras_dtkd.models.builder import LayerBuilder
 
 # Expansion, width, repeats, stride of the first block; widths are already halved. The
 # strides of the second group and of the stem are those for 32x32 images.
@@ -24,46 +25,23 @@ def mobilenetv2(inputs, classes, data_format):
 
     Its stages have linear outputs, and therefore no `"…_preact"`.
 
-    Args:
-        inputs: Symbolic images.
-        classes: Number of logits.
-        data_format: `"channels_last"` or `"channels_first"`.
-
-    Returns:
-        Logits.
-
     Reference:
         Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv
         1801.04381, whose ReLU6 is a plain ReLU in the distillation literature.
     """
     builder = LayerBuilder(data_format)
-    x = builder.conv(inputs, 16, 3, 2, name="conv1_0")
-    x = builder.relu(builder.batch_norm(x, name="conv1_1"), name="stem")
+    x = builder.conv_norm(inputs, 16, 3, 2, names=("conv1_0", "conv1_1", "stem"))
     for g, (expansion, width, repeats, stride) in enumerate(GROUPS):
         for b in range(repeats):
-            x = _block(
-                builder, x, expansion, width, 1 if b else stride, f"blocks_{g}_{b}"
-            )
+            name, channels = f"blocks_{g}_{b}", builder.channels(x)
+            names = [f"{name}_conv_{i}" for i in range(8)]
+            # The first convolution is kept even at an expansion of 1.
+            y = builder.conv_norm(x, expansion * channels, 1, names=names[:3])
+            y = builder.conv_norm(y, None, 3, 1 if b else stride, names=names[3:6])
+            y = builder.conv_norm(y, width, 1, names=names[6:])
+            x = layers.Add(name=f"{name}_out")([x, y]) if x.shape == y.shape else y
         if g in STAGES:
-            x = builder.named_identity(x, STAGES[g])
-    x = builder.conv(x, 1280, 1, name="conv2_0")
-    x = builder.relu(builder.batch_norm(x, name="conv2_1"), name="conv2_relu")
-    return builder.classifier_head(x, classes, kernel=small_normal, bias=zeros)
-
-
-def _block(builder, x, expansion, width, stride, name):
-    # The first convolution is kept even at an expansion of 1.
-    y = builder.conv(x, expansion * builder.channels(x), 1, name=f"{name}_conv_0")
-    y = builder.relu(
-        builder.batch_norm(y, name=f"{name}_conv_1"), name=f"{name}_conv_2"
-    )
-    y = builder.depthwise(y, stride, name=f"{name}_conv_3")
-    y = builder.relu(
-        builder.batch_norm(y, name=f"{name}_conv_4"), name=f"{name}_conv_5"
-    )
-    y = builder.batch_norm(
-        builder.conv(y, width, 1, name=f"{name}_conv_6"), name=f"{name}_conv_7"
-    )
-    if stride != 1 or builder.channels(x) != width:
-        return y
-    return layers.Add(name=f"{name}_out")([x, y])
+            x = layers.Identity(name=STAGES[g])(x)
+    x = builder.conv_norm(x, 1280, 1, names=("conv2_0", "conv2_1", "conv2_relu"))
+    kernel = keras.initializers.RandomNormal(stddev=0.01)
+    return builder.classifier_head(x, classes, kernel, bias="zeros")

@@ -6,32 +6,32 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_dtkd import backend
+from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.core.model_pairs import normalize_model_name
-from keras_dtkd.models import resnet
 from keras_dtkd.models.mobilenetv2 import mobilenetv2
-from keras_dtkd.models.shufflev1 import shufflev1
-from keras_dtkd.models.shufflev2 import shufflev2
+from keras_dtkd.models.resnet import resnet, wide_resnet
+from keras_dtkd.models.shufflenet import shufflev1, shufflev2
 from keras_dtkd.models.vgg import vgg
-from keras_dtkd.models.wide_resnet import wide_resnet
 
+IMAGENET = {"width": 64, "stem": 64, "shortcut": "shortcut"}
+# From symbolic images, a number of classes and a data format to logits.
 NETWORKS: dict[str, Callable[..., Any]] = {
-    "resnet8": partial(resnet.cifar_resnet, depth=8),
-    "resnet14": partial(resnet.cifar_resnet, depth=14),
-    "resnet20": partial(resnet.cifar_resnet, depth=20),
-    "resnet32": partial(resnet.cifar_resnet, depth=32),
-    "resnet44": partial(resnet.cifar_resnet, depth=44),
-    "resnet56": partial(resnet.cifar_resnet, depth=56),
-    "resnet110": partial(resnet.cifar_resnet, depth=110),
-    "resnet8x4": partial(resnet.cifar_resnet, depth=8, width=64, stem=32),
-    "resnet32x4": partial(resnet.cifar_resnet, depth=32, width=64, stem=32),
-    "resnet18": resnet.resnet18,
-    "resnet50": resnet.resnet50,
-    "wrn_16_1": partial(wide_resnet, depth=16, factor=1),
-    "wrn_16_2": partial(wide_resnet, depth=16, factor=2),
-    "wrn_40_1": partial(wide_resnet, depth=40, factor=1),
-    "wrn_40_2": partial(wide_resnet, depth=40, factor=2),
+    **{
+        f"resnet{depth}": partial(resnet, repeats=3 * [(depth - 2) // 6])
+        for depth in (8, 14, 20, 32, 44, 56, 110)
+    },
+    "resnet8x4": partial(resnet, repeats=(1, 1, 1), width=64, stem=32),
+    "resnet32x4": partial(resnet, repeats=(5, 5, 5), width=64, stem=32),
+    "resnet18": partial(resnet, repeats=(2, 2, 2, 2), **IMAGENET),
+    "resnet50": partial(resnet, repeats=(3, 4, 6, 3), bottleneck=True, **IMAGENET),
+    **{
+        f"wrn_{depth}_{factor}": partial(wide_resnet, depth=depth, factor=factor)
+        for depth in (16, 40)
+        for factor in (1, 2)
+    },
     "vgg8": partial(vgg, repeats=(1, 1, 1, 1, 1)),
     "vgg11": partial(vgg, repeats=(1, 1, 2, 2, 2)),
     "vgg13": partial(vgg, repeats=(2, 2, 2, 2, 2)),
@@ -47,10 +47,14 @@ MIN_SIDE = 8
 
 
 def match_name(name):
-    """The name in `MODEL_NAMES` that this is a spelling of, or `None`."""
-    return {normalize_model_name(known): known for known in MODEL_NAMES}.get(
-        normalize_model_name(name)
-    )
+    """The name in `MODEL_NAMES` that this is a spelling of, or a `ValueError`."""
+    names = {normalize_model_name(known): known for known in MODEL_NAMES}
+    try:
+        return names[normalize_model_name(name)]
+    except KeyError:
+        raise ValueError(
+            f"unknown network {name!r}. Choose one of: {', '.join(MODEL_NAMES)}."
+        ) from None
 
 
 def get(name, num_classes=100, input_shape=None, data_format=None):
@@ -84,22 +88,10 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
     >>> Distiller(models.get("resnet32x4"), models.get("ShuffleV1")).fit(x, y)
     """
     model_name = match_name(name)
-    if model_name is None:
-        raise ValueError(
-            f"`models.get`: unknown network {name!r}. Choose one of: "
-            f"{', '.join(MODEL_NAMES)}."
-        )
-    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-        raise ValueError(
-            "`models.get`: `num_classes` must be an integer of at least 1. "
-            f"Received: num_classes={num_classes!r}."
-        )
+    num_classes = check_positive_int("models.get", "num_classes", num_classes)
+    formats = ("channels_last", "channels_first", None)
+    check_choice("models.get", "data_format", data_format, formats)
     data_format = data_format or keras.config.image_data_format()
-    if data_format not in ("channels_last", "channels_first"):
-        raise ValueError(
-            "`models.get`: `data_format` must be 'channels_last', 'channels_first' or "
-            f"None. Received: data_format={data_format!r}."
-        )
     if data_format == "channels_first" and not backend.runs_channels_first():
         raise ValueError(
             "`models.get`: this TensorFlow has no convolutions for "
@@ -108,7 +100,7 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
             "data_format='channels_last'."
         )
     inputs = keras.Input(_resolve_input_shape(input_shape, data_format), name="images")
-    logits = NETWORKS[model_name](inputs, int(num_classes), data_format)
+    logits = NETWORKS[model_name](inputs, num_classes, data_format)
     return keras.Model(inputs, logits, name=model_name)
 
 
@@ -116,15 +108,12 @@ def _resolve_input_shape(input_shape, data_format):
     channels_last = data_format == "channels_last"
     if input_shape is None:
         return (32, 32, 3) if channels_last else (3, 32, 32)
-    sizes = input_shape if isinstance(input_shape, Iterable) else ()
-    shape = tuple(int(n) if isinstance(n, numbers.Integral) else 0 for n in sizes)
-    sides = shape[:2] if channels_last else shape[1:]
-    if len(shape) != 3 or min(shape) < 1 or min(sides) < MIN_SIDE:
-        order = (
-            "(height, width, channels)"
-            if channels_last
-            else "(channels, height, width)"
-        )
+    order, smallest = "(channels, height, width)", (1, MIN_SIDE, MIN_SIDE)
+    if channels_last:
+        order, smallest = "(height, width, channels)", (MIN_SIDE, MIN_SIDE, 1)
+    shape = tuple(input_shape) if isinstance(input_shape, Iterable) else ()
+    is_integer = all(isinstance(size, numbers.Integral) for size in shape)
+    if len(shape) != 3 or not is_integer or np.less(shape, smallest).any():
         raise ValueError(
             f"`models.get`: with {data_format}, `input_shape` must be {order}, "
             f"positive integers, with sides of at least {MIN_SIDE}. Received: "

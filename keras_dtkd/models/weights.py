@@ -56,21 +56,18 @@ def load_torch(model, weights):
 
     >>> models.load_torch(models.get("resnet8x4"), torch_model.state_dict())
     """
-    layers_by_name = {layer.name: layer for layer in model.layers}
-    arrays: dict[str, np.ndarray] = {}
-    for name, array in _to_arrays("load_torch", weights).items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        canonical = CLASSIFIER.sub("logits.", name.removeprefix("module."))
-        module, _, kind = canonical.rpartition(".")
-        layer = layers_by_name.get(module.replace(".", "_"))
-        key = _variable_key(layer, kind) if layer is not None else name
-        axes = KERNEL_AXES.get(type(layer), ())
-        if kind == "weight" and array.ndim == len(axes):
-            array = array.transpose(axes)
-        # Of two arrays for one variable, the second is reported as unexpected.
-        arrays[name if key in arrays else key] = array
-    return _assign_all("load_torch", model, arrays)
+
+    def locate(name):
+        name = CLASSIFIER.sub("logits.", name.removeprefix("module."))
+        module, _, kind = name.rpartition(".")
+        return module.replace(".", "_"), kind
+
+    arrays = {
+        name: array
+        for name, array in _to_arrays("load_torch", weights).items()
+        if not name.endswith("num_batches_tracked")
+    }
+    return _assign("load_torch", model, arrays, locate, KERNEL_AXES)
 
 
 def load_sequential_npz(model, weights):
@@ -98,26 +95,21 @@ def load_sequential_npz(model, weights):
     >>> teacher = models.get("resnet32x4")
     >>> models.load_sequential_npz(teacher, "teacher-resnet32x4-fp16.npz")
     """
-    layers_by_name = {layer.name: layer for layer in model.layers}
     modules = {"f.0": "conv1", "f.1": "bn1", "fc": "logits"}
     suffixes = {"c1": "conv1", "b1": "bn1", "c2": "conv2", "b2": "bn2"}
     suffixes |= {"d.0": "downsample_0", "d.1": "downsample_1"}
-    first_layers = [n for n in layers_by_name if re.fullmatch(r"layer\d_\d+_conv1", n)]
+    names = [layer.name for layer in model.layers]
+    first_layers = [name for name in names if re.fullmatch(r"layer\d_\d+_conv1", name)]
     for i, first_layer in enumerate(first_layers, 3):
         block = first_layer.removesuffix("_conv1")
         modules |= {f"f.{i}.{key}": f"{block}_{name}" for key, name in suffixes.items()}
-    arrays: dict[str, np.ndarray] = {}
-    for name, array in _to_arrays("load_sequential_npz", weights).items():
+
+    def locate(name):
         module, _, kind = name.rpartition(".")
-        layer = layers_by_name.get(modules.get(module, ""))
-        arrays[_variable_key(layer, kind) if layer is not None else name] = array
-    return _assign_all("load_sequential_npz", model, arrays)
+        return modules.get(module, ""), kind
 
-
-def _variable_key(layer, kind):
-    is_batch_norm = isinstance(layer, layers.BatchNormalization)
-    names = BATCH_NORM_NAMES if is_batch_norm else LAYER_NAMES
-    return f"{layer.name}/{names.get(kind, kind)}"
+    arrays = _to_arrays("load_sequential_npz", weights)
+    return _assign("load_sequential_npz", model, arrays, locate, {})
 
 
 def _to_arrays(caller, weights):
@@ -144,15 +136,7 @@ def _to_arrays(caller, weights):
 
 
 def read_npz(caller, path):
-    """Reads the arrays of an `.npz` file, by name.
-
-    Args:
-        caller: Name of the function of `keras_dtkd.models`, for error messages.
-        path: The file.
-
-    Raises:
-        ValueError: The file is of another format, or damaged.
-    """
+    """The arrays of an `.npz` file, by name."""
     if Path(path).suffix != ".npz":
         raise ValueError(
             f"`models.{caller}`: reads only `.npz` files. Received: {path}. Load it "
@@ -169,34 +153,50 @@ def read_npz(caller, path):
         ) from error
 
 
-def _assign_all(caller, model, arrays):
+def _assign(caller, model, given, locate, kernel_axes):
+    """Assigns each array to the variable of the layer and kind that `locate` gives."""
+    model_layers = {layer.name: layer for layer in model.layers}
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in given.items():
+        layer_name, kind = locate(name)
+        layer, key = model_layers.get(layer_name), name
+        if layer is not None:
+            is_batch_norm = isinstance(layer, layers.BatchNormalization)
+            names = BATCH_NORM_NAMES if is_batch_norm else LAYER_NAMES
+            key = f"{layer_name}/{names.get(kind, kind)}"
+        axes = kernel_axes.get(type(layer), ())
+        if kind == "weight" and array.ndim == len(axes):
+            array = array.transpose(axes)
+        # Of two arrays for one variable, the second is reported as unexpected.
+        arrays[name if key in arrays else key] = array
     variables = {
         f"{layer.name}/{v.name}": v for layer in model.layers for v in layer.weights
     }
-    matched = [key for key in variables if key in arrays]
     errors = {
         "missing": [key for key in variables if key not in arrays],
         "unexpected": [key for key in arrays if key not in variables],
         "of another shape": [
-            f"{key} {arrays[key].shape} instead of {tuple(variables[key].shape)}"
-            for key in matched
-            if arrays[key].shape != tuple(variables[key].shape)
+            f"{key} {arrays[key].shape} instead of {tuple(variable.shape)}"
+            for key, variable in variables.items()
+            if key in arrays and arrays[key].shape != tuple(variable.shape)
         ],
     }
     if any(errors.values()):
         summary = "; ".join(
-            _summarize(names, kind) for kind, names in errors.items() if names
+            f"{len(names)} {kind}: {_shorten(names)}"
+            for kind, names in errors.items()
+            if names
         )
         raise ValueError(
             f"`models.{caller}`: the weights do not fit `{model.name}`: {summary}. "
             "Build the network that they were trained with, with the same number of "
             "classes."
         )
-    for key in matched:
-        variables[key].assign(arrays[key].astype("float32"))
+    for key, variable in variables.items():
+        variable.assign(arrays[key].astype("float32"))
     return model
 
 
-def _summarize(names, kind):
+def _shorten(names):
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"{len(names)} {kind}: {', '.join(names[:MAX_LISTED])}{more}"
+    return f"{', '.join(names[:MAX_LISTED])}{more}"

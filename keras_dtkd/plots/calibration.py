@@ -1,7 +1,5 @@
 """Reliability diagrams: accuracy by confidence."""
 
-import collections.abc
-
 import numpy as np
 from keras import ops
 
@@ -46,16 +44,8 @@ def calibration(labels, outputs, bins=15, from_logits=True, figure=None):
     >>> outputs = {"teacher": teacher.predict(x), "student": student.predict(x)}
     >>> figure = plots.calibration(y, outputs)
     """
-    if not isinstance(outputs, collections.abc.Mapping):
-        raise TypeError(
-            f"`{CALLER}`: `outputs` must be a dict, such as {{'teacher': "
-            "teacher_outputs, 'student': student_outputs}. Received: "
-            f"{type(outputs).__name__}."
-        )
-    if not outputs:
-        raise ValueError(
-            f"`{CALLER}`: `outputs` is empty. Pass the outputs of at least one model."
-        )
+    example = "{'teacher': teacher_outputs, 'student': student_outputs}"
+    inputs.validate_dict(CALLER, "outputs", outputs, example)
     statistics = {
         name: _bin_statistics(name, labels, value, bins, from_logits)
         for name, value in outputs.items()
@@ -70,11 +60,7 @@ def calibration(labels, outputs, bins=15, from_logits=True, figure=None):
     top.text(0.97, 0.04, "overconfident", ha="right", **text)
     top.text(0.03, 0.95, "underconfident", **text)
     figure.suptitle("Calibration: accuracy by confidence", fontsize=11)
-    top.set(
-        ylabel="Accuracy in the bin",
-        xlim=(0, 1),
-        ylim=(-0.02, 1.02),
-    )
+    top.set(ylabel="Accuracy in the bin", xlim=(0, 1), ylim=(-0.02, 1.02))
     # Inside the axes, it would cover lines.
     position = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
     top.legend(frameon=False, fontsize=9, ncols=2, **position)
@@ -108,15 +94,8 @@ def _draw_model(top, bottom, name, color, count, correct, confidence, error):
     top.vlines(x, x, y, color=color, lw=1, alpha=0.6)
     top.plot(x, y, color=color, lw=1.5, label=f"{name}: ECE {error:.3f}", marker=".")
     # Bins of few samples matter less, but must be visible.
-    top.scatter(
-        x,
-        y,
-        s=15 + 150 * fraction[is_filled],
-        color=color,
-        alpha=0.7,
-        zorder=3,
-        clip_on=False,
-    )
+    sizes = 15 + 150 * fraction[is_filled]
+    top.scatter(x, y, sizes, color=color, alpha=0.7, zorder=3, clip_on=False)
     edges = np.linspace(0, 1, len(count) + 1)
     bottom.stairs(100 * fraction, edges, color=color, lw=1.5, label=name)
     bottom.stairs(100 * fraction, edges, color=color, alpha=0.15, fill=True)

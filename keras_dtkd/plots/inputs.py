@@ -1,11 +1,14 @@
 """Conversion and validation of the inputs of plots, as NumPy."""
 
+import collections.abc
+
 import numpy as np
 from keras import ops
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.logits import look_like_probabilities
 from keras_dtkd.functional import statistics
+from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.metrics.inputs import to_logits
 from keras_dtkd.temperatures import base
 
@@ -18,13 +21,19 @@ def to_float64(value):
     return np.asarray(arrays.to_numpy(value), "float64")
 
 
-def validate_pair(caller, student_logits, teacher_logits):
-    """Both models' logits, float32, `(samples, classes)`.
+def validate_dict(caller, name, value, example):
+    """Raises an error if an argument is no dict, or an empty one."""
+    if not isinstance(value, collections.abc.Mapping):
+        raise TypeError(
+            f"`{caller}`: `{name}` must be a dict, such as {example}. Received: "
+            f"{type(value).__name__}."
+        )
+    if not value:
+        raise ValueError(f"`{caller}`: `{name}` is empty. Pass at least one entry.")
 
-    Raises:
-        ValueError: Their shapes differ, they have no axis of classes or no samples,
-            contain NaN, or look like probabilities.
-    """
+
+def validate_pair(caller, student_logits, teacher_logits):
+    """Both models' logits, float32, `(samples, classes)`."""
     logits = {"student_logits": student_logits, "teacher_logits": teacher_logits}
     logits = {name: to_float64(value) for name, value in logits.items()}
     student_shape, teacher_shape = (array.shape for array in logits.values())
@@ -64,13 +73,7 @@ def validate_outputs(caller, name, array, from_logits):
 def flatten_labels(caller, value, shape):
     """Labels by sample: integers `(samples,)`, or `(samples, classes)` if one-hot.
 
-    Args:
-        caller: Name of the plot, for error messages.
-        value: The labels: `(...)`, `(..., 1)`, or `(..., classes)`.
-        shape: Shape of the outputs that they belong to, `(..., classes)`.
-
-    Raises:
-        ValueError: They do not fit that shape.
+    `shape` is that of the outputs that they belong to, `(..., classes)`.
     """
     array = to_float64(value)
     if array.shape in (shape[:-1], (*shape[:-1], 1)):
@@ -83,20 +86,19 @@ def flatten_labels(caller, value, shape):
     )
 
 
+def class_indices(caller, labels, outputs, logits):
+    """The class of each sample, -1 without a label. `outputs` as the labels are for."""
+    if labels is None:
+        return np.full(len(logits), -1)
+    labels = flatten_labels(caller, labels, to_float64(outputs).shape)
+    classes = to_float64(one_hot(labels, logits))
+    return np.where(classes.any(-1), classes.argmax(-1), -1)
+
+
 def temperatures_of(temperature, student, teacher):
-    """The temperatures of each sample.
-
-    Args:
-        temperature: Any of `keras_dtkd.temperatures`, or a positive number.
-        student: Logits, `(samples, classes)`.
-        teacher: Logits, `(samples, classes)`.
-
-    Returns:
-        The student's and the teacher's temperatures, NumPy `(samples,)`.
-    """
+    """The student's and the teacher's temperatures, NumPy `(samples,)`."""
     temperature = base.get(temperature)
     pair = temperature(ops.convert_to_tensor(student), ops.convert_to_tensor(teacher))
-    # Drops the record of this call, which training would log.
     shape = (len(student), 1)
     return [np.broadcast_to(to_float64(side), shape)[:, 0] for side in pair[:2]]
 

@@ -4,7 +4,7 @@ import numbers
 
 import numpy as np
 
-from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
@@ -57,11 +57,15 @@ def soft_labels(
     >>> figure = plots.soft_labels(teacher.predict(x), student.predict(x), images=x)
     """
     student, teacher = inputs.validate_pair(CALLER, student_logits, teacher_logits)
-    names = _class_names(class_names, teacher.shape[-1])
-    if not isinstance(top, numbers.Integral) or top < 1:
+    num_classes = teacher.shape[-1]
+    names = range(num_classes) if class_names is None else class_names
+    names = [str(name) for name in names]
+    if len(names) != num_classes:
         raise ValueError(
-            f"`{CALLER}`: `top` must be a positive integer. Received: top={top!r}."
+            f"`{CALLER}`: there are {len(names)} `class_names` and {num_classes} "
+            "classes. Pass one name for each class."
         )
+    check_positive_int(CALLER, "top", top)
     temperature = base.get(temperature)
     pair = inputs.temperatures_of(temperature, student, teacher)
     student_p, _ = inputs.soft_probs_and_entropy(student, pair[0][:, None])
@@ -69,7 +73,7 @@ def soft_labels(
     indices, is_by_entropy = _select_samples(samples, entropy)
     if images is not None:
         images = _select_images(images, indices, len(teacher))
-    classes = _true_classes(labels, teacher_logits, teacher)
+    classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
     is_constant = np.ptp(pair) < 1e-6 * np.mean(pair)
 
     rows, columns = -(-len(indices) // MAX_COLUMNS), min(len(indices), MAX_COLUMNS)
@@ -86,13 +90,16 @@ def soft_labels(
         probs = {"teacher": teacher_p[i], "student": student_p[i]}
         _draw_bars(ax, probs, names, top, classes[i])
         title = f"Sample {i}"
-        if classes[i] is not None:
+        if classes[i] >= 0:
             title += f", labeled {names[classes[i]]}"
         if not is_constant:
             title += f" (T: teacher {pair[1][i]:.2g}, student {pair[0][i]:.2g})"
         ax.set_title(title, fontsize=10)
         ax.set_ylabel("" if column else "Probability (%)")
-    _make_room_for_legend(first, any(classes[i] is not None for i in indices))
+    if (classes[indices] >= 0).any():
+        first.plot([], [], "v", color="black", ms=5, label="true class")
+    legend = first.get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=3)
     if images is not None:
         for image, (row, column) in zip(images, cells, strict=True):
             _draw_image(figure.add_subplot(grid[2 * row, column]), image)
@@ -103,26 +110,6 @@ def soft_labels(
         title += ", by increasing entropy of the teacher"
     figure.suptitle(title, fontsize=12)
     return style.root_figure(figure)
-
-
-def _class_names(names, classes):
-    names = [str(name) for name in (range(classes) if names is None else names)]
-    if len(names) != classes:
-        raise ValueError(
-            f"`{CALLER}`: there are {len(names)} `class_names` and {classes} classes. "
-            "Pass one name for each class."
-        )
-    return names
-
-
-def _true_classes(labels, teacher_logits, teacher):
-    """The index of each sample's true class, or `None`."""
-    if labels is None:
-        return [None] * len(teacher)
-    shape = inputs.to_float64(teacher_logits).shape
-    labels = one_hot(inputs.flatten_labels(CALLER, labels, shape), teacher)
-    labels = inputs.to_float64(labels)
-    return [int(label.argmax()) if label.any() else None for label in labels]
 
 
 def _select_images(images, indices, count):
@@ -147,11 +134,7 @@ def _select_samples(samples, entropy):
     """Indices of samples, and whether they were selected by the teacher's entropy."""
     count = len(entropy)
     if isinstance(samples, numbers.Integral):
-        if samples < 1:
-            raise ValueError(
-                f"`{CALLER}`: `samples` must be at least 1. Received: "
-                f"samples={samples}."
-            )
+        check_positive_int(CALLER, "samples", samples)
         order = np.argsort(entropy, kind="stable")
         ranks = np.linspace(0, count - 1, min(int(samples), count)).round().astype(int)
         return order[ranks].tolist(), True
@@ -183,27 +166,13 @@ def _draw_bars(ax, probs, names, top, true_class):
         text = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
         ax.annotate("▼", (column, height), (0, 2), **text)
     is_rotated = max(map(len, names)) * len(names) > 40
-    ax.set_xticks(
-        x,
-        names,
-        rotation=45 if is_rotated else 0,
-        ha="right" if is_rotated else "center",
-        rotation_mode="anchor" if is_rotated else "default",
-        fontsize=9,
-    )
+    ax.set_xticks(x, names, fontsize=9)
+    if is_rotated:
+        for label in ax.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("Class" if len(shown) == len(names) else "Class, most probable first")
     style.despine(ax)
-
-
-def _make_room_for_legend(ax, has_marks):
-    """Adds space above the bars of all samples, whose axes share their height."""
-    if has_marks:
-        ax.plot([], [], "v", color="black", ms=5, label="true class")
-    height = ax.get_ylim()[1]
-    ax.set_yticks([tick for tick in ax.get_yticks() if tick <= min(height, 100)])
-    ax.set_ylim(0, (1.45 if has_marks else 1.3) * height)
-    ax.legend(frameon=False, loc="upper left", fontsize=9)
 
 
 def _draw_image(ax, image):

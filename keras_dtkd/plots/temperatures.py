@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_dtkd.functional.labels import one_hot
+from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
@@ -55,14 +55,8 @@ def temperatures(
     >>> student_logits, teacher_logits = student.predict(x), teacher.predict(x)
     >>> figure = plots.temperatures(loss.temperature, student_logits, teacher_logits)
     """
-    if by not in ("rank", "value"):
-        raise ValueError(
-            f"`{CALLER}`: `by` must be 'rank' or 'value'. Received: by={by!r}."
-        )
-    if bins < 1:
-        raise ValueError(
-            f"`{CALLER}`: `bins` must be at least 1. Received: bins={bins!r}."
-        )
+    check_choice(CALLER, "by", by, ("rank", "value"))
+    check_positive_int(CALLER, "bins", bins)
     temperature = base.get(temperature)
     student, teacher = inputs.validate_pair(CALLER, student_logits, teacher_logits)
     pair = inputs.temperatures_of(temperature, student, teacher)
@@ -72,12 +66,16 @@ def temperatures(
         _, difficulty = inputs.soft_probs_and_entropy(teacher, mean)
     else:
         measure, unit = "given difficulty", "as given"
-        difficulty = _validate_difficulty(difficulty, len(teacher))
-    is_misclassified = np.zeros(len(teacher), bool)
-    if labels is not None:
-        shape = inputs.to_float64(teacher_logits).shape
-        labels = inputs.flatten_labels(CALLER, labels, shape)
-        is_misclassified = _is_misclassified(labels, teacher)
+        difficulty = inputs.to_float64(difficulty).reshape(-1)
+        is_finite = np.isfinite(difficulty)
+        if len(difficulty) != len(teacher) or not is_finite.all():
+            raise ValueError(
+                f"`{CALLER}`: `difficulty` must be a finite number for each of the "
+                f"{len(teacher)} samples. Received: {len(difficulty)} numbers, "
+                f"{is_finite.sum()} of them finite."
+            )
+    classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
+    is_misclassified = (classes >= 0) & (classes != teacher.argmax(-1))
 
     order = np.argsort(difficulty, kind="stable")
     x = difficulty
@@ -94,8 +92,10 @@ def temperatures(
     if np.array_equal(*pair):
         # The upper of two equal curves would hide the other.
         models = [("both models'", pair[0], "black")]
-    ends = [_draw_model(ax, x, groups, is_misclassified, *model) for model in models]
-    ax.axhline(mean, color=style.GRAY, ls=":", lw=1, zorder=1)
+    for model in models:
+        _draw_model(ax, x, groups, is_misclassified, *model)
+    label = f"mean {mean:.3g}"
+    ax.axhline(mean, color=style.GRAY, ls=":", lw=1, zorder=1, label=label)
     crosses = " (crosses: teacher is wrong)" if is_misclassified.any() else ""
     xlabel = f"{measure.capitalize()} ({unit})"
     if by == "rank":
@@ -112,13 +112,12 @@ def temperatures(
     if np.ptp(pair) < 0.01 * mean:
         ax.set_ylim(0, 2 * mean)
     style.despine(ax)
-    right = ax.get_xlim()[1]
-    style.label_line_ends(ax, [*ends, (right, mean, f"mean {mean:.3g}", style.GRAY)])
+    style.label_lines(ax)
     return style.root_figure(ax)
 
 
 def _draw_model(ax, x, groups, is_misclassified, name, temperatures, color):
-    """Draws points, medians and quartiles of a model; returns the end of its line."""
+    """Draws points, medians and quartiles of a model."""
     for marker, mask, size, alpha in (
         ("o", ~is_misclassified, 7, 0.25),
         ("x", is_misclassified, 14, 0.5),
@@ -146,21 +145,3 @@ def _draw_model(ax, x, groups, is_misclassified, name, temperatures, color):
     line_style, order = ("--", 4) if name == "student's" else ("-", 3)
     line = {"lw": 2.5, "marker": "o", "ms": 5, "zorder": order}
     ax.plot(centers, median, line_style, color=color, label=name, **line)
-    return centers[-1], median[-1], name, color
-
-
-def _validate_difficulty(value, num_samples):
-    value = inputs.to_float64(value).reshape(-1)
-    if len(value) != num_samples or not np.isfinite(value).all():
-        raise ValueError(
-            f"`{CALLER}`: `difficulty` must be a finite number for each of the "
-            f"{num_samples} samples. Received: {len(value)} numbers, "
-            f"{np.isfinite(value).sum()} of them finite."
-        )
-    return value
-
-
-def _is_misclassified(labels, teacher):
-    label = inputs.to_float64(one_hot(labels, teacher))
-    is_correct = label.argmax(-1) == teacher.argmax(-1)
-    return (label.sum(-1) > 0) & ~is_correct

@@ -37,17 +37,10 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     >>> runs = {"KD": [fit(KD(), s) for s in range(5)], "DTKD": [...]}
     >>> figure = plots.training_curves(runs)
     """
-    if not isinstance(runs, collections.abc.Mapping):
-        raise TypeError(
-            f"`{CALLER}`: `runs` must be a dict of method names to runs. "
-            f"Received: {type(runs).__name__}."
-        )
-    if not runs:
-        raise ValueError(f"`{CALLER}`: `runs` is empty. Pass at least one method.")
+    inputs.validate_dict(CALLER, "runs", runs, "{'KD': [run, ...], 'DTKD': [...]}")
     curves = {name: _align_runs(name, value, metric) for name, value in runs.items()}
     if ax is None:
         ax = style.new_figure(7.5, 4.5).subplots()
-    ends = []
     for index, (name, color) in enumerate(style.colors(curves).items()):
         epochs, values = curves[name]
         mean = values.mean(0)
@@ -57,45 +50,33 @@ def training_curves(runs, metric="val_accuracy", ax=None):
         ax.plot(epochs, mean, line_style, color=color, lw=2, marker=marker, label=name)
         if len(values) > 1:
             std = values.std(0, ddof=1)
-            ax.fill_between(
-                epochs, mean - std, mean + std, color=color, alpha=0.2, lw=0
-            )
-        ends.append((epochs[-1], mean[-1], name, color))
+            band = {"color": color, "alpha": 0.2, "lw": 0}
+            ax.fill_between(epochs, mean - std, mean + std, **band)
     _label_axes(ax, curves, metric)
-    if not style.label_line_ends(ax, ends):
-        ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    style.label_lines(ax)
     return style.root_figure(ax)
 
 
 def _label_axes(ax, curves, metric):
+    from matplotlib.ticker import PercentFormatter
+
     seeds = sorted({len(values) for _, values in curves.values()})
     num_seeds = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    title = metric.replace("_", " ")
-    title = f"validation {title[4:]}" if metric.startswith("val_") else title
-    title = title[:1].upper() + title[1:]
-    all_values = np.concatenate([values.ravel() for _, values in curves.values()])
-    is_fraction = "accuracy" in metric and np.nanmin(all_values) >= 0
-    is_fraction = is_fraction and np.nanmax(all_values) <= 1
-    first = min(epochs[0] for epochs, _ in curves.values())
-    last = max(epochs[-1] for epochs, _ in curves.values())
     spread = f"mean ± std of {num_seeds} seeds" if seeds[-1] > 1 else "one seed each"
-    ax.set(
-        title=f"{title} by epoch: {spread}",
-        xlabel="Epoch",
-        ylabel=f"{title} (%)" if is_fraction else title,
-        xlim=(first, last) if last > first else None,
-    )
-    ax.title.set_fontsize(11)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    if is_fraction:
+    name = metric.replace("_", " ")
+    name = f"validation {name[4:]}" if metric.startswith("val_") else name
+    name = name[:1].upper() + name[1:]
+    all_values = np.concatenate([values.ravel() for _, values in curves.values()])
+    low, high = np.nanmin(all_values), np.nanmax(all_values)
+    ax.set_title(f"{name} by epoch: {spread}", fontsize=11)
+    ax.set(xlabel="Epoch", ylabel=name)
+    if "accuracy" in metric and low >= 0 and high <= 1:
         # Only the tick labels change; the lines keep their values.
-        ax.yaxis.set_major_formatter(_format_percent)
+        ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        ax.set_ylabel(f"{name} (%)")
+    ax.margins(x=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     style.despine(ax)
-
-
-def _format_percent(value, _):
-    # Not a lambda, which cannot be pickled with the figure.
-    return f"{100 * value:g}"
 
 
 def _align_runs(name, value, metric):

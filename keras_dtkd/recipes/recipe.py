@@ -8,14 +8,9 @@ from typing import Any
 import keras
 
 from keras_dtkd import losses, views
-from keras_dtkd.core import logits
+from keras_dtkd.core import arguments, logits
 from keras_dtkd.distiller import Distiller
-from keras_dtkd.recipes.config import (
-    check_positive_int,
-    from_config,
-    rescale_epochs,
-    validate_recipe,
-)
+from keras_dtkd.recipes.config import from_config, rescale_epochs, validate_config
 from keras_dtkd.recipes.sgd import TorchSGD
 from keras_dtkd.recipes.tables import NUM_TRAINING_SAMPLES
 from keras_dtkd.teachers import Ensemble, Pruned
@@ -86,7 +81,36 @@ class Recipe:
         for name in ("distillation_losses", "views", "pruning"):
             object.__setattr__(self, name, copy.deepcopy(getattr(self, name)))
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        validate_recipe(self)
+        for name in ("epochs", "batch_size"):
+            arguments.check_positive_int("Recipe", name, getattr(self, name))
+        for name in ("learning_rate", "lr_decay_factor"):
+            arguments.check_in_range("Recipe", name, getattr(self, name), 0, math.inf)
+        for name in ("weight_decay", "task_weight"):
+            arguments.check_minimum("Recipe", name, getattr(self, name), 0)
+        arguments.check_in_range(
+            "Recipe", "momentum", self.momentum, 0, 1, inclusive=True
+        )
+        for epoch in self.milestones:
+            arguments.check_positive_int("Recipe", "milestones", epoch)
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(
+                "`Recipe`: `milestones` must be in ascending order. Received: "
+                f"milestones={self.milestones!r}."
+            )
+        for name, module in (("distillation_losses", losses), ("views", views)):
+            for config in getattr(self, name).values():
+                validate_config(config, module)
+        if not self.distillation_losses and self.task_weight != 1:
+            raise ValueError(
+                "`Recipe`: without distillation losses the student trains without a "
+                "teacher, and `task_weight` must be 1. Received: "
+                f"task_weight={self.task_weight!r}."
+            )
+        if self.pruning is not None and set(self.pruning) != {"rate", "weight"}:
+            raise ValueError(
+                "`Recipe`: `pruning` must be None or a dict with the keys 'rate' and "
+                f"'weight'. Received: pruning={self.pruning!r}."
+            )
 
     def scaled_to(self, epochs):
         """This recipe for another number of epochs.
@@ -105,8 +129,7 @@ class Recipe:
         Raises:
             ValueError: `epochs` is not an integer of at least 1.
         """
-        check_positive_int("epochs", epochs)
-        epochs = int(epochs)
+        epochs = arguments.check_positive_int("Recipe", "epochs", epochs)
         if epochs == self.epochs:
             return self
 
@@ -145,7 +168,7 @@ class Recipe:
                     "batches per epoch."
                 )
             steps_per_epoch = math.ceil(num_samples / self.batch_size)
-        check_positive_int("steps_per_epoch", steps_per_epoch)
+        arguments.check_positive_int("Recipe", "steps_per_epoch", steps_per_epoch)
         learning_rate: Any = float(self.learning_rate)
         if self.milestones:
             learning_rate = keras.optimizers.schedules.PiecewiseConstantDecay(
@@ -222,18 +245,6 @@ class Recipe:
             An equal `Recipe`.
 
         Raises:
-            ValueError: Missing or unknown fields.
+            TypeError: A missing or unknown field.
         """
-        fields = {field.name for field in dataclasses.fields(cls)}
-        missing, unknown = fields - set(data), set(data) - fields
-        if missing or unknown:
-            raise ValueError(
-                f"`Recipe.from_dict`: missing fields: {_format_names(missing)}; "
-                f"unknown fields: {_format_names(unknown)}. Give the output of "
-                "`to_dict`."
-            )
         return cls(**data)
-
-
-def _format_names(names):
-    return ", ".join(sorted(names)) or "none"

@@ -2,7 +2,7 @@
 
 import copy
 
-from keras_dtkd.core.model_pairs import DEFAULT_PAIR, PAIRS, require_pair
+from keras_dtkd.core import model_pairs
 from keras_dtkd.recipes import tables
 from keras_dtkd.recipes.recipe import Recipe
 
@@ -22,7 +22,7 @@ def pairs():
     Returns:
         A list of `(teacher, student)`.
     """
-    return list(PAIRS)
+    return list(model_pairs.PAIRS)
 
 
 def baseline_for(method):
@@ -74,19 +74,24 @@ def get(method, teacher=None, student=None, data="cifar100"):
     if teacher is not None and student is not None:
         problem = "`recipes.get`: no published recipe for"
         hint = f"`student=` alone: `recipes.get({method!r}, student={student!r})`"
-        pair = teacher, student = require_pair(teacher, student, problem, hint)
-    tuned = tables.tuned_arguments(method, PAIRS[pair or DEFAULT_PAIR])
+        pair = teacher, student = model_pairs.require_pair(
+            teacher, student, problem, hint
+        )
+    tuned = tables.tuned_arguments(
+        method, model_pairs.PAIRS[pair or model_pairs.DEFAULT_PAIR]
+    )
     for loss in fields["distillation_losses"].values():
         loss["arguments"].update(tuned)
     fields["source"] = f"{fields['source']}. {tables.SCHEDULE}."
     if tuned and pair is None:
-        default = " → ".join(DEFAULT_PAIR)
+        default = " → ".join(model_pairs.DEFAULT_PAIR)
         fields["source"] += f" Constants tuned to a pair are those of {default}."
     if data != "cifar100":
         fields["source"] += f" Published for cifar100, not for {data}."
-    learning_rate = tables.learning_rate(student)
+    if model_pairs.normalize_model_name(student) in tables.LOW_LR_STUDENTS:
+        fields["learning_rate"] = tables.LOW_LEARNING_RATE
     return Recipe(
-        **{**tables.CIFAR100, "learning_rate": learning_rate, **fields},
+        **{**tables.CIFAR100, **fields},
         method=method,
         data=data,
         teacher=None if method == "ce" else teacher,

@@ -94,17 +94,14 @@ class TorchSGD(keras.optimizers.SGD):
         rate = ops.cast(learning_rate, variable.dtype)
         step = ops.cast(gradient, variable.dtype)
         if self.l2_weight_decay and self._uses_decay[index]:
-            decay = ops.cast(self.l2_weight_decay, variable.dtype)
-            step = ops.add(step, ops.multiply(variable, decay))
+            step = ops.add(step, ops.multiply(variable, self.l2_weight_decay))
         if self.momentum:
-            momentum = ops.cast(self.momentum, variable.dtype)
             momentum_buffer = self.momentums[index]
-            velocity = ops.add(ops.multiply(momentum_buffer, momentum), step)
+            velocity = ops.add(ops.multiply(momentum_buffer, self.momentum), step)
             self.assign(momentum_buffer, velocity)
             if self.nesterov:
-                step = ops.add(step, ops.multiply(velocity, momentum))
-            else:
-                step = velocity
+                velocity = ops.add(step, ops.multiply(velocity, self.momentum))
+            step = velocity
         self.assign_sub(variable, ops.multiply(step, rate))
 
     def get_config(self):

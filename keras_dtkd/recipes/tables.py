@@ -2,7 +2,6 @@
 
 import itertools
 
-from keras_dtkd.core.model_pairs import normalize_model_name
 from keras_dtkd.recipes.config import component
 
 # The authors' code counts epochs from 1 and lowers the rate if `epoch > 150`.
@@ -24,14 +23,7 @@ NUM_TRAINING_SAMPLES = {"cifar100": 50_000}
 
 
 def method_entry(source, task_weight=1.0, fields=None, **losses):
-    """A method's fields of a recipe.
-
-    Args:
-        source: Where the numbers are published.
-        task_weight: Weight of the loss on the labels.
-        fields: Further fields, a dict.
-        **losses: The distillation losses by name.
-    """
+    """A method's fields of a recipe, with the distillation losses by name."""
     return {
         "source": source,
         "task_weight": task_weight,
@@ -214,35 +206,18 @@ BASELINES = {
 
 
 def tuned_arguments(method, constants):
-    """What a paper tunes to a pair of networks, for the method and its baseline.
-
-    Args:
-        method: Name of the method.
-        constants: `PairConstants` of the pair.
-
-    Returns:
-        Arguments of the method's loss.
-    """
-    alpha, beta = constants.dtkd_alpha, constants.dtkd_beta
-    family = method.split("_")[0]
-    if method == "ce_4kd":
-        return {"weight": alpha + beta}
-    if method == "ce_9kd":
-        return {"weight": DKD_ALPHA + constants.dkd_beta}
-    if family == "dtkd":
-        return {"alpha": alpha, "beta": beta}
-    if family == "dkd":
-        return {"beta": constants.dkd_beta}
-    if method in ("ls", "kd_9"):
-        temperature = constants.ls_temperature
-        if method == "ls":
-            temperature = component("Standardized", temperature=temperature)
-        return {"temperature": temperature, "weight": constants.ls_weight}
-    return {}
-
-
-def learning_rate(student):
-    """The papers' learning rate for a student, given its name or `None`."""
-    if student is not None and normalize_model_name(student) in LOW_LR_STUDENTS:
-        return LOW_LEARNING_RATE
-    return CIFAR100["learning_rate"]
+    """The arguments of a method's loss that a paper tunes to a pair of networks."""
+    dtkd_weights = {"alpha": constants.dtkd_alpha, "beta": constants.dtkd_beta}
+    ls = {"temperature": constants.ls_temperature, "weight": constants.ls_weight}
+    if method.startswith("dtkd"):
+        return dtkd_weights
+    return {
+        "ce_4kd": {"weight": sum(dtkd_weights.values())},
+        "ce_9kd": {"weight": DKD_ALPHA + constants.dkd_beta},
+        "dkd": {"beta": constants.dkd_beta},
+        "kd_9": ls,
+        "ls": {
+            **ls,
+            "temperature": component("Standardized", temperature=ls["temperature"]),
+        },
+    }.get(method, {})

@@ -106,8 +106,7 @@ def test_result_of_another_comparison_is_not_taken_over(
 
     monkeypatch.setattr(compare.subprocess, "Popen", OtherComparison)
     # Such a run cannot be averaged with the others either.
-    monkeypatch.setattr(compare.report, "report", lambda folder: {})
-    monkeypatch.setattr(compare.report, "print_report", lambda table, folder: None)
+    monkeypatch.setattr(compare.report, "write_report", lambda folder: None)
     assert main(compare_argv(tmp_path, teacher, "kd")) == 1
     assert "holds a run with other settings" in capsys.readouterr().out
     assert json.loads((folder / "run.json").read_text()) == {"recipe": {}, **other}

@@ -207,8 +207,8 @@ assert main(resumed) == 0
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 @pytest.mark.invariant(number=8)
 def test_killed_run_ends_as_the_unbroken_one(teacher, tmp_path):
-    """Killed at a random moment of a random epoch, long before the last."""
-    generator, epochs = random.Random(), 8
+    """Killed at a random moment of a random epoch, before the last."""
+    generator, epochs = random.Random(), 5
     options = ("--epochs", epochs, "--deterministic", "--validation", 0.1)
     unbroken, killed = (
         train_argv(*options, teacher=teacher, output=tmp_path / name)
@@ -220,7 +220,7 @@ def test_killed_run_ends_as_the_unbroken_one(teacher, tmp_path):
         [*command, json.dumps([unbroken, killed])], stdin=subprocess.PIPE, text=True
     )
     process = subprocess.Popen([sys.executable, "-m", "keras_dtkd.cli", *killed])
-    epoch, delay = generator.randint(1, 4), generator.uniform(0, 0.1)
+    epoch, delay = generator.randint(1, 3), generator.uniform(0, 0.1)
     path = folders[1] / "run.json"
     while process.poll() is None:
         if path.exists() and read_run(folders[1])["epochs_done"] >= epoch:
@@ -458,12 +458,3 @@ def test_state_without_run_json_is_a_user_error(tmp_path, user_error):
     state.parent.mkdir(parents=True)
     h5py.File(state, "w").close()
     assert "holds the state of a run without its run.json" in user_error(argv)
-
-
-def test_missing_data_error_names_the_option(tmp_path, user_error, monkeypatch):
-    def missing(*args, **kwargs):
-        raise FileNotFoundError("`digits` is missing.")
-
-    monkeypatch.setattr(datasets, "load_arrays", missing)
-    error = user_error(train_argv(method="ce", output=tmp_path))
-    assert "`digits` is missing." in error and "--data-dir DIR" in error

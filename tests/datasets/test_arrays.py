@@ -180,7 +180,9 @@ def test_an_unknown_name_raises_with_the_known_names():
         load_arrays("cifar")
 
 
-@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+@pytest.mark.parametrize("fraction", [-0.1, 1.1])
 def test_a_fraction_out_of_range_raises_before_reading(fraction):
-    with pytest.raises(ValueError, match="`load_arrays`: `validation` must be a frac"):
+    with pytest.raises(
+        ValueError, match="`load_arrays`: `validation` must be a finite"
+    ):
         load_arrays("cifar100", "nowhere", validation=fraction, download=False)

@@ -13,17 +13,17 @@ IMAGES = IMAGES.repeat(12, 2)
 LABELS = np.arange(200) % 7
 TRAIN, TEST = (IMAGES, LABELS), (IMAGES[:50], LABELS[:50])
 INVALID = [
-    ({"batch_size": 0}, "`batch_size` must be at least 1"),
-    ({"batch_size": 32.0}, "`batch_size` .* integer. Received: batch_size=32.0"),
-    ({"batch_size": None}, "`batch_size` .* integer. Received: batch_size=None"),
+    ({"batch_size": 0}, "`batch_size` must be an integer between 1"),
+    ({"batch_size": 32.0}, "`batch_size` .* integer .* Received: batch_size=32.0"),
+    ({"batch_size": None}, "`batch_size` .* integer .* Received: batch_size=None"),
     ({"augmentations_per_image": 2.5}, "`augmentations_per_image` .* integer.*=2.5"),
-    ({"validation": 1.0}, "`validation` must be a fraction"),
-    ({"validation": "0.1"}, "`validation` must be a fraction .* validation='0.1'"),
-    ({"first_epoch": -1}, "`first_epoch` counts from 0"),
-    ({"first_epoch": 1.5}, "`first_epoch` .* integer. Received: first_epoch=1.5"),
-    ({"first_epoch": 1, "seed": None}, "requires its `seed`. Received: seed=None"),
-    ({"seed": 1.5}, "`seed` .* integer. Received: seed=1.5"),
-    ({"seed": 2**63}, r"`seed` must lie between -2\*\*63"),
+    ({"validation": 1.5}, "`validation` must be a finite number from 0 to 1"),
+    ({"validation": "0.1"}, "`validation` must be .* validation='0.1'"),
+    ({"first_epoch": -1}, "`first_epoch` must be an integer between 0"),
+    ({"first_epoch": 1.5}, "`first_epoch` .* integer .* Received: first_epoch=1.5"),
+    ({"first_epoch": 1, "seed": None}, "required by `first_epoch`.* seed=None"),
+    ({"seed": 1.5}, "`seed` .* integer .* Received: seed=1.5"),
+    ({"seed": 2**63}, r"`seed` must .* 2\*\*63 - 1"),
     ({"data_format": "last"}, "`data_format` must be one of"),
     ({"std": (0.1, 0.0)}, "`std` must be positive"),
     ({"std": float("nan")}, "`std` must be positive"),
@@ -39,7 +39,9 @@ def test_an_invalid_argument_raises_before_any_data_is_read(options, message):
 
 @pytest.mark.parametrize("fraction", ["0.1", None])
 def test_a_fraction_must_be_a_number(fraction):
-    with pytest.raises(ValueError, match="`load_arrays`: `validation` must be a frac"):
+    with pytest.raises(
+        ValueError, match="`load_arrays`: `validation` must be a finite"
+    ):
         load_arrays("digits", validation=fraction)
 
 
@@ -51,11 +53,6 @@ def test_a_fraction_must_be_a_number(fraction):
         ((IMAGES[:0], LABELS[:0]), {}, "images must have the shape"),
         (TRAIN, {"mean": (0.1, 0.2)}, r"`mean` must fit 1 channels"),
         ((IMAGES, LABELS.astype(str)), {}, "labels must be numeric. Received: <U"),
-        (
-            (IMAGES.repeat(3, -1), LABELS),
-            {},
-            "training images have 3 channels .* images 1",
-        ),
     ],
 )
 def test_arrays_that_do_not_fit_raise(train, options, message):

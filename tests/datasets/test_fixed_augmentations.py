@@ -94,7 +94,9 @@ def test_held_out_images_are_not_augmented():
 
 
 def test_zero_augmentations_per_image_raises():
-    with pytest.raises(ValueError, match="`augmentations_per_image` must be at least"):
+    with pytest.raises(
+        ValueError, match="`augmentations_per_image` must be an integer"
+    ):
         build(0)
 
 

@@ -1,12 +1,8 @@
 """A report can be printed, and its statistics looked up."""
 
 import dataclasses
-import sys
-
-import pytest
 
 from keras_dtkd.diagnostics import Issue, Report
-from keras_dtkd.diagnostics.report import print_report
 
 STATISTICS = {
     "data": {"samples": 64.0, "batches": 1.0, "classes": 10.0},
@@ -30,21 +26,6 @@ def test_tables_have_all_numbers():
     assert max(map(len, text.splitlines())) <= 88
 
 
-def test_rich_prints_the_same_numbers_and_issues(capsys):
-    pytest.importorskip("rich")
-    print_report(Report(STATISTICS, [INFO, ERROR]))
-    printed = capsys.readouterr().out
-    assert all(part in printed for part in TEXTS)
-    assert "chance_teacher: It is at [chance]. Train it." in printed
-
-
-def test_plain_text_is_printed_without_rich(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    report = Report(STATISTICS, [INFO, ERROR])
-    print_report(report)
-    assert capsys.readouterr().out == f"{report}\n"
-
-
 def test_issues_are_sorted_by_severity():
     report = Report(STATISTICS, [INFO, ERROR])
     assert [issue.code for issue in report.issues] == ["chance_teacher", "unbalanced"]
@@ -60,7 +41,7 @@ def test_report_with_infos_only_is_healthy():
     assert not Report(STATISTICS, [warning]).is_healthy
 
 
-def test_report_is_a_mapping_of_statistics():
+def test_report_is_a_dict_of_statistics():
     report = Report(STATISTICS, [])
     assert report["teacher"]["accuracy"] == 0.9876
     assert dict(report) == STATISTICS and len(report) == len(STATISTICS)

@@ -16,11 +16,6 @@ def needs_scipy():
     pytest.importorskip("scipy")
 
 
-@pytest.fixture
-def needs_sklearn():
-    pytest.importorskip("sklearn")
-
-
 def random_teacher(count=256, classes=10, accuracy=0.9, size=5.0, seed=0):
     """Logits of a teacher of this accuracy, and labels."""
     rng = np.random.default_rng(seed)
@@ -88,7 +83,7 @@ def test_samples_without_a_label_are_ignored():
     assert teacher_quality.compute_accuracy(logits, labels * 0 - 1) is None
 
 
-def test_teacher_at_chance(needs_sklearn):
+def test_teacher_at_chance():
     logits, labels = random_teacher()
     assert not is_at_chance(logits, labels)
     assert is_at_chance(logits, np.random.default_rng(1).permutation(labels))
@@ -105,7 +100,7 @@ def imbalanced(size):
     return logits.astype("float32"), labels
 
 
-def test_teacher_that_predicts_the_most_frequent_class_is_at_chance(needs_sklearn):
+def test_teacher_that_predicts_the_most_frequent_class_is_at_chance():
     assert is_at_chance(*imbalanced(2.4))
     (issue,) = teacher_quality.check_teacher_at_chance(*imbalanced(2.4))
     assert "most frequent" in issue.message
@@ -141,30 +136,22 @@ def test_calibration(size, hint):
 
 
 @pytest.fixture
-def without_packages(monkeypatch):
-    """SciPy and scikit-learn as if they were not installed."""
+def without_scipy(monkeypatch):
+    """SciPy as if it were not installed."""
     original = builtins.__import__
 
     def fail(name, *args, **kwargs):
-        if name.split(".")[0] in ("scipy", "sklearn"):
+        if name.split(".")[0] == "scipy":
             raise ImportError(name)
         return original(name, *args, **kwargs)
 
     for name in list(sys.modules):
-        if name.split(".")[0] in ("scipy", "sklearn"):
+        if name.split(".")[0] == "scipy":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", fail)
 
 
-def test_check_without_scikit_learn_names_the_package(without_packages):
-    (issue,) = teacher_quality.check_teacher_at_chance(*imbalanced(2.4))
-    assert issue.code == "not_checked" and issue.severity == "info"
-    assert issue.hint == "pip install scikit-learn"
-    # Needed only where nothing else decides.
-    assert not is_at_chance(*random_teacher())
-
-
-def test_diagnosis_without_scipy_names_the_package(without_packages):
+def test_diagnosis_without_scipy_names_the_package(without_scipy):
     x, y = tiny_models.data(256)
     pair = tiny_models.teacher(), tiny_models.student()
     report = diagnose(*pair, (x, (y + 1) % 4), verbose=0)

@@ -63,7 +63,7 @@ def test_an_input_shape_that_does_not_fit_the_data_format_raises(shape, data_for
 
 
 def test_an_unknown_data_format_raises():
-    with pytest.raises(ValueError, match="'channels_last', 'channels_first' or None"):
+    with pytest.raises(ValueError, match="'channels_last', 'channels_first', None"):
         models.get("resnet8", data_format="NHWC")
 
 

@@ -52,7 +52,7 @@ def test_depthwise_convolutions_pad_each_side_by_one(data_format, stride):
     x, kernel = RNG.normal(size=(2, 8, 8, 5)), RNG.normal(size=(3, 3, 5, 1))
     output = run(
         data_format,
-        lambda builder, x: builder.depthwise(x, stride, name="conv"),
+        lambda builder, x: builder.conv(x, None, 3, stride, name="conv"),
         x.astype("float32"),
         [kernel],
     )

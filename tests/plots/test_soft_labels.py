@@ -171,7 +171,7 @@ def test_the_true_class_is_marked_and_named(form):
     x, height = mark.xy
     assert x == 3 and height == max(bars[3] for bars in heights(marked))
     assert plain.get_title() == "Sample 4" and not plain.texts
-    legend = [text.get_text() for text in marked.get_legend().get_texts()]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "true class" in legend
 
 

@@ -91,7 +91,7 @@ def test_a_number_is_a_single_line_on_a_scale_from_zero():
     figure = plots.temperatures(3.0, STUDENT, TEACHER)
     assert (line(figure, "both models'")[:, 1] == 3).all()
     assert figure.axes[0].get_ylim() == (0, 6)
-    texts = {text.get_text() for text in figure.axes[0].texts}
+    texts = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
     assert texts == {"both models'", "mean 3"}
 
 
@@ -125,8 +125,8 @@ def test_fewer_samples_than_bins_are_drawn(count):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"by": "size"}, "`by` must be 'rank' or 'value'.*'size'"),
-        ({"bins": 0}, "`bins` must be at least 1.*bins=0"),
+        ({"by": "size"}, "`by` must be one of 'rank', 'value'.*'size'"),
+        ({"bins": 0}, "`bins` must be an integer of at least 1.*bins=0"),
         ({"difficulty": np.ones(39)}, "each of the 40 samples.*39 numbers"),
         ({"difficulty": np.full(40, np.nan)}, "0 of them finite"),
         ({"labels": np.zeros(39)}, r"labels of shape \(39,\) do not fit"),

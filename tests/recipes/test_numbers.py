@@ -267,7 +267,7 @@ def test_baselines_are_tuned_to_the_pair(teacher, student, rate, alpha, beta, dk
 
 
 def test_loss_weight_audit_of_the_cli_agrees_with_the_recipes():
-    from keras_dtkd.cli.loss_weight_audit import total_loss_weight
+    from keras_dtkd.cli.comparability import total_loss_weight
 
     for pair in recipes.pairs():
         for method in recipes.methods():
