@@ -766,7 +766,8 @@ class Distiller(HyperparameterMixin, keras.Model):
         serialize = keras.saving.serialize_keras_object
         specs = self.student_spec, self.teacher_spec
         return {
-            **super().get_config(),
+            # Not that of the mixin: the teacher is no part of it.
+            **keras.Model.get_config(self),
             "student": serialize(self.student),
             "distillation_losses": {
                 name: serialize(loss) for name, loss in self.distillation_losses.items()

@@ -49,6 +49,15 @@ class TemperatureLoss(DistillationLoss):
         return_temperatures=False,
     ):
         """One value a sample; with `return_temperatures`, `LossValues`."""
+        result = self.compute_loss_values(
+            student_logits, teacher_logits, labels, sample_weight
+        )
+        return result if return_temperatures else result.values
+
+    def compute_loss_values(
+        self, student_logits, teacher_logits, labels, sample_weight
+    ):
+        """`LossValues`. Override it for more than one pair of temperatures."""
         pair = self._temperature(student_logits, teacher_logits, sample_weight)
         values = self.compute_values(
             student_logits,
@@ -57,7 +66,7 @@ class TemperatureLoss(DistillationLoss):
             labels=labels,
             sample_weight=sample_weight,
         )
-        return LossValues(values, pair) if return_temperatures else values
+        return LossValues(values, pair)
 
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
