@@ -496,7 +496,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         results = {}
         is_training = not self.run_context.is_evaluating
         with self.backend_session.all_reduced_metrics(
-            self.metrics_variables, is_training
+            lambda: self.metrics_variables, is_training
         ):
             for metric in self._updated_metrics(has_labels, is_training):
                 result = metric.result()
@@ -673,9 +673,9 @@ class Distiller(HyperparameterMixin, keras.Model):
     def _training_session(self, training=True):
         optimizer = self.optimizer if self.compiled else None
         parts = SessionParts(
-            variables=self.variables,
-            trainable_variables=self.trainable_variables,
-            metrics_variables=self.metrics_variables,
+            variables=lambda: self.variables,
+            trainable_variables=lambda: self.trainable_variables,
+            metrics_variables=lambda: self.metrics_variables,
             optimizer=optimizer,
             strategy=prepare.strategy_of(self),
             sync_variables=getattr(self, "jax_state_sync", lambda: None),

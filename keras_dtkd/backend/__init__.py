@@ -44,15 +44,9 @@ def new_session():
 
 
 def value_and_grad(function, x):
-    """A function's value and its gradient, outside of any step.
+    """A scalar function's value and gradient at a tensor `x`, outside of any step.
 
-    Args:
-        function: From a tensor to a scalar.
-        x: Where to take it, a float tensor.
-
-    Returns:
-        `(value, gradient)`, without a record of how they came about. The gradient has
-        the shape of `x`, and is 0 where the function does not depend on it.
+    The gradient is 0 where the function does not depend on `x`.
     """
     # Imported here: it needs what is in this file.
     from keras_dtkd.backend import autodiff

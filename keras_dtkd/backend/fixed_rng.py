@@ -1,20 +1,14 @@
-"""Random numbers that are drawn again."""
+"""Functions that draw the same random numbers in each call."""
 
 from keras_dtkd import backend
 
 
 def with_fixed_rng(function):
-    """The function, whose every call draws the random numbers of its first.
+    """The function, whose every call draws the random numbers of its first call.
 
-    Keras's own seeds are for the caller to reset, in a `keras.StatelessScope`; this is
-    about the generator of which layers without a seed draw under torch. Not to be
-    called inside of `jvp`, where that cannot be read.
-
-    Args:
-        function: Of anything.
-
-    Returns:
-        A function. The first call moves the generator on, those after it do not.
+    Only the first one advances the generator, from which layers without a seed draw
+    under torch. Keras's own seeds are for the caller to reset, in a
+    `keras.StatelessScope`. Cannot be called inside of `jvp`.
     """
     states: list = []
 

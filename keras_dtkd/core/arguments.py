@@ -88,20 +88,14 @@ def constructor_arguments(instance, base):
             break
         if "__init__" not in vars(cls):
             continue
-        parameters = list(inspect.signature(vars(cls)["__init__"]).parameters.values())[
-            1:
-        ]
-        for parameter in parameters:
-            if parameter.kind in _NAMED and hasattr(instance, parameter.name):
-                value = getattr(instance, parameter.name)
-                config[parameter.name] = _serialize(value)
-        if all(parameter.kind is not _VAR_KEYWORD for parameter in parameters):
+        spec = inspect.getfullargspec(vars(cls)["__init__"])
+        for name in spec.args[1:] + spec.kwonlyargs:
+            if hasattr(instance, name):
+                config[name] = _serialize(getattr(instance, name))
+        if spec.varkw is None:
+            # It sets the arguments of its base classes itself.
             break
     return config
-
-
-_NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-_VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
 
 
 def _serialize(value):

@@ -31,23 +31,10 @@ def _current():
 def value_and_input_grad(fn, x, has_aux=False):
     """A function's value and its gradient with respect to its inputs.
 
-    Under torch attention is computed by the kernel that has a second derivative, and
-    where no gradient is recorded (`torch.no_grad`), the results are constants.
-
-    Args:
-        fn: From `x` to a scalar, or to `(scalar, aux)`. For gradients of each sample
-            let it sum over the batch.
-        x: A float tensor, or a nested structure of them.
-        has_aux: Whether the function gives `aux` too.
-
-    Returns:
-        `(value, gradient)`, or `((value, aux), gradient)`. The gradient is nested as
-        `x`, and 0 where the function does not depend on it.
-
-    Example:
-
-    >>> value_and_input_grad(lambda x: ops.sum(x**2), ops.array([1.0, 2.0]))
-    (5.0, [2.0, 4.0])
+    `fn` is a function of `x`, nested float tensors, to a scalar, or to `(scalar, aux)`.
+    For gradients of each sample let it sum over the batch. Returns `(value, gradient)`,
+    or `((value, aux), gradient)`; the gradient is 0 where `fn` does not depend on `x`.
+    Under `torch.no_grad` the results are constants.
     """
     (value, aux), gradient = _current().value_and_input_grad(
         _with_aux(fn, has_aux), _tensors(x)
@@ -56,26 +43,11 @@ def value_and_input_grad(fn, x, has_aux=False):
 
 
 def jvp(fn, x, v, has_aux=False):
-    """A function's value and how it changes along a direction, in one forward pass.
+    """A function's value and its derivative along the direction `v`, in forward mode.
 
-    Forward mode: it costs about two evaluations, whatever the shape of the value.
-    TensorFlow takes long to compile it with XLA (half a minute and more for a small
-    network): pass `jit_compile=False` there.
-
-    Args:
-        fn: From `x` to a tensor, or to `(tensor, aux)`.
-        x: A float tensor, or a nested structure of them.
-        v: The direction, nested and shaped as `x`.
-        has_aux: Whether the function gives `aux` too.
-
-    Returns:
-        `(value, tangent)`, or `((value, aux), tangent)`. The tangent has the shape of
-        the value.
-
-    Example:
-
-    >>> jvp(lambda x: x**2, ops.array([1.0, 2.0]), ops.array([1.0, 10.0]))
-    ([1.0, 4.0], [2.0, 40.0])
+    `fn` is a function of `x` to a tensor, or to `(tensor, aux)`. Returns `(value,
+    tangent)`, or `((value, aux), tangent)`. Costs about two evaluations, whatever the
+    shape of the value; XLA takes long to compile it under TensorFlow.
     """
     (value, aux), tangent = _current().jvp(
         _with_aux(fn, has_aux), _tensors(x), _tensors(v)
@@ -89,22 +61,9 @@ def finite_difference(fn, x, v, has_aux=False, step=FINITE_DIFFERENCE_STEP):
     Three evaluations and no derivative of a derivative: it works with any layer. All of
     them draw the same random numbers, once. The error is of order `h²`, and `1e-7 / h`
     of rounding.
-
-    Args:
-        fn: As in `jvp`. `aux` is that of `fn(x)`.
-        x: As in `jvp`.
-        v: As in `jvp`.
-        has_aux: As in `jvp`.
-        step: The h.
-
-    Returns:
-        As `jvp`.
     """
-    fn, x, v = (
-        fixed_rng.with_fixed_rng(_with_aux(fn, has_aux)),
-        _tensors(x),
-        _tensors(v),
-    )
+    fn = fixed_rng.with_fixed_rng(_with_aux(fn, has_aux))
+    x, v = _tensors(x), _tensors(v)
 
     def moved(h):
         return keras.tree.map_structure(lambda a, b: a + h * b, x, v)

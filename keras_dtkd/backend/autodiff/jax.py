@@ -2,14 +2,14 @@
 
 
 def value_and_input_grad(fn, x):
-    """See `keras_dtkd.backend.autodiff`. Always with `aux`."""
+    """Always with `aux`."""
     import jax
 
     return jax.value_and_grad(fn, has_aux=True)(x)
 
 
 def jvp(fn, x, v):
-    """See `keras_dtkd.backend.autodiff`. Always with `aux`."""
+    """Always with `aux`."""
     import jax
 
     value, tangent, aux = jax.jvp(fn, (x,), (v,), has_aux=True)

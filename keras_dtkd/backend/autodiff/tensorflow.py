@@ -6,7 +6,7 @@ import keras
 
 
 def value_and_input_grad(fn, x):
-    """See `keras_dtkd.backend.autodiff`. Always with `aux`."""
+    """Always with `aux`."""
     import tensorflow as tf
 
     leaves = keras.tree.flatten(x)
@@ -20,7 +20,7 @@ def value_and_input_grad(fn, x):
 
 
 def jvp(fn, x, v):
-    """See `keras_dtkd.backend.autodiff`. Always with `aux`."""
+    """Always with `aux`."""
     import tensorflow as tf
 
     leaves, directions = keras.tree.flatten(x), keras.tree.flatten(v)

@@ -4,7 +4,7 @@ import keras
 
 
 def value_and_input_grad(fn, x):
-    """See `keras_dtkd.backend.autodiff`. Always with `aux`."""
+    """Always with `aux`."""
     import torch
 
     recorded = torch.is_grad_enabled()
@@ -29,7 +29,7 @@ def value_and_input_grad(fn, x):
 
 
 def jvp(fn, x, v):
-    """See `keras_dtkd.backend.autodiff`. Always with `aux`."""
+    """Always with `aux`."""
     import torch
 
     with _twice_differentiable(), _plain_layer_norm():
@@ -55,8 +55,8 @@ def _plain_layer_norm():
 
     def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
         axes = tuple(range(-len(normalized_shape), 0))
-        centred = x - x.mean(axes, keepdim=True)
-        result = centred * ((centred**2).mean(axes, keepdim=True) + eps).rsqrt()
+        centered = x - x.mean(axes, keepdim=True)
+        result = centered * ((centered**2).mean(axes, keepdim=True) + eps).rsqrt()
         result = result if weight is None else result * weight
         return result if bias is None else result + bias
 
