@@ -229,7 +229,11 @@ class Distiller(HyperparameterMixin, keras.Model):
     @property
     def losses(self):
         """Regularizers and what layers add to the loss, float32 as all losses are."""
-        return [ops.cast(loss, "float32") for loss in super().losses]
+        return [ops.cast(loss, "float32") for loss in self.additional_losses()]
+
+    def additional_losses(self):
+        """Keras's `losses`, in their own dtypes. For subclasses to restrict."""
+        return super().losses
 
     @property
     def student_shapes(self):
@@ -415,7 +419,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         """The logits of the distilled output, from the teacher's outputs."""
         names = self._resolved_teacher().output_names
         output = logits.select_output(outputs, self.distilled_output, names)
-        return logits.to_logits(output, self.output_kinds[1])
+        return _to_logits(output, output_kind=self.output_kinds[1])
 
     def _select_output(self, value, outputs):
         """The labels or weights of the distilled output, or `None`."""

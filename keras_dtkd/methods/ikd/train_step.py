@@ -5,21 +5,17 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
-from keras_dtkd.core.logits import select_output, to_logits
-from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.losses.reduction import undo_replica_scaling
 from keras_dtkd.methods.ikd.lookahead import feedback_loss, feedback_objective
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
 
-_to_logits = MaskPreserving(to_logits)
-
 
 class FeedbackStep(Distiller):
     """A Distiller whose teacher runs inside of the step, and learns from an exam.
 
-    What it needs to know (`exam_for`, `feedback_data`, ...) is set by its subclass.
+    Its subclass sets the attributes (`exam_for`, `feedback_data`, ...).
     """
 
     additional_logs = ("exam_loss",)
@@ -58,7 +54,7 @@ class FeedbackStep(Distiller):
         exam_x, exam_y = exam = self._sample_feedback_batch()
         if self.exam_for == "teacher":
             outputs = self.trainable_teacher(exam_x, training=False)
-            return feedback_loss(self._logits(outputs, 1), exam_y)
+            return feedback_loss(self.teacher_logits(outputs), exam_y)
         # Statistics have moved with the batch, and under JAX remember what moved them.
         state = self.student.non_trainable_variables
         trained = self.student.trainable_variables
@@ -70,7 +66,7 @@ class FeedbackStep(Distiller):
             # the layers within get it all the same.
             with keras.StatelessScope(list(mapping)):
                 outputs = self.student(x, training=training)
-            return self._logits(outputs, 0)
+            return self._student_logits(outputs)
 
         weights = [v.value for v in trained]
         if self.exam_for == "student":
@@ -83,7 +79,7 @@ class FeedbackStep(Distiller):
         return feedback_objective(
             forward,
             [ops.stop_gradient(w) for w in weights],
-            (model_inputs(x.x), labels, self._logits(teacher_outputs, 1)),
+            (model_inputs(x.x), labels, self.teacher_logits(teacher_outputs)),
             exam,
             self.estimator,
             self.lookahead_learning_rate,
@@ -100,7 +96,7 @@ class FeedbackStep(Distiller):
         )
 
     def _sample_feedback_batch(self):
-        """The exam of this step."""
+        """Samples of the exam for this step."""
         x, y = self.feedback_data.exam
         if self.exam_batch_size is None:
             return x, y
@@ -110,10 +106,3 @@ class FeedbackStep(Distiller):
             (self.exam_batch_size,), 0, count, seed=self.batch_seed_generator
         )
         return keras.tree.map_structure(lambda a: ops.take(a, chosen, axis=0), (x, y))
-
-    def _logits(self, outputs, index):
-        """Of the student (0) or the teacher (1), with the output's mask."""
-        model = (self.student, self.trainable_teacher)[index]
-        names = getattr(model, "output_names", None)
-        output = select_output(outputs, self.distilled_output, names)
-        return _to_logits(output, output_kind=self.output_kinds[index])
