@@ -145,7 +145,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     def teacher(self):
         """The teacher, as it was given. Set it again after loading."""
         teacher = self.teacher_reference.teacher
-        if isinstance(teacher, ModelTeacher):
+        if type(teacher) is ModelTeacher:
             return teacher.model
         return teacher.wrapped if isinstance(teacher, ProtocolTeacher) else teacher
 
