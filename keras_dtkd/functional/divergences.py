@@ -52,9 +52,7 @@ def reverse_kl(teacher_log_probs, student_log_probs, axis=-1):
     """Divergence of the teacher from the student, `KL(q ‖ p)`: mode seeking.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
-        axis: The axis of the classes.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
 
     Returns:
         `Σ q (log q − log p)` in nats, of shape `(...)`.
@@ -66,9 +64,7 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     """Jensen-Shannon divergence: the mean divergence of both from their mixture.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
-        axis: The axis of the classes.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
 
     Returns:
         `½ KL(p ‖ m) + ½ KL(q ‖ m)` with `m = (p + q) / 2`, in nats, of shape `(...)`,
@@ -94,11 +90,9 @@ def generalized_jsd(
     At β = ½ both are `jsd`.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
         beta: β, a Python number from 0 to 1.
         convention: `"gkd"` or `"continuous"`.
-        axis: The axis of the classes.
 
     Returns:
         The divergence in nats, of shape `(...)`.
@@ -138,9 +132,7 @@ def total_variation(teacher_log_probs, student_log_probs, axis=-1):
     """Total variation distance: the maximum difference in the probability of any event.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
-        axis: The axis of the classes.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
 
     Returns:
         `½ Σ |p − q|`, of shape `(...)`, between 0 and 1. Its gradient jumps where the

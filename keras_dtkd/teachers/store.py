@@ -211,15 +211,10 @@ def _output_kind(teacher, output):
 
 def _finalize(folder, writer, metadata):
     values = writer.all()
-    atomic_write(folder / OUTPUTS_FILE, lambda path: _save(path, values))
+    atomic_write(folder / OUTPUTS_FILE, lambda path: np.save(path, values))
     write_json(folder / METADATA_FILE, {**metadata, "num_samples": len(values)})
     (folder / PROGRESS_FILE).unlink()
     shutil.rmtree(folder / CHUNK_DIR)
-
-
-def _save(path, values):
-    with path.open("wb") as file:
-        np.save(file, values)
 
 
 class _ChunkWriter:
@@ -247,5 +242,5 @@ class _ChunkWriter:
     def _write(self):
         path = self.folder / f"{len(self._files()):06d}.npy"
         values = np.concatenate(self._pending)
-        atomic_write(path, lambda partial: _save(partial, values))
+        atomic_write(path, lambda partial: np.save(partial, values))
         self._pending = []

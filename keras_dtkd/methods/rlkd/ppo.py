@@ -81,7 +81,7 @@ class PPO:
         self.reward_model = RewardModel(hidden, 2.0 * learning_rate, seed + 4)
 
     def _variables(self):
-        for model in (self.actor, self.critic, self.reward_model.model):
+        for model in (self.actor, self.critic, self.reward_model):
             yield from model.trainable_variables
             yield from model.optimizer.variables
 
@@ -111,7 +111,7 @@ class PPO:
         rewards = np.pad(np.asarray(rewards), (0, len(padded) - len(rewards)))
         inputs = padded.copy()
         inputs[..., STATE_DIM] = _numpy(ops.sigmoid(inputs[..., STATE_DIM]))
-        self.reward_model.fit(inputs, rewards, 5 * self.epochs)
+        self.reward_model.train_on_rewards(inputs, rewards, 5 * self.epochs)
         sample_rewards = self.reward_model.per_sample_rewards(inputs, rewards)
         samples = padded.reshape(-1, REWARD_INPUT_DIM + 1)
         states, actions = samples[:, :STATE_DIM], samples[:, STATE_DIM]
