@@ -53,3 +53,27 @@ def value_and_grad(function, x):
 
     with current().no_grad():
         return autodiff.value_and_input_grad(function, x)
+
+
+def with_fixed_rng(function):
+    """The function, whose every call draws the random numbers of its first call.
+
+    Only the first one advances the generator, from which layers without a seed draw
+    under torch. Keras's own seeds are for the caller to reset, in a
+    `keras.StatelessScope`. Cannot be called inside of `jvp`.
+    """
+    states: list = []
+
+    def call(*args):
+        if states:
+            current().set_rng_state(states[0])
+        else:
+            states.append(current().get_rng_state())
+        result = function(*args)
+        if len(states) > 1:
+            current().set_rng_state(states[1])
+        else:
+            states.append(current().get_rng_state())
+        return result
+
+    return call

@@ -147,6 +147,14 @@ class Backend:
         """The means, or `None` where they are global already."""
         return None
 
+    def value_and_input_grad(self, fn, x):
+        """`((value, aux), gradient)`, see `keras_dtkd.backend.autodiff`."""
+        raise NotImplementedError
+
+    def jvp(self, fn, x, v):
+        """`((value, aux), tangent)`, see `keras_dtkd.backend.autodiff`."""
+        raise NotImplementedError
+
     def all_gather_numbers(self, numbers):
         """A list of the numbers of each process."""
         raise NotImplementedError

@@ -108,6 +108,17 @@ class JaxBackend(Backend):
 
         return step
 
+    def value_and_input_grad(self, fn, x):
+        import jax
+
+        return jax.value_and_grad(fn, has_aux=True)(x)
+
+    def jvp(self, fn, x, v):
+        import jax
+
+        value, tangent, aux = jax.jvp(fn, (x,), (v,), has_aux=True)
+        return (value, aux), tangent
+
     @contextlib.contextmanager
     def open_session(self, session, parts):
         _move_to_distribution(parts)

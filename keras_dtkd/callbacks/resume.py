@@ -56,6 +56,7 @@ class Resume(keras.callbacks.Callback):
 
     @property
     def epoch(self):
+        """How many epochs the file holds."""
         return max(self._files(), default=0)
 
     def check(self):

@@ -58,11 +58,6 @@ class Hyperparameter:
         else:
             variable.assign(number)
 
-    def set_from_variable(self, layer, number):
-        names = {value: name for name, value in self.aliases.items()}
-        number = names.get(number, number)
-        layer.__dict__[f"_{self.name}_number"] = number
-
     def validate(self, layer, value):
         """The value as a float, or as one of the aliases; or a `ValueError`."""
         if (value is None or isinstance(value, str)) and value in self.aliases:
@@ -121,7 +116,9 @@ class HyperparameterMixin(keras.layers.Layer):
         for hyperparameter in self._hyperparameters():
             variable = self.hyperparameter(hyperparameter.name)
             number = float(keras.ops.convert_to_numpy(variable.value))
-            hyperparameter.set_from_variable(self, number)
+            aliases = {value: alias for alias, value in hyperparameter.aliases.items()}
+            number = aliases.get(number, number)
+            self.__dict__[f"_{hyperparameter.name}_number"] = number
 
     def hyperparameter_names(self):
         return [hyperparameter.name for hyperparameter in self._hyperparameters()]

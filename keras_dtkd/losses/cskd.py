@@ -86,6 +86,7 @@ class CSKD(DistillationLoss):
 
     @property
     def temperatures(self):
+        """The temperatures, one for each term."""
         return tuple(self._temperatures)
 
     def get_temperatures(self):

@@ -76,12 +76,10 @@ class Ensemble(base.Teacher):
 
     @property
     def variables(self):
-        """All members' variables, each once."""
         return _unique(v for member in self.members for v in member.variables)
 
     @property
     def needs_sample_ids(self):
-        """Whether a member's outputs are stored."""
         return any(member.needs_sample_ids for member in self.members)
 
     @property
@@ -110,12 +108,10 @@ class Ensemble(base.Teacher):
 
     @property
     def models(self):
-        """The models of all members."""
         return tuple(model for member in self.members for model in member.models)
 
     @property
     def seed_variables(self):
-        """The random states of all members, each once."""
         return _unique(v for member in self.members for v in member.seed_variables)
 
     @property

@@ -121,6 +121,7 @@ class Curriculum(Temperature):
             self.built = True
 
     def build(self, student_logits_shape, teacher_logits_shape):
+        """Creates the two dense layers of `per_sample`."""
         inputs = student_logits_shape[-1] + teacher_logits_shape[-1]
         glorot = keras.initializers.GlorotUniform(self.seed)
         constant = keras.initializers.Constant(self.initial_raw)

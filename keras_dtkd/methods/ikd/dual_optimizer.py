@@ -26,6 +26,7 @@ class DualOptimizer(keras.optimizers.Optimizer):
         self.num_teacher_variables = 0
 
     def build(self, variables):
+        """Creates the state of both optimizers."""
         if self.built:
             return
         super().build(variables)

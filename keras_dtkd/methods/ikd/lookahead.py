@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.backend import autodiff, fixed_rng
+from keras_dtkd.backend import autodiff
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional import divergences
 from keras_dtkd.functional.labels import to_class_probs
@@ -65,7 +65,7 @@ def feedback_objective(
     if estimator == "exact":
         return exam_loss_of(lookahead_step(teacher))
     # The estimate drops the units that the look-ahead has dropped.
-    with_same_dropout = fixed_rng.with_fixed_rng(lambda passes: passes())
+    with_same_dropout = backend.with_fixed_rng(lambda passes: passes())
     with backend.no_grad():
         moved = with_same_dropout(lambda: lookahead_step(ops.stop_gradient(teacher)))
         moved = [ops.stop_gradient(w) for w in moved]

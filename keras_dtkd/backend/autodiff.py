@@ -10,22 +10,13 @@ the model inside a `keras.StatelessScope`, hand the new values out with `has_aux
 and assign them afterwards. `aux` is a nested structure of tensors, without `None`.
 """
 
-import importlib
-
 import keras
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.backend import fixed_rng
 
 # Cube root of float32's precision: where rounding and curvature cost about the same.
 FINITE_DIFFERENCE_STEP = 5e-3
-
-
-def _current():
-    return importlib.import_module(
-        f"keras_dtkd.backend.autodiff.{backend.backend_name()}"
-    )
 
 
 def value_and_input_grad(fn, x, has_aux=False):
@@ -36,10 +27,8 @@ def value_and_input_grad(fn, x, has_aux=False):
     or `((value, aux), gradient)`; the gradient is 0 where `fn` does not depend on `x`.
     Under `torch.no_grad` the results are constants.
     """
-    (value, aux), gradient = _current().value_and_input_grad(
-        _with_aux(fn, has_aux), _tensors(x)
-    )
-    return _result(value, aux, gradient, has_aux)
+    differentiate = backend.current().value_and_input_grad
+    return _result(differentiate(_with_aux(fn, has_aux), _tensors(x)), has_aux)
 
 
 def jvp(fn, x, v, has_aux=False):
@@ -49,10 +38,9 @@ def jvp(fn, x, v, has_aux=False):
     tangent)`, or `((value, aux), tangent)`. Costs about two evaluations, whatever the
     shape of the value; XLA takes long to compile it under TensorFlow.
     """
-    (value, aux), tangent = _current().jvp(
-        _with_aux(fn, has_aux), _tensors(x), _tensors(v)
-    )
-    return _result(value, aux, tangent, has_aux)
+    differentiate = backend.current().jvp
+    result = differentiate(_with_aux(fn, has_aux), _tensors(x), _tensors(v))
+    return _result(result, has_aux)
 
 
 def finite_difference(fn, x, v, has_aux=False, step=FINITE_DIFFERENCE_STEP):
@@ -62,7 +50,7 @@ def finite_difference(fn, x, v, has_aux=False, step=FINITE_DIFFERENCE_STEP):
     them draw the same random numbers, once. The error is of order `h²`, and `1e-7 / h`
     of rounding.
     """
-    fn = fixed_rng.with_fixed_rng(_with_aux(fn, has_aux))
+    fn = backend.with_fixed_rng(_with_aux(fn, has_aux))
     x, v = _tensors(x), _tensors(v)
 
     def moved(h):
@@ -70,15 +58,16 @@ def finite_difference(fn, x, v, has_aux=False, step=FINITE_DIFFERENCE_STEP):
 
     value, aux = fn(x)
     ahead, behind = fn(moved(step))[0], fn(moved(-step))[0]
-    return _result(value, aux, (ahead - behind) / (2 * step), has_aux)
+    return _result(((value, aux), (ahead - behind) / (2 * step)), has_aux)
 
 
 def _with_aux(fn, has_aux):
     return fn if has_aux else lambda x: (fn(x), ())
 
 
-def _result(value, aux, derivative, has_aux):
-    return ((value, aux) if has_aux else value), derivative
+def _result(result, has_aux):
+    (value, _), derivative = result
+    return result if has_aux else (value, derivative)
 
 
 def _tensors(x):
