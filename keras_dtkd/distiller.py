@@ -137,7 +137,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     def teacher(self):
         """The teacher, as it was given. Set it again after loading."""
         teacher = self.teacher_reference.teacher
-        if isinstance(teacher, ModelTeacher):
+        if type(teacher) is ModelTeacher:
             return teacher.model
         return teacher.wrapped if isinstance(teacher, ProtocolTeacher) else teacher
 
@@ -195,7 +195,11 @@ class Distiller(HyperparameterMixin, keras.Model):
     @property
     def losses(self):
         """Regularizers and what layers add to the loss, float32 as all losses are."""
-        return [ops.cast(loss, "float32") for loss in super().losses]
+        return [ops.cast(loss, "float32") for loss in self.additional_losses()]
+
+    def additional_losses(self):
+        """Keras's `losses`, in their own dtypes. For subclasses to restrict."""
+        return super().losses
 
     @property
     def output_kinds(self):
@@ -353,7 +357,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     def _metrics_result(self, has_labels):
         is_training = not self.run_context.is_evaluating
         with self.backend_session.all_reduced_metrics(
-            self.metrics_variables, is_training
+            lambda: self.metrics_variables, is_training
         ):
             return loss_logging.compute_results(
                 self.metrics,
@@ -520,9 +524,9 @@ class Distiller(HyperparameterMixin, keras.Model):
     def _training_session(self, training=True):
         optimizer = self.optimizer if self.compiled else None
         parts = SessionParts(
-            variables=self.variables,
-            trainable_variables=self.trainable_variables,
-            metrics_variables=self.metrics_variables,
+            variables=lambda: self.variables,
+            trainable_variables=lambda: self.trainable_variables,
+            metrics_variables=lambda: self.metrics_variables,
             optimizer=optimizer,
             strategy=prepare.strategy_of(self),
             sync_variables=getattr(self, "jax_state_sync", lambda: None),
@@ -576,7 +580,8 @@ class Distiller(HyperparameterMixin, keras.Model):
         """All but the teacher, of which there is the fingerprint."""
         serialize = keras.saving.serialize_keras_object
         return {
-            **super().get_config(),
+            # Not that of the mixin: the teacher is no part of it.
+            **keras.Model.get_config(self),
             "student": serialize(self.student),
             "distillation_losses": {
                 name: serialize(loss) for name, loss in self.distillation_losses.items()

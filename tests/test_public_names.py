@@ -41,6 +41,7 @@ NAMES = {
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
         agreement center is_unmasked sharpness soft_log_probs std
+        unmasked_by_both
     """,
     "keras_dtkd.losses": """
         BinaryKD CKD CSKD DIST DKD DTKD DistillationLoss GeneralizedJSD

@@ -23,19 +23,9 @@ class AttackedModel:
     """A classifier in inference mode, compiled once for batches of `batch_size`.
 
     Its weights, statistics, random states and gradients do not change. With
-    `is_dry_run`, attacks validate their arguments and return `x`.
-
-    Args:
-        caller: The public function, for error messages.
-        model: A built `keras.Model`.
-        x: Inputs, float32 NumPy.
-        output: Name or index of the output, for a model with several.
-        from_logits: Whether the model returns logits. `"auto"` infers it.
-        batch_size: Largest batch. Smaller ones are padded.
-        loss: The loss that the model is trained with. The compiled loss by default.
-
-    Raises:
-        ValueError: The model is not built, or its output does not fit.
+    `is_dry_run`, attacks validate their arguments and return `x`. The arguments are
+    those of `pgd`; `caller` is the public function, for error messages, and `loss` the
+    one that the model is trained with, the compiled loss by default.
     """
 
     def __init__(self, caller, model, x, output, from_logits, batch_size, loss=None):
@@ -83,11 +73,11 @@ class AttackedModel:
             return logits.select_output(outputs, self._output, self._names)
         except KeyError as error:
             names = ", ".join(repr(name) for name in error.args[0])
-        found = "several outputs"
-        if self._output is not None:
-            found = f"no output {self._output!r}"
+        several = self._output is None
+        problem = "several outputs" if several else f"no output {self._output!r}"
         raise ValueError(
-            f"`{self.caller}`: the model has {found}. Set `output=` to one of: {names}."
+            f"`{self.caller}`: the model has {problem}. Set `output=` to one of: "
+            f"{names}."
         )
 
     def _infer_kind(self, probe, symbolic_output, from_logits, loss):
@@ -112,7 +102,6 @@ class AttackedModel:
         self._multilabel = self._kind in (logits.SIGMOID, logits.BINARY)
 
     def require_float_inputs(self, caller):
-        """Raises a `ValueError` if the model casts its inputs to integers."""
         for tensor in keras.tree.flatten(getattr(self.model, "inputs", None) or []):
             if not keras.backend.is_float_dtype(tensor.dtype):
                 raise ValueError(
@@ -122,11 +111,7 @@ class AttackedModel:
                 )
 
     def class_indices(self, y, num_samples):
-        """Labels as class indices, `(samples,)`, or 0 and 1, `(samples, labels)`.
-
-        Raises:
-            ValueError: The labels do not fit the inputs or the output.
-        """
+        """Labels as class indices, `(samples,)`, or 0 and 1, `(samples, labels)`."""
         y, num_outputs = to_numpy(y), self._num_outputs
         if y.dtype.kind in "OSTU":
             raise ValueError(

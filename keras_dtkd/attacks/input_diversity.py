@@ -14,16 +14,9 @@ MIN_SCALE = 0.9
 def sample_resize_matrices(rng, shape, probability):
     """Samples matrices that shrink images and place them on a black background.
 
-    Args:
-        rng: A NumPy generator.
-        shape: Shape of the images, `(batch, height, width, channels)`, or as Keras is
-            configured.
-        probability: Probability that an image is resized. The matrices of the others
-            are the identity.
-
-    Returns:
-        float32 tensors `(batch, height, height)` and `(batch, width, width)`. The new
-        height is uniform between 0.9 of the height and one pixel less than it.
+    An image is resized with that probability, to a height between 0.9 of the height and
+    one pixel less than it; other matrices are the identity. Returns float32 tensors
+    `(batch, height, height)` and `(batch, width, width)`.
     """
     height, width = shape[1:3] if _channels_last() else shape[2:]
     rows = np.tile(np.eye(height, dtype="float32"), (shape[0], 1, 1))

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_dtkd.attacks import input_diversity, threat_model
 from keras_dtkd.attacks.attacked_model import AttackedModel
-from keras_dtkd.core.arguments import check_positive_int
+from keras_dtkd.core.arguments import check_in_range, check_positive_int
 
 
 def pgd(
@@ -267,16 +267,8 @@ def _validate_config(caller, config, x):
     """The config with float32 arrays for `epsilon`, `step_size` and `range`."""
     check_positive_int(caller, "steps", config.steps)
     check_positive_int(caller, "restarts", config.restarts)
-    if config.momentum < 0:
-        raise ValueError(
-            f"`{caller}`: `momentum` must be at least 0. Received: "
-            f"momentum={config.momentum}."
-        )
-    if not 0 <= config.diversity <= 1:
-        raise ValueError(
-            f"`{caller}`: `diversity` is a probability, from 0 to 1. Received: "
-            f"diversity={config.diversity}."
-        )
+    check_in_range(caller, "momentum", config.momentum, 0, inclusive=True)
+    check_in_range(caller, "diversity", config.diversity, 0, 1, inclusive=True)
     if config.diversity and x.ndim != 4:
         raise ValueError(
             f"`{caller}`: `diversity` resizes images, `(samples, height, width, "
@@ -330,9 +322,8 @@ def _restart_loop(attacked, x, y, config, verbose):
 def run_attack(attacked, x, y, config, rng):
     """Attacks one batch, NumPy, from one start.
 
-    Returns:
-        `(x_adv, losses, correct)`, NumPy: adversarial inputs, their margin losses, and
-        whether the model classifies them correctly.
+    Returns adversarial inputs, their margin losses, and whether the model classifies
+    them correctly, NumPy.
     """
     ball = threat_model.NORM_BALLS[config.norm](config.epsilon)
     start = np.zeros_like(x)

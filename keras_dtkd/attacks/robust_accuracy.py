@@ -82,8 +82,7 @@ class RobustnessEvaluation:
     """Measures the robust accuracy of a model, repeatedly while it trains.
 
     `attack_data` is `(x, y, epsilon)`, `output_options` `(output, from_logits,
-    batch_size)`, `options` those of the attack. Raises what `robust_accuracy` raises,
-    in the name of `caller`.
+    batch_size)`, `options` those of the attack. Errors name `caller`.
     """
 
     def __init__(
@@ -142,11 +141,7 @@ class RobustnessEvaluation:
 
 
 def resolve_attack(caller, attack):
-    """The attack for a name; a function is returned as it is.
-
-    Raises:
-        ValueError: The name is unknown, or the attack is not callable.
-    """
+    """The attack for a name or a function."""
     function = ATTACKS.get(attack) if isinstance(attack, str) else attack
     if not callable(function):
         raise ValueError(

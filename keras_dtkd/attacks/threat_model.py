@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.arrays import to_numpy
 
 
@@ -139,10 +140,7 @@ def validate_range(caller, range, x):
 
 def validate_radius(caller, name, value, norm, x):
     """`epsilon` or `step_size` as a float32 array, positive and finite."""
-    if norm not in NORM_BALLS:
-        raise ValueError(
-            f"`{caller}`: `norm` must be 'linf' or 'l2'. Received: norm={norm!r}."
-        )
+    check_choice(caller, "norm", norm, NORM_BALLS)
     try:
         radius = np.asarray(value, "float32")
         np.broadcast_to(radius, x.shape[1:])

@@ -44,18 +44,36 @@ def new_session():
 
 
 def value_and_grad(function, x):
-    """A function's value and its gradient, outside of any step.
+    """A scalar function's value and gradient at a tensor `x`, outside of any step.
 
-    Args:
-        function: From a tensor to a scalar.
-        x: Where to take it, a float tensor.
-
-    Returns:
-        `(value, gradient)`, without a record of how they came about. The gradient has
-        the shape of `x`, and is 0 where the function does not depend on it.
+    The gradient is 0 where the function does not depend on `x`.
     """
     # Imported here: it needs what is in this file.
     from keras_dtkd.backend import autodiff
 
     with current().no_grad():
         return autodiff.value_and_input_grad(function, x)
+
+
+def with_fixed_rng(function):
+    """The function, whose every call draws the random numbers of its first call.
+
+    Only the first one advances the generator, from which layers without a seed draw
+    under torch. Keras's own seeds are for the caller to reset, in a
+    `keras.StatelessScope`. Cannot be called inside of `jvp`.
+    """
+    states: list = []
+
+    def call(*args):
+        if states:
+            current().set_rng_state(states[0])
+        else:
+            states.append(current().get_rng_state())
+        result = function(*args)
+        if len(states) > 1:
+            current().set_rng_state(states[1])
+        else:
+            states.append(current().get_rng_state())
+        return result
+
+    return call

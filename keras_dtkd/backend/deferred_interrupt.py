@@ -7,14 +7,12 @@ from typing import Any
 
 
 class DeferredInterrupt:
-    """Keeps Ctrl-C from tearing a step in two, and from being lost in one.
+    """Defers Ctrl-C to the end of a step. A second one does not wait.
 
     A compiled JAX step consumes the state it is given: an interrupt between its end
     and the moment Keras holds the new state would lose the student's weights. Under
     TensorFlow and PyTorch, native code that reads a Python attribute swallows the
-    exception now and then, and the run goes on. So an interrupt waits until the batch
-    is over, and one that was swallowed is raised again there. A second one does not
-    wait.
+    exception now and then: it is raised again at the end of the step.
     """
 
     def __init__(self):
@@ -24,7 +22,7 @@ class DeferredInterrupt:
 
     @contextlib.contextmanager
     def installed(self):
-        """While `fit` runs, in the main thread: no other gets signals."""
+        """Installs the handler while `fit` runs, in the main thread alone."""
         previous = signal.getsignal(signal.SIGINT)
         is_main = threading.current_thread() is threading.main_thread()
         is_installed = self._previous_handler is not None
@@ -43,13 +41,12 @@ class DeferredInterrupt:
 
     def _on_signal(self, number, frame):
         defer = self._is_deferring and not self._is_pending
-        # Until the run ends: whoever swallows it does not keep it.
         self._is_pending = True
         if not defer:
             self._previous_handler(number, frame)
 
     def protect_step(self, function):
-        """The function of a step that leaves its state where it is, undivided."""
+        """The step function, during which an interrupt waits."""
 
         def step(*args):
             self.begin_step()
@@ -64,21 +61,16 @@ class DeferredInterrupt:
         return step
 
     def protect_iterator(self, iterator):
-        """The iterator of one step. Once its first batch is there, the step begins."""
+        """The iterator of a step, which begins once the first batch is there."""
         for batch in iterator:
             self.begin_step()
             yield batch
 
     def begin_step(self):
-        """From now on an interrupt waits."""
         self._is_deferring = self._previous_handler is not None
 
     def raise_pending(self, has_failed=False):
-        """The step is over and Keras holds the new state: raises a pending interrupt.
-
-        Args:
-            has_failed: Whether another exception is on its way: none is raised then.
-        """
+        """Raises a pending interrupt after a step, unless another exception did."""
         self._is_deferring = False
         if self._is_pending and not has_failed:
             self._is_pending = False

@@ -1,4 +1,4 @@
-"""JAX."""
+"""The JAX backend: a batch is global, and steps get their state as arguments."""
 
 import contextlib
 import os
@@ -10,20 +10,17 @@ from keras_dtkd.backend.base import Backend
 
 
 class JaxBackend(Backend):
-    """A batch is global, whatever the number of devices; state is handed to steps."""
+    """See `Backend`."""
 
     def rank_and_world_size(self):
-        """Those of `keras.distribution.initialize`."""
         import jax
 
         return jax.process_index(), jax.process_count()
 
     @contextlib.contextmanager
     def single_process_scope(self):
-        """No distribution: a variable made under one is made by all processes together.
-
-        Saving makes some, to learn what an optimizer's attributes are.
-        """
+        # Saving creates variables, to learn an optimizer's attributes. Under a
+        # distribution all processes would have to create them together.
         distribution = keras.distribution.distribution()
         if self.rank_and_world_size()[1] > 1:
             keras.distribution.set_distribution(None)
@@ -33,7 +30,6 @@ class JaxBackend(Backend):
             keras.distribution.set_distribution(distribution)
 
     def batch_divisor(self):
-        """The number of devices that the data is split over."""
         distribution = keras.distribution.distribution()
         if distribution is None:
             return None
@@ -41,19 +37,17 @@ class JaxBackend(Backend):
         return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
 
     def all_gather_numbers(self, numbers):
-        """A list of the same numbers from each process."""
         from jax.experimental import multihost_utils
 
         return multihost_utils.process_allgather(np.array(numbers)).tolist()
 
     def enable_determinism(self):
-        """Sets the XLA flag, which is read when a device is used first."""
+        # Read when a device is used for the first time.
         flags = os.environ.get("XLA_FLAGS", "")
         flags = f"{flags} --xla_gpu_deterministic_ops=true"
         os.environ["XLA_FLAGS"] = flags.strip()
 
     def device_info(self):
-        """The kind of the first local device, and its peak memory."""
         import jax
 
         device = jax.local_devices()[0]
@@ -62,7 +56,6 @@ class JaxBackend(Backend):
         return device.device_kind, memory.get("peak_bytes_in_use")
 
     def jit(self, variables, function):
-        """By `jax.jit`; the variables are arguments."""
         import jax
 
         def run(values, args):
@@ -73,7 +66,6 @@ class JaxBackend(Backend):
         return lambda *args: compiled(to_distribution(variables), args)
 
     def run_with_state(self, function, variables, state):
-        """In a `keras.StatelessScope` over the state that the step got."""
         if not state:
             return function(), state
         trainable, values, *others = state[0]
@@ -84,7 +76,6 @@ class JaxBackend(Backend):
         return result, [(trainable, values, *others)]
 
     def wrap_step(self, function, session, state_variables, variables, attach):
-        """The step gets the teacher's variables with the data, in `TrainingTargets`."""
         interrupt = session.interrupt
         placed: dict[str, list] = {"from": [], "to": []}
 
@@ -117,9 +108,19 @@ class JaxBackend(Backend):
 
         return step
 
+    def value_and_input_grad(self, fn, x):
+        import jax
+
+        return jax.value_and_grad(fn, has_aux=True)(x)
+
+    def jvp(self, fn, x, v):
+        import jax
+
+        value, tangent, aux = jax.jvp(fn, (x,), (v,), has_aux=True)
+        return (value, aux), tangent
+
     @contextlib.contextmanager
     def open_session(self, session, parts):
-        """Fills the variables in the end."""
         _move_to_distribution(parts)
         try:
             yield
@@ -130,17 +131,10 @@ class JaxBackend(Backend):
 
 
 def to_distribution(variables, replicated=False):
-    """The variables' values on the devices of the current distribution.
+    """The values of variables on the devices of the current distribution.
 
-    What was made before `keras.distribution.set_distribution` lives on one device,
-    and a compiled step accepts no mixture.
-
-    Args:
-        variables: Keras variables.
-        replicated: Whether each device gets them whole, whatever their layout.
-
-    Returns:
-        Their values, in order.
+    Variables that were created before the distribution was set are on one device, and a
+    compiled step accepts no mixture. `replicated`: each device gets them whole.
     """
     import jax
 
@@ -162,7 +156,7 @@ def to_distribution(variables, replicated=False):
 
 
 def _restore_state(groups, state):
-    """Fills the variables that Keras emptied with the state of before the step."""
+    """Fills the variables that Keras emptied with the state before the step."""
     trainable, non_trainable, optimizer, metrics = groups
     groups = [trainable, non_trainable, metrics]
     if len(state) == 4:
@@ -174,12 +168,11 @@ def _restore_state(groups, state):
 
 
 def _move_to_distribution(parts):
-    """Moves what was made before the distribution was set onto its devices."""
     if keras.distribution.distribution() is None:
         return
     for variables, replicated in (
-        (parts.variables, False),
-        (parts.metrics_variables, True),
+        (parts.variables(), False),
+        (parts.metrics_variables(), True),
         (parts.optimizer.variables if parts.optimizer else [], True),
     ):
         placed = to_distribution(variables, replicated)

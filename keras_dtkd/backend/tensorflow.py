@@ -1,4 +1,4 @@
-"""TensorFlow."""
+"""The TensorFlow backend: replicas of a `tf.distribute.Strategy` share a step."""
 
 import contextlib
 import functools
@@ -9,22 +9,19 @@ from keras_dtkd.backend.base import Backend
 
 
 class TensorFlowBackend(Backend):
-    """Graphs read variables where they are; replicas share a step."""
+    """See `Backend`."""
 
     def replicas(self):
-        """Those of the current strategy."""
         import tensorflow as tf
 
         return tf.distribute.get_strategy().num_replicas_in_sync
 
     def enable_determinism(self):
-        """By TensorFlow's own switch."""
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
 
     def device_info(self):
-        """The first GPU and its peak memory, or the CPU."""
         import tensorflow as tf
 
         devices = tf.config.list_logical_devices("GPU")
@@ -36,11 +33,8 @@ class TensorFlowBackend(Backend):
         return details.get("device_name", "gpu"), memory["peak"]
 
     def runs_channels_first(self):
-        """Whether one convolution of one pixel succeeds.
-
-        TensorFlow's own for the CPU know `channels_last` alone; oneDNN brings the
-        others, and TensorFlow leaves oneDNN off on processors without AVX-512.
-        """
+        # TensorFlow's own for the CPU know `channels_last` alone; oneDNN brings the
+        # others, and TensorFlow leaves oneDNN off on processors without AVX-512.
         import tensorflow as tf
 
         pixel = tf.zeros((1, 1, 1, 1))
@@ -51,7 +45,6 @@ class TensorFlowBackend(Backend):
         return True
 
     def jit(self, variables, function):
-        """By `tf.function`."""
         import tensorflow as tf
 
         # TensorFlow counts how often the code of a function is traced: a `lambda` of
@@ -60,11 +53,9 @@ class TensorFlowBackend(Backend):
         return tf.function(run, autograph=False)
 
     def building_scope(self, strategy=None):
-        """The strategy's scope."""
         return contextlib.nullcontext() if strategy is None else strategy.scope()
 
     def weight_loss_by_batch_share(self, session, loss, batch_size):
-        """By this replica's share of the batch."""
         import tensorflow as tf
 
         replica = tf.distribute.get_replica_context()
@@ -86,9 +77,30 @@ class TensorFlowBackend(Backend):
         weighted = [tf.cast(share, value.dtype) * value for value in values]
         return replica.all_reduce("sum", weighted)
 
+    def value_and_input_grad(self, fn, x):
+        import tensorflow as tf
+
+        leaves = keras.tree.flatten(x)
+        with tf.GradientTape() as tape, _moments_of_any_order():
+            tape.watch(leaves)
+            value, aux = fn(x)
+        gradients = tape.gradient(value, leaves, unconnected_gradients="zero")
+        # That of a lookup is a list of rows.
+        gradients = list(map(tf.convert_to_tensor, gradients))
+        return (value, aux), keras.tree.pack_sequence_as(x, gradients)
+
+    def jvp(self, fn, x, v):
+        import tensorflow as tf
+
+        leaves, directions = keras.tree.flatten(x), keras.tree.flatten(v)
+        with tf.autodiff.ForwardAccumulator(leaves, directions) as accumulator:
+            with _moments_of_any_order():
+                value, aux = fn(x)
+            tangent = accumulator.jvp(value, unconnected_gradients="zero")
+        return (value, aux), tangent
+
     @contextlib.contextmanager
     def open_session(self, session, parts):
-        """Refuses strategies and variables with which Keras cannot train."""
         strategy = parts.strategy
         count = strategy.num_replicas_in_sync
         # The default strategy has no such list.
@@ -99,7 +111,7 @@ class TensorFlowBackend(Backend):
                 "`MirroredStrategy` for the devices of one machine, or the JAX or "
                 "PyTorch backend for several machines."
             )
-        for variable in parts.trainable_variables if parts.is_training else ():
+        for variable in parts.trainable_variables() if parts.is_training else ():
             if not strategy.extended.variable_created_in_scope(variable.value):
                 raise ValueError(
                     f"`Distiller`: {variable.path} was not created under the "
@@ -113,3 +125,29 @@ class TensorFlowBackend(Backend):
 def _run_stateless(function, *args):
     with keras.StatelessScope([]):
         return function(*args)
+
+
+@contextlib.contextmanager
+def _moments_of_any_order():
+    """`tf.nn.moments`, of which BatchNorm and LayerNorm are made, as they are.
+
+    TensorFlow's own hides the mean from the variance's gradient, where it makes no
+    difference. In the second derivative it does, and that is silently wrong.
+    """
+    import tensorflow as tf
+
+    def moments(x, axes, shift=None, keepdims=False, name=None):
+        mean = tf.reduce_mean(x, axes, keepdims=True)
+        squares = tf.math.squared_difference(x, mean)
+        variance = tf.reduce_mean(squares, axes, keepdims=True)
+        if keepdims:
+            return mean, variance
+        return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+
+    # Replicas take turns in here: whichever is the last to leave, the numbers are the
+    # same.
+    before, tf.nn.moments = tf.nn.moments, moments
+    try:
+        yield
+    finally:
+        tf.nn.moments = before

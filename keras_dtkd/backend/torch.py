@@ -1,4 +1,4 @@
-"""PyTorch, on its own or as one of several processes under `torchrun`."""
+"""The PyTorch backend: processes have steps of their own, and average gradients."""
 
 import contextlib
 import os
@@ -14,23 +14,18 @@ from keras_dtkd.backend.torch_gradient_averaging import (
 
 
 class TorchBackend(Backend):
-    """Each process has a step of its own; gradients are averaged between them."""
+    """See `Backend`."""
 
     def rank_and_world_size(self):
-        """Those of `torch.distributed`, once it is initialized."""
         return rank_and_world_size()
 
     def zero_grad(self, variables):
-        """Sets gradients to `None`.
-
-        Keras finds what to clear by the variables' paths, which two losses of one kind
-        share.
-        """
+        # Keras finds what to clear by the variables' paths, which two losses of one
+        # class share.
         for variable in variables:
             variable.value.grad = None
 
     def enable_determinism(self):
-        """Deterministic algorithms, and what cuBLAS needs for them."""
         import torch
 
         # Read when a GPU is used for the first time; without it cuBLAS refuses.
@@ -38,7 +33,6 @@ class TorchBackend(Backend):
         torch.use_deterministic_algorithms(True)
 
     def get_rng_state(self):
-        """Of the CPU, and of the current GPU where Keras uses one."""
         import torch
 
         states = {"torch_cpu": torch.get_rng_state().numpy()}
@@ -47,7 +41,6 @@ class TorchBackend(Backend):
         return states
 
     def set_rng_state(self, states):
-        """Sets those that there are."""
         import torch
 
         if "torch_cpu" in states:
@@ -56,7 +49,6 @@ class TorchBackend(Backend):
             torch.cuda.set_rng_state(torch.from_numpy(states["torch_cuda"]))
 
     def device_info(self):
-        """The current device and its peak memory."""
         import torch
 
         if default_device().type != "cuda":
@@ -64,13 +56,11 @@ class TorchBackend(Backend):
         return torch.cuda.get_device_name(), torch.cuda.max_memory_allocated()
 
     def no_grad(self):
-        """`torch.no_grad`."""
         import torch
 
         return torch.no_grad()
 
     def jit(self, variables, function):
-        """Not compiled: eager execution without a gradient."""
         import torch
 
         def run(*args):
@@ -80,7 +70,6 @@ class TorchBackend(Backend):
         return run
 
     def weight_loss_by_batch_share(self, session, loss, batch_size):
-        """The exchange of gradients weights by the number of samples."""
         if session.averager is None:
             return loss
         session.averager.local_batch_size = batch_size
@@ -90,32 +79,56 @@ class TorchBackend(Backend):
         return share + (loss - share).detach()
 
     def _global_means(self, session, values, batch_size):
-        # One value for each of the first variables.
         averager = session.averager
         return None if averager is None else averager.mean(values, batch_size)
 
     def all_gather_numbers(self, numbers):
-        """A list of the same numbers from each process."""
         import torch
 
-        own = torch.tensor(numbers, device=default_device())
-        everywhere = [torch.empty_like(own) for _ in range(rank_and_world_size()[1])]
-        torch.distributed.all_gather(everywhere, own)
-        return [values.tolist() for values in everywhere]
+        local = torch.tensor(numbers, device=default_device())
+        gathered = [torch.empty_like(local) for _ in range(rank_and_world_size()[1])]
+        torch.distributed.all_gather(gathered, local)
+        return [values.tolist() for values in gathered]
 
     def broadcast(self, variables):
-        """From rank 0."""
         import torch
 
         for variable in variables:
             torch.distributed.broadcast(variable.value.data, 0)
 
+    def value_and_input_grad(self, fn, x):
+        import torch
+
+        recorded = torch.is_grad_enabled()
+        leaves = [
+            leaf if leaf.requires_grad else leaf.detach().requires_grad_(True)
+            for leaf in keras.tree.flatten(x)
+        ]
+        with torch.enable_grad(), _twice_differentiable():
+            value, aux = fn(keras.tree.pack_sequence_as(x, leaves))
+            gradients = [None] * len(leaves)
+            if value.requires_grad:
+                gradients = torch.autograd.grad(
+                    value, leaves, create_graph=recorded, allow_unused=True
+                )
+        gradients = [
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(leaves, gradients, strict=True)
+        ]
+        if not recorded:
+            value, aux = keras.tree.map_structure(lambda a: a.detach(), (value, aux))
+        return (value, aux), keras.tree.pack_sequence_as(x, gradients)
+
+    def jvp(self, fn, x, v):
+        import torch
+
+        with _twice_differentiable(), _plain_layer_norm():
+            value, tangent, aux = torch.func.jvp(fn, (x,), (v,), has_aux=True)
+        return (value, aux), tangent
+
     @contextlib.contextmanager
     def open_session(self, session, parts):
-        """While it trains, the model's gradients are those of all processes.
-
-        What is evaluated in between, by a callback, is this process's alone.
-        """
+        # Evaluations in between, by a callback, are this process's alone.
         is_training = parts.is_training
         is_open = is_training and session.averager is not None
         if rank_and_world_size()[1] == 1 or is_open:
@@ -134,7 +147,6 @@ class TorchBackend(Backend):
 
     @contextlib.contextmanager
     def all_reduced_metrics(self, session, variables, ends_epoch):
-        """Metric states summed over all processes, for as long as a result is read."""
         import torch
 
         if session.averager is None or session.in_step:
@@ -142,12 +154,44 @@ class TorchBackend(Backend):
             return
         if ends_epoch:
             session.averager.barrier_at_epoch_end()
-        values = [variable.value.data for variable in variables]
-        own = [value.clone() for value in values]
+        values = [variable.value.data for variable in variables()]
+        local = [value.clone() for value in values]
         for value in values:
             torch.distributed.all_reduce(value)
         try:
             yield
         finally:
-            for value, before in zip(values, own, strict=True):
+            for value, before in zip(values, local, strict=True):
                 value.copy_(before)
+
+
+def _twice_differentiable():
+    """Attention by the kernel that has a second and a forward-mode derivative."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def _plain_layer_norm():
+    """LayerNorm in small steps.
+
+    PyTorch takes the fused one's mean and variance for constants in the gradient of a
+    forward-mode derivative, which is silently wrong (pytorch/pytorch#196700).
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+        axes = tuple(range(-len(normalized_shape), 0))
+        centered = x - x.mean(axes, keepdim=True)
+        result = centered * ((centered**2).mean(axes, keepdim=True) + eps).rsqrt()
+        result = result if weight is None else result * weight
+        return result if bias is None else result + bias
+
+    class Plain(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is torch.nn.functional.layer_norm:
+                func = layer_norm
+            return func(*args, **(kwargs or {}))
+
+    return Plain()

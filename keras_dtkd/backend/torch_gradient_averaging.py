@@ -20,27 +20,22 @@ def default_device():
 
 
 class GradientAverager:
-    """Exchanges the gradients of all processes.
+    """Averages the gradients of all processes on their way to the optimizer.
 
-    Keras has no distribution under torch. Here gradients are exchanged on their way
-    to the optimizer, all of them at once, so that the training step stays Keras's own.
-
-    Args:
-        parts: The `SessionParts` of the model.
-
-    Attributes:
-        local_batch_size: How many samples this process has in the current step.
+    Keras has no distribution under torch. All gradients are exchanged at once, and the
+    training step stays Keras's own.
     """
 
     def __init__(self, parts):
         self.optimizer = parts.optimizer
-        self.variables = parts.trainable_variables
+        self.variables = parts.trainable_variables()
+        # Samples of this process in the current step.
         self.local_batch_size = 0
         self._finished = None
 
     @contextlib.contextmanager
     def patch_optimizer(self):
-        """While it is open, the optimizer gets the mean gradients of all processes."""
+        """A context in which the optimizer gets the mean gradients."""
         apply = self.optimizer.apply
 
         def apply_mean(gradients, variables):
@@ -55,8 +50,8 @@ class GradientAverager:
     def mean(self, values, batch_size):
         """The means over all samples, of one value for each of the first variables.
 
-        In a buffer as large as that of the gradients, so that a process which ends
-        its epoch meets it there.
+        In a buffer as large as that of the gradients, because a process that ends its
+        epoch takes part with such a buffer.
         """
         rest = [None] * (len(self.variables) - len(values))
         local = [value.detach() for value in values]
@@ -70,11 +65,7 @@ class GradientAverager:
         ]
 
     def barrier_at_epoch_end(self):
-        """Meets all other processes at the end of an epoch.
-
-        Raises:
-            RuntimeError: Some of them are still in a step.
-        """
+        """A `RuntimeError` where other processes are still in a step."""
         nothing = [None] * len(self.variables)
         self._all_reduce(nothing, self.variables, 0, finished=1)
         self._check_in_step(rank_and_world_size()[1])
@@ -84,12 +75,12 @@ class GradientAverager:
             gradients, variables, self.local_batch_size, finished=0
         )
         return [
-            None if own is None else own.copy_((total / rows).view_as(own))
-            for own, total in zip(gradients, sums, strict=True)
+            None if local is None else local.copy_((total / rows).view_as(local))
+            for local, total in zip(gradients, sums, strict=True)
         ]
 
     def _all_reduce(self, gradients, variables, rows, finished):
-        """Sums over processes: gradients times rows, rows, who finished the epoch."""
+        """Sums over processes: gradients times rows, rows, 1 for a finished epoch."""
         import torch
 
         self._check_in_step(0)

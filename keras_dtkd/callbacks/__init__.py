@@ -1,4 +1,4 @@
-"""What happens between steps."""
+"""Callbacks for `fit`."""
 
 from keras_dtkd.callbacks.hyperparameter_schedule import (
     HyperparameterSchedule as HyperparameterSchedule,

@@ -1,4 +1,4 @@
-"""A number that changes over the epochs."""
+"""A hyperparameter that changes over the epochs."""
 
 import keras
 
@@ -39,11 +39,10 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         self.verbose = verbose
 
     def on_train_begin(self, logs=None):
-        """Finds the number, before the first step."""
+        # An unknown name is an error before the first step.
         self._owner()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Sets the number."""
         value = float(self.schedule(epoch))
         setattr(self._owner(), self.name.rpartition(".")[2], value)
         if self.verbose:
@@ -66,11 +65,11 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         return owner
 
 
-def _names(part):
-    """Of the numbers that a loss and its temperature let change."""
-    if not isinstance(part, HyperparameterMixin):
+def _names(layer):
+    """The names of a layer's hyperparameters, and of its temperature's."""
+    if not isinstance(layer, HyperparameterMixin):
         return []
-    inner = _names(getattr(part, "temperature", None))
+    inner = _names(getattr(layer, "temperature", None))
     # Setting a loss's temperature to a number sets that of its `Temperature`.
     reached = (n if n == "temperature" else f"temperature.{n}" for n in inner)
-    return [*part.hyperparameter_names(), *reached]
+    return [*layer.hyperparameter_names(), *reached]

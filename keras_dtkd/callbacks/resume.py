@@ -1,4 +1,4 @@
-"""A run that goes on after it was killed."""
+"""Resuming a run that was killed."""
 
 import re
 from pathlib import Path
@@ -56,15 +56,11 @@ class Resume(keras.callbacks.Callback):
 
     @property
     def epoch(self):
-        """Epochs done."""
+        """How many epochs the file holds."""
         return max(self._files(), default=0)
 
     def check(self):
-        """A copy may have been broken off, or the disk have been full.
-
-        Raises:
-            ValueError: The file cannot be read.
-        """
+        """Raises a `ValueError` for a file that cannot be read, as a partial copy."""
         if path := self._files().get(self.epoch):
             try:
                 h5py.File(path).close()
@@ -75,12 +71,11 @@ class Resume(keras.callbacks.Callback):
                 ) from error
 
     def on_train_begin(self, logs=None):
-        """Reads the state, into the model as it was compiled."""
         self._restored = False
         if path := self._files().get(self.epoch):
             optimizer = self.model.optimizer
             if not optimizer.built:
-                # Else there is nothing to read its state into.
+                # Its state is read into its variables.
                 optimizer.build(self.model.trainable_variables)
             self.check()
             try:
@@ -89,8 +84,7 @@ class Resume(keras.callbacks.Callback):
                 raise ValueError(
                     f"`Resume`: the state in {self.folder} is not to be read into this "
                     "run: it is of another student, other losses or another teacher. "
-                    "Make them as they were, or give a new folder. What was found: "
-                    f"{error}"
+                    f"Make them as they were, or give a new folder. Keras says: {error}"
                 ) from error
             with h5py.File(path) as file:
                 states = {n: s[()] for n, s in file.get(GENERATOR, {}).items()}
@@ -99,7 +93,6 @@ class Resume(keras.callbacks.Callback):
             remove_partial_files(self.folder)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Refuses to begin elsewhere."""
         if not self._restored and epoch != self.epoch:
             raise ValueError(
                 f"`Resume`: {self.folder} holds the state after {self.epoch} epochs, "
@@ -109,14 +102,13 @@ class Resume(keras.callbacks.Callback):
         self._restored = True
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the state, then removes that of the epoch before."""
         if backend.rank_and_world_size()[0] != 0:
             return
         before = self._files()
         path = self.folder / f"{epoch + 1}.weights.h5"
         atomic_write(path, self._write)
-        # Nobody reads them now: what all read at the beginning, they had read before
-        # the first step, which all take together.
+        # No process reads them now: all have read them before the first step, which
+        # they take together.
         for older in before.values():
             if older != path:
                 older.unlink()
@@ -128,9 +120,9 @@ class Resume(keras.callbacks.Callback):
                 file[f"{GENERATOR}/{name}"] = state
 
     def _files(self):
-        """By the number of epochs that they hold."""
-        found = {}
+        """The files, by the number of epochs that they hold."""
+        files = {}
         for path in self.folder.glob("*.weights.h5"):
             if match := re.fullmatch(r"(\d+)\.weights\.h5", path.name):
-                found[int(match[1])] = path
-        return found
+                files[int(match[1])] = path
+        return files

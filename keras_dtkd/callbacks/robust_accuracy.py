@@ -74,7 +74,6 @@ class RobustAccuracy(keras.callbacks.Callback):
         self._first_epoch = None
 
     def on_train_begin(self, logs=None):
-        """Validates model, data and options before the first training step."""
         self._first_epoch = None
         student = getattr(self.model, "student", None)
         model = student if isinstance(student, keras.Model) else self.model
@@ -94,7 +93,6 @@ class RobustAccuracy(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch, logs=None):
-        """Attacks the model and logs its robust accuracy."""
         if self._first_epoch is None:
             self._first_epoch = epoch
         is_due = (epoch - self._first_epoch) % self.frequency == 0
@@ -107,5 +105,5 @@ class RobustAccuracy(keras.callbacks.Callback):
         logs[self.name] = self._evaluation.evaluate(self.verbose).robust_accuracy
 
     def on_train_end(self, logs=None):
-        """Releases the compiled attack."""
+        # Releases the compiled attack.
         self._evaluation = None

@@ -1,69 +1,25 @@
-"""Validation of constructor arguments.
+"""Constructor arguments: validation, and the configuration that restores them.
 
-Every function returns the validated value and raises a `ValueError` that names the
-class, the argument, the rule and the value that was passed.
+Every `check_` function returns the validated value and raises a `ValueError` that names
+the class or function (`caller`), the argument, the rule and the value that was passed.
 """
 
+import inspect
 import math
 import numbers
 
+import keras
+
 
 def check_number(caller, name, value):
-    """Checks that a value is a finite real number. `bool` is not a number here.
-
-    Args:
-        caller: Name of the class or function whose argument it is.
-        name: Name of the argument.
-        value: Value of the argument.
-
-    Returns:
-        `value`.
-
-    Raises:
-        ValueError: `value` is not a finite number.
-    """
+    """Checks for a finite real number, which `bool` is not."""
     if not _is_finite_number(value):
         _raise(caller, name, value, "must be a finite number")
     return value
 
 
-def check_minimum(caller, name, value, minimum):
-    """Checks that a value is a finite number of at least `minimum`.
-
-    Args:
-        caller: See `check_number`.
-        name: See `check_number`.
-        value: See `check_number`.
-        minimum: Smallest allowed number.
-
-    Returns:
-        `value`.
-
-    Raises:
-        ValueError: `value` is not such a number.
-    """
-    if not _is_finite_number(value) or value < minimum:
-        _raise(caller, name, value, f"must be a finite number of at least {minimum}")
-    return value
-
-
-def check_in_range(caller, name, value, low, high, inclusive=False):
-    """Checks that a value is a number between two bounds.
-
-    Args:
-        caller: See `check_number`.
-        name: See `check_number`.
-        value: See `check_number`.
-        low: Lower bound.
-        high: Upper bound. Infinity for none.
-        inclusive: Whether the bounds themselves are allowed.
-
-    Returns:
-        `value`.
-
-    Raises:
-        ValueError: `value` is not such a number.
-    """
+def check_in_range(caller, name, value, low, high=math.inf, inclusive=False):
+    """Checks for a finite number between two bounds, or the bounds if `inclusive`."""
     valid = _is_finite_number(value)
     if inclusive:
         valid, rule = valid and low <= value <= high, f"from {low} to {high}"
@@ -77,39 +33,14 @@ def check_in_range(caller, name, value, low, high, inclusive=False):
 
 
 def check_positive_int(caller, name, value):
-    """Checks that a value is an integer of at least 1.
-
-    Args:
-        caller: See `check_number`.
-        name: See `check_number`.
-        value: See `check_number`. NumPy integers are allowed, `bool` is not.
-
-    Returns:
-        `value` as an `int`.
-
-    Raises:
-        ValueError: `value` is not such an integer.
-    """
+    """Checks for an integer of at least 1, of NumPy too. Returns an `int`."""
     if not _is_positive_int(value):
         _raise(caller, name, value, "must be an integer of at least 1")
     return int(value)
 
 
 def check_positive_ints(caller, name, value, count):
-    """Checks that a value is a list or tuple of integers of at least 1.
-
-    Args:
-        caller: See `check_number`.
-        name: See `check_number`.
-        value: See `check_number`.
-        count: Required length.
-
-    Returns:
-        A tuple of `int`.
-
-    Raises:
-        ValueError: `value` is not such a list or tuple.
-    """
+    """Checks for a list or tuple of `count` integers of at least 1. Returns a tuple."""
     items = value if isinstance(value, list | tuple) else ()
     if len(items) != count or not all(map(_is_positive_int, items)):
         _raise(caller, name, value, f"must be {count} integers of at least 1")
@@ -117,20 +48,7 @@ def check_positive_ints(caller, name, value, count):
 
 
 def check_choice(caller, name, value, choices):
-    """Checks that a value is one of a few.
-
-    Args:
-        caller: See `check_number`.
-        name: See `check_number`.
-        value: See `check_number`.
-        choices: The allowed values.
-
-    Returns:
-        `value`.
-
-    Raises:
-        ValueError: `value` is not among `choices`, which the message lists.
-    """
+    """Checks for one of `choices`, which the message lists."""
     # By type too: 0 and 1 equal `False` and `True`.
     if not any(value is c or (type(value) is type(c) and value == c) for c in choices):
         _raise(caller, name, value, f"must be one of {', '.join(map(repr, choices))}")
@@ -146,12 +64,43 @@ def _is_finite_number(value):
 
 
 def _is_positive_int(value):
-    return (
-        isinstance(value, numbers.Integral)
-        and not isinstance(value, bool)
-        and int(value) >= 1
-    )
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and int(value) >= 1
 
 
 def _raise(caller, name, value, rule):
     raise ValueError(f"`{caller}`: `{name}` {rule}. Received: {name}={value!r}.")
+
+
+def constructor_arguments(instance, base):
+    """The constructor's arguments, for `get_config`.
+
+    Each is read from the attribute of its name; one without such an attribute is left
+    out. Keras objects and functions are serialized.
+
+    Args:
+        instance: An object of a subclass of `base`.
+        base: The class whose own `get_config` has its own arguments.
+    """
+    config = {}
+    for cls in type(instance).__mro__:
+        if cls is base:
+            break
+        if "__init__" not in vars(cls):
+            continue
+        spec = inspect.getfullargspec(vars(cls)["__init__"])
+        for name in spec.args[1:] + spec.kwonlyargs:
+            if name != "output" and hasattr(instance, name):
+                config[name] = _serialize(getattr(instance, name))
+        if spec.varkw is None:
+            # It sets the arguments of its base classes itself.
+            break
+    return config
+
+
+def _serialize(value):
+    if isinstance(value, list | tuple):
+        return [_serialize(item) for item in value]
+    if callable(value) or hasattr(value, "get_config"):
+        return keras.saving.serialize_keras_object(value)
+    return value

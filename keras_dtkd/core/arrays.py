@@ -5,7 +5,7 @@ import numpy as np
 
 # So many samples of arrays show a teacher's accuracy, at the cost of a step or two.
 PEEK_SIZE = 64
-# Of a data set of `keras_dtkd.datasets`: how many sample ids it has in all epochs.
+# Attribute of a `keras_dtkd.datasets` data set: the sample ids in all its epochs.
 REQUIRED_IDS_ATTRIBUTE = "keras_dtkd_required_sample_ids"
 
 
@@ -15,33 +15,26 @@ def is_array_or_scalar(leaf):
 
 
 def describe_nan_inputs(x):
-    """Which inputs hold NaN, in words; empty where none does.
-
-    Args:
-        x: Inputs, NumPy, nested as the data has them.
-    """
-    found = []
+    """A list of the inputs (NumPy) that hold NaN, in words, or an empty string."""
+    broken_inputs = []
     for path, leaf in keras.tree.flatten_with_path(x):
         if leaf.dtype.kind == "f" and leaf.ndim:
             broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum()
             name = f"input {'/'.join(map(str, path))!r}" if path else "its inputs"
             if broken:
-                found.append(f"{name} ({broken} of {len(leaf)} samples looked at)")
-    return " and ".join(found)
+                samples = f"{broken} of {len(leaf)} samples looked at"
+                broken_inputs.append(f"{name} ({samples})")
+    return " and ".join(broken_inputs)
 
 
 def has_invalid_logits(values):
-    """Whether outputs are no logits: a class may be excluded by `-inf`, but not all.
-
-    Args:
-        values: NumPy, `(batch, ..., classes)`.
-    """
+    """Whether NumPy outputs are no logits: `-inf` may exclude a class, but not all."""
     above = np.isnan(values) | (values == np.inf)
     return bool(above.any() or (values == -np.inf).all(-1).any())
 
 
 def describe_shapes(x):
-    """What shape a sample has, in words: of each input where there are several."""
+    """The shape of a sample, in words: of each input where there are several."""
     shapes = [
         f"{'/'.join(map(str, path))!r}: {leaf.shape[1:]}" if path else leaf.shape[1:]
         for path, leaf in keras.tree.flatten_with_path(x)
@@ -56,17 +49,10 @@ def num_samples(arrays):
 
 
 def batch_signature(x, y):
-    """What must be the same for a batch to need no second preparation.
+    """A hashable value. Batches with the same one need no second preparation.
 
     The structure, ranks and dtypes of a batch, and the size of its last axis; but not
     the lengths of sequences, nor the sides of images.
-
-    Args:
-        x: Inputs of the batch.
-        y: Labels of the batch, or `None`.
-
-    Returns:
-        A hashable value.
     """
     leaves = keras.tree.flatten_with_path((x, y))
     return tuple((path, _leaf_signature(leaf)) for path, leaf in leaves)
@@ -82,12 +68,12 @@ def _leaf_signature(leaf):
 
 
 def placeholder_labels(x):
-    """Labels that say nothing: Keras drops the weights of samples that have none."""
+    """Empty labels: without any, Keras drops the sample weights."""
     return np.zeros((num_samples(x), 0), "float32")
 
 
 def drop_placeholder(y):
-    """The labels, or `None` where they say nothing."""
+    """The labels, or `None` for those of `placeholder_labels`."""
     return None if getattr(y, "shape", (1,))[-1:] == (0,) else y
 
 
@@ -99,14 +85,14 @@ def is_arrays(x):
 def take_rows(arrays, rows):
     """Rows of nested arrays, as NumPy."""
 
-    def one(array):
+    def take(array):
         try:
             # A table counts its rows by position there.
             return to_numpy(getattr(array, "iloc", array)[rows])
         except Exception:  # noqa: BLE001 - whatever a container makes of an index
             return to_numpy(array)[rows]
 
-    return keras.tree.map_structure(one, arrays)
+    return keras.tree.map_structure(take, arrays)
 
 
 def to_numpy(value):

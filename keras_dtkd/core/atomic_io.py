@@ -6,11 +6,9 @@ import secrets
 
 
 def atomic_write(path, writer):
-    """A file appears under its name when it is whole and on the disk.
+    """Creates a file that appears under its name when it is whole and on the disk.
 
-    Args:
-        path: A `pathlib.Path`. Its folder is made where there is none.
-        writer: A function that writes the file, given another path beside it.
+    `writer` gets another path beside it. A missing folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Another writer of the same file has another one. Keras goes by the suffix.
@@ -24,9 +22,8 @@ def atomic_write(path, writer):
 
 
 def write_json(path, value):
-    """Writes plain data, so that people can read it: the whole of it, or nothing."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_text(path, text)
+    """Writes plain data as indented JSON: the whole of it, or nothing."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_text(path, text):
@@ -35,13 +32,13 @@ def write_text(path, text):
 
 
 def fsync(path):
-    """What was written to a file is on the disk, also after a power cut."""
+    """Forces a written file to the disk, so that it survives a power cut."""
     # Windows wants it open for writing.
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def remove_partial_files(folder):
-    """Removes what killed writers left. For whoever is alone in the folder."""
+    """Removes what killed writers left. No other process may be writing."""
     for path in folder.glob("unfinished-*"):
         path.unlink(missing_ok=True)

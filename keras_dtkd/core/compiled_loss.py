@@ -24,10 +24,7 @@ def compiled_loss(model):
 
 
 def declared_from_logits(loss):
-    """What a cross-entropy says of the outputs it is for; `None` where it says nothing.
-
-    A name stands for the loss with its defaults.
-    """
+    """The `from_logits` of a cross-entropy or its name; `None` where it has none."""
     if isinstance(loss, str):
         try:
             loss = keras.losses.get(loss)
@@ -41,16 +38,14 @@ def declared_from_logits(loss):
         return None
 
 
-def select_for_output(part, name, place):
-    """What of losses or labels belongs to one output.
-
-    By its name, its place, or because it is alone.
-    """
-    if isinstance(part, dict):
-        return part.get(name, next(iter(part.values())) if len(part) == 1 else None)
-    if isinstance(part, list | tuple):
-        return part[place] if place < len(part) else None
-    return part
+def select_for_output(values, name, index):
+    """The loss or labels of one output, by name or index; a single one fits any."""
+    if isinstance(values, dict):
+        single = next(iter(values.values())) if len(values) == 1 else None
+        return values.get(name, single)
+    if isinstance(values, list | tuple):
+        return values[index] if index < len(values) else None
+    return values
 
 
 def distilled_labels(distiller, y):

@@ -9,6 +9,7 @@ is saved with the model's state.
 import keras
 import numpy as np
 
+from keras_dtkd.core.arguments import constructor_arguments
 from keras_dtkd.core.layer_tree import iter_layers
 
 
@@ -57,18 +58,8 @@ class Hyperparameter:
         else:
             variable.assign(number)
 
-    def set_from_variable(self, layer, number):
-        """Takes the number that the variable was loaded with."""
-        names = {value: name for name, value in self.aliases.items()}
-        number = names.get(number, number)
-        layer.__dict__[f"_{self.name}_number"] = number
-
     def validate(self, layer, value):
-        """The value as a float, or as one of the aliases.
-
-        Raises:
-            ValueError: It is no finite number in the range.
-        """
+        """The value as a float, or as one of the aliases; or a `ValueError`."""
         if (value is None or isinstance(value, str)) and value in self.aliases:
             return value
         try:
@@ -93,13 +84,17 @@ class Hyperparameter:
 
 
 def layers_with_hyperparameters(distiller):
-    """The Distiller, and every part of its losses, that has hyperparameters."""
-    parts = iter_layers([distiller, distiller.distillation_losses])
-    return [part for part in parts if isinstance(part, HyperparameterMixin)]
+    """The Distiller and all layers of its losses that have hyperparameters."""
+    layers = iter_layers([distiller, distiller.distillation_losses])
+    return [layer for layer in layers if isinstance(layer, HyperparameterMixin)]
 
 
 class HyperparameterMixin(keras.layers.Layer):
-    """A Keras layer whose class has `Hyperparameter` attributes."""
+    """A Keras layer whose class has `Hyperparameter` attributes.
+
+    Its configuration consists of the constructor's arguments, as the attributes of
+    their names are now.
+    """
 
     def hyperparameter(self, name):
         """The variable behind a hyperparameter, for use inside a compiled step."""
@@ -114,19 +109,18 @@ class HyperparameterMixin(keras.layers.Layer):
             hyperparameter.__set__(self, getattr(self, hyperparameter.name))
 
     def load_own_variables(self, store):
-        """Reads the variables, and with them the numbers."""
         super().load_own_variables(store)
         self.pull_hyperparameters()
 
     def pull_hyperparameters(self):
-        """Takes every number from its variable again."""
         for hyperparameter in self._hyperparameters():
             variable = self.hyperparameter(hyperparameter.name)
             number = float(keras.ops.convert_to_numpy(variable.value))
-            hyperparameter.set_from_variable(self, number)
+            aliases = {value: alias for alias, value in hyperparameter.aliases.items()}
+            number = aliases.get(number, number)
+            self.__dict__[f"_{hyperparameter.name}_number"] = number
 
     def hyperparameter_names(self):
-        """Names of the numbers that may be changed."""
         return [hyperparameter.name for hyperparameter in self._hyperparameters()]
 
     def _hyperparameters(self):
@@ -136,3 +130,7 @@ class HyperparameterMixin(keras.layers.Layer):
                     self, attribute.name
                 ):
                     yield attribute
+
+    def get_config(self):
+        arguments = constructor_arguments(self, HyperparameterMixin)
+        return {**super().get_config(), **arguments}

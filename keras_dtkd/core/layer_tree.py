@@ -4,25 +4,14 @@ import keras
 
 
 def iter_layers(part, _seen=None):
-    """Every layer that a layer, list or dict is made of, itself included, once.
-
-    Args:
-        part: A layer, or a nested structure that may hold layers.
-
-    Yields:
-        Keras layers.
-    """
+    """Every layer within a layer or nested structure, itself included, once."""
     seen = set() if _seen is None else _seen
-    if id(part) in seen:
+    containers = keras.layers.Layer | dict | list | tuple
+    if id(part) in seen or not isinstance(part, containers):
         return
+    seen.add(id(part))
     if isinstance(part, keras.layers.Layer):
-        seen.add(id(part))
         yield part
-        inner = list(vars(part).values())
-    elif isinstance(part, dict | list | tuple):
-        seen.add(id(part))
-        inner = list(part.values() if isinstance(part, dict) else part)
-    else:
-        return
-    for one in inner:
-        yield from iter_layers(one, seen)
+        part = vars(part)
+    for inner in list(part.values() if isinstance(part, dict) else part):
+        yield from iter_layers(inner, seen)

@@ -18,24 +18,15 @@ LOGITS, SOFTMAX, SIGMOID, BINARY = "logits", "softmax", "sigmoid", "binary logit
 MIN_PROB = 1e-30
 # Half a unit in the last place below 1: 1 itself has no logit.
 MAX_PROB = 1.0 - 2.0**-24
-# The same for heads in float16, whose gradients overflow at 65504.
+# The same for outputs in float16, whose gradients overflow at 65504.
 MIN_PROB_FP16, MAX_PROB_FP16 = 2.0**-14, 1.0 - 2.0**-11
 
 
 def select_output(outputs, key, names=None):
-    """The output that is distilled.
+    """One of a model's outputs: a tensor out of a tensor, list, tuple or dict.
 
-    Args:
-        outputs: What a model returned: a tensor, list, tuple or dict.
-        key: Name or index of one output; `None` where there is only one.
-        names: The model's `output_names`, for lists.
-
-    Returns:
-        A tensor.
-
-    Raises:
-        KeyError: `key` names no output, or is missing where it is needed. The
-            message lists the names.
+    `key` is its name or index, `None` where there is only one; `names` are the model's
+    `output_names`, for lists. A `KeyError` with the known names if there is no such.
     """
     if not isinstance(outputs, dict | list | tuple):
         return outputs
@@ -55,7 +46,7 @@ def select_output(outputs, key, names=None):
 
 
 def to_logits(outputs, output_kind):
-    """Logits from what a head gave.
+    """Logits from outputs of one kind.
 
     Args:
         outputs: `(batch, ..., classes)`, of any float dtype.
@@ -83,23 +74,18 @@ def to_logits(outputs, output_kind):
 
 
 def infer_output_kind(model, tensor=None):
-    """What a model's last layers say of its outputs.
+    """The output kind that a model's last layers show, `None` where they do not.
 
-    Args:
-        model: A `keras.Model`, or any layer.
-        tensor: Which of its symbolic outputs. The only one by default.
-
-    Returns:
-        `"logits"`, `"softmax"`, `"sigmoid"`, or `None` where the layers do not tell.
+    `tensor` is one of its symbolic outputs, the only one by default.
     """
     reshaped = False
     for operation in _walk_back_from_output(model, tensor):
-        head = _kind_of_operation(operation)
-        if head is _PASS_THROUGH:
+        kind = _kind_of_operation(operation)
+        if kind is _PASS_THROUGH:
             reshaped = reshaped or not isinstance(operation, _IDENTITY_LAYERS)
         else:
             # What sums to 1 over the last axis may not after a change of shape.
-            return None if reshaped and head == SOFTMAX else head
+            return None if reshaped and kind == SOFTMAX else kind
     return None
 
 
@@ -128,7 +114,7 @@ def _kind_of_operation(operation):
 
 
 def _walk_back_from_output(model, tensor):
-    """The layers and operations before an output, the last first."""
+    """The layers and operations before an output, from last to first."""
     if isinstance(model, keras.Sequential):
         yield from reversed(model.layers)
         return
@@ -163,13 +149,9 @@ def _producer(operations, tensor):
 
 
 def look_like_probabilities(outputs):
-    """Whether values are distributions over the last axis.
+    """Whether NumPy values `(..., classes)` are distributions over the last axis.
 
-    Args:
-        outputs: NumPy array `(..., classes)`.
-
-    Returns:
-        True if all lie in [0, 1] and every row sums to 1 (to 1 %, for half precision).
+    All lie in [0, 1], and every row sums to 1 (to 1 %, for half precision).
     """
     outputs = np.asarray(outputs, "float32")
     if outputs.shape[-1] < 2 or not outputs.size:

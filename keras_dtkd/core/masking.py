@@ -1,12 +1,10 @@
-"""How much each row counts in a statistic over the batch: its weight and mask."""
+"""Masks that outputs carry, and the weight of each row in batch statistics."""
 
 import keras
 from keras import ops
 
 
 class _MaskPassingLayer(keras.layers.Layer):
-    """A layer that lets masks through."""
-
     def __init__(self, name):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.supports_masking = True
@@ -14,12 +12,9 @@ class _MaskPassingLayer(keras.layers.Layer):
 
 
 class MaskPreserving(_MaskPassingLayer):
-    """A function whose result carries the mask of its first argument.
+    """A function of a tensor and keywords, whose result carries the tensor's mask.
 
     An operation drops a mask, a layer passes it on.
-
-    Args:
-        function: From a tensor, and keywords, to a tensor.
     """
 
     def __init__(self, function):
@@ -27,7 +22,6 @@ class MaskPreserving(_MaskPassingLayer):
         self.function = function
 
     def call(self, outputs, **kwargs):
-        """The function's result."""
         return self.function(outputs, **kwargs)
 
 
@@ -45,8 +39,6 @@ _READ_MASK = _MaskReader("mask")
 
 
 class _AttachMask(_MaskPassingLayer):
-    """Gives a tensor its mask back, which no function of a backend hands on."""
-
     def call(self, pair):
         return pair[0]
 
@@ -58,40 +50,26 @@ _ATTACH_MASK = _AttachMask("masked")
 
 
 def attach_mask(outputs, mask):
-    """The tensor, carrying the mask.
-
-    Args:
-        outputs: A tensor.
-        mask: Booleans, as `mask_of` gave them.
-    """
+    """The tensor, carrying a mask, which no function of a backend hands on."""
     return _ATTACH_MASK([outputs, mask])
 
 
 def get_mask(outputs):
-    """The mask that a model's output carries.
-
-    Args:
-        outputs: A tensor, as a model or a layer returned it.
-
-    Returns:
-        Booleans, `(batch, ...)`, or `None`.
-    """
-    heard = _READ_MASK(outputs)
-    return None if isinstance(heard, tuple) else heard
+    """The mask that the output of a model or layer carries: booleans, or `None`."""
+    mask = _READ_MASK(outputs)
+    return None if isinstance(mask, tuple) else mask
 
 
 def row_weights(logits, sample_weight=None, mask=None):
-    """How much each row of logits counts.
+    """The weight of each row of logits, or `None` where all count the same.
 
     Args:
         logits: `(batch, ..., classes)`.
-        sample_weight: `(batch,)`, or with as many axes as the logits less the
-            classes. Optional.
+        sample_weight: `(batch,)`, or with further axes of the logits. Optional.
         mask: Booleans, likewise. Optional.
 
     Returns:
-        float32 of the logits' shape less the classes, or `None` where all rows
-        count the same.
+        float32 of the logits' shape less the classes.
     """
     if sample_weight is None and mask is None:
         return None

@@ -51,14 +51,7 @@ ABBREVIATIONS = {
 
 
 def normalize_model_name(name):
-    """One spelling for all the spellings of a network's name.
-
-    Args:
-        name: In any case, with or without separators, abbreviated or not.
-
-    Returns:
-        Lowercase letters and digits.
-    """
+    """One spelling, of lowercase letters and digits, for all spellings of a name."""
     normalized = re.sub(r"[^a-z0-9]", "", str(name).lower())
     for abbreviation, full in ABBREVIATIONS.items():
         normalized = re.sub(abbreviation, full, normalized)
@@ -66,15 +59,7 @@ def normalize_model_name(name):
 
 
 def match_pair(teacher, student):
-    """The pair as `PAIRS` spells it.
-
-    Args:
-        teacher: Name of the teacher, in any spelling.
-        student: Name of the student, in any spelling.
-
-    Returns:
-        A key of `PAIRS`, or `None`.
-    """
+    """The key of `PAIRS` for two names in any spelling, or `None`."""
     names = normalize_model_name(teacher), normalize_model_name(student)
     for pair in PAIRS:
         if tuple(map(normalize_model_name, pair)) == names:
@@ -83,19 +68,9 @@ def match_pair(teacher, student):
 
 
 def require_pair(teacher, student, problem, hint):
-    """The pair as `PAIRS` spells it, or an error that lists the pairs.
+    """The key of `PAIRS` for two names, or a `ValueError` that lists the pairs.
 
-    Args:
-        teacher: Name of the teacher, in any spelling.
-        student: Name of the student, in any spelling.
-        problem: Start of the error message, continued by the names of the pair.
-        hint: What to use for another pair.
-
-    Returns:
-        A key of `PAIRS`.
-
-    Raises:
-        ValueError: No such pair.
+    The message begins with `problem` and recommends `hint` for other pairs.
     """
     pair = match_pair(teacher, student)
     if pair is None:
@@ -108,19 +83,9 @@ def require_pair(teacher, student, problem, hint):
 
 
 def pair_constants(teacher, student, loss, hint):
-    """The constants of a pair, for a loss's `for_pair`.
+    """The `PairConstants` of a pair, for the `for_pair` of the class named `loss`.
 
-    Args:
-        teacher: Name of the teacher, in any spelling.
-        student: Name of the student, in any spelling.
-        loss: Name of the loss class, for the error message.
-        hint: Constructor call for another pair, for the error message.
-
-    Returns:
-        `PairConstants`.
-
-    Raises:
-        ValueError: No such pair.
+    `hint` is a constructor call for other pairs.
     """
     problem = f"`{loss}.for_pair`: no published constants for"
     return PAIRS[require_pair(teacher, student, problem, f"`{hint}`")]

@@ -40,9 +40,7 @@ def pearson(x, y, axis=-1, weights=None):
     """Pearson correlation: the `cosine` of `x` and `y` minus their means.
 
     Args:
-        x: Any shape.
-        y: The same shape.
-        axis: The axis, or axes, to correlate along.
+        x: As in `cosine`, like `y` and `axis`.
         weights: Weight of each entry, also in the means. Equal by default.
 
     Returns:

@@ -28,9 +28,7 @@ def non_target_log_probs(logits, temperature, label):
     """Log-probabilities among the non-target classes.
 
     Args:
-        logits: `(..., classes)`.
-        temperature: Scalar, or `(..., 1)`. Positive.
-        label: One-hot, of the logits' shape.
+        logits: As in `target_log_probs`, like `temperature` and `label`.
 
     Returns:
         Softened log-probabilities without the target class, whose probability is 0,

@@ -52,9 +52,7 @@ def reverse_kl(teacher_log_probs, student_log_probs, axis=-1):
     """Divergence of the teacher from the student, `KL(q ‖ p)`: mode seeking.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
-        axis: The axis of the classes.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
 
     Returns:
         `Σ q (log q − log p)` in nats, of shape `(...)`.
@@ -66,9 +64,7 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     """Jensen-Shannon divergence: the mean divergence of both from their mixture.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
-        axis: The axis of the classes.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
 
     Returns:
         `½ KL(p ‖ m) + ½ KL(q ‖ m)` with `m = (p + q) / 2`, in nats, of shape `(...)`,
@@ -77,12 +73,7 @@ def jsd(teacher_log_probs, student_log_probs, axis=-1):
     Reference:
         Lin, "Divergence measures based on the Shannon entropy", 1991.
     """
-    log_p, log_q = _finite_where_both_are_zero(teacher_log_probs, student_log_probs)
-    # Not `logaddexp`, whose gradient is wrong at ties on TensorFlow.
-    mixture = ops.logsumexp(ops.stack([log_p, log_q]), axis=0) - math.log(2.0)
-    return 0.5 * (
-        kl(teacher_log_probs, mixture, axis) + kl(student_log_probs, mixture, axis)
-    )
+    return generalized_jsd(teacher_log_probs, student_log_probs, 0.5, axis=axis)
 
 
 def generalized_jsd(
@@ -99,11 +90,9 @@ def generalized_jsd(
     At β = ½ both are `jsd`.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
         beta: β, a Python number from 0 to 1.
         convention: `"gkd"` or `"continuous"`.
-        axis: The axis of the classes.
 
     Returns:
         The divergence in nats, of shape `(...)`.
@@ -127,24 +116,23 @@ def generalized_jsd(
         return kl(teacher_log_probs, student_log_probs, axis)
     if beta == 1:
         return reverse_kl(teacher_log_probs, student_log_probs, axis)
-    log_p, log_q = _finite_where_both_are_zero(teacher_log_probs, student_log_probs)
+    # Where both are -inf, the mixture's -inf - (-inf) would be NaN.
+    is_possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
+    log_p = ops.where(is_possible, teacher_log_probs, MIN_LOGIT) + math.log(beta)
+    log_q = ops.where(is_possible, student_log_probs, MIN_LOGIT) + math.log1p(-beta)
     # Not `logaddexp`, whose gradient is wrong at ties on TensorFlow.
-    mixture = ops.logsumexp(
-        ops.stack([log_p + math.log(beta), log_q + math.log1p(-beta)]), axis=0
-    )
+    mixture = ops.logsumexp(ops.stack([log_p, log_q]), axis=0)
     teacher_share = beta if convention == "gkd" else 1 - beta
-    return teacher_share * kl(teacher_log_probs, mixture, axis) + (
-        1 - teacher_share
-    ) * kl(student_log_probs, mixture, axis)
+    teacher_kl = kl(teacher_log_probs, mixture, axis)
+    student_kl = kl(student_log_probs, mixture, axis)
+    return teacher_share * teacher_kl + (1 - teacher_share) * student_kl
 
 
 def total_variation(teacher_log_probs, student_log_probs, axis=-1):
     """Total variation distance: the maximum difference in the probability of any event.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
-        axis: The axis of the classes.
+        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
 
     Returns:
         `½ Σ |p − q|`, of shape `(...)`, between 0 and 1. Its gradient jumps where the
@@ -154,15 +142,6 @@ def total_variation(teacher_log_probs, student_log_probs, axis=-1):
     differs = ops.abs(teacher_log_probs - student_log_probs) > FLOAT32_LOG_PROB_EPS
     difference = ops.exp(teacher_log_probs) - ops.exp(student_log_probs)
     return 0.5 * ops.sum(ops.abs(ops.where(differs, difference, 0.0)), axis=axis)
-
-
-def _finite_where_both_are_zero(teacher_log_probs, student_log_probs):
-    """Both, with `MIN_LOGIT` for -inf where the mixture's -inf - (-inf) is NaN."""
-    is_possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
-    return (
-        ops.where(is_possible, teacher_log_probs, MIN_LOGIT),
-        ops.where(is_possible, student_log_probs, MIN_LOGIT),
-    )
 
 
 DIVERGENCES = {"kl": kl, "reverse_kl": reverse_kl, "jsd": jsd}

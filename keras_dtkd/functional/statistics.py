@@ -21,6 +21,11 @@ def is_unmasked(logits):
     return logits > MASKED_LOGIT
 
 
+def unmasked_by_both(student_logits, teacher_logits):
+    """Classes that neither model masks out, booleans of the logits' shape."""
+    return ops.logical_and(is_unmasked(student_logits), is_unmasked(teacher_logits))
+
+
 def soft_log_probs(logits, temperature=1.0, axis=-1):
     """Log-probabilities of the softened distribution, `log softmax(z / T)`.
 

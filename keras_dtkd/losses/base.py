@@ -328,13 +328,8 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
 
     def get_config(self):
         """The arguments that make this loss again."""
-        return {
-            **super().get_config(),
-            "weight": self.weight,
-            "warmup_epochs": self.warmup_epochs,
-            "view": self.view,
-            "output": self.distilled_output,
-        }
+        # Keras's layers have an `output` of their own.
+        return {**super().get_config(), "output": self.distilled_output}
 
 
 def snake_case(name):

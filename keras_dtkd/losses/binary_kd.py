@@ -62,15 +62,9 @@ class BinaryKD(TemperatureLoss):
             temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
         )
 
-    def call(
-        self,
-        student_logits,
-        teacher_logits,
-        labels=None,
-        sample_weight=None,
-        return_temperatures=False,
+    def compute_loss_values(
+        self, student_logits, teacher_logits, labels, sample_weight
     ):
-        """Returns one value per sample; with `return_temperatures`, `LossValues`."""
         where = ops.logical_or(is_unmasked(student_logits), is_unmasked(teacher_logits))
         where = ops.cast(where, "float32")
         student = to_logits(ops.maximum(student_logits, MIN_LOGIT), BINARY)
@@ -86,7 +80,7 @@ class BinaryKD(TemperatureLoss):
         )
         values = where * ops.reshape(values, ops.shape(where))
         values = ops.sum(values, axis=-1) / ops.maximum(ops.sum(where, axis=-1), 1.0)
-        return LossValues(values, t) if return_temperatures else values
+        return LossValues(values, t)
 
     def compute_with_temperatures(self, step):
         """Returns `LossValues` for one `Step`, whose logits may be pairs already."""

@@ -112,11 +112,9 @@ class CKD(DistillationLoss):
 
     @property
     def needs_labels(self):  # type: ignore[override]
-        """Whether the label term has a weight."""
         return self.label_weight > 0
 
     def call(self, student_logits, teacher_logits, labels=None, sample_weight=None):
-        """Returns the same value for each sample."""
         where = valid_classes(student_logits, teacher_logits)
         variance, mean = self._variance_and_mean(
             student_logits, teacher_logits, where, sample_weight
@@ -186,14 +184,3 @@ class CKD(DistillationLoss):
         variance = ops.where(has_variance, bessel, 0.0) * squares / divisor
         num_classes = ops.maximum(ops.sum(ops.cast(total > 0, d.dtype)), 1.0)
         return ops.sum(variance) / num_classes, ops.sum(mean**2) / num_classes
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {
-            **super().get_config(),
-            "label_weight": self.label_weight,
-            "teacher_weight": self.teacher_weight,
-            "group_sizes": list(self.group_sizes),
-            "mean_penalty": self.mean_penalty,
-            "centered": self.centered,
-        }

@@ -101,7 +101,6 @@ class CSKD(DistillationLoss):
         sample_weight=None,
         return_temperatures=False,
     ):
-        """Returns the loss of the batch, for each sample; or `LossValues`."""
         where = unmasked_by_any(student_logits, teacher_logits)
         logged = self.get_temperatures()[0]
         total, logged_pair = 0.0, None
@@ -117,13 +116,3 @@ class CSKD(DistillationLoss):
             self.hyperparameter("alpha") * total * ops.ones_like(student_logits[..., 0])
         )
         return LossValues(values, logged_pair) if return_temperatures else values
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "temperatures": [
-                keras.saving.serialize_keras_object(t) for t in self._temperatures
-            ],
-        }

@@ -92,7 +92,6 @@ class DIST(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """Returns one value per sample."""
         q = soft_probs(student_logits, temperatures.student)
         p = soft_probs(teacher_logits, temperatures.teacher)
         where = unmasked_by_any(student_logits, teacher_logits)
@@ -104,12 +103,3 @@ class DIST(TemperatureLoss):
         return (
             self.hyperparameter("beta") * inter + self.hyperparameter("gamma") * intra
         )
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {
-            **super().get_config(),
-            "beta": self.beta,
-            "gamma": self.gamma,
-            "scale_by_t2": self.scale_by_t2,
-        }

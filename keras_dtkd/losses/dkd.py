@@ -99,7 +99,6 @@ class DKD(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """Returns one value per sample."""
         if labels is None:
             raise ValueError("`DKD` needs labels. Received: labels=None.")
         label = one_hot(labels, student_logits)
@@ -111,20 +110,6 @@ class DKD(TemperatureLoss):
             non_target_log_probs(teacher_logits, temperatures.teacher, label),
             non_target_log_probs(student_logits, temperatures.student, label),
         )
+        alpha, beta = self.hyperparameter("alpha"), self.hyperparameter("beta")
         has_label = ops.sum(label, axis=-1)
-        return (
-            has_label
-            * temperatures.weight
-            * (
-                self.hyperparameter("alpha") * target
-                + self.hyperparameter("beta") * non_target
-            )
-        )
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "beta": self.beta,
-        }
+        return has_label * temperatures.weight * (alpha * target + beta * non_target)

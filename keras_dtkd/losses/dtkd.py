@@ -6,12 +6,13 @@ from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.core.model_pairs import pair_constants
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.losses.base import DistillationLoss, LossValues
+from keras_dtkd.losses.base import LossValues
+from keras_dtkd.losses.temperature_loss import TemperatureLoss
 from keras_dtkd.temperatures.dynamic import Dynamic
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class DTKD(DistillationLoss):
+class DTKD(TemperatureLoss):
     """Softens teacher and student to a common sharpness, sample by sample.
 
     `α · T_s · T_t · KL(softmax(z_t / T_t) ‖ softmax(z_s / T_s))` with the temperatures
@@ -74,10 +75,10 @@ class DTKD(DistillationLoss):
         weight=1.0,
         **kwargs,
     ):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+        dynamic = Dynamic(temperature, rule, stop_gradient, min_temperature)
+        super().__init__(dynamic, weight=weight, warmup_epochs=warmup_epochs, **kwargs)
         self.alpha = alpha
         self.beta = beta
-        self._dynamic = Dynamic(temperature, rule, stop_gradient, min_temperature)
 
     @classmethod
     def published(
@@ -131,45 +132,24 @@ class DTKD(DistillationLoss):
         factors = {"alpha": constants.dtkd_alpha, "beta": constants.dtkd_beta}
         return cls.published(**{**factors, **kwargs})
 
-    @property
-    def temperature(self):
-        """The `Dynamic` temperature. Set it to a number to change τ."""
-        return self._dynamic
-
-    @temperature.setter
-    def temperature(self, value):
-        self._dynamic.temperature = value
-
-    def call(
-        self,
-        student_logits,
-        teacher_logits,
-        labels=None,
-        sample_weight=None,
-        return_temperatures=False,
+    def compute_loss_values(
+        self, student_logits, teacher_logits, labels, sample_weight
     ):
-        """Returns one value per sample; with `return_temperatures`, `LossValues`."""
-
         def weighted_kl(t):
             return t.weight * kl(
                 soft_log_probs(teacher_logits, t.teacher),
                 soft_log_probs(student_logits, t.student),
             )
 
-        fixed = self._dynamic.temperature(student_logits, teacher_logits, sample_weight)
-        dynamic = self._dynamic(student_logits, teacher_logits, base=fixed)
-        values = self.hyperparameter("alpha") * weighted_kl(
-            dynamic
-        ) + self.hyperparameter("beta") * weighted_kl(fixed)
-        return LossValues(values, dynamic) if return_temperatures else values
+        tau = self._temperature.temperature
+        fixed = tau(student_logits, teacher_logits, sample_weight)
+        dynamic = self._temperature(student_logits, teacher_logits, base=fixed)
+        alpha, beta = self.hyperparameter("alpha"), self.hyperparameter("beta")
+        return LossValues(
+            alpha * weighted_kl(dynamic) + beta * weighted_kl(fixed), dynamic
+        )
 
     def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        dynamic = self._dynamic.get_config()
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "beta": self.beta,
-            **{k: dynamic[k] for k in ("temperature", "rule")},
-            **{k: dynamic[k] for k in ("stop_gradient", "min_temperature")},
-        }
+        dynamic = self._temperature.get_config()
+        names = "temperature", "rule", "stop_gradient", "min_temperature"
+        return {**super().get_config(), **{name: dynamic[name] for name in names}}

@@ -80,18 +80,9 @@ class GeneralizedJSD(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """Returns one value per sample."""
         return temperatures.weight * divergences.generalized_jsd(
             soft_log_probs(teacher_logits, temperatures.teacher),
             soft_log_probs(student_logits, temperatures.student),
             self.beta,
             self.convention,
         )
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {
-            **super().get_config(),
-            "beta": self.beta,
-            "convention": self.convention,
-        }

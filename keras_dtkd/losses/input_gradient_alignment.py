@@ -89,13 +89,13 @@ class InputGradientAlignment(InputGradientLoss):
         super().__init__(
             norm, squared, weight=weight, warmup_epochs=warmup_epochs, **kwargs
         )
-        self.labels = check_choice(
-            "InputGradientAlignment", "labels", labels, ("data", "teacher")
-        )
-        self.estimator = check_choice(
-            "InputGradientAlignment", "estimator", estimator, ESTIMATORS
-        )
+        name = "InputGradientAlignment"
+        self.labels = check_choice(name, "labels", labels, ("data", "teacher"))
+        self.estimator = check_choice(name, "estimator", estimator, ESTIMATORS)
         self.teacher_correct_only = bool(teacher_correct_only)
+        self.input_gradient = self.estimator
+        self.input_gradient_labels = self.labels
+        self.needs_labels = self.labels == "data" or self.teacher_correct_only
         if estimator != "exact" and not squared:
             raise ValueError(
                 f"`InputGradientAlignment`: estimator={estimator!r} estimates squared "
@@ -103,23 +103,7 @@ class InputGradientAlignment(InputGradientLoss):
                 "`estimator='exact'`."
             )
 
-    @property
-    def input_gradient(self):
-        """The estimator."""
-        return self.estimator
-
-    @property
-    def input_gradient_labels(self):
-        """Labels of the cross-entropy: `"data"` or `"teacher"`."""
-        return self.labels
-
-    @property
-    def needs_labels(self):  # type: ignore[override]
-        """Whether labels are needed."""
-        return self.labels == "data" or self.teacher_correct_only
-
     def compute(self, step):
-        """Returns one value per sample."""
         difference = keras.tree.map_structure(
             ops.subtract, step.student_input_gradient, step.teacher_input_gradient
         )
@@ -127,15 +111,6 @@ class InputGradientAlignment(InputGradientLoss):
         if self.teacher_correct_only:
             sample_mask = _teacher_is_correct(step.teacher_logits, step.y)
         return self.length(difference, step.sample_weight, sample_mask)
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {
-            **super().get_config(),
-            "labels": self.labels,
-            "teacher_correct_only": self.teacher_correct_only,
-            "estimator": self.estimator,
-        }
 
 
 def _teacher_is_correct(teacher_logits, labels):

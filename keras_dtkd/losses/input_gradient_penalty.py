@@ -53,5 +53,4 @@ class InputGradientPenalty(InputGradientLoss):
         )
 
     def compute(self, step):
-        """Returns one value per sample."""
         return self.length(step.student_input_gradient, step.sample_weight)

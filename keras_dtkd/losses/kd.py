@@ -57,15 +57,7 @@ class KD(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """Returns one value per sample."""
         return temperatures.weight * self._divergence(
             soft_log_probs(teacher_logits, temperatures.teacher),
             soft_log_probs(student_logits, temperatures.student),
         )
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {
-            **super().get_config(),
-            "divergence": self.divergence,
-        }

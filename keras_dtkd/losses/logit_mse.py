@@ -85,12 +85,7 @@ class LogitMSE(DistillationLoss):
         self.centered = bool(centered)
 
     def call(self, student_logits, teacher_logits, labels=None):
-        """Returns one value per sample."""
         where = valid_classes(student_logits, teacher_logits)
         error = masked_difference(student_logits, teacher_logits, where, self.centered)
         count = ops.sum(ops.cast(where, error.dtype), axis=-1)
         return ops.sum(error * error, axis=-1) / ops.maximum(count, 1.0)
-
-    def get_config(self):
-        """Returns the constructor arguments of this loss."""
-        return {**super().get_config(), "centered": self.centered}

@@ -54,7 +54,12 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
     >>> calibrate_output_bias(student, x, loss.optimal_logits(teacher_logits, y))
     """
     teacher_logits = arrays.to_numpy(teacher_logits)
-    samples = _num_samples(x)
+    if not arrays.is_arrays(x):
+        raise TypeError(
+            f"{CALLER}: `x` must be arrays, in the order of `teacher_logits`. "
+            f"Received: {type(x).__name__}."
+        )
+    samples = arrays.num_samples(x)
     if samples != len(teacher_logits) or not samples:
         raise ValueError(
             f"{CALLER}: `x` has {samples} samples and `teacher_logits` "
@@ -86,15 +91,6 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
         )
     _apply_shift(student, shift, arrays.take_rows(x, slice(0, batch_size)), output_kind)
     return shift
-
-
-def _num_samples(x):
-    if not arrays.is_arrays(x):
-        raise TypeError(
-            f"{CALLER}: `x` must be arrays, in the order of `teacher_logits`. "
-            f"Received: {type(x).__name__}."
-        )
-    return arrays.num_samples(x)
 
 
 def _outputs(student, x):

@@ -109,7 +109,6 @@ class R2KD(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """Returns one value per sample."""
         where = unmasked_by_any(student_logits, teacher_logits)
         q = soft_probs(student_logits, temperatures.student)
         p = soft_probs(teacher_logits, temperatures.teacher)
@@ -130,10 +129,7 @@ class R2KD(TemperatureLoss):
         return value + self.hyperparameter("rank_weight") * (1.0 - rank)
 
     def get_config(self):
-        """Returns the constructor arguments of this loss."""
         return {
+            "rank_temperature": None,
             **super().get_config(),
-            "value_weight": self.value_weight,
-            "rank_weight": self.rank_weight,
-            "rank_temperature": self.rank_temperature if self._uses_ranks else None,
         }

@@ -1,7 +1,5 @@
 """A loss on outputs that one temperature softens."""
 
-import keras
-
 from keras_dtkd.losses.base import DistillationLoss, LossValues
 from keras_dtkd.temperatures import base as temperatures
 
@@ -49,6 +47,15 @@ class TemperatureLoss(DistillationLoss):
         return_temperatures=False,
     ):
         """One value a sample; with `return_temperatures`, `LossValues`."""
+        result = self.compute_loss_values(
+            student_logits, teacher_logits, labels, sample_weight
+        )
+        return result if return_temperatures else result.values
+
+    def compute_loss_values(
+        self, student_logits, teacher_logits, labels, sample_weight
+    ):
+        """`LossValues`. Override it for more than one pair of temperatures."""
         pair = self._temperature(student_logits, teacher_logits, sample_weight)
         values = self.compute_values(
             student_logits,
@@ -57,7 +64,7 @@ class TemperatureLoss(DistillationLoss):
             labels=labels,
             sample_weight=sample_weight,
         )
-        return LossValues(values, pair) if return_temperatures else values
+        return LossValues(values, pair)
 
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
@@ -78,8 +85,3 @@ class TemperatureLoss(DistillationLoss):
             f"`{type(self).__name__}` must override `compute_values(student_logits, "
             "teacher_logits, temperatures, labels, sample_weight)`."
         )
-
-    def get_config(self):
-        """The arguments that make this loss again."""
-        temperature = keras.saving.serialize_keras_object(self._temperature)
-        return {**super().get_config(), "temperature": temperature}

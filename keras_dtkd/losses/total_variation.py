@@ -53,7 +53,6 @@ class TotalVariation(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """Returns one value per sample."""
         return temperatures.weight * divergences.total_variation(
             soft_log_probs(teacher_logits, temperatures.teacher),
             soft_log_probs(student_logits, temperatures.student),

@@ -45,5 +45,4 @@ class Agreement(keras.metrics.MeanMetricWrapper):
         super().__init__(fn=_top_prediction_agreement, name=name, dtype=dtype)
 
     def get_config(self):
-        """Returns the constructor arguments."""
         return {"name": self.name, "dtype": self.dtype}

@@ -1,12 +1,11 @@
 """Calibration: the difference between confidence and accuracy."""
 
-import numbers
-
 import keras
 from keras import ops
 
+from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.metrics.inputs import check_from_logits, row_weights, to_logits
+from keras_dtkd.metrics.inputs import FROM_LOGITS, row_weights, to_logits
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -55,13 +54,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         dtype=None,
     ):
         super().__init__(name=name, dtype=dtype)
-        if not isinstance(bins, numbers.Integral) or bins < 1:
-            raise ValueError(
-                "`ExpectedCalibrationError`: `bins` must be an integer of at least 1. "
-                f"Received: bins={bins!r}."
-            )
-        self.bins = int(bins)
-        self.from_logits = check_from_logits(self, from_logits)
+        caller = "ExpectedCalibrationError"
+        self.bins = check_positive_int(caller, "bins", bins)
+        self.from_logits = check_choice(caller, "from_logits", from_logits, FROM_LOGITS)
         self.count, self.correct, self.confidence = (
             self.add_variable((self.bins,), "zeros", dtype="float32", name=name)
             for name in ("count", "correct", "confidence")
@@ -95,7 +90,6 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.confidence.assign_add(sum_samples(weights * confidence[..., None]))
 
     def result(self):
-        """Returns the error over all samples; 0 without any."""
         error = ops.sum(ops.abs(self.correct - self.confidence))
         return ops.cast(ops.divide_no_nan(error, ops.sum(self.count)), self.dtype)
 
@@ -106,7 +100,6 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         return bool(self.from_logits)
 
     def get_config(self):
-        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "bins": self.bins,

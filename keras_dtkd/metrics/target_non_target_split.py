@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_dtkd.core.arguments import check_in_range
 from keras_dtkd.functional.decoupled import non_target_log_probs, target_log_probs
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.metrics.inputs import check_temperature, row_weights, to_logits
+from keras_dtkd.metrics.inputs import row_weights, to_logits
 
 COMPONENTS = ("target", "non_target", "weighted_non_target", "total")
 
@@ -53,7 +54,9 @@ class TargetNonTargetSplit(keras.metrics.Metric):
 
     def __init__(self, temperature=1.0, name="target_non_target_split", dtype=None):
         super().__init__(name=name, dtype=dtype)
-        self.temperature = check_temperature(self, temperature)
+        self.temperature = check_in_range(
+            "TargetNonTargetSplit", "temperature", temperature, 0
+        )
         self.means = [keras.metrics.Mean(name=n, dtype=dtype) for n in COMPONENTS]
 
     def update_state(self, labels, logits, sample_weight=None):
@@ -89,5 +92,4 @@ class TargetNonTargetSplit(keras.metrics.Metric):
         return {mean.name: mean.result() for mean in self.means}
 
     def get_config(self):
-        """Returns the constructor arguments."""
         return {**super().get_config(), "temperature": self.temperature}

@@ -2,14 +2,10 @@
 
 import keras
 
+from keras_dtkd.core.arguments import check_choice, check_in_range
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.metrics.inputs import (
-    check_from_logits,
-    check_temperature,
-    row_weights,
-    to_logits,
-)
+from keras_dtkd.metrics.inputs import FROM_LOGITS, row_weights, to_logits
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -45,8 +41,9 @@ class TeacherStudentKL(keras.metrics.Mean):
         self, temperature=1.0, from_logits="auto", name="teacher_student_kl", dtype=None
     ):
         super().__init__(name=name, dtype=dtype)
-        self.temperature = check_temperature(self, temperature)
-        self.from_logits = check_from_logits(self, from_logits)
+        caller = "TeacherStudentKL"
+        self.temperature = check_in_range(caller, "temperature", temperature, 0)
+        self.from_logits = check_choice(caller, "from_logits", from_logits, FROM_LOGITS)
 
     def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
         """Accumulates statistics of a batch.
@@ -64,7 +61,6 @@ class TeacherStudentKL(keras.metrics.Mean):
         super().update_state(kl(teacher, student), weights)
 
     def get_config(self):
-        """Returns the constructor arguments."""
         return {
             **super().get_config(),
             "temperature": self.temperature,

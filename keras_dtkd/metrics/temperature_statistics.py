@@ -114,6 +114,5 @@ class TemperatureStatistics(keras.metrics.Metric):
         self.maximum.assign(ops.full((2,), -float("inf")))
 
     def get_config(self):
-        """Returns the constructor arguments."""
         temperature = keras.saving.serialize_keras_object(self.temperature)
         return {**super().get_config(), "temperature": temperature}

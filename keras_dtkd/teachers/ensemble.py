@@ -1,4 +1,4 @@
-"""Several models that teach together."""
+"""The weighted mean of several teachers."""
 
 import hashlib
 import math
@@ -76,13 +76,10 @@ class Ensemble(base.Teacher):
 
     @property
     def variables(self):
-        """All members' variables, each once."""
-        variables = [v for member in self.members for v in member.variables]
-        return list({id(v): v for v in variables}.values())
+        return _unique(v for member in self.members for v in member.variables)
 
     @property
     def needs_sample_ids(self):
-        """Whether a member's outputs are stored."""
         return any(member.needs_sample_ids for member in self.members)
 
     @property
@@ -96,16 +93,26 @@ class Ensemble(base.Teacher):
         """Names of the first member's outputs, or `None`."""
         return self.members[0].output_names
 
+    def training_callbacks(self, distiller):
+        """Those of all members, see `keras_dtkd.core.hooks.FitHooks`."""
+        return [c for m in self.members for c in m.training_callbacks(distiller)]
+
+    def hold_out(self, data):
+        """The largest share that a member needs, or `None`."""
+        shares = [member.hold_out(data) for member in self.members]
+        return max((share for share in shares if share is not None), default=None)
+
+    def issues(self, context):
+        """Those of all members."""
+        return [issue for m in self.members for issue in m.issues(context)]
+
     @property
     def models(self):
-        """The models of all members."""
         return tuple(model for member in self.members for model in member.models)
 
     @property
     def seed_variables(self):
-        """The random states of all members, each once."""
-        seeds = [v for member in self.members for v in member.seed_variables]
-        return list({id(v): v for v in seeds}.values())
+        return _unique(v for member in self.members for v in member.seed_variables)
 
     @property
     def output_kind(self):
@@ -128,7 +135,7 @@ class Ensemble(base.Teacher):
         return logits.BINARY if kinds & MULTILABEL_KINDS else logits.LOGITS
 
     def set_output_kinds(self, output_kinds, multi_output=False):
-        """States what the members give, where it is known better than by their layers.
+        """Sets the members' output kinds, where they are known from more than layers.
 
         Args:
             output_kinds: One of the kinds of `keras_dtkd.core.logits` for each member.
@@ -139,7 +146,7 @@ class Ensemble(base.Teacher):
         self._multi_output = multi_output
 
     def as_multilabel(self):
-        """Takes logits for a choice for each label, as the student's are.
+        """Makes logits those of a multi-label output, as the student's are.
 
         Raises:
             ValueError: A member ends in a softmax.
@@ -207,6 +214,10 @@ class Ensemble(base.Teacher):
         return digest.hexdigest()
 
 
+def _unique(variables):
+    return list({id(variable): variable for variable in variables}.values())
+
+
 def _normalize_weights(weights, count):
     if count == 0:
         raise ValueError("`Ensemble`: `models` is empty. Give at least one.")
@@ -216,8 +227,8 @@ def _normalize_weights(weights, count):
         values = np.array([float(weight) for weight in weights])
     except (TypeError, ValueError):
         values = np.array([np.nan])
-    sound = len(values) == count and (values >= 0).all() and 0 < values.sum() < np.inf
-    if not sound:
+    is_valid = len(values) == count and (values >= 0).all()
+    if not is_valid or not 0 < values.sum() < np.inf:
         raise ValueError(
             f"`Ensemble`: `weights` must be {count} numbers, one a member, none "
             f"negative and not all 0. Received: weights={weights!r}."
@@ -226,7 +237,7 @@ def _normalize_weights(weights, count):
 
 
 def _output_kind(member):
-    """What a member gives, as far as it is known without running it."""
+    """A member's output kind, as far as it is known without running it."""
     kind = member.output_kind
     if kind is None and member.model is not None:
         kind = logits.infer_output_kind(member.model)
@@ -246,8 +257,8 @@ def _weighted_sum(leaves, weights):
 def _validate_compatible(outputs):
     """All members' outputs have one structure, and each output one shape."""
     try:
-        for other in outputs[1:]:
-            keras.tree.assert_same_structure(outputs[0], other)
+        for others in outputs[1:]:
+            keras.tree.assert_same_structure(outputs[0], others)
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`Ensemble`: the members' outputs are nested in different ways. Give "

@@ -1,4 +1,4 @@
-"""What tells one teacher from another: a digest of its weights."""
+"""Fingerprints, which tell one teacher from another."""
 
 import hashlib
 
@@ -8,18 +8,19 @@ import numpy as np
 FINGERPRINT_KEY = "teacher_fingerprint"
 
 
-def verify_fingerprint(found, expected):
-    """The teacher is the one that the saved state has learned from."""
-    if found != expected:
+def verify_fingerprint(fingerprint, expected):
+    """Raises a `ValueError` where a saved state expects another teacher."""
+    if fingerprint != expected:
         raise ValueError(
             "`Distiller`: this state was saved with another teacher (fingerprint "
-            f"{expected[:8]}…, this one's is {found[:8]}…). Give the same teacher to "
-            "go on; to train from another, make a new Distiller with this student."
+            f"{expected[:8]}…, this one's is {fingerprint[:8]}…). Give the same "
+            "teacher to go on; to train from another, make a new Distiller with this "
+            "student."
         )
 
 
 def write_fingerprint(store, fingerprint):
-    """Puts a fingerprint beside the variables in a file."""
+    """Writes a fingerprint, if any, beside the variables in a file."""
     if fingerprint is not None:
         store[FINGERPRINT_KEY] = np.frombuffer(fingerprint.encode(), "uint8")
 

@@ -28,7 +28,6 @@ class ModelTeacher(Teacher):
 
     @property
     def variables(self):
-        """All the model's variables."""
         return self.model.variables
 
     @property
@@ -43,7 +42,6 @@ class ModelTeacher(Teacher):
         return getattr(self.model, "output_names", None)
 
     def outputs(self, x, sample_ids=None):
-        """The model's outputs for a batch, in inference mode."""
         return self.model(x, **self._inference)
 
     def fingerprint(self):

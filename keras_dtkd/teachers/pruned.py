@@ -4,11 +4,10 @@ import keras
 import numpy as np
 
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.teachers.base import Teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 
-class Pruned(Teacher):
+class Pruned(ModelTeacher):
     """A model less a share of its weights, as they are now; the model stays as it is.
 
     In each kernel the `round(rate · n)` weights of smallest `|w|` of its n are 0;
@@ -58,7 +57,7 @@ class Pruned(Teacher):
             raise ValueError(
                 f"`Pruned`: `rate` must lie in [0, 1). Received: rate={rate!r}."
             )
-        self.model = _copy(model)
+        super().__init__(_copy(model))
         kernels = [v for v in self.model.weights if v.name.endswith("kernel")]
         if not kernels:
             raise ValueError(
@@ -67,30 +66,6 @@ class Pruned(Teacher):
             )
         for kernel in kernels:
             _zero_smallest(kernel, self.rate)
-        self._teacher = ModelTeacher(self.model)
-
-    @property
-    def variables(self):
-        """All the copy's variables."""
-        return self._teacher.variables
-
-    @property
-    def seed_variables(self):
-        """The random states of the copy's layers."""
-        return self._teacher.seed_variables
-
-    @property
-    def output_names(self):
-        """Names of the model's outputs, or `None`."""
-        return getattr(self.model, "output_names", None)
-
-    def outputs(self, x, sample_ids=None):
-        """The copy's outputs for a batch, in inference mode."""
-        return self._teacher.outputs(x, sample_ids)
-
-    def fingerprint(self):
-        """A digest of the copy's weights."""
-        return self._teacher.fingerprint()
 
 
 def _copy(model):

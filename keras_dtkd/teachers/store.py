@@ -103,7 +103,7 @@ def _build(teacher, batch):
 
 
 def _validate_id_order(batch, first):
-    """Sample ids of the data are those under which the outputs will be found."""
+    """The data's sample ids must be the indices of the stored outputs."""
     sample_ids = split_sample_ids(batch)[1]
     if sample_ids is None:
         return
@@ -117,11 +117,9 @@ def _validate_id_order(batch, first):
 
 
 def _digest(x, batches=None):
-    """Tells samples apart: how many there are, and up to 64 of them all over `x`.
+    """A digest of the number of samples, and of up to 64 of them all over `x`.
 
-    Args:
-        x: Arrays, or the first batch of a data set.
-        batches: How many batches the data set has, `None` if unknown.
+    `x` are arrays, or the first batch of a data set with so many `batches`.
     """
     x, count = model_inputs(x), num_samples(x)
     digest = hashlib.blake2b(f"{count} {batches}".encode(), digest_size=16)
@@ -136,8 +134,8 @@ def _is_complete(folder, metadata):
     for name in (METADATA_FILE, PROGRESS_FILE):
         if not (folder / name).is_file():
             continue
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
-        if unlike := [key for key, value in metadata.items() if found[key] != value]:
+        stored = json.loads((folder / name).read_text(encoding="utf-8"))
+        if unlike := [key for key, value in metadata.items() if stored[key] != value]:
             raise ValueError(
                 f"`store`: {folder} holds what was stored with "
                 f"{' and '.join(MISMATCH_TEXT[key] for key in unlike)}. Give another "
@@ -161,17 +159,14 @@ def _batches(x, batch_size):
         total = None
     iterator = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in _iterate(x))
     first = next(iterator)
-    return itertools.chain([first], iterator), total, _to_numpy(first)
+    numpy_first = keras.tree.map_structure(to_numpy, first)
+    return itertools.chain([first], iterator), total, numpy_first
 
 
 def _iterate(x):
     if isinstance(x, keras.utils.PyDataset):
         return (x[i] for i in range(x.num_batches))
     return iter(x)
-
-
-def _to_numpy(batch):
-    return keras.tree.map_structure(to_numpy, batch)
 
 
 def _forward_batch(teacher, forward, batch, output):
@@ -191,7 +186,7 @@ def _forward_batch(teacher, forward, batch, output):
 
 
 def _validate_float16_range(values, output_kind):
-    """float16 can hold the outputs."""
+    """Raises a `ValueError` for outputs that float16 cannot hold."""
     looks_like = output_kind is None and logits.look_like_probabilities(values)
     if looks_like or output_kind in (logits.SOFTMAX, logits.SIGMOID):
         raise ValueError(
@@ -206,7 +201,7 @@ def _validate_float16_range(values, output_kind):
 
 
 def _output_kind(teacher, output):
-    """The kind that the teacher states or its layers tell, or `None`."""
+    """The kind that the teacher states or its layers show, or `None`."""
     if teacher.output_kind is not None:
         return teacher.output_kind
     model = teacher.model
@@ -216,15 +211,10 @@ def _output_kind(teacher, output):
 
 def _finalize(folder, writer, metadata):
     values = writer.all()
-    atomic_write(folder / OUTPUTS_FILE, lambda path: _save(path, values))
+    atomic_write(folder / OUTPUTS_FILE, lambda path: np.save(path, values))
     write_json(folder / METADATA_FILE, {**metadata, "num_samples": len(values)})
     (folder / PROGRESS_FILE).unlink()
     shutil.rmtree(folder / CHUNK_DIR)
-
-
-def _save(path, values):
-    with path.open("wb") as file:
-        np.save(file, values)
 
 
 class _ChunkWriter:
@@ -252,5 +242,5 @@ class _ChunkWriter:
     def _write(self):
         path = self.folder / f"{len(self._files()):06d}.npy"
         values = np.concatenate(self._pending)
-        atomic_write(path, lambda partial: _save(partial, values))
+        atomic_write(path, lambda partial: np.save(partial, values))
         self._pending = []

@@ -68,7 +68,6 @@ class Stored(Teacher):
 
     @property
     def variables(self):
-        """The one that holds the outputs."""
         return [self._values]
 
     def outputs(self, x, sample_ids=None):
@@ -94,7 +93,6 @@ class Stored(Teacher):
         return ops.where(is_known, outputs, ops.cast(np.nan, outputs.dtype))
 
     def fingerprint(self):
-        """A digest of the outputs."""
         values = np.ascontiguousarray(ops.convert_to_numpy(self._values.value))
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.output_kind}{values.shape}{values.dtype.name}".encode())

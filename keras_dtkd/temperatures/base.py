@@ -1,4 +1,4 @@
-"""What a temperature rule is."""
+"""The base classes of temperatures."""
 
 import inspect
 from typing import Any, NamedTuple
@@ -23,16 +23,23 @@ class TemperaturePair(NamedTuple):
     teacher: Any
     weight: Any
 
+    @classmethod
+    def equal(cls, temperature):
+        """One T for both models, a scalar or `(..., 1)`, with the weight T²."""
+        is_scalar = not len(temperature.shape)
+        per_sample = temperature if is_scalar else temperature[..., 0]
+        return cls(temperature, temperature, per_sample * per_sample)
+
 
 class Temperature(FitHooks, HyperparameterMixin):
-    """Base of all temperature rules.
+    """Base of all temperatures.
 
     A subclass overrides `call(student_logits, teacher_logits)`, both of shape
     `(..., classes)` and float32, and returns `TemperaturePair`. What is learned or
-    changes with time is an ordinary weight of the layer. A rule computes in
-    float32 whatever the models compute in. A rule that couples the rows of a batch
-    takes a further argument `sample_weight=None`: how much each row counts, `(...)`
-    with the mask in it, or `None` where all count the same.
+    changes with time is an ordinary weight of the layer. Temperatures are computed in
+    float32 whatever the models compute in. One that couples the rows of a batch takes a
+    further argument `sample_weight=None`: the weight of each row, `(...)` with the mask
+    in it, or `None` where all count the same.
 
     Example:
 
@@ -47,8 +54,7 @@ class Temperature(FitHooks, HyperparameterMixin):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.supports_masking = True
-        # A rule without `build` is ready as it is; Keras would otherwise take the
-        # whole Distiller for unbuilt.
+        # Otherwise Keras would take the whole Distiller for unbuilt.
         if type(self).build is keras.layers.Layer.build:
             self.built = True
 
@@ -60,7 +66,8 @@ class Temperature(FitHooks, HyperparameterMixin):
         )
 
     def __call__(self, student_logits, teacher_logits, sample_weight=None, **kwargs):
-        if sample_weight is not None and self._is_batch_coupled():
+        is_batch_coupled = "sample_weight" in inspect.signature(self.call).parameters
+        if sample_weight is not None and is_batch_coupled:
             kwargs["sample_weight"] = sample_weight
         return super().__call__(student_logits, teacher_logits, **kwargs)
 
@@ -68,12 +75,9 @@ class Temperature(FitHooks, HyperparameterMixin):
         if name == "temperature" and not hasattr(type(self), name):
             raise ValueError(
                 f"`{type(self).__name__}` has no single temperature to be set. Change "
-                "its own numbers, or use another rule."
+                "its own numbers, or use another temperature."
             )
         super().__setattr__(name, value)
-
-    def _is_batch_coupled(self):
-        return "sample_weight" in inspect.signature(self.call).parameters
 
     def variables_without_weight_decay(self):
         """The trainable variables that weight decay must leave alone."""
@@ -92,8 +96,32 @@ class Temperature(FitHooks, HyperparameterMixin):
         self.push_hyperparameters()
 
 
+class DerivedTemperature(Temperature):
+    """Base of the temperatures that are computed from another one, `self._base`."""
+
+    def __init__(self, temperature, **kwargs):
+        super().__init__(**kwargs)
+        self._base = get(temperature)
+
+    @property
+    def temperature(self):
+        """The base `Temperature`. Set it to a number to change its temperature."""
+        return self._base
+
+    @temperature.setter
+    def temperature(self, value):
+        self._base.temperature = value
+
+    def on_epoch_begin(self, epoch, epochs):
+        super().on_epoch_begin(epoch, epochs)
+        self._base.on_epoch_begin(epoch, epochs)
+
+    def variables_without_weight_decay(self):
+        return self._base.variables_without_weight_decay()
+
+
 def get(value):
-    """A temperature rule from whatever a user may give.
+    """A `Temperature` from whatever a user may give.
 
     Args:
         value: A positive number (the same for every sample), a `Temperature`, or

@@ -40,13 +40,7 @@ class Constant(Temperature):
         self.temperature = temperature
 
     def call(self, student_logits, teacher_logits):
-        """Returns the scalars T, T and T²."""
-        temperature = self.hyperparameter("temperature") + 0.0
-        return TemperaturePair(temperature, temperature, temperature * temperature)
+        return TemperaturePair.equal(self.hyperparameter("temperature") + 0.0)
 
     def __float__(self):
         return self.temperature
-
-    def get_config(self):
-        """Returns the constructor arguments of this temperature."""
-        return {**super().get_config(), "temperature": self.temperature}

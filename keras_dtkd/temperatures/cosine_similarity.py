@@ -88,7 +88,6 @@ class CosineSimilarity(Temperature):
         self.max_temperature = max_temperature
 
     def call(self, student_logits, teacher_logits, sample_weight=None):
-        """Returns the temperatures of these logits."""
         distance = _distance(
             ops.stop_gradient(student_logits), ops.stop_gradient(teacher_logits)
         )
@@ -107,18 +106,7 @@ class CosineSimilarity(Temperature):
         fraction = ops.clip(fraction, 0.0, 1.0)
         low = self.hyperparameter("min_temperature")
         high = self.hyperparameter("max_temperature")
-        temperature = low + (high - low) * fraction
-        return TemperaturePair(
-            temperature[..., None], temperature[..., None], temperature * temperature
-        )
-
-    def get_config(self):
-        """Returns the constructor arguments of this temperature."""
-        return {
-            **super().get_config(),
-            "min_temperature": self.min_temperature,
-            "max_temperature": self.max_temperature,
-        }
+        return TemperaturePair.equal((low + (high - low) * fraction)[..., None])
 
 
 def _distance(student_logits, teacher_logits):

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_dtkd.core.arguments import check_minimum, check_number, check_positive_int
+from keras_dtkd.core.arguments import check_in_range, check_number, check_positive_int
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.temperatures.base import Temperature, TemperaturePair
@@ -102,11 +102,12 @@ class Curriculum(Temperature):
                 f"lambda_range={lambda_range!r}."
             )
         for lambda_ in lambda_range:
-            check_minimum("Curriculum", "lambda_range", lambda_, 0)
+            check_in_range("Curriculum", "lambda_range", lambda_, 0, inclusive=True)
         self.min_temperature = min_temperature
         self.temperature_span = temperature_span
         self.learning_rate = learning_rate
-        self.epochs = check_minimum("Curriculum", "epochs", epochs, 1)
+        check_in_range("Curriculum", "epochs", epochs, 1, inclusive=True)
+        self.epochs = epochs
         self.initial_raw = check_number("Curriculum", "initial_raw", initial_raw)
         self.per_sample = per_sample
         self.hidden = check_positive_int("Curriculum", "hidden", hidden)
@@ -150,7 +151,6 @@ class Curriculum(Temperature):
         return values if self.per_sample else float(values[0])
 
     def call(self, student_logits, teacher_logits):
-        """Returns τ, τ and τ²."""
         weights = [weight.value() for weight in self._reversed_weights]
         if self.per_sample:
             kernel_1, bias_1, kernel_2, bias_2 = weights
@@ -164,8 +164,7 @@ class Curriculum(Temperature):
             (raw,) = weights
         low = self.hyperparameter("min_temperature")
         tau = low + self.hyperparameter("temperature_span") * ops.sigmoid(raw)
-        sample_tau = tau[..., 0] if self.per_sample else tau
-        return TemperaturePair(tau, tau, sample_tau * sample_tau)
+        return TemperaturePair.equal(tau)
 
     def lambda_at(self, epoch):
         """λ of an epoch, counted from 1."""
@@ -174,29 +173,11 @@ class Curriculum(Temperature):
         return initial + 0.5 * (final - initial) * (1.0 + math.cos(angle))
 
     def on_epoch_begin(self, epoch, epochs):
-        """Sets λ. The temperature itself does not change."""
         super().on_epoch_begin(epoch, epochs)
         for weight in self._reversed_weights:
             weight.set_step_scale(self.lambda_at(epoch) * self.learning_rate)
 
     def variables_without_weight_decay(self):
-        """The trainable variables, if they are excluded from weight decay."""
         if not self.excluded_from_weight_decay:
             return []
         return [weight.ascent_variable for weight in self._reversed_weights]
-
-    def get_config(self):
-        """Returns the constructor arguments of this temperature."""
-        return {
-            **super().get_config(),
-            "min_temperature": self.min_temperature,
-            "temperature_span": self.temperature_span,
-            "epochs": self.epochs,
-            "initial_raw": self.initial_raw,
-            "per_sample": self.per_sample,
-            "hidden": self.hidden,
-            "learning_rate": self.learning_rate,
-            "lambda_range": self.lambda_range,
-            "excluded_from_weight_decay": self.excluded_from_weight_decay,
-            "seed": self.seed,
-        }

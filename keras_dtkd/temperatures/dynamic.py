@@ -6,8 +6,7 @@ from keras import ops
 from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional import statistics
-from keras_dtkd.temperatures import base
-from keras_dtkd.temperatures.base import Temperature, TemperaturePair
+from keras_dtkd.temperatures.base import DerivedTemperature, TemperaturePair
 from keras_dtkd.temperatures.collapse_warning import CollapseWarning
 from keras_dtkd.temperatures.equal_sharpness import equal_sharpness
 
@@ -23,7 +22,7 @@ AUTO_SENTINEL = -1.0
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Dynamic(Temperature):
+class Dynamic(DerivedTemperature):
     """Gives the more confident model the higher temperature, sample by sample.
 
     Two temperatures with `T_s + T_t = 2τ` bring teacher and student to a common
@@ -106,7 +105,7 @@ class Dynamic(Temperature):
         min_temperature=DEFAULT_MIN_TEMPERATURE,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(temperature, **kwargs)
         self.rule = check_choice("Dynamic", "rule", rule, RULES)
         self.stop_gradient = check_choice(
             "Dynamic", "stop_gradient", stop_gradient, STOP_GRADIENT_MODES
@@ -117,7 +116,6 @@ class Dynamic(Temperature):
                 f"stop_gradient={stop_gradient!r}. Omit `stop_gradient`, or choose the "
                 "rule 'max', 'centered' or 'std'."
             )
-        self._base = base.get(temperature)
         self.min_temperature = min_temperature
         tau = getattr(self._base, "temperature", None)
         # A saved τ may be below the bound, where a schedule lowered it: both
@@ -130,15 +128,6 @@ class Dynamic(Temperature):
                 f"{tau}, or be None or 'auto'. Received: "
                 f"min_temperature={min_temperature!r}."
             )
-
-    @property
-    def temperature(self):
-        """The `Temperature` of τ. Set it to a number to change τ during training."""
-        return self._base
-
-    @temperature.setter
-    def temperature(self, value):
-        self._base.temperature = value
 
     def call(self, student_logits, teacher_logits, sample_weight=None, base=None):
         """Returns the temperatures of these logits; `base` gives τ, if known."""
@@ -168,29 +157,21 @@ class Dynamic(Temperature):
 
     def _sharpness_proxies(self, student_logits, teacher_logits):
         """What the temperatures are proportional to: the teacher's, the student's."""
-        where = ops.logical_and(
-            statistics.is_unmasked(student_logits),
-            statistics.is_unmasked(teacher_logits),
-        )
-
-        def centered_maximum(logits):
-            centered = statistics.center(logits, where=where)
-            return ops.max(centered, axis=-1, keepdims=True)
-
+        both = teacher_logits, student_logits
+        where = statistics.unmasked_by_both(*both)
         if self.rule == "std":
-            return (
-                statistics.std(teacher_logits, where=where),
-                statistics.std(student_logits, where=where),
-            )
+            return [statistics.std(logits, where=where) for logits in both]
+        centered = [
+            ops.max(statistics.center(logits, where=where), axis=-1, keepdims=True)
+            for logits in both
+        ]
         if self.rule == "centered":
-            return centered_maximum(teacher_logits), centered_maximum(student_logits)
-        x = ops.max(teacher_logits, axis=-1, keepdims=True)
-        y = ops.max(student_logits, axis=-1, keepdims=True)
-        is_defined = ops.logical_and(x > 0, y > 0)
-        return (
-            ops.where(is_defined, x, centered_maximum(teacher_logits)),
-            ops.where(is_defined, y, centered_maximum(student_logits)),
-        )
+            return centered
+        raw = [ops.max(logits, axis=-1, keepdims=True) for logits in both]
+        is_defined = ops.logical_and(raw[0] > 0, raw[1] > 0)
+        return [
+            ops.where(is_defined, *pair) for pair in zip(raw, centered, strict=True)
+        ]
 
     def _proportional(self, x, y, tau):
         """Splits 2τ in the proportion x : y, with both at least the lower bound."""
@@ -215,15 +196,12 @@ class Dynamic(Temperature):
         return ops.maximum(MIN_RELATIVE_TEMPERATURE * tau, ops.minimum(bound, tau))
 
     def _auto_bound(self, tau):
-        """The value of `min_temperature="auto"`."""
         return 0.5 * tau if self.rule == "exact" else DEFAULT_MIN_TEMPERATURE
 
     def collapse_threshold(self):
         """The mean student temperature below which the student has collapsed.
 
-        Returns:
-            1.5 times the `min_temperature`, or 2 % of τ where that is more; 0 where the
-            `min_temperature` is high enough, τ/4 or more, to rule out a collapse.
+        0 where the `min_temperature` is high enough, τ/4 or more, to rule that out.
         """
         tau = getattr(self._base, "temperature", None)
         tau = tau if isinstance(tau, float) else 0.0
@@ -243,22 +221,3 @@ class Dynamic(Temperature):
             for name, loss in distiller.distillation_losses.items()
             if loss.get_temperatures() and loss.get_temperatures()[0] is self
         ]
-
-    def on_epoch_begin(self, epoch, epochs):
-        """Forwards the call to the base temperature."""
-        super().on_epoch_begin(epoch, epochs)
-        self._base.on_epoch_begin(epoch, epochs)
-
-    def variables_without_weight_decay(self):
-        """The base temperature's variables without weight decay."""
-        return self._base.variables_without_weight_decay()
-
-    def get_config(self):
-        """Returns the constructor arguments of this temperature."""
-        return {
-            **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._base),
-            "rule": self.rule,
-            "stop_gradient": self.stop_gradient,
-            "min_temperature": self.min_temperature,
-        }

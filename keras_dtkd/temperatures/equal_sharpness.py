@@ -19,24 +19,14 @@ def equal_sharpness(student_logits, teacher_logits, tau, min_temperature):
     second-order solution `log(σ_u / σ_v)`. Each step has a length of at most 1 and
     stays within the bracket that the signs of earlier residuals give.
 
-    Args:
-        student_logits: `(..., classes)`.
-        teacher_logits: `(..., classes)`.
-        tau: Mean temperature: scalar, or `(..., 1)`.
-        min_temperature: Lower bound of both temperatures, of the shape of `tau`. Not
-            above `tau`.
-
-    Returns:
-        The teacher's and the student's temperature, `(..., 1)` each. Where the
-        solution lies beyond `min_temperature`, the bound. Where both models' logits are
-        constant, both are τ.
+    Returns the teacher's and the student's temperature, `(..., 1)` each: the bound
+    where the solution lies beyond `min_temperature` (at most `tau`), and τ where both
+    models' logits are constant.
 
     Reference:
         Wei and Bai, arXiv 2404.12711, equation 3, with centered logits.
     """
-    where = ops.logical_and(
-        statistics.is_unmasked(student_logits), statistics.is_unmasked(teacher_logits)
-    )
+    where = statistics.unmasked_by_both(student_logits, teacher_logits)
     teacher_centered = statistics.center(teacher_logits, where=where)
     student_centered = statistics.center(student_logits, where=where)
     class_weights = ops.cast(where, teacher_centered.dtype)
@@ -80,17 +70,7 @@ def _temperatures(log_ratio, tau):
 
 
 def _sharpness_and_mean(logits, maximum, class_weights, temperature):
-    """Λ(z / T), and the mean of z under its softmax.
-
-    Args:
-        logits: z minus its maximum, `(..., classes)`.
-        maximum: The maximum of z, `(..., 1)`.
-        class_weights: 1 for classes that count, 0 for masked ones, `(..., classes)`.
-        temperature: `(..., 1)`.
-
-    Returns:
-        Two tensors, `(..., 1)`.
-    """
+    """Λ(z / T), and the mean of z under its softmax. `logits` are z minus `maximum`."""
     e = ops.exp(logits / temperature) * class_weights
     # No class is left where the two models mask complementary classes.
     total = ops.maximum(ops.sum(e, axis=-1, keepdims=True), 1e-30)

@@ -24,11 +24,6 @@ class GradientReversedWeight(keras.layers.Layer):
             new step scale rescales θ instead.
         name: Name of the layer.
 
-    Attributes:
-        ascent_variable: θ, the trainable variable, float32 under any policy.
-        offset: The weight at θ = 0.
-        step_scale: The factor, a non-trainable variable.
-
     Reference:
         Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation",
         arXiv 1409.7495, multiply the gradient by −λ instead.
@@ -44,30 +39,16 @@ class GradientReversedWeight(keras.layers.Layer):
     ):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.weight_decay_to_offset = weight_decay_to_offset
-        self.ascent_variable = self.add_weight(
-            shape=shape,
-            initializer="zeros",
-            dtype="float32",
-            autocast=False,
-            name="ascent_variable",
-        )
-        self.offset = self.add_weight(
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            name="offset",
-        )
-        self.step_scale = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(step_scale),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            name="step_scale",
-        )
+        step_scale = keras.initializers.Constant(step_scale)
+        self.ascent_variable = self._add("ascent_variable", shape, "zeros", True)
+        self.offset = self._add("offset", shape, initializer)
+        self.step_scale = self._add("step_scale", (), step_scale)
         self.built = True
+
+    def _add(self, name, shape, initializer, trainable=False):
+        return self.add_weight(
+            shape, initializer, trainable=trainable, autocast=False, name=name
+        )
 
     def value(self):
         """The weight as a tensor, for use inside a step. Its gradient is reversed."""

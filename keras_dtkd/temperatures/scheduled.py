@@ -36,9 +36,6 @@ class Scheduled(Temperature):
         ValueError: `schedule` is neither of these, or its value is not a finite number
             above 0.
 
-    Reference:
-        None: ordinary annealing.
-
     Example:
 
     >>> cosine = keras.optimizers.schedules.CosineDecay(8.0, 60, alpha=0.25)
@@ -61,9 +58,7 @@ class Scheduled(Temperature):
         self.temperature = self._temperature_at(0)
 
     def call(self, student_logits, teacher_logits):
-        """Returns the scalars T, T and T²."""
-        temperature = self.hyperparameter("temperature") + 0.0
-        return TemperaturePair(temperature, temperature, temperature * temperature)
+        return TemperaturePair.equal(self.hyperparameter("temperature") + 0.0)
 
     def on_epoch_begin(self, epoch, epochs):
         """Sets the temperature of this epoch and validates the later ones, once.
@@ -87,10 +82,3 @@ class Scheduled(Temperature):
                 f"epoch. Received: schedule({epoch}) = {number:g}."
             )
         return number
-
-    def get_config(self):
-        """Returns the constructor arguments of this temperature."""
-        return {
-            **super().get_config(),
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
-        }

@@ -7,8 +7,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.functional import statistics
-from keras_dtkd.temperatures import base
-from keras_dtkd.temperatures.base import Temperature, TemperaturePair
+from keras_dtkd.temperatures.base import DerivedTemperature, TemperaturePair
 
 # Added to the variance. It bounds the gradient where all logits of a model are equal,
 # and leaves any standard deviation above 0.03 its float32 digits.
@@ -17,7 +16,7 @@ MIN_CONFIDENCE_CAP = 0.5
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Standardized(Temperature):
+class Standardized(DerivedTemperature):
     """Divides each model's logits by their own standard deviation, and by T.
 
     `T_s = T · σ_s`, `T_t = T · σ_t`, with σ the unbiased standard deviation over the
@@ -62,27 +61,13 @@ class Standardized(Temperature):
     """
 
     def __init__(self, temperature=2.0, **kwargs):
-        super().__init__(**kwargs)
-        self._base = base.get(temperature)
+        super().__init__(temperature, **kwargs)
         self._warned = False
 
-    @property
-    def temperature(self):
-        """The `Temperature` of T. Set it to a number to change T during training."""
-        return self._base
-
-    @temperature.setter
-    def temperature(self, value):
-        self._base.temperature = value
-
     def call(self, student_logits, teacher_logits, sample_weight=None):
-        """Returns the temperatures of these logits."""
         self._warn_few_classes(student_logits.shape[-1])
         t = self._base(student_logits, teacher_logits, sample_weight)
-        where = ops.logical_and(
-            statistics.is_unmasked(student_logits),
-            statistics.is_unmasked(teacher_logits),
-        )
+        where = statistics.unmasked_by_both(student_logits, teacher_logits)
         return TemperaturePair(
             t.student * _unbiased_std(student_logits, where),
             t.teacher * _unbiased_std(teacher_logits, where),
@@ -106,22 +91,6 @@ class Standardized(Temperature):
                 f"temperature below {max_temperature:.2f}.",
                 stacklevel=2,
             )
-
-    def on_epoch_begin(self, epoch, epochs):
-        """Forwards the call to the base temperature."""
-        super().on_epoch_begin(epoch, epochs)
-        self._base.on_epoch_begin(epoch, epochs)
-
-    def variables_without_weight_decay(self):
-        """The base temperature's variables without weight decay."""
-        return self._base.variables_without_weight_decay()
-
-    def get_config(self):
-        """Returns the constructor arguments of this temperature."""
-        return {
-            **super().get_config(),
-            "temperature": keras.saving.serialize_keras_object(self._base),
-        }
 
 
 def _unbiased_std(logits, where):

@@ -1,7 +1,8 @@
-"""What a view is: a batch of inputs, changed."""
+"""The base classes of views: changed versions of a batch of inputs."""
 
 import keras
 
+from keras_dtkd.core.arguments import constructor_arguments
 from keras_dtkd.core.hooks import FitHooks
 
 
@@ -71,32 +72,21 @@ class View(FitHooks, keras.layers.Layer):
         )
 
     def get_config(self):
-        """The arguments that make this view again."""
         config = super().get_config()
         return {**config, "layer": keras.saving.serialize_keras_object(self.layer)}
 
     @classmethod
     def from_config(cls, config):
-        """Makes the view again."""
         layer = keras.saving.deserialize_keras_object(config.pop("layer"))
         return cls(layer, **config)
 
 
 class BuiltInView(View):
-    """Base of the views that make their layer themselves.
-
-    Attributes:
-        arguments: The names of what they make it from, attributes of the view too.
-    """
-
-    arguments: tuple = ()
+    """Base of the views that create their layer, from attributes of the view."""
 
     def check(self, x):
-        """Likewise, and refuses what is no batch of images with channels.
-
-        Keras's layers take three axes for a single image, and leave it as it is.
-        """
         super().check(x)
+        # Keras's layers take three axes for a single image, and leave it as it is.
         if len(x.shape) != 4:
             raise ValueError(
                 f"`{type(self).__name__}` changes images: inputs `(batch, height, "
@@ -106,12 +96,10 @@ class BuiltInView(View):
             )
 
     def get_config(self):
-        """The arguments that make this view again."""
         config = super().get_config()
-        config.pop("layer")
-        return {**config, **{name: getattr(self, name) for name in self.arguments}}
+        del config["layer"]
+        return {**config, **constructor_arguments(self, BuiltInView)}
 
     @classmethod
     def from_config(cls, config):
-        """Makes the view again."""
         return cls(**config)

@@ -31,8 +31,6 @@ class CutMix(BuiltInView):
     >>> Distiller(teacher, student, losses, views=CutMix()).fit(x, y)
     """
 
-    arguments = ("alpha", "seed")
-
     def __init__(self, alpha=1.0, seed=None, name=None, **kwargs):
         if not 0 < alpha <= 1:
             raise ValueError(

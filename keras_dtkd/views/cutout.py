@@ -14,7 +14,7 @@ class Cutout(BuiltInView):
 
     Args:
         side: Width of the hole, as a share of the image's. In (0, 1].
-        fill_value: What is seen in the hole, any number. 0 is the mean of normalised
+        fill_value: What is seen in the hole, any number. 0 is the mean of normalized
             images.
         seed: Of the random numbers.
         name: What losses call it by.
@@ -32,8 +32,6 @@ class Cutout(BuiltInView):
     >>> losses = {"kd": KD(), "holes": KD(view="cutout")}
     >>> Distiller(teacher, student, losses, views=Cutout()).fit(x, y)
     """
-
-    arguments = ("side", "fill_value", "seed")
 
     def __init__(self, side=0.25, fill_value=0.0, seed=None, name=None, **kwargs):
         if not 0 < side <= 1:

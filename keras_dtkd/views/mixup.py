@@ -1,9 +1,8 @@
 """Two images over each other."""
 
-import numbers
-
 import keras
 
+from keras_dtkd.core.arguments import check_in_range
 from keras_dtkd.views.base import BuiltInView
 
 
@@ -32,13 +31,8 @@ class Mixup(BuiltInView):
     >>> Distiller(teacher, student, losses, views=Mixup()).fit(x, y)
     """
 
-    arguments = ("alpha", "seed")
-
     def __init__(self, alpha=0.2, seed=None, name=None, **kwargs):
-        if not (isinstance(alpha, numbers.Real) and float(alpha) > 0):
-            raise ValueError(
-                f"`Mixup`: `alpha` must be positive. Received: alpha={alpha!r}."
-            )
+        check_in_range("Mixup", "alpha", alpha, 0)
         layer = keras.layers.MixUp(alpha=alpha, seed=seed, dtype="float32")
         super().__init__(layer, name=name, **kwargs)
         self.alpha = alpha

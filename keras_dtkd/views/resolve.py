@@ -4,18 +4,9 @@ from keras_dtkd.views.base import View
 
 
 def resolve_views(views):
-    """The views by the names that losses call them by.
+    """A dict of views by name, from `None`, one view, a list, or a dict.
 
-    Args:
-        views: `None`, one view, a list, or a dict of names. A Keras preprocessing
-            layer is wrapped in a `View` of its name.
-
-    Returns:
-        A dict.
-
-    Raises:
-        TypeError: Something is no layer.
-        ValueError: Two of one name.
+    A Keras preprocessing layer is wrapped in a `View` of its name.
     """
     if views is None:
         return {}
@@ -38,15 +29,7 @@ def _view(view, name):
 
 
 def validate_views(losses, views):
-    """Every loss is for a view that there is, and every view is for a loss.
-
-    Args:
-        losses: Distillation losses by name.
-        views: Views by name.
-
-    Raises:
-        ValueError: A loss names another one; no loss names one.
-    """
+    """A `ValueError` for a loss whose view is missing, or a view without a loss."""
     for name, loss in losses.items():
         if loss.view is not None and loss.view not in views:
             known = ", ".join(map(repr, views)) or "none"

@@ -88,13 +88,13 @@ def test_an_l2_radius_must_be_a_scalar():
 @pytest.mark.parametrize(
     "match, options",
     [
-        ("`norm` must be 'linf' or 'l2'", {"norm": "l1"}),
+        ("`norm` must be one of 'linf', 'l2'", {"norm": "l1"}),
         ("`steps` must be an integer", {"steps": 0}),
         ("`steps` must be an integer", {"steps": 2.5}),
         ("`restarts` must be an integer", {"restarts": 0}),
         ("`batch_size` must be an integer", {"batch_size": 0}),
-        ("`momentum` must be at least 0", {"momentum": -1.0}),
-        ("`diversity` is a probability", {"diversity": 1.5}),
+        ("`momentum` must be a finite number of at least 0", {"momentum": -1.0}),
+        ("`diversity` must be a finite number from 0 to 1", {"diversity": 1.5}),
         (r"resizes images.*\(8, 6\)", {"diversity": 0.5}),
         ("all 3 starts are the same", {"restarts": 3, "random_start": False}),
         ("`from_logits=False`, but the model gives values", {"from_logits": False}),

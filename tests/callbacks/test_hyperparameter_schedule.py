@@ -53,7 +53,7 @@ def test_longer_names_reach_further_in():
     assert loss.warmup_epochs == 6
 
 
-def test_whoever_misspells_a_name_is_told_all_of_them():
+def test_a_misspelled_name_is_an_error_that_lists_all_names():
     with pytest.raises(ValueError) as error:
         scheduled(HyperparameterSchedule("ours.temperature.minimun", lambda epoch: 0.0))
     listed = str(error.value).partition("Known are: ")[2].rstrip(".").split(", ")
@@ -93,7 +93,7 @@ def test_a_value_out_of_range_is_an_error_that_names_the_number():
     assert same(numbers(small), numbers(student()))
 
 
-def test_it_says_what_it_sets_where_asked(capsys):
+def test_verbose_prints_each_new_value(capsys):
     scheduled(
         HyperparameterSchedule("kd.weight", lambda epoch: 0.5, verbose=1), epochs=1
     )

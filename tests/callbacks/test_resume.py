@@ -78,7 +78,7 @@ def test_a_crashed_run_goes_on_bit_for_bit(tmp_path):
     assert last["loss"] == logs["loss"][3:]
 
 
-def test_what_ended_goes_on_to_more_epochs(tmp_path):
+def test_a_finished_run_continues_with_more_epochs(tmp_path):
     expected, _ = run(tmp_path / "at once", epochs=3)
     run(tmp_path / "in parts", epochs=2)
     d, _ = run(tmp_path / "in parts", epochs=3)

@@ -56,8 +56,8 @@ def test_the_log_is_the_robust_accuracy_at_the_end_of_the_epoch():
     )
     model = compiled(network())
     fit(robust_accuracy_callback(), after, model=model)
-    found = model.history.history[NAME]
-    assert found == expected and len(set(found)) > 1
+    logged = model.history.history[NAME]
+    assert logged == expected and len(set(logged)) > 1
 
 
 def test_training_is_the_same_without_the_callback():

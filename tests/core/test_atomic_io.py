@@ -49,7 +49,7 @@ def test_the_suffix_is_that_of_the_file(tmp_path):
     assert seen[0].endswith(".weights.h5") and seen[0] != "a.weights.h5"
 
 
-def test_what_is_synced_is_open_for_writing(tmp_path, monkeypatch):
+def test_a_file_is_synced_while_open_for_writing(tmp_path, monkeypatch):
     """As Windows wants it."""
     modes = []
 
@@ -63,7 +63,7 @@ def test_what_is_synced_is_open_for_writing(tmp_path, monkeypatch):
     assert modes == [0]
 
 
-def test_what_killed_writers_left_is_removed(tmp_path):
+def test_partial_files_of_killed_writers_are_removed(tmp_path):
     (tmp_path / "unfinished-0123-run.json").write_text("half")
     (tmp_path / "run.json").write_text("whole")
     atomic_io.remove_partial_files(tmp_path)

@@ -59,9 +59,9 @@ def test_it_is_a_number_outside_and_a_variable_inside():
 
 
 def test_two_layers_do_not_share_a_knob():
-    one, other = Dial(2.0), Dial(3.0)
-    one.factor = 7.0
-    assert (one.factor, other.factor) == (7.0, 3.0)
+    first, second = Dial(2.0), Dial(3.0)
+    first.factor = 7.0
+    assert (first.factor, second.factor) == (7.0, 3.0)
 
 
 @pytest.mark.invariant(number=7)
@@ -80,7 +80,7 @@ def test_a_new_number_takes_effect_without_recompiling():
 
 
 @pytest.mark.invariant(number=7)
-def test_what_a_loss_may_change_takes_effect_without_recompiling():
+def test_a_changed_hyperparameter_takes_effect_without_recompiling():
     traces, loss = [], DTKD(rule="std")
     model = Holder(loss, traces)
     z = draw((8, 100)).student

@@ -1,4 +1,4 @@
-"""Logits recovered from any head give that head's probabilities again."""
+"""Logits of any output kind give its probabilities again."""
 
 import keras
 import numpy as np
@@ -26,8 +26,8 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def recovered(outputs, head):
-    return numpy(logits.to_logits(tensor(outputs), head))
+def recovered(outputs, kind):
+    return numpy(logits.to_logits(tensor(outputs), kind))
 
 
 def test_logits_are_logits():
@@ -52,10 +52,10 @@ def test_a_softmax_is_undone_up_to_the_constant_that_it_forgets(shape):
 @pytest.mark.parametrize(
     "shape, pairs", [((8, 1), (8, 2)), ((8, 3), (8, 3, 2)), ((2, 3, 1), (2, 3, 2))]
 )
-@pytest.mark.parametrize("head", ["sigmoid", "binary logits"])
-def test_a_choice_of_yes_or_no_is_one_between_two_classes(head, shape, pairs):
+@pytest.mark.parametrize("kind", ["sigmoid", "binary logits"])
+def test_a_binary_output_becomes_a_pair_of_logits(kind, shape, pairs):
     z = draw(shape).student
-    again = recovered(sigmoid(z) if head == "sigmoid" else z, head)
+    again = recovered(sigmoid(z) if kind == "sigmoid" else z, kind)
     assert again.shape == pairs
     p = oracles.softmax(again).reshape(*shape, 2)
     assert_close(p[..., 0], 1 - sigmoid(z), 1e-6)
@@ -63,35 +63,35 @@ def test_a_choice_of_yes_or_no_is_one_between_two_classes(head, shape, pairs):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("head", ["logits", "softmax", "sigmoid", "binary logits"])
-def test_logits_are_float32_whatever_the_head_gave(head, dtype):
+@pytest.mark.parametrize("kind", ["logits", "softmax", "sigmoid", "binary logits"])
+def test_logits_are_float32_for_outputs_of_any_dtype(kind, dtype):
     outputs = ops.cast(tensor(np.full((2, 4), 0.25)), dtype)
-    z = logits.to_logits(outputs, head)
+    z = logits.to_logits(outputs, kind)
     assert keras.backend.standardize_dtype(z.dtype) == "float32"
 
 
 @pytest.mark.invariant(number=6)
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_saturated_and_underflowed_probabilities_have_finite_logits_and_gradients(head):
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_saturated_and_underflowed_probabilities_have_finite_logits_and_gradients(kind):
     p = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 1e-45], [2e-38, 1.0 - 2.0**-24, 1e-30]])
     # As large as a scaled loss makes it.
-    value, gradient = value_and_grad(lambda x: 2e6 * logits.to_logits(x, head), p)
+    value, gradient = value_and_grad(lambda x: 2e6 * logits.to_logits(x, kind), p)
     assert np.isfinite(value).all() and np.isfinite(gradient).all()
 
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1e3])
-@pytest.mark.parametrize("head", ["softmax", "sigmoid", "binary logits"])
-def test_a_loss_through_a_saturated_head_has_a_finite_gradient(head, scale):
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "binary logits"])
+def test_a_loss_through_a_saturated_activation_has_a_finite_gradient(kind, scale):
     activation = {
         "softmax": ops.softmax,
         "sigmoid": ops.sigmoid,
         "binary logits": lambda z: z,
-    }[head]
+    }[kind]
 
     def loss(z):
-        teacher = logits.to_logits(activation(tensor(scale * CASE.teacher)), head)
-        return KD()(logits.to_logits(activation(z), head), teacher)
+        teacher = logits.to_logits(activation(tensor(scale * CASE.teacher)), kind)
+        return KD()(logits.to_logits(activation(z), kind), teacher)
 
     value, gradient = value_and_grad(loss, scale * CASE.student)
     assert np.isfinite(value).all() and np.isfinite(gradient).all()
@@ -99,17 +99,17 @@ def test_a_loss_through_a_saturated_head_has_a_finite_gradient(head, scale):
 
 
 @pytest.mark.invariant(number=6)
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_a_loss_through_a_head_in_half_precision_has_a_finite_gradient(head):
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_a_loss_through_an_activation_in_half_precision_has_a_finite_gradient(kind):
     """The gradient of a mean, with a logit's slope 1/p on its way through float16."""
     z = np.random.default_rng(0).normal(scale=5.0, size=(32, 10))
     teacher = ops.convert_to_tensor(z[::-1].copy(), "float32")
-    activation = getattr(ops, head)
+    activation = getattr(ops, kind)
 
     def loss(student):
-        own = logits.to_logits(activation(student), head)
-        other = logits.to_logits(activation(teacher), head)
-        return ops.mean(KD()(own, other), keepdims=True)
+        student_logits = logits.to_logits(activation(student), kind)
+        teacher_logits = logits.to_logits(activation(teacher), kind)
+        return ops.mean(KD()(student_logits, teacher_logits), keepdims=True)
 
     value, slope = value_and_grad(loss, z, dtype="float16")
     assert np.isfinite(value).all() and np.isfinite(slope).all()
@@ -127,7 +127,7 @@ def test_a_loss_through_a_softmax_has_the_gradient_of_the_logits():
     assert_close(gradient, expected)
 
 
-def test_one_tensor_is_picked_whatever_the_key():
+def test_a_single_tensor_is_selected_by_any_key():
     assert logits.select_output("tensor", None) == "tensor"
     assert logits.select_output("tensor", "label") == "tensor"
 
@@ -183,7 +183,7 @@ def nested(last):
 
 
 @pytest.mark.parametrize(
-    "made, head",
+    "build, kind",
     [
         (lambda: model(keras.layers.Dense(3)), "logits"),
         (lambda: model(keras.layers.Dense(3, activation="softmax")), "softmax"),
@@ -203,11 +203,11 @@ def nested(last):
         (lambda: keras.Model(), None),
     ],
 )
-def test_the_last_layer_tells_the_head(made, head):
-    assert logits.infer_output_kind(made()) == head
+def test_the_last_layer_determines_the_output_kind(build, kind):
+    assert logits.infer_output_kind(build()) == kind
 
 
-def test_each_output_of_a_model_has_its_own_head():
+def test_each_output_of_a_model_has_its_own_kind():
     inputs = keras.Input((4,))
     soft = keras.layers.Dense(3, activation="softmax")(inputs)
     plain = keras.layers.Dense(3)(inputs)

@@ -1,24 +1,18 @@
-"""One optimizer for what the student learns, another for what the teacher does."""
+"""One optimizer for the student's variables, and one for the teacher's."""
 
 import keras
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class DualOptimizer(keras.optimizers.Optimizer):
-    """Two optimizers that Keras takes for one. `InteractiveDistiller` makes it.
+    """Two optimizers as one Keras optimizer. `InteractiveDistiller` creates it.
 
     What a callback changes (`learning_rate`) is the student's.
 
     Args:
         student_optimizer: For all variables but the teacher's.
-        teacher_optimizer: For the teacher's, the last ones. `None` leaves them as they
-            are.
-
-    Attributes:
-        student_optimizer: As above.
-        teacher_optimizer: As above.
-        num_teacher_variables: How many variables the teacher has. To be set before
-            it is built.
+        teacher_optimizer: For the teacher's, the last `num_teacher_variables` ones,
+            which must be set before it is built. `None` leaves them as they are.
     """
 
     def __init__(self, student_optimizer, teacher_optimizer, name="two_optimizers"):
@@ -32,44 +26,44 @@ class DualOptimizer(keras.optimizers.Optimizer):
         self.num_teacher_variables = 0
 
     def build(self, variables):
-        """Makes the state of both."""
+        """Creates the state of both optimizers."""
         if self.built:
             return
         super().build(variables)
         variables = list(variables)
-        for optimizer, part in self._partition(variables):
-            optimizer.build(part)
+        for optimizer, group in self._partition(variables):
+            optimizer.build(group)
         trainable_teacher = variables[len(variables) - self.num_teacher_variables :]
         # A function, since Keras looks into lists for variables of its own.
         self._teacher_variables = lambda: trainable_teacher
 
-    def _partition(self, things):
-        """What is there of `things`, one for each variable, for each optimizer."""
-        border = len(things) - self.num_teacher_variables
-        yield self.student_optimizer, things[:border]
+    def _partition(self, values):
+        """Each optimizer, with its part of `values`, one for each variable."""
+        border = len(values) - self.num_teacher_variables
+        yield self.student_optimizer, values[:border]
         if self.teacher_optimizer is not None:
-            yield self.teacher_optimizer, things[border:]
+            yield self.teacher_optimizer, values[border:]
 
     @property
     def variables(self):
-        """Its own count of steps, and the state of both."""
-        own = super().variables
-        return [*own, *(v for one, _ in self._partition([]) for v in one.variables)]
+        """The count of steps, and the state of both optimizers."""
+        optimizers = [optimizer for optimizer, _ in self._partition([])]
+        return [*super().variables, *(v for o in optimizers for v in o.variables)]
 
     def apply(self, grads, trainable_variables=None):
-        """One step of both."""
-        grads = list(grads)
         if not self.built:
             self.build(trainable_variables)
-        taken = list(self._partition(list(trainable_variables or [None] * len(grads))))
-        for (optimizer, part), (_, variables) in zip(
-            self._partition(grads), taken, strict=True
-        ):
-            optimizer.apply(part, variables if trainable_variables else None)
+        if trainable_variables is None:
+            for optimizer, group in self._partition(list(grads)):
+                optimizer.apply(group)
+        else:
+            pairs = list(zip(grads, trainable_variables, strict=True))
+            for optimizer, group in self._partition(pairs):
+                optimizer.apply(*zip(*group, strict=True))
         self.assign_add(self.iterations, keras.ops.ones((), self.iterations.dtype))
 
     def reset_teacher_optimizer(self):
-        """The teacher's optimizer is what it was before its first step."""
+        """Resets the teacher's optimizer to its state before the first step."""
         optimizer = self.teacher_optimizer
         if optimizer is None or not optimizer.built:
             return
@@ -79,17 +73,16 @@ class DualOptimizer(keras.optimizers.Optimizer):
             old.assign(fresh)
 
     def finalize_variable_values(self, var_list):
-        """What `use_ema` of either wants at the end."""
-        for optimizer, part in self._partition(list(var_list)):
-            optimizer.finalize_variable_values(part)
+        for optimizer, group in self._partition(list(var_list)):
+            optimizer.finalize_variable_values(group)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Of the student's optimizer: the teacher's has nothing of ours."""
+        # The distillation losses' variables are among the student's.
         self.student_optimizer.exclude_from_weight_decay(var_list, var_names)
 
     @property
     def learning_rate(self):
-        """The student's."""
+        """The learning rate of the student's optimizer."""
         return self.student_optimizer.learning_rate
 
     @learning_rate.setter
@@ -97,7 +90,6 @@ class DualOptimizer(keras.optimizers.Optimizer):
         self.student_optimizer.learning_rate = value
 
     def get_config(self):
-        """The arguments that make it again."""
         serialize = keras.optimizers.serialize
         teacher = self.teacher_optimizer
         return {
@@ -109,7 +101,6 @@ class DualOptimizer(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Makes it from what `get_config` gave."""
         config = dict(config)
         count = config.pop("num_teacher_variables")
         for name in ("student_optimizer", "teacher_optimizer"):

@@ -1,5 +1,7 @@
 """A Distiller whose teacher learns from its student's exams."""
 
+import types
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,19 +12,14 @@ from keras_dtkd.methods.ikd.dual_optimizer import DualOptimizer
 from keras_dtkd.methods.ikd.train_step import FeedbackStep
 from keras_dtkd.preparation import saved_state
 
-
-class FeedbackData:
-    """What an `InteractiveDistiller` has that Keras must neither track nor save.
-
-    Attributes:
-        exam: `(x, y)`, tensors; or `None`.
-        initial_teacher_weights: Values of the teacher's variables before it was
-            trained, NumPy; or `None`.
-        teacher_optimizer: The optimizer of the teacher: Keras would save it twice.
-    """
-
-    def __init__(self):
-        self.exam = self.initial_teacher_weights = self.teacher_optimizer = None
+ARGUMENTS = (
+    "temperature",
+    "alpha",
+    "lookahead_learning_rate",
+    "estimator",
+    "exam_for",
+    "exam_batch_size",
+)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -121,26 +118,25 @@ class InteractiveDistiller(FeedbackStep):
             **kwargs,
         )
         self.temperature, self.alpha = temperature, alpha
-        self.lookahead_learning_rate, self.estimator = (
-            lookahead_learning_rate,
-            estimator,
-        )
-        self.exam_for, self.exam_batch_size = exam_for, exam_batch_size
-        self.feedback_data = FeedbackData()
-        self.feedback_data.teacher_optimizer = keras.optimizers.get(
-            keras.optimizers.Adam(3e-4)
-            if teacher_optimizer is None
-            else teacher_optimizer
+        self.lookahead_learning_rate = lookahead_learning_rate
+        self.estimator, self.exam_for = estimator, exam_for
+        self.exam_batch_size = exam_batch_size
+        if teacher_optimizer is None:
+            teacher_optimizer = keras.optimizers.Adam(3e-4)
+        # Keras neither tracks nor saves what is in it; the optimizer it would save
+        # twice. The teacher's weights are those before it was trained.
+        self.feedback_data = types.SimpleNamespace(
+            exam=None,
+            initial_teacher_weights=None,
+            teacher_optimizer=keras.optimizers.get(teacher_optimizer),
         )
         # Tracked, unlike a Distiller's: it trains and is saved.
         self.trainable_teacher = teacher
         self.batch_seed_generator = keras.random.SeedGenerator(name="draws")
 
-    @property
-    def losses(self):
-        """The student's regularizers and `add_loss`, as a Distiller's."""
-        # Keras would add the teacher's, which is tracked here.
-        return [ops.cast(loss, "float32") for loss in self.student.losses]
+    def additional_losses(self):
+        """The student's alone: Keras would add those of the teacher, tracked here."""
+        return self.student.losses
 
     def _set_teacher(self, value):
         if value is not getattr(self, "trainable_teacher", value):
@@ -149,8 +145,6 @@ class InteractiveDistiller(FeedbackStep):
                 "cannot be exchanged. Make another `InteractiveDistiller`."
             )
         super()._set_teacher(value)
-
-    # What differs from a Distiller's run.
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
         """As `keras.Model.compile`; the optimizer is the student's."""
@@ -245,13 +239,11 @@ class InteractiveDistiller(FeedbackStep):
             variable.assign(value)
         self.optimizer.reset_teacher_optimizer()
 
-    # Files.
-
     def teacher_fingerprint(self):
         """None: the teacher itself is in the file."""
 
     def get_config(self):
-        """All of it, the teacher too."""
+        """The Distiller's, with the teacher."""
         config = super().get_config()
         for name in (
             "distillation_losses",
@@ -263,20 +255,15 @@ class InteractiveDistiller(FeedbackStep):
         return {
             **config,
             "teacher": keras.saving.serialize_keras_object(self.trainable_teacher),
-            "temperature": self.temperature,
-            "alpha": self.alpha,
-            "lookahead_learning_rate": self.lookahead_learning_rate,
-            "estimator": self.estimator,
-            "exam_for": self.exam_for,
+            **{name: getattr(self, name) for name in ARGUMENTS},
             "teacher_optimizer": keras.optimizers.serialize(
                 self.feedback_data.teacher_optimizer
             ),
-            "exam_batch_size": self.exam_batch_size,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """All of it, but the exam: `fit(..., exam=...)` follows."""
+        """All but the exam: `fit(..., exam=...)` follows."""
         config = dict(config)
         preparation = config.pop("preparation")
         del config["teacher_fingerprint"]

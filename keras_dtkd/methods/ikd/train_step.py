@@ -16,7 +16,7 @@ from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTarget
 class FeedbackStep(Distiller):
     """A Distiller whose teacher runs inside of the step, and learns from an exam.
 
-    What it needs to know (`exam_for`, `feedback_data`, ...) is set by its subclass.
+    Its subclass sets the attributes (`exam_for`, `feedback_data`, ...).
     """
 
     additional_logs = ("exam_loss",)
@@ -96,7 +96,7 @@ class FeedbackStep(Distiller):
         )
 
     def _sample_feedback_batch(self):
-        """The exam of this step."""
+        """Samples of the exam for this step."""
         x, y = self.feedback_data.exam
         if self.exam_batch_size is None:
             return x, y

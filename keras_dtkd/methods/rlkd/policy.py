@@ -1,7 +1,5 @@
 """A temperature for each sample, chosen by reinforcement learning (RLKD)."""
 
-import math
-
 import keras
 import numpy as np
 from keras import ops
@@ -108,32 +106,25 @@ class Policy(HoldoutTemperature):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        inf = math.inf
-        check_in_range("Policy", "min_temperature", min_temperature, 0.0, inf)
-        check_in_range(
-            "Policy", "max_temperature", max_temperature, min_temperature, inf
-        )
-        check_in_range("Policy", "sigma", sigma, *SIGMA_RANGE)
-        check_in_range("Policy", "clip", clip, 0.0, 1.0)
-        check_in_range("Policy", "learning_rate", learning_rate, 0.0, inf)
-        integers = {
-            "reward_samples": reward_samples,
-            "reward_every": reward_every,
-            "rollout": rollout,
-            "epochs": epochs,
-            "hidden": hidden,
-            "capacity": capacity,
-        }
-        self._config = {
-            "min_temperature": min_temperature,
-            "max_temperature": max_temperature,
-            "sigma": sigma,
-            "clip": clip,
-            "learning_rate": learning_rate,
-            **{n: check_positive_int("Policy", n, v) for n, v in integers.items()},
-            "mode": check_choice("Policy", "mode", mode, MODES),
-            "seed": seed,
-        }
+        for name, value, *bounds in (
+            ("min_temperature", min_temperature, 0.0),
+            ("max_temperature", max_temperature, min_temperature),
+            ("sigma", sigma, *SIGMA_RANGE),
+            ("clip", clip, 0.0, 1.0),
+            ("learning_rate", learning_rate, 0.0),
+        ):
+            setattr(self, name, check_in_range("Policy", name, value, *bounds))
+        for name, value in (
+            ("reward_samples", reward_samples),
+            ("reward_every", reward_every),
+            ("rollout", rollout),
+            ("epochs", epochs),
+            ("hidden", hidden),
+            ("capacity", capacity),
+        ):
+            setattr(self, name, check_positive_int("Policy", name, value))
+        self._mode = check_choice("Policy", "mode", mode, MODES)
+        self.seed = seed
         if rollout % reward_every:
             raise ValueError(
                 "`Policy`: `reward_every` must divide `rollout`. Received: "
@@ -170,7 +161,7 @@ class Policy(HoldoutTemperature):
     @property
     def mode(self):
         """`"learn"`, `"frozen"`, `"shuffled"` or `"constant"`."""
-        return self._config["mode"]
+        return self._mode
 
     @property
     def mean_temperature(self):
@@ -183,7 +174,6 @@ class Policy(HoldoutTemperature):
         return int(ops.convert_to_numpy(self._num_policy_updates))
 
     def call(self, student_logits, teacher_logits, sample_weight=None):
-        """Returns T, T and T²."""
         features = map(_confidence_features, (teacher_logits, student_logits))
         states = ops.stop_gradient(ops.concatenate(list(features), axis=-1))
         mean, sigma = self._policy_forward(states)
@@ -191,22 +181,11 @@ class Policy(HoldoutTemperature):
         action = mean + self.rollout_buffer.is_sampling * sigma * noise
         state_and_action = ops.concatenate([states, action], axis=-1)
         self.rollout_buffer.add(state_and_action, sample_weight)
-        temperature = ops.stop_gradient(self.temperature_of(action))
-        sample_temperature = temperature[..., 0]
-        return TemperaturePair(
-            temperature, temperature, sample_temperature * sample_temperature
-        )
+        return TemperaturePair.equal(ops.stop_gradient(self.temperature_of(action)))
 
     def temperature_of(self, action):
-        """The temperature of an action.
-
-        Args:
-            action: Any real number, or a tensor of them.
-
-        Returns:
-            `min_temperature + (max_temperature − min_temperature) · sigmoid(action)`.
-        """
-        low, high = self._config["min_temperature"], self._config["max_temperature"]
+        """The temperature of an action, any real number or a tensor of them."""
+        low, high = self.min_temperature, self.max_temperature
         return low + (high - low) * ops.sigmoid(action)
 
     def _policy_forward(self, states):
@@ -222,19 +201,15 @@ class Policy(HoldoutTemperature):
         if self.mode in ("frozen", "constant"):
             sigma = 0.0 * sigma
         if self.mode == "constant":
-            low, high = self._config["min_temperature"], self._config["max_temperature"]
+            low, high = self.min_temperature, self.max_temperature
             fraction = (self._mean_temperature - low) / (high - low)
             mean = 0.0 * mean + ops.log(fraction) - ops.log1p(-fraction)
         return mean, sigma
 
-    # Called between steps, by the callback that measures rewards.
-
     def update(self, groups, rewards):
-        """Trains the policy on one rollout.
+        """Trains the policy on one rollout, between steps.
 
-        Args:
-            groups: Results of `rollout_buffer.pop`, one per reward.
-            rewards: The measured rewards, numbers.
+        `groups` are results of `rollout_buffer.pop`, one for each measured reward.
         """
         actions = np.concatenate([group[:, STATE_DIM] for group in groups])
         self._mean_temperature.assign(ops.mean(self.temperature_of(actions)))
@@ -260,10 +235,6 @@ class Policy(HoldoutTemperature):
         )
         copy.set_weights(self.get_weights())
         return copy
-
-    def get_config(self):
-        """Returns the constructor arguments of this policy, without held-out data."""
-        return {**super().get_config(), **self._config}
 
 
 def _confidence_features(logits):

@@ -6,7 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.methods.rlkd.reward_model import REWARD_INPUT_DIM, RewardModel, mlp
+from keras_dtkd.methods.rlkd.reward_model import (
+    REWARD_INPUT_DIM,
+    RewardModel,
+    mlp,
+    standardize,
+)
 
 # State of a sample: top probability and margin of the teacher, and of the student.
 STATE_DIM = REWARD_INPUT_DIM - 1
@@ -15,30 +20,16 @@ SIGMA_RANGE = (0.05, 2.0)
 
 
 def log_prob(action, mean, log_sigma):
-    """`log N(a; μ, σ)`: the density of the action, not of the temperature.
-
-    Args:
-        action: Any shape.
-        mean: μ, of the same shape.
-        log_sigma: log σ, of the same shape.
-
-    Returns:
-        The log-density, of the same shape.
-    """
+    """`log N(a; μ, σ)`: the density of the action, not of the temperature."""
     z = (action - mean) * ops.exp(-log_sigma)
     return -0.5 * z * z - log_sigma - 0.5 * math.log(2.0 * math.pi)
 
 
 def clipped_surrogate_loss(clip):
-    """PPO's objective, negated, as a Keras loss.
+    """PPO's objective, negated: `−min(ρA, clip(ρ, 1 − ε, 1 + ε)A)` for each sample.
 
-    Args:
-        clip: ε, the range of the probability ratio around 1.
-
-    Returns:
-        A function of `y_true`, `(samples, 3)`: action, its log-density when it was
-        sampled, advantage; and of `y_pred`, `(samples, 2)`: current μ and log σ.
-        `−min(ρA, clip(ρ, 1 − ε, 1 + ε)A)` for each sample.
+    A Keras loss of `y_true`, `(samples, 3)`: action, its log-density when it was
+    sampled, advantage; and of `y_pred`, `(samples, 2)`: current μ and log σ.
     """
 
     def loss(y_true, y_pred):
@@ -74,16 +65,7 @@ class _GaussianHead(keras.layers.Layer):
 class PPO:
     """Policy, value baseline and reward model, with an Adam each.
 
-    They are not part of any other model. `state_vector` is their whole state.
-
-    Args:
-        hidden: Units of the hidden layer of each network.
-        sigma: Initial σ.
-        learning_rate: Learning rate of the policy; the two others use twice that.
-        clip: ε of the clipped objective.
-        epochs: Steps of the policy's and the value baseline's optimizer per update,
-            each on the whole rollout.
-        seed: Seed of the three hidden layers.
+    They are not part of any other model. The arguments are those of `Policy`.
     """
 
     def __init__(self, hidden, sigma, learning_rate, clip, epochs, seed):
@@ -99,13 +81,13 @@ class PPO:
         self.reward_model = RewardModel(hidden, 2.0 * learning_rate, seed + 4)
 
     def _variables(self):
-        for model in (self.actor, self.critic, self.reward_model.model):
+        for model in (self.actor, self.critic, self.reward_model):
             yield from model.trainable_variables
             yield from model.optimizer.variables
 
     @property
     def state_vector(self):
-        """All trained weights and optimizer states: float32, `(n,)`."""
+        """The whole state, weights and optimizer states: float32, `(n,)`."""
         values = [ops.convert_to_numpy(v.value) for v in self._variables()]
         return np.concatenate([np.ravel(v).astype("float32") for v in values])
 
@@ -122,18 +104,14 @@ class PPO:
         """Trains the three networks on one rollout.
 
         Every sample is an episode of one step: its temperature changes the weight
-        update it is used in, and the reward is measured right after that.
-
-        Args:
-            groups: For each reward an array `(samples, STATE_DIM + 1)`: states and
-                actions of the samples in the weight updates that it measures.
-            rewards: Numbers, one per group.
+        update it is used in, and the reward is measured right after that. Each reward
+        has a group, `(samples, STATE_DIM + 1)`: states and actions of these samples.
         """
         padded = _pad_groups(groups)
         rewards = np.pad(np.asarray(rewards), (0, len(padded) - len(rewards)))
         inputs = padded.copy()
-        inputs[..., STATE_DIM] = _sigmoid(inputs[..., STATE_DIM])
-        self.reward_model.fit(inputs, rewards, 5 * self.epochs)
+        inputs[..., STATE_DIM] = _numpy(ops.sigmoid(inputs[..., STATE_DIM]))
+        self.reward_model.train_on_rewards(inputs, rewards, 5 * self.epochs)
         sample_rewards = self.reward_model.per_sample_rewards(inputs, rewards)
         samples = padded.reshape(-1, REWARD_INPUT_DIM + 1)
         states, actions = samples[:, :STATE_DIM], samples[:, STATE_DIM]
@@ -141,8 +119,8 @@ class PPO:
         weights = (is_valid * len(is_valid) / is_valid.sum()).astype("float32")
 
         value = _numpy(self.critic(ops.convert_to_tensor(states)))[:, 0]
-        returns = _standardize(sample_rewards.reshape(-1), is_valid)
-        advantage = _standardize(returns - value, is_valid)
+        returns = standardize(sample_rewards.reshape(-1), is_valid)[0]
+        advantage = standardize(returns - value, is_valid)[0]
         for _ in range(self.epochs):
             target = returns[:, None].astype("float32")
             self.critic.train_on_batch(states, target, sample_weight=weights)
@@ -156,16 +134,10 @@ class PPO:
 
 
 def _pad_groups(groups):
-    """Groups of different sizes as one array.
+    """Groups of different sizes as an array `(groups, samples, REWARD_INPUT_DIM + 1)`.
 
-    Its sizes are powers of two, to limit the number of compilations.
-
-    Args:
-        groups: Arrays `(samples, STATE_DIM + 1)`.
-
-    Returns:
-        `(groups, samples, REWARD_INPUT_DIM + 1)`, the last number 1 for a sample and 0
-        for padding.
+    The last number is 1 for a sample and 0 for padding. The sizes are powers of two, to
+    limit the number of compilations.
     """
     longest = max(len(group) for group in groups)
     sizes = [2 ** math.ceil(math.log2(size)) for size in (len(groups), longest)]
@@ -174,16 +146,6 @@ def _pad_groups(groups):
         rows[: len(group), :REWARD_INPUT_DIM] = group
         rows[: len(group), REWARD_INPUT_DIM] = 1.0
     return padded
-
-
-def _standardize(values, is_valid):
-    """Mean 0 and deviation 1 over the samples that are not padding."""
-    deviation = values[is_valid].std()
-    return (values - values[is_valid].mean()) / (deviation if deviation > 0 else 1.0)
-
-
-def _sigmoid(x):
-    return 1.0 / (1.0 + np.exp(-x))
 
 
 def _numpy(tensor):

@@ -8,37 +8,24 @@ from keras import ops
 REWARD_INPUT_DIM = 5
 
 
-def hidden_layer(units, seed):
-    """A dense layer whose units distinguish probabilities 0.1 or 0.2 apart."""
-    uniform = keras.initializers.RandomUniform
-    return keras.layers.Dense(
-        units,
-        activation="tanh",
-        kernel_initializer=uniform(-6.0, 6.0, seed),
-        bias_initializer=uniform(-6.0, 6.0, seed + 1),
-        dtype="float32",
-    )
-
-
 def mlp(input_dim, hidden, seed, *last_layers):
-    """A network of two dense layers, in float32 whatever Keras's dtype policy is.
+    """A `keras.Sequential` of two dense layers and further ones, always in float32.
 
     Half precision would add a loss scale, and with it more optimizer variables: a
     policy trained under one dtype policy would not load under another.
-
-    Args:
-        input_dim: Number of inputs per sample.
-        hidden: Units of the hidden layer.
-        seed: Seed of the hidden layer.
-        *last_layers: Further layers.
-
-    Returns:
-        A `keras.Sequential`.
     """
+    uniform = keras.initializers.RandomUniform
     model = keras.Sequential(
         [
             keras.Input((input_dim,), dtype="float32"),
-            hidden_layer(hidden, seed),
+            # Its units distinguish probabilities 0.1 or 0.2 apart.
+            keras.layers.Dense(
+                hidden,
+                activation="tanh",
+                kernel_initializer=uniform(-6.0, 6.0, seed),
+                bias_initializer=uniform(-6.0, 6.0, seed + 1),
+                dtype="float32",
+            ),
             # The same output for all samples before training.
             keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
             *last_layers,
@@ -48,20 +35,22 @@ def mlp(input_dim, hidden, seed, *last_layers):
     return model
 
 
-class _SumOverSamples(keras.Model):
-    """Sums a network's outputs over the samples of a group.
+class RewardModel(keras.Model):
+    """Models the rewards of groups of samples as sums over the samples.
 
-    `(groups, samples, REWARD_INPUT_DIM + 1)` → `(groups,)`. The last number of a sample
-    is 1, and 0 for padding.
+    Groups are `(groups, samples, REWARD_INPUT_DIM + 1)`. The last number is 1 for a
+    sample and 0 for padding; a group without samples is padding itself.
     """
 
-    def __init__(self, hidden, seed):
+    def __init__(self, hidden, learning_rate, seed):
         super().__init__(name="reward_model", dtype="float32")
         self.network = mlp(REWARD_INPUT_DIM, hidden, seed)
         self.built = True
+        self.compile(keras.optimizers.Adam(learning_rate, global_clipnorm=1.0), "mse")
+        self.optimizer.build(self.trainable_variables)
 
     def contributions(self, groups):
-        """The summands: each sample's part of its group's sum, `(groups, samples)`."""
+        """The summands, `(groups, samples)`."""
         is_valid = groups[..., REWARD_INPUT_DIM]
         inputs = ops.reshape(groups[..., :REWARD_INPUT_DIM], (-1, REWARD_INPUT_DIM))
         values = ops.reshape(self.network(inputs), ops.shape(is_valid))
@@ -70,62 +59,27 @@ class _SumOverSamples(keras.Model):
         return values * is_valid / ops.sqrt(count)
 
     def call(self, groups):
-        """Returns the sums."""
         return ops.sum(self.contributions(groups), axis=-1)
 
-
-class RewardModel:
-    """Models the rewards of groups of samples as sums over the samples.
-
-    Args:
-        hidden: Units of the hidden layer.
-        learning_rate: Learning rate of its Adam.
-        seed: Seed of its first layer.
-
-    Attributes:
-        model: The Keras model. `model.variables` and `model.optimizer.variables` are
-            its whole state.
-    """
-
-    def __init__(self, hidden, learning_rate, seed):
-        self.model = _SumOverSamples(hidden, seed)
-        self.model.compile(
-            keras.optimizers.Adam(learning_rate, global_clipnorm=1.0), "mse"
-        )
-        self.model.optimizer.build(self.model.trainable_variables)
-
-    def fit(self, groups, rewards, epochs):
-        """Trains on the standardized rewards, with the mean squared error.
-
-        Args:
-            groups: `(groups, samples, REWARD_INPUT_DIM + 1)`, the last number 1 for a
-                sample and 0 for padding. A group without samples is padding itself.
-            rewards: The measured rewards, `(groups,)`.
-            epochs: Steps of Adam, each on all groups.
-        """
+    def train_on_rewards(self, groups, rewards, epochs):
+        """Trains on the standardized rewards `(groups,)`, one step an epoch."""
         is_valid = groups[..., REWARD_INPUT_DIM].max(-1)
-        target = _standardize_rewards(rewards, is_valid > 0)[0].astype("float32")
+        target = standardize(rewards, is_valid > 0)[0].astype("float32")
         # Keras's mean includes the groups that are padding.
         weights = (is_valid * len(is_valid) / is_valid.sum()).astype("float32")
         for _ in range(epochs):
-            self.model.train_on_batch(groups, target, sample_weight=weights)
+            self.train_on_batch(groups, target, sample_weight=weights)
 
     def per_sample_rewards(self, groups, rewards):
         """Each sample's share of its group's reward.
 
         The residual of the model is distributed equally, so that the shares of a group
-        sum to the measured reward: `r_i = f_i + (R − Σ f) / N`.
-
-        Args:
-            groups: See `fit`.
-            rewards: See `fit`.
-
-        Returns:
-            float64, `(groups, samples)`; 0 for padding.
+        sum to the measured reward: `r_i = f_i + (R − Σ f) / N`. float64,
+        `(groups, samples)`; 0 for padding.
         """
         is_valid = groups[..., REWARD_INPUT_DIM].astype("float64")
-        _, mean, scale = _standardize_rewards(rewards, is_valid.max(-1) > 0)
-        contributions = self.model.contributions(ops.convert_to_tensor(groups))
+        _, scale = standardize(rewards, is_valid.max(-1) > 0)
+        contributions = self.contributions(ops.convert_to_tensor(groups))
         contributions = ops.convert_to_numpy(contributions)
         contributions = scale * contributions.astype("float64")
         count = np.maximum(is_valid.sum(-1, keepdims=True), 1.0)
@@ -133,9 +87,9 @@ class RewardModel:
         return contributions + residual / count * is_valid
 
 
-def _standardize_rewards(rewards, is_valid):
-    """The rewards minus their mean, over their deviation; the mean; the deviation."""
-    rewards = np.asarray(rewards, "float64")
-    mean, scale = rewards[is_valid].mean(), rewards[is_valid].std()
+def standardize(values, is_valid):
+    """Values minus their mean, over their deviation, 0 for padding; the deviation."""
+    values = np.asarray(values, "float64")
+    mean, scale = values[is_valid].mean(), values[is_valid].std()
     scale = scale if scale > 0 else 1.0
-    return np.where(is_valid, (rewards - mean) / scale, 0.0), mean, scale
+    return np.where(is_valid, (values - mean) / scale, 0.0), scale

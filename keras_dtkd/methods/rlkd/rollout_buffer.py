@@ -6,19 +6,16 @@ from keras import ops
 
 
 class RolloutBuffer(keras.layers.Layer):
-    """Stores state and action of each sample of the last few steps, in weights.
+    """Stores state and action of each sample of the last `num_steps` steps.
 
-    In weights, because nothing else outlives a compiled step.
+    In weights, because nothing else outlives a compiled step. `is_sampling` is 1 while
+    the policy samples its actions and steps are recorded, else 0.
 
     Args:
         num_steps: Number of steps that fit.
         capacity: Maximum number of samples per step.
         width: Numbers per sample: state and action.
         name: Name of the layer.
-
-    Attributes:
-        is_sampling: 1 while the policy samples its actions and steps are recorded,
-            else 0.
     """
 
     def __init__(self, num_steps, capacity, width, name="rollout_buffer"):
@@ -38,11 +35,7 @@ class RolloutBuffer(keras.layers.Layer):
         )
 
     def reset(self, is_sampling):
-        """Clears the buffer, between steps.
-
-        Args:
-            is_sampling: Whether the following steps are recorded.
-        """
+        """Clears the buffer between steps, and states whether the next are recorded."""
         self._is_recording = bool(is_sampling)
         self.is_sampling.assign(1.0 if is_sampling else 0.0)
         self._num_calls.assign(0.0)
@@ -50,12 +43,8 @@ class RolloutBuffer(keras.layers.Layer):
     def add(self, rows, sample_weight=None):
         """Records a step, inside the step. No-op unless the policy is sampling.
 
-        Args:
-            rows: `(..., width)`.
-            sample_weight: Samples of weight 0 are left out, `(...)`. Optional.
-
-        Raises:
-            ValueError: The batch is larger than the capacity.
+        `rows` are `(..., width)`. Samples of weight 0 are left out. A batch above the
+        capacity is a `ValueError`.
         """
         num_steps, num_rows, width = self._rows.shape
         rows = ops.reshape(rows, (-1, width - 1))
@@ -75,18 +64,10 @@ class RolloutBuffer(keras.layers.Layer):
         self._num_calls.assign(self._num_calls + self.is_sampling)
 
     def pop(self, num_steps):
-        """Returns the samples recorded since the last `pop` or `reset`.
+        """The samples since the last `pop` or `reset`, NumPy `(rows, width)`.
 
-        Called between steps.
-
-        Args:
-            num_steps: Number of training steps since then.
-
-        Returns:
-            `(rows, width)`, NumPy.
-
-        Raises:
-            RuntimeError: The policy was called more often, or a batch was too large.
+        Called between steps. A `RuntimeError` where there were not `num_steps` calls,
+        or a batch was too large.
         """
         num_calls = int(ops.convert_to_numpy(self._num_calls))
         if num_calls != num_steps:

@@ -37,7 +37,7 @@ def net(width, seed, norm=False):
     return keras.Sequential(layers)
 
 
-def made(large, small, rate=0.0, **options):
+def compiled_distiller(large, small, rate=0.0, **options):
     options = {
         "temperature": TAU,
         "alpha": ALPHA,
@@ -55,7 +55,9 @@ def made(large, small, rate=0.0, **options):
 def step(large, small, **options):
     """How much one step of plain SGD changes the teacher: less its gradient."""
     before = numbers(large)
-    logs = made(large, small, **options).train_on_batch(X, Y, return_dict=True)
+    logs = compiled_distiller(large, small, **options).train_on_batch(
+        X, Y, return_dict=True
+    )
     return [b - a for b, a in zip(before, numbers(large), strict=True)], logs
 
 
@@ -110,8 +112,8 @@ def test_the_teachers_gradient_is_that_of_the_exam(estimator):
             )
             for h in (1e-5, -1e-5)
         )
-        found = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True))
-        assert found == pytest.approx((ahead - behind) / 2e-5, rel=1e-3)
+        actual = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True))
+        assert actual == pytest.approx((ahead - behind) / 2e-5, rel=1e-3)
 
 
 @pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
@@ -123,8 +125,8 @@ def test_the_estimators_agree_with_batch_norm_and_dropout(estimator):
         small = keras.Sequential([*layers, keras.layers.Dropout(0.3), last])
         return step(net(7, 1), small, estimator=estimator)[0]
 
-    for exact, found in zip(gradient("exact"), gradient(estimator), strict=True):
-        assert np.abs(exact - found).max() < 1e-3 * np.abs(exact).max()
+    for exact, actual in zip(gradient("exact"), gradient(estimator), strict=True):
+        assert np.abs(exact - actual).max() < 1e-3 * np.abs(exact).max()
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -140,14 +142,14 @@ class Plain(keras.Model):
 
 
 @pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
-def test_a_student_whose_call_says_nothing_of_training_has_its_dropout(estimator):
-    found = []
+def test_dropout_is_active_in_a_student_without_a_training_argument(estimator):
+    actual = []
     for wrap in (Plain, lambda inner: inner):
         large, small = net(7, 1), wrap(student(norm=True, dropout=0.3))
         small(X)
-        found.append(step(large, small, estimator=estimator)[0])
-    for own, expected in zip(*found, strict=True):
-        assert np.abs(own - expected).max() < 1e-5 * np.abs(expected).max()
+        actual.append(step(large, small, estimator=estimator)[0])
+    for wrapped, expected in zip(*actual, strict=True):
+        assert np.abs(wrapped - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("exam_for", ["feedback", "student"])
@@ -168,7 +170,7 @@ def test_the_estimators_agree_where_the_student_has_little_to_learn(estimator):
         sure = np.argsort(margin)[-3:]
         last = small.layers[-1]
         last.set_weights([12 / margin[sure].min() * w for w in last.get_weights()])
-        distiller = made(
+        distiller = compiled_distiller(
             large := net(7, 1),
             small,
             estimator=estimator,
@@ -181,16 +183,19 @@ def test_the_estimators_agree_where_the_student_has_little_to_learn(estimator):
         assert float(logs["exam_loss"]) < 1e-4
         return [b - a for b, a in zip(before, numbers(large), strict=True)]
 
-    exact, found = gradient("exact"), gradient(estimator)
+    exact, actual = gradient("exact"), gradient(estimator)
     greatest = max(np.abs(g).max() for g in exact)
     assert greatest > 1e-3
     assert all(
-        np.abs(a - b).max() < 1e-3 * greatest for a, b in zip(exact, found, strict=True)
+        np.abs(a - b).max() < 1e-3 * greatest
+        for a, b in zip(exact, actual, strict=True)
     )
 
 
 def test_an_exam_step_lowers_the_exam_after_the_look_ahead():
-    distiller = made(net(7, 1), net(5, 3), teacher_optimizer=keras.optimizers.SGD(0.3))
+    distiller = compiled_distiller(
+        net(7, 1), net(5, 3), teacher_optimizer=keras.optimizers.SGD(0.3)
+    )
     losses = [
         float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
         for _ in range(6)
@@ -206,7 +211,7 @@ def test_the_student_takes_the_course_of_a_distiller():
     from keras_dtkd.losses import KD
 
     ours, theirs = student(norm=True), student(norm=True)
-    made(net(7, 1), ours, rate=0.1).train_on_batch(X, Y)
+    compiled_distiller(net(7, 1), ours, rate=0.1).train_on_batch(X, Y)
     plain = Distiller(net(7, 1), theirs, KD(TAU, weight=ALPHA), task_weight=1 - ALPHA)
     plain.compile(keras.optimizers.SGD(0.1), CE)
     plain.train_on_batch(X, Y)
@@ -256,7 +261,7 @@ def test_a_restored_teacher_learns_as_if_for_the_first_time():
     assert same(first, trainable_teacher())
 
 
-def test_a_loaded_teacher_is_restored_to_what_it_was_in_the_file(tmp_path):
+def test_a_loaded_teacher_is_restored_to_its_state_in_the_file(tmp_path):
     distiller = with_adagrad()
     distiller.fit(X, Y, exam=EXAM, verbose=0)
     distiller.save(tmp_path / "d.keras")
@@ -288,7 +293,7 @@ def test_the_teachers_regularizers_count_nowhere():
             layer.kernel_regularizer = keras.regularizers.L2(0.1)
             layer.kernel.regularizer = layer.kernel_regularizer
         gradient, logs = step(large, small)
-        distiller = made(large, small)
+        distiller = compiled_distiller(large, small)
         losses = [logs["loss"], distiller.evaluate(X, Y, verbose=0)]
         small.compile("sgd", CE)
         assert losses[1] == pytest.approx(small.evaluate(X, Y, verbose=0), rel=1e-5)
@@ -303,7 +308,9 @@ def test_a_teacher_that_is_ready_after_compiling_has_its_own_optimizer(state):
     if state == "unbuilt":
         large = keras.Sequential([keras.layers.Dense(4)])
     large.trainable = state != "frozen"
-    distiller = made(large, net(5, 3), 1.0, teacher_optimizer=keras.optimizers.SGD(0.0))
+    distiller = compiled_distiller(
+        large, net(5, 3), 1.0, teacher_optimizer=keras.optimizers.SGD(0.0)
+    )
     large.trainable = True
     large(X)
     before = numbers(large)
@@ -312,9 +319,9 @@ def test_a_teacher_that_is_ready_after_compiling_has_its_own_optimizer(state):
 
 
 def test_its_losses_are_computed_outside_of_a_step_too():
-    distiller = made(net(7, 1), net(5, 3))
+    distiller = compiled_distiller(net(7, 1), net(5, 3))
     logs = distiller.train_on_batch(X, Y, return_dict=True)
-    again = made(net(7, 1), net(5, 3)).compute_losses(X, Y)
+    again = compiled_distiller(net(7, 1), net(5, 3)).compute_losses(X, Y)
     assert float(again["course"]) == pytest.approx(float(logs["course"]), rel=1e-5)
 
 
@@ -326,7 +333,7 @@ def test_another_teacher_is_refused():
 
 
 def test_an_exam_that_is_drawn_is_another_one_each_time():
-    distiller = made(
+    distiller = compiled_distiller(
         net(7, 1),
         net(5, 3),
         exam_batch_size=4,
@@ -357,7 +364,7 @@ def test_soft_labels_of_the_course_and_of_the_exam_stay_soft():
     mixed = 0.75 * half[y] + 0.25 * half[(y + 1) % 4]
 
     def examined(labels):
-        distiller = made(net(7, 1), net(5, 3))
+        distiller = compiled_distiller(net(7, 1), net(5, 3))
         distiller.set_exam(x, labels)
         return float(distiller.train_on_batch(X, Y, return_dict=True)["exam_loss"])
 
@@ -365,15 +372,15 @@ def test_soft_labels_of_the_course_and_of_the_exam_stay_soft():
     assert examined(mixed) == pytest.approx(expected, rel=1e-5)
     trainable_teacher, learned = doubles(large), doubles(small)
     course = 0.6 * half[Y] + 0.4 * half[(Y + 2) % 4]
-    distiller = made(large, small)
+    distiller = compiled_distiller(large, small)
     distiller.compile(
         keras.optimizers.SGD(0.0),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    found = float(distiller.train_on_batch(X, course, return_dict=True)["exam_loss"])
+    actual = float(distiller.train_on_batch(X, course, return_dict=True)["exam_loss"])
     expected = looked_ahead(trainable_teacher, learned, course.astype("float64"))
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert actual == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("exam_for", ["feedback", "teacher", "student"])
@@ -521,7 +528,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(tmp_path):
 
 
 def test_a_schedule_changes_the_students_rate_alone():
-    distiller = made(net(7, 1), net(5, 3), rate=0.1)
+    distiller = compiled_distiller(net(7, 1), net(5, 3), rate=0.1)
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
     distiller.fit(X, Y, verbose=0, callbacks=[schedule])
     optimizer = distiller.optimizer
@@ -540,7 +547,7 @@ def test_evaluate_is_the_students():
     assert "exam_loss" not in logs
 
 
-def test_probabilities_of_both_are_known_for_what_they_are():
+def test_probabilities_of_both_models_are_recognized():
     gradients = []
     for head in (None, "softmax"):
         large, small = teacher(head=head, scale=1.0), student(head=head)
@@ -572,7 +579,7 @@ def test_a_wrong_argument_is_refused(options, message):
         InteractiveDistiller(teacher(), student(), **options)
 
 
-def test_what_cannot_be_examined_is_refused_before_the_first_step():
+def test_an_invalid_exam_is_refused_before_the_first_step():
     large, small = teacher(), student()
     before = numbers(small)
     distiller = InteractiveDistiller(large, small, exam_batch_size=11)
@@ -625,7 +632,7 @@ def test_an_exam_on_another_scale_is_a_warning():
         distiller.fit(X, Y, exam=(EXAM[0] * 255, EXAM[1] + 7), verbose=0)
 
 
-def test_what_belongs_elsewhere_is_told_so():
+def test_a_misplaced_argument_is_an_error_that_names_its_place():
     models = teacher(), student()
     for options in ({"distillation_losses": KD()}, {"task_weight": 0.5}):
         with pytest.raises(
@@ -644,7 +651,7 @@ def test_what_belongs_elsewhere_is_told_so():
 @pytest.mark.invariant(number=10)
 def test_another_exam_is_looked_at_between_two_batches_too():
     large = net(7, 1)
-    distiller = made(large, net(5, 3))
+    distiller = compiled_distiller(large, net(5, 3))
     distiller.train_on_batch(X, Y)
     before = numbers(large)
     distiller.set_exam(np.nan * EXAM[0], EXAM[1])

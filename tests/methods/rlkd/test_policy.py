@@ -65,10 +65,10 @@ def test_temperatures_lie_within_their_bounds_and_the_weight_is_the_square(name)
     policy.rollout_buffer.reset(True)
     t = policy(*tensors(case.student, case.teacher))
     assert t.student.shape == (*case.student.shape[:-1], 1)
-    found = numpy(t.student)
-    assert np.array_equal(found, numpy(t.teacher))
-    assert np.isfinite(found).all() and found.min() >= 2.0 and found.max() <= 5.0
-    assert_close(numpy(t.weight), found[..., 0] ** 2)
+    actual = numpy(t.student)
+    assert np.array_equal(actual, numpy(t.teacher))
+    assert np.isfinite(actual).all() and actual.min() >= 2.0 and actual.max() <= 5.0
+    assert_close(numpy(t.weight), actual[..., 0] ** 2)
 
 
 def test_state_is_top_probability_and_margin_of_both_models():
@@ -137,12 +137,12 @@ def test_no_gradient_of_the_loss_reaches_or_passes_the_policy():
     assert policy.trainable_variables == []
     loss = KD(policy)
     (teacher,) = tensors(case.teacher)
-    found = gradient(lambda student: loss(student, teacher), case.student)
+    actual = gradient(lambda student: loss(student, teacher), case.student)
     tau = numpy(policy(*tensors(case.student, case.teacher)).student)
     expected = oracles.gradient(
         lambda student: kd_at(tau, student, case.teacher), case.student
     )
-    assert_close(found, expected, 1e-4)
+    assert_close(actual, expected, 1e-4)
 
 
 def test_per_sample_rewards_sum_to_the_measured_reward():
@@ -153,7 +153,7 @@ def test_per_sample_rewards_sum_to_the_measured_reward():
     rewards = np.append(rewards, 0.0)
     model = RewardModel(8, 0.02, 0)
     for epochs in (0, 20):
-        model.fit(groups, rewards, epochs)
+        model.train_on_rewards(groups, rewards, epochs)
         shares = model.per_sample_rewards(groups, rewards)
         assert np.allclose(shares.sum(-1), rewards)
         assert (shares[:, 8:] == 0).all() and (shares[4] == 0).all()
@@ -169,7 +169,7 @@ def test_reward_model_recovers_each_samples_contribution():
     for seed in range(4):
         groups, rewards = rollout(reward, seed, groups=64)
         groups = np.concatenate([groups, np.ones((64, 8, 1))], -1).astype("float32")
-        model.fit(groups, rewards, 50)
+        model.train_on_rewards(groups, rewards, 50)
     shares = model.per_sample_rewards(groups, rewards).ravel()
     truth = reward(groups[..., 0], groups[..., 4]).ravel()
     assert np.corrcoef(shares, truth)[0, 1] > 0.8
@@ -209,20 +209,20 @@ def test_controls_have_the_same_temperatures_independent_of_the_state():
     policy = taught(sigma=0.5)
     policy._mean_temperature.assign(3.0)
     both = tensors(case.student, case.teacher)
-    own = numpy(policy(*both).student)
+    unshuffled = numpy(policy(*both).student)
     controls = {
         mode: policy.copy_with_mode(mode) for mode in ("frozen", "shuffled", "constant")
     }
     for control in controls.values():
         control.rollout_buffer.reset(control.is_sampling)
     drawn = {mode: numpy(rule(*both).student) for mode, rule in controls.items()}
-    assert np.array_equal(drawn["frozen"], own)
+    assert np.array_equal(drawn["frozen"], unshuffled)
     assert_close(drawn["constant"], 3.0)
     controls["shuffled"].rollout_buffer.reset(False)
-    dealt = numpy(controls["shuffled"](*both).student)
-    assert_close(np.sort(dealt[:, 0]), np.sort(own[:, 0]))
-    assert not np.allclose(dealt, own)
-    assert not np.isin(drawn["shuffled"], own).any()
+    shuffled = numpy(controls["shuffled"](*both).student)
+    assert_close(np.sort(shuffled[:, 0]), np.sort(unshuffled[:, 0]))
+    assert not np.allclose(shuffled, unshuffled)
+    assert not np.isin(drawn["shuffled"], unshuffled).any()
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ def test_a_reward_is_of_the_updates_that_used_the_temperatures(every):
         before = cross_entropy(again.student)
         for j in range(every):
             batch = slice(4 * (every * i + j), 4 * (every * i + j + 1))
-            own = group[4 * j : 4 * j + 4].astype("float64")
-            assert_close(own[:, 2:4], state(logits(again.student, x[batch])), 1e-4)
-            rule.values.assign(1 + 9 / (1 + np.exp(-own[:, 4:])))
+            step = group[4 * j : 4 * j + 4].astype("float64")
+            assert_close(step[:, 2:4], state(logits(again.student, x[batch])), 1e-4)
+            rule.values.assign(1 + 9 / (1 + np.exp(-step[:, 4:])))
             again.train_on_batch(x[batch], y[batch])
         assert_close(reward, before - cross_entropy(again.student), 1e-5)
     assert max(abs(reward) for _, reward in taken) > 1e-3
@@ -163,7 +163,7 @@ def test_samples_of_weight_zero_do_not_train_the_policy():
     assert policy.num_policy_updates == 1
 
 
-def test_what_is_held_out_is_not_trained_on():
+def test_held_out_samples_are_not_trained_on():
     d = distiller(KD(Policy(holdout=0.25)))
     kwargs = {"sample_weight": np.arange(44.0)}
     x, y, callbacks = prepare_fit(d, X, Y, None, kwargs)

@@ -81,7 +81,7 @@ def test_padding_of_sequences_is_no_wrong_label():
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_reward_is_of_whole_updates_where_gradients_are_accumulated(scaled):
+def test_a_reward_spans_whole_updates_of_accumulated_gradients(scaled):
     def check(every):
         optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
         if scaled:
