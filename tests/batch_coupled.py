@@ -1,13 +1,11 @@
 """What a loss that couples the rows of a batch must get right."""
 
-import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd import Step
 from tests import oracles_correlation as oracles
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, ROUNDING, Case, assert_close, draw
+from tests.logit_cases import CASES, ROUNDING, Case, assert_close
 
 # One program for each loss, whose gradient takes a step for each of its entries.
 STACKED = Case(
@@ -74,69 +72,3 @@ def assert_equals_oracle(
     expected = gradient(lambda z: oracle(z, case.teacher), case.student)
     greatest = np.maximum(least, np.abs(expected).max(-1, keepdims=True))
     assert_close(slopes, expected, 1e-5 + ROUNDING[case.dtype], greatest)
-
-
-def assert_weights_count(loss, oracle):
-    """A row of weight 2 enters the statistics as that row twice, one of 0 not at all.
-
-    Args:
-        loss: Its values must be the same for all rows.
-        oracle: One value a sample, all the same.
-    """
-    case = draw((8, 100))
-    twice = np.repeat(case.teacher, WEIGHTS, axis=0)
-
-    def expected(z):
-        return len(WEIGHTS) * oracle(np.repeat(z, WEIGHTS, axis=0), twice)[:1]
-
-    values, slopes = value_and_grad(
-        lambda z: loss(z, tensor(case.teacher), sample_weight=tensor(WEIGHTS)),
-        case.student,
-    )
-    assert_close(8 * values, expected(case.student)[0], 1e-5, 8 * values)
-    slope = oracles.gradient(expected, case.student)
-    assert_close(slopes, slope, 1e-5, np.abs(slope).max())
-    assert (slopes[WEIGHTS == 0] == 0).all()
-
-
-def assert_weights_of_zero_leave_all_finite(loss):
-    case = draw((8, 100))
-    results = value_and_grad(
-        lambda z: loss(z, tensor(case.teacher), sample_weight=tensor(np.zeros(8))),
-        case.student,
-    )
-    assert all(np.isfinite(r).all() for r in results)
-
-
-def assert_masks_count(loss, oracle):
-    """Padded positions of a sequence, and samples of weight 0, enter no statistics."""
-    kept = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]])
-    model = keras.Sequential(
-        [keras.layers.Embedding(9, 5, mask_zero=True), keras.layers.Dense(6)]
-    )
-    outputs = model(kept * (1 + np.arange(12).reshape(3, 4) % 7))
-    teacher = draw((3, 4, 6)).teacher
-    step = Step(
-        student_logits=outputs,
-        teacher_logits=tensor(teacher),
-        sample_weight=tensor([1.0, 1.0, 0.0]),
-    )
-    values = ops.convert_to_numpy(loss.compute(step))
-    where = (kept * [[1], [1], [0]]).astype(bool)
-    student = np.asarray(ops.convert_to_numpy(outputs), "float64")
-    expected = oracle(student[where], teacher[where])[0]
-    assert values.shape == (3, 4)
-    assert_close(values, expected, 1e-5, max(1.0, expected))
-
-
-def assert_masked_classes_count_nowhere(loss, oracle, mask):
-    """Values and gradients are those of the other classes alone."""
-    case, kept = draw((8, 100)), ~np.isin(np.arange(100), (3, 4))
-    student, teacher = (np.where(kept, z, mask) for z in case[:2])
-    values, slopes = value_and_grad(lambda z: loss(z, tensor(teacher)), student)
-    student, teacher = (z[:, kept] for z in case[:2])
-    expected = oracle(student, teacher)
-    assert_close(values, expected, 1e-5, np.maximum(1.0, expected))
-    expected = oracles.gradient(lambda z: oracle(z, teacher), student)
-    assert_close(slopes[:, kept], expected)
-    assert (slopes[:, ~kept] == 0).all()

@@ -1,8 +1,7 @@
 """Every public loss, temperature, view and teacher: a line each, with its exceptions.
 
 tests/conformance/ runs the same promises over all of them. A class has a further line
-where one of its forms computes something else. `build` takes further arguments of the
-class and returns a new object each time.
+where one of its forms computes something else.
 """
 
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_dtkd import views
 from keras_dtkd.losses import (
     CKD,
     CSKD,
@@ -37,7 +37,7 @@ from keras_dtkd.temperatures import (
     Scheduled,
     Standardized,
 )
-from keras_dtkd.views import CutMix, Cutout, Mixup, View
+from keras_dtkd.views import CutMix, Cutout, Mixup
 from tests import tiny_models
 
 # What the authors' epsilon beside the norms leaves of the loss of equal models.
@@ -48,73 +48,92 @@ class Loss(NamedTuple):
     """A loss.
 
     Attributes:
-        build: From arguments to the loss.
+        build: From arguments of the class to a new loss.
+        wrong: Values that are refused, by argument. Numbers that may be changed,
+            temperatures and warm-ups have theirs already.
         shift_invariant: Whether a constant added to a sample's logits changes nothing.
         equal_models: Greatest value for equal models; `None` where that is no minimum.
         stops_gradient: Whether its gradient leaves out a part, by the method's design.
     """
 
     build: Callable
+    wrong: dict = {}
     shift_invariant: bool = True
     equal_models: float | None = 2e-5
     stops_gradient: bool = False
 
 
+RAW_LOGITS = {"shift_invariant": False}
+BY_EPSILON = {"equal_models": EPSILON}
 LOSSES = {
-    "kd": Loss(KD),
+    "kd": Loss(KD, {"divergence": ["hellinger"]}),
     "kd_reverse_kl": Loss(partial(KD, divergence="reverse_kl")),
     "kd_jsd": Loss(partial(KD, divergence="jsd")),
-    "dtkd": Loss(DTKD, equal_models=1e-4, stops_gradient=True),
-    "dtkd_published": Loss(DTKD.published, shift_invariant=False, equal_models=1e-4),
+    "dtkd": Loss(
+        DTKD,
+        {"rule": ["sharp"], "stop_gradient": ["weight"], "min_temperature": [5.0]},
+        equal_models=1e-4,
+        stops_gradient=True,
+    ),
+    "dtkd_published": Loss(DTKD.published, **RAW_LOGITS, equal_models=1e-4),
     "dtkd_centered": Loss(partial(DTKD, rule="centered"), equal_models=1e-4),
     "dtkd_std": Loss(
         partial(DTKD, rule="std", stop_gradient="weight"),
+        {"stop_gradient": ["all"]},
         equal_models=1e-4,
         stops_gradient=True,
     ),
     "dkd": Loss(DKD, equal_models=1e-4),
-    "dist": Loss(DIST, equal_models=EPSILON),
-    "dist_unscaled": Loss(partial(DIST, scale_by_t2=False), equal_models=EPSILON),
-    "cskd": Loss(CSKD, equal_models=EPSILON, stops_gradient=True),
-    "cskd_fixed": Loss(partial(CSKD, temperatures=[2.0, 3.0]), equal_models=EPSILON),
-    "r2kd": Loss(R2KD, equal_models=EPSILON),
-    "r2kd_unranked": Loss(partial(R2KD, rank_temperature=None), equal_models=EPSILON),
-    "gjsd": Loss(partial(GeneralizedJSD, beta=0.1)),
+    "dist": Loss(DIST, **BY_EPSILON),
+    "dist_unscaled": Loss(partial(DIST, scale_by_t2=False), **BY_EPSILON),
+    "cskd": Loss(CSKD, {"temperatures": [(), 4.0]}, **BY_EPSILON, stops_gradient=True),
+    "cskd_fixed": Loss(partial(CSKD, temperatures=[2.0, 3.0]), **BY_EPSILON),
+    "r2kd": Loss(R2KD, **BY_EPSILON),
+    "r2kd_unranked": Loss(partial(R2KD, rank_temperature=None), **BY_EPSILON),
+    "gjsd": Loss(
+        partial(GeneralizedJSD, beta=0.1),
+        {"beta": [-0.1, 1.5, float("nan"), "half"], "convention": ["trl"]},
+    ),
     "gjsd_continuous": Loss(partial(GeneralizedJSD, beta=0.9, convention="continuous")),
     "total_variation": Loss(partial(TotalVariation, temperature=4.0)),
-    "logit_mse": Loss(LogitMSE, shift_invariant=False),
+    "logit_mse": Loss(LogitMSE, **RAW_LOGITS),
     "logit_mse_centered": Loss(partial(LogitMSE, centered=True)),
-    "ckd": Loss(CKD, shift_invariant=False, equal_models=None),
+    "ckd": Loss(
+        CKD,
+        {"group_sizes": [(0, 1), (1, 1, 1), (1.5, 1), 2]},
+        **RAW_LOGITS,
+        equal_models=None,
+    ),
     "ckd_unlabeled": Loss(
-        partial(CKD, label_weight=0.0, mean_penalty=0.5), shift_invariant=False
+        partial(CKD, label_weight=0.0, mean_penalty=0.5), **RAW_LOGITS
     ),
     "ckd_centered": Loss(
         partial(
             CKD, label_weight=0.0, group_sizes=(2, 1), mean_penalty=0.5, centered=True
         )
     ),
-    # One logit a label: a shift moves each label's probability.
-    "binary_kd": Loss(BinaryKD, shift_invariant=False),
+    # One logit a label: a shift changes each label's probability.
+    "binary_kd": Loss(BinaryKD, **RAW_LOGITS),
     "binary_kd_dynamic": Loss(
         lambda **kwargs: BinaryKD(**{"temperature": Dynamic(), **kwargs}),
-        shift_invariant=False,
+        **RAW_LOGITS,
         stops_gradient=True,
     ),
-    "input_gradient_alignment": Loss(InputGradientAlignment, shift_invariant=False),
+    "input_gradient_alignment": Loss(
+        InputGradientAlignment,
+        {"norm": ["l1"], "labels": ["student"], "estimator": ["vjp", "jvp"]},
+    ),
     "input_gradient_alignment_batch": Loss(
-        partial(InputGradientAlignment, norm="batch", labels="teacher"),
-        shift_invariant=False,
+        partial(InputGradientAlignment, norm="batch", labels="teacher")
     ),
     "input_gradient_alignment_correct": Loss(
-        partial(InputGradientAlignment, squared=True, teacher_correct_only=True),
-        shift_invariant=False,
+        partial(InputGradientAlignment, squared=True, teacher_correct_only=True)
     ),
     "input_gradient_alignment_jvp": Loss(
-        partial(InputGradientAlignment, squared=True, estimator="jvp"),
-        shift_invariant=False,
+        partial(InputGradientAlignment, squared=True, estimator="jvp")
     ),
     "input_gradient_penalty": Loss(
-        InputGradientPenalty, shift_invariant=False, equal_models=None
+        InputGradientPenalty, {"norm": ["l1"]}, equal_models=None
     ),
 }
 
@@ -123,7 +142,8 @@ class Temperature(NamedTuple):
     """A temperature.
 
     Attributes:
-        build: From arguments to the temperature.
+        build: From arguments of the class to a new temperature.
+        wrong: As a `Loss`'s.
         shift_invariant: Whether a constant added to a sample's logits changes nothing.
         has_gradient: Whether temperatures or weight have a gradient with respect to the
             models' logits.
@@ -132,6 +152,7 @@ class Temperature(NamedTuple):
     """
 
     build: Callable
+    wrong: dict = {}
     shift_invariant: bool = True
     has_gradient: bool = False
     stops_gradient: bool = False
@@ -145,14 +166,32 @@ def cooling(epoch):
 
 TEMPERATURES = {
     "constant": Temperature(Constant),
-    "cosine_similarity": Temperature(CosineSimilarity, stops_gradient=True),
-    "curriculum": Temperature(Curriculum, learns=True),
+    "cosine_similarity": Temperature(
+        CosineSimilarity,
+        {"min_temperature": [0.0, 7.0], "max_temperature": [0.0, 1.0]},
+        stops_gradient=True,
+    ),
+    "curriculum": Temperature(
+        Curriculum,
+        {
+            **{"epochs": [0, "auto"], "initial_raw": [float("nan")], "hidden": [0]},
+            **{"lambda_range": [1.0, (0.0, 0.5, 1.0), (0.0, -1.0)]},
+        },
+        learns=True,
+    ),
     "curriculum_per_sample": Temperature(
-        partial(Curriculum, per_sample=True, hidden=3),
+        partial(Curriculum, per_sample=True, hidden=3, lambda_range=(0.1, 0.9)),
         stops_gradient=True,
         learns=True,
     ),
-    "dynamic": Temperature(Dynamic, stops_gradient=True),
+    "dynamic": Temperature(
+        Dynamic,
+        {
+            **{"rule": ["sharp"], "stop_gradient": [False, "weight"]},
+            **{"min_temperature": [0.0, 4.0]},
+        },
+        stops_gradient=True,
+    ),
     "dynamic_auto": Temperature(
         partial(Dynamic, min_temperature="auto"), stops_gradient=True
     ),
@@ -167,59 +206,57 @@ TEMPERATURES = {
         stops_gradient=True,
     ),
     "dynamic_std": Temperature(
-        partial(Dynamic, rule="std", stop_gradient=True), stops_gradient=True
+        partial(Dynamic, rule="std", stop_gradient=True),
+        {"stop_gradient": [0, 1, "both"]},
+        stops_gradient=True,
     ),
     "policy": Temperature(partial(Policy, mode="shuffled"), stops_gradient=True),
-    "scheduled": Temperature(partial(Scheduled, cooling)),
+    "scheduled": Temperature(
+        partial(Scheduled, schedule=cooling), {"schedule": [4.0, None, "cosine"]}
+    ),
     "scheduled_cosine": Temperature(
-        partial(Scheduled, keras.optimizers.schedules.CosineDecay(4.0, 10, 0.5))
+        partial(
+            Scheduled, schedule=keras.optimizers.schedules.CosineDecay(4.0, 10, 0.5)
+        )
     ),
     "standardized": Temperature(Standardized, has_gradient=True),
 }
 
 
-class ViewEntry(NamedTuple):
+class View(NamedTuple):
     """A view.
 
     Attributes:
-        build: From arguments to the view.
-        random: Whether it draws new random numbers for each batch.
+        build: From arguments of the class to a new view.
+        wrong: As a `Loss`'s.
+        is_random: Whether it draws new random numbers for each batch.
     """
 
     build: Callable
-    random: bool = True
+    wrong: dict = {}
+    is_random: bool = True
 
 
 VIEWS = {
-    "mixup": ViewEntry(Mixup),
-    "cutmix": ViewEntry(CutMix),
-    "cutout": ViewEntry(Cutout),
-    "view": ViewEntry(partial(View, keras.layers.Rescaling(-1.0)), random=False),
+    "mixup": View(Mixup, {"alpha": [0.0, "much"]}),
+    "cutmix": View(CutMix, {"alpha": [0.0, 1.5]}),
+    "cutout": View(Cutout, {"side": [0.0, 1.5]}),
+    "view": View(partial(views.View, keras.layers.Rescaling(-1.0)), is_random=False),
 }
 
 
-class TeacherEntry(NamedTuple):
-    """A teacher.
-
-    Attributes:
-        build: From the scale of its logits to the teacher of `tiny_models.data()`.
-    """
-
-    build: Callable
-
-
 def _model(scale=3.0):
-    return tiny_models.teacher(scale=scale)
+    return tiny_models.teacher(scale=scale, compiled=True)
 
 
 def _logits(scale=3.0):
-    x, _ = tiny_models.data()
-    return np.asarray(_model(scale).predict(x, verbose=0))
+    return np.asarray(_model(scale).predict(tiny_models.data()[0], verbose=0))
 
 
+# From the scale of its logits to a new teacher of `tiny_models.data()`.
 TEACHERS = {
-    "model": TeacherEntry(lambda *scale: ModelTeacher(_model(*scale))),
-    "ensemble": TeacherEntry(lambda *scale: Ensemble([_model(), _model(*scale)])),
-    "pruned": TeacherEntry(lambda *scale: Pruned(_model(*scale), 0.1)),
-    "stored": TeacherEntry(lambda *scale: Stored(_logits(*scale))),
+    "model": lambda *scale: ModelTeacher(_model(*scale)),
+    "ensemble": lambda *scale: Ensemble([_model(), _model(*scale)]),
+    "pruned": lambda *scale: Pruned(_model(*scale), 0.1),
+    "stored": lambda *scale: Stored(_logits(*scale)),
 }

@@ -21,7 +21,7 @@ def _at(temperature):
     """`KD` at a temperature."""
     return Loss(
         lambda **kwargs: KD(temperature.build(), **kwargs),
-        temperature.shift_invariant,
+        shift_invariant=temperature.shift_invariant,
         # Of τ² and a small divergence, the error of the latter is what is left.
         equal_models=2e-4,
         stops_gradient=temperature.stops_gradient,

@@ -37,5 +37,8 @@ def public_classes(base):
 
 @pytest.mark.parametrize("base", KINDS)
 def test_every_public_class_is_registered(base):
-    registered = {type(entry.build()) for entry in KINDS[base].values()}
+    registered = {
+        type((entry if base is Teacher else entry.build)())
+        for entry in KINDS[base].values()
+    }
     assert public_classes(base) == registered

@@ -30,7 +30,7 @@ def outputs_of(teacher):
 
 @EACH
 def test_it_is_a_teacher_with_every_member(name):
-    teacher = TEACHERS[name].build()
+    teacher = TEACHERS[name]()
     assert isinstance(teacher, Teacher) and resolve_teacher(teacher) is teacher
     assert isinstance(teacher.needs_sample_ids, bool)
     assert teacher.num_samples in (None, len(X))
@@ -44,7 +44,7 @@ def test_it_is_a_teacher_with_every_member(name):
 @pytest.mark.invariant(number=9)
 @EACH
 def test_running_it_gives_the_same_outputs_and_changes_nothing(name):
-    teacher = TEACHERS[name].build()
+    teacher = TEACHERS[name]()
     before = state(teacher)
     outputs = outputs_of(teacher)
     assert outputs.shape == (len(X), CLASSES) and np.isfinite(outputs).all()
@@ -57,7 +57,7 @@ def test_running_it_gives_the_same_outputs_and_changes_nothing(name):
 
 @EACH
 def test_other_values_of_its_variables_replace_them_for_once(name):
-    teacher = TEACHERS[name].build()
+    teacher = TEACHERS[name]()
     zeros = [ops.zeros_like(v.value) for v in teacher.variables]
     assert not np.any(
         ops.convert_to_numpy(run_teacher(teacher, with_sample_ids(X), zeros))
@@ -67,17 +67,17 @@ def test_other_values_of_its_variables_replace_them_for_once(name):
 
 @EACH
 def test_its_fingerprint_changes_with_its_outputs(name):
-    first = TEACHERS[name].build().fingerprint()
+    first = TEACHERS[name]().fingerprint()
     assert len(first) == 32 and int(first, 16) >= 0
-    assert TEACHERS[name].build().fingerprint() == first
-    assert TEACHERS[name].build(1.0).fingerprint() != first
+    assert TEACHERS[name]().fingerprint() == first
+    assert TEACHERS[name](1.0).fingerprint() != first
 
 
 @pytest.mark.invariant(number=8)
 @pytest.mark.invariant(number=9)
 @EACH
 def test_it_trains_stays_as_it_is_and_is_known_again_after_loading(name, tmp_path):
-    teacher = TEACHERS[name].build()
+    teacher = TEACHERS[name]()
     before = state(teacher)
     distiller = Distiller(teacher, student(), KD())
     distiller.fit(X, Y, **OPTIONS)
@@ -89,8 +89,8 @@ def test_it_trains_stays_as_it_is_and_is_known_again_after_loading(name, tmp_pat
     distiller.save(tmp_path / "d.keras")
     loaded = keras.models.load_model(tmp_path / "d.keras")
     with pytest.raises(ValueError, match="another teacher.*fingerprint"):
-        loaded.teacher = TEACHERS[name].build(1.0)
-    loaded.teacher = TEACHERS[name].build()
+        loaded.teacher = TEACHERS[name](1.0)
+    loaded.teacher = TEACHERS[name]()
     for model in (distiller, loaded):
         model.fit(X, Y, **OPTIONS)
     assert tiny_models.same(distiller, loaded)

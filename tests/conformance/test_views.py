@@ -16,7 +16,7 @@ X = RNG.uniform(0.5, 1.0, size=(16, *SHAPE)).astype("float32")
 Y = RNG.integers(CLASSES, size=16)
 OPTIONS = {"batch_size": 8, "shuffle": False, "verbose": 0}
 EACH = pytest.mark.parametrize("name", VIEWS)
-RANDOM = pytest.mark.parametrize("name", [n for n in VIEWS if VIEWS[n].random])
+RANDOM = pytest.mark.parametrize("name", [n for n in VIEWS if VIEWS[n].is_random])
 
 
 def changed(view, x=X):
@@ -69,7 +69,7 @@ class WithoutLabels(DistillationLoss):
 @pytest.mark.invariant(number=9)
 def test_all_train_and_continue_with_the_next_batch_after_loading(tmp_path):
     views = {
-        name: entry.build(**({"seed": 3} if entry.random else {}), name=name)
+        name: entry.build(**({"seed": 3} if entry.is_random else {}), name=name)
         for name, entry in VIEWS.items()
     }
     losses = {f"on_{name}": KD(view=name) for name in views}

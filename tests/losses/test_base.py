@@ -64,19 +64,6 @@ def test_weights_may_be_a_column(shape):
     assert number(actual) == pytest.approx((values * WEIGHTS).mean())
 
 
-@pytest.mark.invariant(number=3)
-def test_a_weight_of_two_is_that_sample_twice():
-    values = np.array([1.0, 5.0, 9.0])
-    twice = Top().reduce(tensor(values), sample_weight=np.array([1.0, 2.0, 1.0]))
-    repeated = Top().reduce(tensor([1.0, 5.0, 5.0, 9.0]))
-    assert 3 * number(twice) == pytest.approx(4 * number(repeated))
-
-
-@pytest.mark.invariant(number=3)
-def test_weights_of_zero_leave_nothing():
-    assert number(Top().reduce(tensor(np.arange(8.0)), None, np.zeros(8))) == 0.0
-
-
 def test_a_weight_for_each_sequence_is_one_for_each_of_its_steps():
     values, weights = np.arange(12.0).reshape(3, 4), np.array([1.0, 0.0, 2.5])
     actual = Top().reduce(tensor(values), sample_weight=weights)
@@ -127,14 +114,6 @@ def test_values_of_half_precision_models_are_reduced_in_float32():
     outputs = ops.cast(tensor(np.full((64, 3), 6e4)), "float16")
     values = Top()(outputs, outputs)
     assert number(Top().reduce(values, outputs)) == pytest.approx(6e4, rel=1e-3)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_losses_compute_in_float32_whatever_the_models_compute_in(dtype):
-    outputs = ops.cast(tensor(CASE.student), dtype)
-    for loss in (Top(), KD(), DTKD()):
-        value = loss(outputs, outputs)
-        assert keras.backend.standardize_dtype(value.dtype) == "float32"
 
 
 def test_a_loss_that_needs_no_labels_need_not_take_them():
@@ -200,24 +179,6 @@ def test_temperature_rules_are_found_for_the_logs():
     assert kd.get_temperatures() == [kd.temperature]
     assert dtkd.get_temperatures() == [dtkd.temperature]
     assert Top().get_temperatures() == []
-
-
-@pytest.mark.parametrize(
-    "wrong, found",
-    [
-        ({"weight": -1.0}, "weight=-1.0"),
-        ({"weight": float("nan")}, "weight=nan"),
-        ({"weight": "much"}, "weight='much'"),
-        ({"warmup_epochs": -1}, "warmup_epochs=-1"),
-        ({"warmup_epochs": "slow"}, "warmup_epochs='slow'"),
-        ({"warmup_epochs": float("nan")}, "warmup_epochs=nan"),
-        ({"warmup_epochs": None}, "warmup_epochs=None"),
-    ],
-)
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
-    with pytest.raises(ValueError) as error:
-        Top(**wrong)
-    assert found in str(error.value) and "`Top`" in str(error.value)
 
 
 def test_a_loss_without_call_says_what_is_missing():
@@ -296,12 +257,3 @@ def test_inside_the_distiller_of_keras_several_outputs_are_refused():
     two = [tensor(np.ones((2, 4)))] * 2
     with pytest.raises(ValueError, match="one output of logits"):
         KD().validate_outputs(two, two)
-
-
-def test_serializes():
-    loss = Top(weight=0.5, warmup_epochs="auto", name="top_logit")
-    made = keras.saving.deserialize_keras_object(
-        keras.saving.serialize_keras_object(loss)
-    )
-    assert type(made) is Top
-    assert (made.weight, made.warmup_epochs, made.name) == (0.5, "auto", "top_logit")

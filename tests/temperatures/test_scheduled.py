@@ -1,7 +1,5 @@
 """A temperature by the epoch: any function, any of Keras's schedules."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -111,28 +109,7 @@ def test_only_epochs_of_the_fit_are_validated():
     assert sorted(set(asked)) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("wrong", [4.0, None, "cosine"])
-def test_a_schedule_that_is_not_callable_raises(wrong):
-    with pytest.raises(ValueError) as error:
-        Scheduled(wrong)
-    assert f"schedule={wrong!r}" in str(error.value)
-
-
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 def test_a_temperature_not_above_zero_raises(value):
     with pytest.raises(ValueError, match=r"schedule\(0\) = "):
         Scheduled(lambda epoch: value)
-
-
-@pytest.mark.parametrize(
-    "schedule", [falling, keras.optimizers.schedules.ExponentialDecay(4.0, 10, 0.5)]
-)
-def test_serializes(schedule):
-    rule = Scheduled(schedule, name="cooling")
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
-    restored = keras.saving.deserialize_keras_object(config)
-    assert type(restored) is Scheduled and restored.name == "cooling"
-    assert restored.get_config() == rule.get_config()
-    for original in (rule, restored):
-        original.on_epoch_begin(3, 3)
-    assert given(restored) == given(rule)
