@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_dtkd import Step
 from tests.conformance.programs import ALL_LOSSES, CASE, LABELS, results
-from tests.logit_cases import CASES, ROUNDING, Case, assert_close, draw, rounded
+from tests.logit_cases import CASES, ROUNDING, Case, assert_close, digits, draw, rounded
 from tests.registry import EPSILON, LOSSES
 
 # They count 8 rows, so that these rows one by one have the same shape.
@@ -37,7 +37,15 @@ def assert_finite(name, case, *args):
 @pytest.mark.invariant(number=5)
 @EACH
 def test_compiled_equals_eager(name):
-    assert_same(results(name, compiled=False), results(name), 1e-5)
+    for case in (CASE, *(CASES[n] for n in EXTREMES)):
+        (value, gradient), (expected, slopes) = (
+            results(name, case, compiled=compiled) for compiled in (True, False)
+        )
+        assert_close(value, expected, 2e-5, np.maximum(expected, digits(case).max()))
+        # Of each sample by itself: the mean divides by their number.
+        sizes = np.abs(8 * slopes).max(-1, keepdims=True)
+        sizes = np.maximum(sizes, digits(case))
+        assert_close(8 * gradient, 8 * slopes, 2e-5, sizes)
 
 
 @pytest.mark.invariant(number=2)
@@ -83,6 +91,8 @@ def test_a_sample_of_weight_two_equals_that_sample_twice(name):
     np.add.at(summed, rows, gradient)
     weighted = results(name, weights=WEIGHTS)
     assert_same(weighted, (value, summed))
+    # A column, as a data set may give them.
+    assert_same(results(name, weights=WEIGHTS[:, None], compiled=False), weighted)
     assert (weighted[1][WEIGHTS == 0] == 0).all()
 
 

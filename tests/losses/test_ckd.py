@@ -68,14 +68,6 @@ def test_equals_the_mean_over_all_groups(arguments, case):
     )
 
 
-@pytest.mark.invariant(number=5)
-def test_compiled_equals_the_mean_over_all_groups():
-    arguments = {**ALL, "group_sizes": (1, 1)}
-    batch_coupled.assert_equals_oracle(
-        ours(**arguments), theirs(**arguments), batch_coupled.STACKED, compiled=True
-    )
-
-
 @pytest.mark.parametrize("group, scale", [((1, 1), 2.0), ((2, 1), 1.5), ((1, 4), 1.25)])
 def test_groups_are_a_scale_of_the_unbiased_variance(group, scale):
     value, _ = results(CKD(0.0, group_sizes=group), *CASE[:2])

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_dtkd.losses import CSKD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
-from tests import batch_coupled, oracles
+from tests import oracles
 from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
 from tests.logit_cases import CASES, draw
@@ -23,12 +23,6 @@ def values(loss, case=CASE):
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_formula(case):
     assert_equals_oracle(CSKD(), cskd, CASES[case])
-
-
-@pytest.mark.invariant(number=5)
-def test_compiled_equals_the_formula():
-    case = batch_coupled.STACKED
-    assert_equals_oracle(CSKD(), cskd, case, compiled=True)
 
 
 def test_the_default_is_a_fixed_temperature_and_one_by_similarity():

@@ -29,13 +29,12 @@ def test_equals_the_formula(case):
 
 
 @pytest.mark.invariant(number=5)
-def test_compiled_equals_the_formula():
+def test_other_arguments_equal_the_formula():
     loss = DIST(temperature=2.0, beta=0.5, gamma=3.0)
     assert_equals_oracle(
         loss,
         lambda student, teacher: dist(student, teacher, 2.0, 2.0, 0.5, 3.0),
-        batch_coupled.STACKED,
-        compiled=True,
+        CASE,
     )
 
 

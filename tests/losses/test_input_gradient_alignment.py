@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd import Distiller, Step, diagnose, teachers
+from keras_dtkd import Distiller, diagnose, teachers
 from keras_dtkd.losses import KD, InputGradientAlignment, InputGradientPenalty
 from keras_dtkd.training import input_gradients
 from tests import oracles_networks as networks
@@ -326,26 +326,6 @@ def test_moving_statistics_are_updated_once_per_step(estimator):
     # One move from 0 and from 1, by a tenth of the way.
     assert_close(array(norm.moving_mean), 0.1 * x.mean(0))
     assert_close(array(norm.moving_variance), 0.9 + 0.1 * x.var(0))
-
-
-@pytest.mark.invariant(number=3)
-@pytest.mark.parametrize("shape", [(BATCH,), (BATCH, 1)])
-@pytest.mark.parametrize("squared", [False, True])
-@pytest.mark.parametrize("norm", ["per_sample", "batch"])
-def test_a_sample_of_weight_two_equals_that_sample_twice(norm, squared, shape):
-    rng = np.random.default_rng(0)
-    student, teacher = rng.normal(size=(2, BATCH, 2, 3))
-    counts = np.array([2, 1, 0, 1, 3, 1])
-    step = Step(
-        student_input_gradient=tensor(student),
-        teacher_input_gradient=tensor(teacher),
-        sample_weight=tensor(counts.reshape(shape)),
-        student_logits=tensor(np.zeros((BATCH, 3))),
-    )
-    loss = IGA(norm=norm, squared=squared)
-    found = loss.reduce(loss.compute(step), step.student_logits, step.sample_weight)
-    twice = oracle(np.repeat(student - teacher, counts, axis=0), norm, squared)
-    assert BATCH * float(array(found)) == pytest.approx(counts.sum() * twice, rel=1e-5)
 
 
 def test_a_student_can_be_trained_without_labels():

@@ -7,7 +7,7 @@ from keras import ops
 from keras_dtkd.losses import KD, LogitMSE
 from tests import oracles_pointwise
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.logit_cases import CASES, assert_close, assert_equals_oracle, draw
 
 CASE = draw((8, 100))
 BOTH = pytest.mark.parametrize("centered", [False, True])
@@ -32,14 +32,6 @@ def oracle(centered):
 @BOTH
 def test_equals_the_formula(centered, case):
     assert_equals_oracle(LogitMSE(centered=centered), oracle(centered), CASES[case])
-
-
-@pytest.mark.invariant(number=5)
-@BOTH
-def test_compiled_equals_the_formula(centered):
-    assert_equals_oracle(
-        LogitMSE(centered=centered), oracle(centered), STACKED, compiled=True
-    )
 
 
 def test_half_the_loss_is_the_limit_of_kd_at_high_temperature():

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_dtkd.losses import R2KD
 from keras_dtkd.temperatures import Dynamic
-from tests import batch_coupled, oracles
+from tests import oracles
 from tests import oracles_correlation as references
 from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
@@ -39,18 +39,6 @@ def gradient_of(teacher):
 def test_equals_the_formula(case):
     case = CASES[case]
     assert_equals_oracle(R2KD(), r2kd, case, gradient=gradient_of(case.teacher))
-
-
-@pytest.mark.invariant(number=5)
-def test_compiled_equals_the_formula():
-    case = batch_coupled.STACKED
-    assert_equals_oracle(
-        R2KD(),
-        r2kd,
-        case,
-        compiled=True,
-        gradient=gradient_of(case.teacher),
-    )
 
 
 def test_each_factor_multiplies_its_term():

@@ -43,13 +43,11 @@ def test_equals_the_formula(tau, case):
 
 
 @pytest.mark.invariant(number=5)
-def test_compiled_equals_the_formula():
+def test_other_arguments_equal_the_formula():
     assert_equals_oracle(
         TotalVariation(2.0),
         oracle(2.0),
-        STACKED,
-        compiled=True,
-        scale=digits(STACKED),
+        CASE,
     )
 
 

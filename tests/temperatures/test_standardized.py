@@ -51,8 +51,7 @@ def test_equals_the_formula(case):
 
 
 @pytest.mark.invariant(number=5)
-@pytest.mark.parametrize("compiled", [False, True])
-def test_loss_equals_the_authors_code(compiled):
+def test_loss_equals_the_authors_code():
     # Without the rows of equal logits, where the authors' σ is 0.
     rows = np.ptp(STACKED.student, -1) * np.ptp(STACKED.teacher, -1) > 0
     case = type(CASE)(STACKED.student[rows], STACKED.teacher[rows])
@@ -60,7 +59,6 @@ def test_loss_equals_the_authors_code(compiled):
         KD(Standardized(2.0)),
         oracles.z_score_kd,
         case,
-        compiled=compiled,
         scale=digits(case),
     )
 
