@@ -6,6 +6,7 @@ from keras import ops
 from tests import oracles_correlation as oracles
 from tests.gradients import value_and_grad
 from tests.logit_cases import CASES, ROUNDING, Case, assert_close
+from tests.tensors import tensor
 
 # One program for each loss, whose gradient takes a step for each of its entries.
 STACKED = Case(
@@ -15,10 +16,6 @@ STACKED = Case(
     )
 )
 WEIGHTS = np.array([2, 1, 0, 1, 3, 1, 0, 1])
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
 
 
 def last_digits(oracle, case, temperature=4.0):

@@ -7,6 +7,7 @@ from keras import ops
 
 from tests import oracles
 from tests.gradients import value_and_grad
+from tests.tensors import numpy, tensor, tensors
 
 # Half a unit in the last place: what the gradient's own dtype costs.
 ROUNDING = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -58,6 +59,7 @@ def _no_positive_maximum():
     return Case(rounded(case.student), rounded(case.teacher))
 
 
+CASE = draw((8, 100))
 CASES = {
     "100 classes": draw((8, 100)),
     "2 classes": draw((8, 2)),
@@ -81,6 +83,21 @@ def assert_close(actual, expected, tolerance=1e-5, scale=1.0):
     error = np.abs(actual - expected) / np.maximum(1.0, scale)
     where = np.unravel_index(error.argmax(), error.shape)
     assert error.max() <= tolerance, f"off by {error.max():.1e} at {where}"
+
+
+def values(loss, case=CASE):
+    """A loss's values for a case, float64."""
+    return numpy(loss(*tensors(*case[:2])))
+
+
+def results(loss, student=CASE.student, teacher=CASE.teacher):
+    """A loss's values, and the gradient of their sum by the student's logits."""
+    return value_and_grad(lambda z: loss(z, tensor(teacher)), student)
+
+
+def temperatures(temperature, *arrays):
+    """What a temperature gives, three float64 arrays."""
+    return [numpy(t) for t in temperature(*tensors(*arrays))]
 
 
 def digits(case):

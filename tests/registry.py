@@ -1,7 +1,7 @@
-"""Every public loss, temperature, view and teacher: a line each, with its exceptions.
+"""Every public loss, temperature, view, teacher and metric, an entry each.
 
-tests/conformance/ runs the same promises over all of them. A class has a further line
-where one of its forms computes something else.
+tests/conformance/ runs the same promises over all of them, with the exceptions that an
+entry states. A class has a further entry for each form that computes something else.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,13 @@ from keras_dtkd.losses import (
     TotalVariation,
 )
 from keras_dtkd.methods.rlkd import Policy
+from keras_dtkd.metrics import (
+    Agreement,
+    ExpectedCalibrationError,
+    TargetNonTargetSplit,
+    TeacherStudentKL,
+    TemperatureStatistics,
+)
 from keras_dtkd.teachers import Ensemble, ModelTeacher, Pruned, Stored
 from keras_dtkd.temperatures import (
     Constant,
@@ -259,4 +266,48 @@ TEACHERS = {
     "ensemble": lambda *scale: Ensemble([_model(), _model(*scale)]),
     "pruned": lambda *scale: Pruned(_model(*scale), 0.1),
     "stored": lambda *scale: Stored(_logits(*scale)),
+}
+
+
+class Metric(NamedTuple):
+    """A metric.
+
+    Attributes:
+        build: From arguments of the class to a new metric.
+        arguments: From labels, teacher's and student's logits to what it compares.
+        wrong: As a `Loss`'s.
+    """
+
+    build: Callable
+    arguments: Callable
+    wrong: dict = {}
+
+
+def _models(labels, teacher, student):
+    return teacher, student
+
+
+NO_TEMPERATURES = {"temperature": [0.0, -1, float("nan"), "warm"]}
+METRICS = {
+    "agreement": Metric(Agreement, _models),
+    "expected_calibration_error": Metric(
+        ExpectedCalibrationError,
+        lambda labels, teacher, student: (labels, student),
+        {"bins": [0, 2.5, "15"], "from_logits": ["maybe"]},
+    ),
+    "teacher_student_kl": Metric(
+        TeacherStudentKL, _models, {**NO_TEMPERATURES, "from_logits": ["maybe"]}
+    ),
+    "target_non_target_split": Metric(
+        TargetNonTargetSplit,
+        lambda labels, teacher, student: (labels, (teacher, student)),
+        NO_TEMPERATURES,
+    ),
+    "temperature_statistics": Metric(
+        lambda temperature=None, **kwargs: TemperatureStatistics(
+            temperature or Dynamic(rule="std"), **kwargs
+        ),
+        _models,
+        {"temperature": ["warm"]},
+    ),
 }

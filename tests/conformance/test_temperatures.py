@@ -11,6 +11,7 @@ from tests.conformance.programs import CASE, LABELS, compute_mean
 from tests.gradients import value_and_grad
 from tests.logit_cases import CASES, assert_close
 from tests.registry import LOSSES, TEMPERATURES
+from tests.tensors import tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore:`Standardized`")
 EACH = pytest.mark.parametrize("name", TEMPERATURES)
@@ -27,10 +28,6 @@ IN_LOSSES = {
     for entry in reversed(LOSSES.values())
     if _takes_temperatures(entry)
 }
-
-
-def tensor(z, dtype="float32"):
-    return ops.convert_to_tensor(z, dtype)
 
 
 def numpy(pair):

@@ -11,9 +11,16 @@ from keras_dtkd.losses import KD, BinaryKD
 from keras_dtkd.temperatures import Dynamic, Temperature, TemperaturePair
 from tests import oracles, oracles_pointwise, tiny_models
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.logit_cases import (
+    CASE,
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    draw,
+)
+from tests.tensors import numpy, tensor
 
-CASE = draw((8, 100))
 # What a model of labels gives: one of several, one alone, each at every time step.
 SHAPES = [(8, 5), (8, 1), (8, 2), (2, 3, 5), (2, 3, 1), (2, 2, 2)]
 
@@ -26,14 +33,6 @@ class WeightedByLabel(Temperature):
         one = ops.ones_like(student_logits[..., :1])
         weight = one[..., 0] if sample_weight is None else sample_weight
         return TemperaturePair(one, one, weight)
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
-
-
-def numpy(z):
-    return np.asarray(ops.convert_to_numpy(z), "float64")
 
 
 def results(loss, student=CASE.student, teacher=CASE.teacher, **further):

@@ -8,9 +8,9 @@ from keras_dtkd import Distiller
 from keras_dtkd.losses import CKD
 from tests import batch_coupled, oracles_ckd, tiny_models
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, assert_close, draw
+from tests.logit_cases import CASE, CASES, assert_close
+from tests.tensors import tensor
 
-CASE = draw((8, 100))
 LABELS = np.random.default_rng(0).integers(0, 2, 80)
 ALONE = {"label_weight": 0.0}
 ALL = {
@@ -19,10 +19,6 @@ ALL = {
     "group_sizes": (2, 1),
     "mean_penalty": 0.1,
 }
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
 
 
 def labels_of(logits):

@@ -2,21 +2,14 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.losses import CSKD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
 from tests import oracles
 from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, draw
+from tests.logit_cases import CASE, CASES, values
 from tests.oracles_correlation import column_term, cskd
-
-CASE = draw((8, 100))
-
-
-def values(loss, case=CASE):
-    return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
 
 
 @pytest.mark.invariant(number=5)

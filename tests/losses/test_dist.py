@@ -2,21 +2,14 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.losses import DIST
 from keras_dtkd.temperatures import Dynamic
 from tests import batch_coupled, oracles
 from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, assert_close, draw
+from tests.logit_cases import CASE, CASES, assert_close, values
 from tests.oracles_correlation import dist, pearson
-
-CASE = draw((8, 100))
-
-
-def values(loss, case=CASE):
-    return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
 
 
 @pytest.mark.invariant(number=5)

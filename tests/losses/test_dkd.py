@@ -8,13 +8,8 @@ from keras_dtkd.losses import DKD, KD
 from keras_dtkd.temperatures import Dynamic
 from tests import oracles
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, assert_close, assert_equals_oracle, draw
-
-CASE = draw((8, 100))
-
-
-def tensor(z, dtype="float32"):
-    return ops.convert_to_tensor(z, dtype)
+from tests.logit_cases import CASE, CASES, assert_close, assert_equals_oracle, draw
+from tests.tensors import tensor
 
 
 def labels_of(case):

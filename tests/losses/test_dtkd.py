@@ -2,31 +2,29 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.losses import DTKD
 from keras_dtkd.temperatures import Dynamic
 from tests import oracles
 from tests.gradients import gradient, value_and_grad
-from tests.logit_cases import CASES, assert_close, assert_equals_oracle, draw
+from tests.logit_cases import (
+    CASE,
+    CASES,
+    assert_close,
+    assert_equals_oracle,
+    draw,
+    values,
+)
+from tests.tensors import tensor
 
 CLOSED = ("max", "centered", "std")
 STOPS = (False, "weight", True)
 MODES = [("exact", None), *((rule, stop) for rule in CLOSED for stop in STOPS)]
 TAU = 4.0
-CASE = draw((8, 100))
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
 
 
 def with_teacher(loss, teacher):
     return lambda student: loss(student, tensor(teacher))
-
-
-def values(loss, case=CASE):
-    return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
 
 
 def oracle(rule, stop, min_temperature=None):

@@ -2,32 +2,22 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.losses import KD, GeneralizedJSD
 from keras_dtkd.temperatures import Dynamic
 from tests import oracles, oracles_pointwise
-from tests.gradients import value_and_grad
 from tests.logit_cases import (
+    CASE,
     CASES,
     assert_close,
     assert_equals_oracle,
     digits,
-    draw,
+    results,
 )
 
 CONVENTIONS = ("gkd", "continuous")
 FORMS = [(c, beta) for c in CONVENTIONS for beta in (0.1, 0.5, 0.9)]
 ENDS = [(c, beta) for c in CONVENTIONS for beta in (0.0, 1.0)]
-CASE = draw((8, 100))
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
-
-
-def results(loss, student=CASE.student, teacher=CASE.teacher):
-    return value_and_grad(lambda z: loss(z, tensor(teacher)), student)
 
 
 def oracle(beta, convention, tau=1.0):

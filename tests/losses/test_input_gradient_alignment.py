@@ -11,6 +11,7 @@ from keras_dtkd.training import input_gradients
 from tests import oracles_networks as networks
 from tests import tiny_models
 from tests.logit_cases import assert_close
+from tests.tensors import tensor
 from tests.tiny_models import Counting, numbers
 
 IGA = InputGradientAlignment
@@ -20,10 +21,6 @@ CE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 def array(a):
     return np.asarray(ops.convert_to_numpy(a), "float64")
-
-
-def tensor(a):
-    return ops.convert_to_tensor(a, "float32")
 
 
 def weights_of(model):

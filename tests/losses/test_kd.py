@@ -2,25 +2,20 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.losses import KD
 from keras_dtkd.temperatures import Dynamic
 from tests import oracles
 from tests.gradients import value_and_grad
 from tests.logit_cases import (
+    CASE,
     CASES,
     assert_close,
     assert_equals_oracle,
-    draw,
 )
+from tests.tensors import tensor
 
 NAMES = ("kl", "reverse_kl", "jsd")
-CASE = draw((8, 100))
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
 
 
 @pytest.mark.invariant(number=5)

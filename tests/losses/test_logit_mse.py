@@ -6,19 +6,16 @@ from keras import ops
 
 from keras_dtkd.losses import KD, LogitMSE
 from tests import oracles_pointwise
-from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, assert_close, assert_equals_oracle, draw
+from tests.logit_cases import (
+    CASE,
+    CASES,
+    assert_close,
+    assert_equals_oracle,
+    results,
+)
+from tests.tensors import tensor
 
-CASE = draw((8, 100))
 BOTH = pytest.mark.parametrize("centered", [False, True])
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
-
-
-def results(loss, student=CASE.student, teacher=CASE.teacher):
-    return value_and_grad(lambda z: loss(z, tensor(teacher)), student)
 
 
 def oracle(centered):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.losses import R2KD
 from keras_dtkd.temperatures import Dynamic
@@ -10,14 +9,8 @@ from tests import oracles
 from tests import oracles_correlation as references
 from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, assert_close, draw
+from tests.logit_cases import CASE, CASES, assert_close, values
 from tests.oracles_correlation import rank_term, value_term
-
-CASE = draw((8, 100))
-
-
-def values(loss, case=CASE):
-    return np.asarray(ops.convert_to_numpy(loss(*map(tensor, case[:2]))), "float64")
 
 
 def r2kd(student, teacher):

@@ -2,29 +2,21 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.losses import TotalVariation
 from keras_dtkd.temperatures import Dynamic
 from tests import oracles, oracles_pointwise
 from tests.gradients import value_and_grad
 from tests.logit_cases import (
+    CASE,
     CASES,
     STACKED,
     assert_equals_oracle,
     digits,
     draw,
+    results,
 )
-
-CASE = draw((8, 100))
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
-
-
-def results(loss, student=CASE.student, teacher=CASE.teacher):
-    return value_and_grad(lambda z: loss(z, tensor(teacher)), student)
+from tests.tensors import tensor
 
 
 def oracle(tau=1.0):

@@ -9,17 +9,12 @@ from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import CosineSimilarity
 from tests import oracles_temperatures as oracles
 from tests.logit_cases import (
+    CASE,
     CASES,
     assert_close,
     assert_equals_oracle,
-    draw,
 )
-
-CASE = draw((8, 100))
-
-
-def tensors(*arrays):
-    return [ops.convert_to_tensor(a, "float32") for a in arrays]
+from tests.tensors import tensors
 
 
 def temperatures(student, teacher, sample_weight=None, rule=None):

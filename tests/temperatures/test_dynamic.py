@@ -5,27 +5,25 @@ Compiled, the same is shown of the loss made of them, in losses/test_dtkd.py.
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.temperatures import Constant, Dynamic, Temperature, TemperaturePair
 from tests import oracles
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
+from tests.logit_cases import (
+    CASES,
+    STACKED,
+    assert_close,
+    assert_equals_oracle,
+    draw,
+    temperatures,
+)
+from tests.tensors import tensors
 
 CLOSED = ("max", "centered", "std")
 RULES = ("exact", *CLOSED)
 STOPS = (False, "weight", True)
 MODES = [("exact", None), *((rule, stop) for rule in CLOSED for stop in STOPS)]
 TAU = 4.0
-
-
-def tensors(*arrays):
-    return [ops.convert_to_tensor(a, "float32") for a in arrays]
-
-
-def temperatures(rule, student, teacher):
-    given = rule(*tensors(student, teacher))
-    return [np.asarray(ops.convert_to_numpy(t), "float64") for t in given]
 
 
 def together(student, teacher, weight):

@@ -8,10 +8,8 @@ from keras import ops
 from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import Scheduled
 from tests import oracles
-from tests.logit_cases import assert_close, draw
+from tests.logit_cases import CASE, assert_close
 from tests.tiny_models import data, distiller, numbers, same, teacher
-
-CASE = draw((8, 100))
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -10,28 +10,21 @@ from keras_dtkd.losses import DTKD, KD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Standardized
 from tests import oracles_temperatures as oracles
 from tests.logit_cases import (
+    CASE,
     CASES,
     STACKED,
     assert_close,
     assert_equals_oracle,
     digits,
     draw,
+    temperatures,
 )
+from tests.tensors import tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:`Standardized`")
 
-CASE = draw((8, 100))
 # Documented: what is added to the variance.
 EPSILON = 1e-8
-
-
-def tensors(*arrays):
-    return [ops.convert_to_tensor(a, "float32") for a in arrays]
-
-
-def temperatures(rule, student, teacher, *rest):
-    given = rule(*tensors(student, teacher, *rest))
-    return [np.asarray(ops.convert_to_numpy(t), "float64") for t in given]
 
 
 def ours(rule):
