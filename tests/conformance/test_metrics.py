@@ -77,6 +77,15 @@ def test_masked_steps_are_ignored(name, weights):
     assert results(metric) == close(measure(name, kept))
 
 
+@pytest.mark.parametrize(
+    "name", ["expected_calibration_error", "target_non_target_split"]
+)
+def test_samples_without_a_label_are_ignored(name):
+    labels = np.where(np.arange(32) % 3, LABELS, -1)
+    found = measure(name, (CASE.teacher, CASE.student, labels))
+    assert found == close(measure(name, rows(labels >= 0)))
+
+
 @EACH
 def test_half_precision_outputs_give_float32_results(name):
     half = [rounded(z, "float16") for z in (CASE.teacher, CASE.student)]

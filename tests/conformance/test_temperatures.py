@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.temperatures import Constant, Dynamic, Standardized
 from tests.conformance.programs import CASE, LABELS, compute_mean
 from tests.gradients import value_and_grad
 from tests.logit_cases import CASES, assert_close
@@ -32,6 +34,13 @@ IN_LOSSES = {
 
 def numpy(pair):
     return [np.asarray(ops.convert_to_numpy(t), "float64") for t in pair]
+
+
+def at_temperature(loss, temperature):
+    """A loss of a class at a temperature."""
+    build, (argument,) = IN_LOSSES[loss]
+    given = temperature if argument == "temperature" else [2.0, temperature]
+    return build(**{argument: given})
 
 
 def combine(pair, shape):
@@ -134,10 +143,8 @@ def test_what_it_learns_has_a_gradient_and_a_list_without_weight_decay(name):
 @EACH
 @pytest.mark.parametrize("loss", IN_LOSSES)
 def test_it_works_in_every_loss_that_takes_a_temperature(name, loss):
-    build, (argument,) = IN_LOSSES[loss]
     temperature = TEMPERATURES[name].build()
-    given = temperature if argument == "temperature" else [2.0, temperature]
-    loss = build(**{argument: given})
+    loss = at_temperature(loss, temperature)
     labels, teacher = ops.convert_to_tensor(LABELS), tensor(CASE.teacher)
     value, gradient = value_and_grad(
         lambda student: compute_mean(loss, student, teacher, labels), CASE.student
@@ -145,3 +152,51 @@ def test_it_works_in_every_loss_that_takes_a_temperature(name, loss):
     assert np.isfinite(value) and value > 0
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     assert loss.get_temperatures()
+
+
+# Each sample's value depends on its own softened logits alone.
+SAMPLEWISE = ["KD", "DKD", "GeneralizedJSD", "TotalVariation"]
+
+
+@EACH
+@pytest.mark.parametrize("loss", SAMPLEWISE)
+def test_it_divides_both_models_logits_and_weighs_the_loss(name, loss):
+    temperature, labels = TEMPERATURES[name].build(), ops.convert_to_tensor(LABELS)
+    logits = [tensor(z) for z in CASE[:2]]
+    pair = temperature(*logits)
+    soft = [z / t for z, t in zip(logits, pair[:2], strict=True)]
+    plain = at_temperature(loss, 1.0)(*soft, labels=labels)
+    value = at_temperature(loss, temperature)(*logits, labels=labels)
+    expected = numpy([pair.weight * plain])[0]
+    assert_close(numpy([value])[0], expected, 1e-4, np.maximum(1.0, expected))
+
+
+@EACH
+def test_dtkd_takes_it_for_both_terms(name):
+    temperature, logits = TEMPERATURES[name].build(), [tensor(z) for z in CASE[:2]]
+    value = DTKD(temperature, alpha=0.0, beta=1.0, min_temperature=None)(*logits)
+    expected = numpy([KD(temperature)(*logits)])[0]
+    assert_close(numpy([value])[0], expected, 1e-5, expected)
+
+
+class Recorder(Constant):
+    """Records the epochs that it is notified of."""
+
+    def __init__(self):
+        super().__init__(4.0)
+        self.epochs = {}
+
+    def on_epoch_begin(self, epoch, epochs):
+        self.epochs[epoch] = epochs
+
+    def variables_without_weight_decay(self):
+        return ["variable"]
+
+
+@pytest.mark.parametrize("owner", [*IN_LOSSES, Dynamic, Standardized])
+def test_epochs_and_weight_decay_reach_an_inner_temperature(owner):
+    inner = Recorder()
+    built = at_temperature(owner, inner) if owner in IN_LOSSES else owner(inner)
+    built.on_epoch_begin(2, 30)
+    assert inner.epochs == {2: 30}
+    assert built.variables_without_weight_decay() == ["variable"]

@@ -8,7 +8,6 @@ from keras import ops
 from keras_dtkd import Step
 from keras_dtkd.losses import DTKD, KD, DistillationLoss
 from keras_dtkd.losses.base import snake_case
-from keras_dtkd.temperatures import Constant
 from tests import oracles
 from tests.logit_cases import CASE, assert_close, draw
 from tests.tensors import tensor
@@ -149,18 +148,6 @@ def test_the_weight_may_change_at_any_time():
     loss.on_epoch_begin(1, 10)
     loss.weight = 8.0
     assert number(loss.effective_weight) == pytest.approx(2.0)
-
-
-def test_an_epoch_reaches_the_temperature_rule():
-    seen = []
-
-    class Told(Constant):
-        def on_epoch_begin(self, epoch, epochs):
-            seen.append((epoch, epochs))
-
-    KD(temperature=Told(2.0)).on_epoch_begin(3, 7)
-    DTKD(temperature=Told(2.0)).on_epoch_begin(4, 7)
-    assert seen == [(3, 7), (4, 7)]
 
 
 def test_temperature_rules_are_found_for_the_logs():

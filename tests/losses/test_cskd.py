@@ -63,17 +63,6 @@ def test_the_first_temperature_that_is_not_constant_is_logged():
     # Nobody would take them, and they would outlive the step.
 
 
-def test_on_epoch_begin_is_forwarded_to_every_temperature():
-    seen = []
-
-    class Recorder(Constant):
-        def on_epoch_begin(self, epoch, epochs):
-            seen.append((self.temperature, epoch, epochs))
-
-    CSKD(temperatures=(Recorder(2.0), Recorder(3.0))).on_epoch_begin(2, 30)
-    assert seen == [(2.0, 2, 30), (3.0, 2, 30)]
-
-
 def test_hyperparameters_of_temperatures_are_variables_of_the_loss():
     loss = CSKD()
     fixed, similar = loss.temperatures

@@ -5,7 +5,6 @@ import pytest
 from keras import ops
 
 from keras_dtkd.losses import DKD, KD
-from keras_dtkd.temperatures import Dynamic
 from tests import oracles
 from tests.gradients import value_and_grad
 from tests.logit_cases import CASE, CASES, assert_close, assert_equals_oracle, draw
@@ -141,16 +140,6 @@ def test_loss_of_a_sample_without_a_label_is_zero():
     assert value[2] == 0 and (gradient[2] == 0).all()
     rest = np.arange(8) != 2
     assert np.array_equal(value[rest], values(DKD()).astype("float32")[rest])
-
-
-def test_any_temperature_sets_temperatures_and_weight():
-    function = with_labels(DKD(temperature=Dynamic(4.0, "std", True)), LABELS)
-    t_student, t_teacher = oracles.temperatures(*CASE[:2], 4.0, "std", 0.1)
-    value = np.asarray(ops.convert_to_numpy(function(*map(tensor, CASE[:2]))))
-    weight = (t_student * t_teacher)[:, 0]
-    pair = CASE.student / t_student, CASE.teacher / t_teacher
-    expected = weight * dkd(*pair, LABELS, 1.0)
-    assert_close(value, expected, 1e-5, expected)
 
 
 def test_defaults_are_the_authors():

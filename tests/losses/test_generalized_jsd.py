@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd.losses import KD, GeneralizedJSD
-from keras_dtkd.temperatures import Dynamic
-from tests import oracles, oracles_pointwise
+from tests import oracles_pointwise
 from tests.logit_cases import (
     CASE,
     CASES,
@@ -73,15 +72,3 @@ def test_continuous_convention_is_continuous_at_its_ends_and_gkd_jumps(end, near
     assert np.abs(close / at - 1).max() < 0.02
     # Near its ends the published form is the distance to them times their KL.
     assert np.abs(gkd / (0.001 * at) - 1).max() < 0.02
-
-
-def test_any_temperature_sets_temperatures_and_weight():
-    def expected(student, teacher):
-        t_student, t_teacher = oracles.temperatures(student, teacher, 4.0, "std", 0.1)
-        divergence = oracles_pointwise.generalized_jsd(
-            teacher / t_teacher, student / t_student, 0.3
-        )
-        return (t_student * t_teacher)[..., 0] * divergence
-
-    loss = GeneralizedJSD(0.3, Dynamic(4.0, rule="std"))
-    assert_equals_oracle(loss, expected, CASE)

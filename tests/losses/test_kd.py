@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from keras_dtkd.losses import KD
-from keras_dtkd.temperatures import Dynamic
 from tests import oracles
 from tests.gradients import value_and_grad
 from tests.logit_cases import (
@@ -48,14 +47,3 @@ def test_weight_is_the_square_of_the_temperature():
             lambda z, loss=loss: loss(z, tensor(CASE.teacher)), CASE.student
         )
         assert_close(100 * gradient, limit, 0.02, np.abs(limit).max())
-
-
-def test_any_temperature_sets_temperatures_and_weight():
-    loss = KD(temperature=Dynamic(4.0, rule="std"), divergence="reverse_kl")
-    assert_equals_oracle(
-        loss,
-        lambda student, teacher: oracles.dtkd(
-            student, teacher, 4.0, 1.0, 0.0, "std", divergence="reverse_kl"
-        ),
-        CASE,
-    )

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd.losses import TotalVariation
-from keras_dtkd.temperatures import Dynamic
-from tests import oracles, oracles_pointwise
+from tests import oracles_pointwise
 from tests.gradients import value_and_grad
 from tests.logit_cases import (
     CASE,
@@ -59,14 +58,3 @@ def test_loss_and_gradient_of_equal_models_are_zero(compiled):
             lambda z, teacher=teacher: loss(z, teacher), case.teacher, compiled
         )
         assert all(np.abs(f).max() < 1e-6 for f in found)
-
-
-def test_any_temperature_sets_temperatures_and_weight():
-    def expected(student, teacher):
-        t_student, t_teacher = oracles.temperatures(student, teacher, 4.0, "std", 0.1)
-        distance = oracles_pointwise.total_variation(
-            teacher / t_teacher, student / t_student
-        )
-        return (t_student * t_teacher)[..., 0] * distance
-
-    assert_equals_oracle(TotalVariation(Dynamic(4.0, rule="std")), expected, CASE)

@@ -66,22 +66,6 @@ def test_a_single_output_is_binary_classification(from_logits):
         assert result == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.invariant(number=3)
-def test_masked_steps_and_samples_without_a_label_are_ignored():
-    kept = np.array([[1, 1, 0], [1, 0, 0]])
-    model = keras.Sequential(
-        [keras.layers.Embedding(5, 3, mask_zero=True), keras.layers.Dense(4)]
-    )
-    outputs = model(kept * [[2, 3, 4], [1, 2, 3]])
-    y = np.array([[0, 1, 2], [3, 0, 1]])
-    z = ops.convert_to_numpy(outputs)[kept > 0]
-    expected = oracles_metrics.calibration_error(z, y[kept > 0])
-    assert measure((y, outputs)) == pytest.approx(expected, abs=1e-6)
-    unlabeled = np.where(kept > 0, y, -1)
-    result = measure((unlabeled, ops.convert_to_numpy(outputs)))
-    assert result == pytest.approx(expected, abs=1e-6)
-
-
 def test_a_bin_includes_its_upper_edge():
     metric = ExpectedCalibrationError(bins=2)
     # Confidences ½ and 1.

@@ -1,6 +1,5 @@
 """The components equal those of DKD and add up to the total."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -76,18 +75,3 @@ def test_equal_models_give_zero_and_a_shift_changes_nothing():
 @pytest.mark.parametrize("labels", [one_hot(Y), Y[:, None]], ids=["1hot", "2d"])
 def test_labels_may_have_any_form(labels):
     assert measure((labels, (CASE.teacher, CASE.student))) == expected()
-
-
-@pytest.mark.invariant(number=3)
-def test_masked_steps_and_samples_without_a_label_are_ignored():
-    kept = np.array([[1, 1, 0], [1, 0, 0]])
-    model = keras.Sequential(
-        [keras.layers.Embedding(5, 3, mask_zero=True), keras.layers.Dense(4)]
-    )
-    outputs = model(kept * [[2, 3, 4], [1, 2, 3]])
-    large, y = CASE.teacher[:6].reshape(2, 3, 4), Y[:6].reshape(2, 3)
-    plain = np.array(ops.convert_to_numpy(outputs), "float64")
-    parts = oracles_metrics.split(large, plain, y)
-    wanted = close({k: np.average(v, weights=kept) for k, v in parts.items()})
-    assert measure((y, (large, outputs))) == wanted
-    assert measure((np.where(kept > 0, y, -1), (large, plain))) == wanted

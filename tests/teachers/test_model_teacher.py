@@ -64,12 +64,3 @@ def test_wrapped_or_not_it_is_the_same_teacher():
         assert d.teacher is large
         runs.append(small)
     assert close(*runs)
-
-
-def test_a_teacher_is_held_and_not_tracked():
-    large, small = teacher(), student()
-    d = Distiller(large, small, KD())
-    owned = {id(v) for v in d.variables} | {id(v) for v in d.weights}
-    assert not owned & {id(v) for v in large.variables}
-    assert all(layer is not large for layer in d.layers)
-    assert len(d.trainable_variables) == len(small.trainable_variables)

@@ -60,12 +60,6 @@ def test_a_loss_equals_the_formula():
     )
 
 
-def test_works_as_the_tau_of_dtkd():
-    values = DTKD(CosineSimilarity(), alpha=0.0)(*tensors(*CASE[:2]))
-    expected = loss_oracle(*CASE[:2])
-    assert_close(ops.convert_to_numpy(values), expected, 1e-5, expected)
-
-
 def test_the_most_similar_sample_gets_the_minimum_and_the_least_the_maximum():
     t = temperatures(CASE.student[:2], CASE.teacher[:2])
     assert sorted(t.tolist()) == [2.0, 6.0]

@@ -3,9 +3,6 @@
 How it trains is in test_curriculum_training.py.
 """
 
-import json
-
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -190,16 +187,3 @@ def test_new_bounds_are_used_at_once():
 
 
 # Arguments.
-
-
-@pytest.mark.parametrize("wrap", [KD, DTKD])
-def test_serializes_with_its_dense_layers(wrap):
-    rule, weights = with_layers(100)
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(wrap(rule))))
-    loss = keras.saving.deserialize_keras_object(config)
-    assert [v.shape for v in loss.weights] == [v.shape for v in wrap(rule).weights]
-    loss.set_weights(wrap(rule).get_weights())
-    restored = loss.temperature if wrap is KD else loss.temperature.temperature
-    assert len(restored.variables_without_weight_decay()) == 4
-    for one, other in zip(restored.raw_temperature, weights, strict=True):
-        assert_close(one, other, 1e-6)

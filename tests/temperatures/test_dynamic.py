@@ -6,7 +6,7 @@ Compiled, the same is shown of the loss made of them, in losses/test_dtkd.py.
 import numpy as np
 import pytest
 
-from keras_dtkd.temperatures import Constant, Dynamic, Temperature, TemperaturePair
+from keras_dtkd.temperatures import Dynamic, Temperature, TemperaturePair
 from tests import oracles
 from tests.gradients import value_and_grad
 from tests.logit_cases import (
@@ -214,14 +214,3 @@ def test_collapse_threshold_is_above_the_bound_and_two_percent_of_tau():
 def test_collapse_threshold_is_zero_for_a_high_bound():
     assert Dynamic(4.0, min_temperature="auto").collapse_threshold() == 0.0
     assert Dynamic(4.0, "max", min_temperature=1.0).collapse_threshold() == 0.0
-
-
-def test_on_epoch_begin_is_forwarded_to_the_base_temperature():
-    seen = []
-
-    class Recorder(Constant):
-        def on_epoch_begin(self, epoch, epochs):
-            seen.append((epoch, epochs))
-
-    Dynamic(Recorder(4.0)).on_epoch_begin(2, 30)
-    assert seen == [(2, 30)]

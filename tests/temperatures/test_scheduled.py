@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.losses import KD
 from keras_dtkd.temperatures import Scheduled
-from tests import oracles
 from tests.logit_cases import CASE, assert_close
 from tests.tiny_models import data, distiller, numbers, same, teacher
 
@@ -54,14 +53,6 @@ def test_a_number_set_manually_holds_until_the_next_epoch():
     assert given(rule)[0] == 3.0
     rule.on_epoch_begin(2, 10)
     assert given(rule)[0] == 4.0
-
-
-def test_works_as_the_tau_of_dtkd():
-    loss = DTKD(Scheduled(falling), rule="std")
-    loss.on_epoch_begin(2, 2)
-    logits = (ops.convert_to_tensor(z, "float32") for z in CASE[:2])
-    expected = oracles.dtkd(*CASE[:2], 4.0, rule="std")
-    assert_close(ops.convert_to_numpy(loss(*logits)), expected, 1e-5, expected)
 
 
 @pytest.mark.invariant(number=7)

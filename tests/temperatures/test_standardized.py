@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd.losses import DTKD, KD
-from keras_dtkd.temperatures import Constant, CosineSimilarity, Standardized
+from keras_dtkd.losses import KD
+from keras_dtkd.temperatures import CosineSimilarity, Standardized
 from tests import oracles_temperatures as oracles
 from tests.logit_cases import (
     CASE,
@@ -99,28 +99,6 @@ def test_the_base_temperature_may_be_any_rule():
     for one, sigma in zip(given, sigmas, strict=False):
         assert_close(one[:6], (t[:, None] * sigma)[:6], 1e-5, one[:6])
     assert_close(given[2][:6], t[:6] ** 2, 1e-5, 36.0)
-
-
-def test_works_as_the_tau_of_dtkd():
-    values = DTKD(Standardized(), alpha=0.0)(*tensors(*CASE[:2]))
-    expected = oracles.z_score_kd(*CASE[:2])
-    assert_close(ops.convert_to_numpy(values), expected, 1e-5, expected)
-
-
-def test_epochs_and_weight_decay_are_forwarded_to_the_base_temperature():
-    seen = []
-
-    class Recorder(Constant):
-        def on_epoch_begin(self, epoch, epochs):
-            seen.append((epoch, epochs))
-
-        def variables_without_weight_decay(self):
-            return ["variable"]
-
-    rule = Standardized(Recorder(4.0))
-    rule.on_epoch_begin(2, 30)
-    assert seen == [(2, 30)]
-    assert rule.variables_without_weight_decay() == ["variable"]
 
 
 # The warning.
