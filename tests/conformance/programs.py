@@ -1,4 +1,8 @@
-"""A loss's mean over a batch and its gradient, compiled once for each shape."""
+"""A loss's mean over a batch and its gradient, for many batches of one shape.
+
+Compiled for that shape alone. Of other shapes all losses share what they compile: their
+single operations.
+"""
 
 import functools
 
@@ -55,7 +59,7 @@ def compute_mean(loss, student, teacher, labels=None, sample_weight=None):
     return loss.reduce(values, student, sample_weight)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def _program(name, num_classes, is_masked, compiled):
     loss = ALL_LOSSES[name].build()
     if name.startswith("kd_at_"):
@@ -74,7 +78,7 @@ def _program(name, num_classes, is_masked, compiled):
 
 
 def results(
-    name, case=CASE, labels=LABELS, weights=None, mask=None, compiled=True, dtype=None
+    name, case=CASE, labels=LABELS, weights=None, mask=None, compiled=None, dtype=None
 ):
     """The mean of a loss, and its gradient with respect to the student's side.
 
@@ -84,7 +88,7 @@ def results(
         labels: Integers, one a row.
         weights: Of the samples. 1 each if `None`.
         mask: Booleans, one a row, instead of weights.
-        compiled: See `differentiate`.
+        compiled: See `differentiate`. `None` for float32 logits of `CASE`'s shape.
         dtype: Of the logits.
     """
     sides = [ops.convert_to_tensor(z, dtype or "float32") for z in case[:2]]
@@ -93,6 +97,8 @@ def results(
         last = ops.convert_to_tensor(weights, "float32")
     else:
         last = ops.convert_to_tensor(mask, "bool")
+    if compiled is None:
+        compiled = case.student.shape == CASE.student.shape and dtype is None
     num_classes = case.student.shape[-1]
     program = _program(name, num_classes, mask is not None, compiled)
     return program(*sides, ops.convert_to_tensor(labels, "int32"), last)

@@ -17,10 +17,12 @@ EXTREMES = ["equal logits", "up to 1e4", "no positive maximum"]
 MASKED_LOGITS = (-1e9, -np.inf)
 
 pytestmark = pytest.mark.filterwarnings("ignore:`Standardized`")
-EACH = pytest.mark.parametrize("name", ALL_LOSSES)
+# All tests of one loss after each other, while its program is kept.
+PER_LOSS = {"scope": "module"}
+EACH = pytest.mark.parametrize("name", ALL_LOSSES, **PER_LOSS)
 ON_GRADIENTS = [n for n, entry in LOSSES.items() if entry.build().input_gradient]
 ON_LOGITS = pytest.mark.parametrize(
-    "name", [n for n in ALL_LOSSES if n not in ON_GRADIENTS]
+    "name", [n for n in ALL_LOSSES if n not in ON_GRADIENTS], **PER_LOSS
 )
 
 
@@ -50,7 +52,7 @@ def test_compiled_equals_eager(name):
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize(
-    "name", [n for n, e in ALL_LOSSES.items() if e.equal_models is not None]
+    "name", [n for n, e in ALL_LOSSES.items() if e.equal_models is not None], **PER_LOSS
 )
 def test_loss_and_gradient_of_equal_models_are_zero(name):
     bound = ALL_LOSSES[name].equal_models
@@ -147,7 +149,7 @@ def test_masked_classes_count_nowhere(name, mask):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_logits_give_float32_losses(name, dtype):
     case = Case(*(rounded(z, dtype) for z in CASE[:2]))
-    value, gradient = results(name, case, compiled=False, dtype=dtype)
+    value, gradient = results(name, case, dtype=dtype)
     expected, slope = results(name, case)
     assert_same((value,), (expected,), 1e-5)
     # The mean divides by the number of samples.
@@ -156,7 +158,7 @@ def test_half_precision_logits_give_float32_losses(name, dtype):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, e in ALL_LOSSES.items() if not e.stops_gradient]
+    "name", [n for n, e in ALL_LOSSES.items() if not e.stops_gradient], **PER_LOSS
 )
 def test_gradient_equals_central_differences(name):
     _, gradient = results(name)
