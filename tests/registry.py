@@ -61,6 +61,8 @@ class Loss(NamedTuple):
         shift_invariant: Whether a constant added to a sample's logits changes nothing.
         equal_models: Greatest value for equal models; `None` where that is no minimum.
         stops_gradient: Whether its gradient leaves out a part, by the method's design.
+        saturates: Whether its gradient vanishes for models that are far apart, or for
+            some samples.
     """
 
     build: Callable
@@ -68,14 +70,15 @@ class Loss(NamedTuple):
     shift_invariant: bool = True
     equal_models: float | None = 2e-5
     stops_gradient: bool = False
+    saturates: bool = False
 
 
 RAW_LOGITS = {"shift_invariant": False}
-BY_EPSILON = {"equal_models": EPSILON}
+BY_EPSILON = {"equal_models": EPSILON, "saturates": True}
 LOSSES = {
     "kd": Loss(KD, {"divergence": ["hellinger"]}),
-    "kd_reverse_kl": Loss(partial(KD, divergence="reverse_kl")),
-    "kd_jsd": Loss(partial(KD, divergence="jsd")),
+    "kd_reverse_kl": Loss(partial(KD, divergence="reverse_kl"), saturates=True),
+    "kd_jsd": Loss(partial(KD, divergence="jsd"), saturates=True),
     "dtkd": Loss(
         DTKD,
         {"rule": ["sharp"], "stop_gradient": ["weight"], "min_temperature": [5.0]},
@@ -100,9 +103,12 @@ LOSSES = {
     "gjsd": Loss(
         partial(GeneralizedJSD, beta=0.1),
         {"beta": [-0.1, 1.5, float("nan"), "half"], "convention": ["trl"]},
+        saturates=True,
     ),
-    "gjsd_continuous": Loss(partial(GeneralizedJSD, beta=0.9, convention="continuous")),
-    "total_variation": Loss(partial(TotalVariation, temperature=4.0)),
+    "gjsd_continuous": Loss(
+        partial(GeneralizedJSD, beta=0.9, convention="continuous"), saturates=True
+    ),
+    "total_variation": Loss(partial(TotalVariation, temperature=4.0), saturates=True),
     "logit_mse": Loss(LogitMSE, **RAW_LOGITS),
     "logit_mse_centered": Loss(partial(LogitMSE, centered=True)),
     "ckd": Loss(
@@ -134,7 +140,8 @@ LOSSES = {
         partial(InputGradientAlignment, norm="batch", labels="teacher")
     ),
     "input_gradient_alignment_correct": Loss(
-        partial(InputGradientAlignment, squared=True, teacher_correct_only=True)
+        partial(InputGradientAlignment, squared=True, teacher_correct_only=True),
+        saturates=True,
     ),
     "input_gradient_alignment_jvp": Loss(
         partial(InputGradientAlignment, squared=True, estimator="jvp")

@@ -119,6 +119,16 @@ def test_all_is_finite_at_extremes(name):
 
 
 @pytest.mark.invariant(number=6)
+@pytest.mark.parametrize(
+    "name", [n for n, e in ALL_LOSSES.items() if not e.saturates], **PER_LOSS
+)
+def test_models_that_are_far_apart_have_a_gradient(name):
+    """Which a logarithm of probabilities, cut off somewhere, has not."""
+    _, gradient = results(name, Case(100 * CASE.student, 100 * CASE.teacher))
+    assert (np.abs(8 * gradient).max(-1) > 1e-5).all()
+
+
+@pytest.mark.invariant(number=6)
 @EACH
 @pytest.mark.parametrize("shape", [(1, 100), (8, 2)])
 def test_all_is_finite_for_one_sample_and_for_two_classes(name, shape):
