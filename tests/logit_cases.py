@@ -1,11 +1,12 @@
 """Logits that every loss must get right, and how right it must be."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 from keras import ops
 
-from tests import oracles
+from tests import oracles, oracles_correlation
 from tests.gradients import value_and_grad
 from tests.tensors import numpy, tensor, tensors
 
@@ -107,7 +108,7 @@ def digits(case):
 
 
 def assert_equals_oracle(
-    function, oracle, case, compiled=False, tolerance=1e-5, scale=1.0
+    function, oracle, case, tolerance=1e-5, scale=1.0, gradient=oracles.gradient
 ):
     """Values, and gradients with respect to the student, are the reference's.
 
@@ -118,19 +119,25 @@ def assert_equals_oracle(
             case's dtype. One value a sample.
         oracle: The same of float64 arrays.
         case: A `Case`.
-        compiled: See `value_and_grad`.
         tolerance: For float32. A coarser dtype adds its own rounding to gradients.
         scale: Multiplies the tolerance where above the others, `(..., 1)`.
+        gradient: From the oracle of the student's logits, and these, to its gradient.
     """
     teacher = ops.cast(ops.convert_to_tensor(case.teacher, "float32"), case.dtype)
     values, gradients = value_and_grad(
-        lambda student: function(student, teacher), case.student, compiled, case.dtype
+        lambda student: function(student, teacher), case.student, dtype=case.dtype
     )
     expected = oracle(case.student, case.teacher)
     least = np.broadcast_to(scale, (*expected.shape, 1))
     assert_close(
         values, expected, tolerance, np.maximum(least[..., 0], np.abs(expected))
     )
-    expected = oracles.gradient(lambda z: oracle(z, case.teacher), case.student)
+    expected = gradient(lambda z: oracle(z, case.teacher), case.student)
     scale = np.maximum(least, np.abs(expected).max(-1, keepdims=True))
     assert_close(gradients, expected, tolerance + ROUNDING[case.dtype], scale)
+
+
+# Of a loss whose values depend on all samples.
+assert_batch_equals_oracle = functools.partial(
+    assert_equals_oracle, gradient=oracles_correlation.gradient
+)

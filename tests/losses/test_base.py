@@ -46,12 +46,6 @@ def test_the_mean_over_samples():
     assert number(Top().reduce(tensor(values))) == pytest.approx(values.mean())
 
 
-def test_weights_of_samples_multiply_their_values():
-    values = np.arange(8.0)
-    actual = Top().reduce(tensor(values), sample_weight=WEIGHTS)
-    assert number(actual) == pytest.approx((values * WEIGHTS).mean())
-
-
 def test_a_weight_for_each_sequence_is_one_for_each_of_its_steps():
     values, weights = np.arange(12.0).reshape(3, 4), np.array([1.0, 0.0, 2.5])
     actual = Top().reduce(tensor(values), sample_weight=weights)

@@ -6,9 +6,9 @@ from keras import ops
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import CKD
-from tests import batch_coupled, oracles_ckd, tiny_models
+from tests import oracles_ckd, tiny_models
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASE, CASES, assert_close
+from tests.logit_cases import CASE, CASES, assert_batch_equals_oracle, assert_close
 from tests.tensors import tensor
 
 LABELS = np.random.default_rng(0).integers(0, 2, 80)
@@ -59,7 +59,7 @@ def results(loss, student, teacher, **further):
 def test_equals_the_mean_over_all_groups(arguments, case):
     of_oracle = dict(arguments)
     center = of_oracle.pop("centered", False)
-    batch_coupled.assert_equals_oracle(
+    assert_batch_equals_oracle(
         ours(**arguments), theirs(**of_oracle, center=center), CASES[case]
     )
 

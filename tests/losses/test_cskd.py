@@ -6,16 +6,16 @@ import pytest
 from keras_dtkd.losses import CSKD
 from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
 from tests import oracles
-from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASE, CASES, values
+from tests.logit_cases import CASE, CASES, assert_batch_equals_oracle, values
 from tests.oracles_correlation import column_term, cskd
+from tests.tensors import tensor
 
 
 @pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_formula(case):
-    assert_equals_oracle(CSKD(), cskd, CASES[case])
+    assert_batch_equals_oracle(CSKD(), cskd, CASES[case])
 
 
 def test_the_default_is_a_fixed_temperature_and_one_by_similarity():
@@ -52,7 +52,7 @@ def test_temperatures_may_be_of_any_class():
             student, teacher, *map(oracles.constant, t), 1.5
         ) + column_term(student, teacher, 3.0, 3.0, 1.5)
 
-    assert_equals_oracle(loss, oracle, CASE)
+    assert_batch_equals_oracle(loss, oracle, CASE)
 
 
 def test_the_first_temperature_that_is_not_constant_is_logged():

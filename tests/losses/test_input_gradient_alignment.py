@@ -584,13 +584,6 @@ def test_jit_compile_without_second_order_gradients_raises():
 
 
 @pytest.mark.invariant(number=10)
-@pytest.mark.parametrize("loss", [IGA(), InputGradientPenalty()])
-def test_the_distiller_of_keras_raises(loss):
-    with pytest.raises(ValueError, match="needs the inputs.*`keras_dtkd.Distiller`"):
-        keras.distillation.Distiller(tiny_models.teacher(), tiny_models.student(), loss)
-
-
-@pytest.mark.invariant(number=10)
 def test_outputs_with_several_positions_raise():
     def model():
         return keras.Sequential([keras.Input((5, 3)), keras.layers.Dense(4)])

@@ -7,10 +7,10 @@ from keras_dtkd.losses import R2KD
 from keras_dtkd.temperatures import Dynamic
 from tests import oracles
 from tests import oracles_correlation as references
-from tests.batch_coupled import assert_equals_oracle, tensor
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASE, CASES, assert_close, values
+from tests.logit_cases import CASE, CASES, assert_close, assert_equals_oracle, values
 from tests.oracles_correlation import rank_term, value_term
+from tests.tensors import tensor
 
 
 def r2kd(student, teacher):
