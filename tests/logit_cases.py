@@ -1,12 +1,14 @@
 """Logits that every loss must get right, and how right it must be."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 from keras import ops
 
-from tests import oracles
+from tests import oracles, oracles_correlation
 from tests.gradients import value_and_grad
+from tests.tensors import numpy, tensor, tensors
 
 # Half a unit in the last place: what the gradient's own dtype costs.
 ROUNDING = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -58,6 +60,7 @@ def _no_positive_maximum():
     return Case(rounded(case.student), rounded(case.teacher))
 
 
+CASE = draw((8, 100))
 CASES = {
     "100 classes": draw((8, 100)),
     "2 classes": draw((8, 2)),
@@ -83,6 +86,21 @@ def assert_close(actual, expected, tolerance=1e-5, scale=1.0):
     assert error.max() <= tolerance, f"off by {error.max():.1e} at {where}"
 
 
+def values(loss, case=CASE):
+    """A loss's values for a case, float64."""
+    return numpy(loss(*tensors(*case[:2])))
+
+
+def results(loss, student=CASE.student, teacher=CASE.teacher):
+    """A loss's values, and the gradient of their sum by the student's logits."""
+    return value_and_grad(lambda z: loss(z, tensor(teacher)), student)
+
+
+def temperatures(temperature, *arrays):
+    """What a temperature gives, three float64 arrays."""
+    return [numpy(t) for t in temperature(*tensors(*arrays))]
+
+
 def digits(case):
     """How much of a logit float32 can keep, `(..., 1)`, in units of the tolerance."""
     greatest = np.maximum(np.abs(case.student), np.abs(case.teacher))
@@ -90,7 +108,7 @@ def digits(case):
 
 
 def assert_equals_oracle(
-    function, oracle, case, compiled=False, tolerance=1e-5, scale=1.0
+    function, oracle, case, tolerance=1e-5, scale=1.0, gradient=oracles.gradient
 ):
     """Values, and gradients with respect to the student, are the reference's.
 
@@ -101,19 +119,25 @@ def assert_equals_oracle(
             case's dtype. One value a sample.
         oracle: The same of float64 arrays.
         case: A `Case`.
-        compiled: See `value_and_grad`.
         tolerance: For float32. A coarser dtype adds its own rounding to gradients.
         scale: Multiplies the tolerance where above the others, `(..., 1)`.
+        gradient: From the oracle of the student's logits, and these, to its gradient.
     """
     teacher = ops.cast(ops.convert_to_tensor(case.teacher, "float32"), case.dtype)
     values, gradients = value_and_grad(
-        lambda student: function(student, teacher), case.student, compiled, case.dtype
+        lambda student: function(student, teacher), case.student, dtype=case.dtype
     )
     expected = oracle(case.student, case.teacher)
     least = np.broadcast_to(scale, (*expected.shape, 1))
     assert_close(
         values, expected, tolerance, np.maximum(least[..., 0], np.abs(expected))
     )
-    expected = oracles.gradient(lambda z: oracle(z, case.teacher), case.student)
+    expected = gradient(lambda z: oracle(z, case.teacher), case.student)
     scale = np.maximum(least, np.abs(expected).max(-1, keepdims=True))
     assert_close(gradients, expected, tolerance + ROUNDING[case.dtype], scale)
+
+
+# Of a loss whose values depend on all samples.
+assert_batch_equals_oracle = functools.partial(
+    assert_equals_oracle, gradient=oracles_correlation.gradient
+)

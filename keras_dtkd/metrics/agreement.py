@@ -1,22 +1,14 @@
 """Agreement of the top predictions of student and teacher."""
 
 import keras
+from keras import ops
 
 from keras_dtkd.functional.statistics import agreement
-
-
-def _top_prediction_agreement(teacher_logits, student_logits):
-    if student_logits.shape[-1] == 1:
-        raise ValueError(
-            "`Agreement` compares top predictions, and outputs of shape "
-            f"{tuple(student_logits.shape)} have a single class. Convert them to two "
-            "classes: `keras_dtkd.core.logits.to_logits(outputs, 'sigmoid')`."
-        )
-    return agreement(student_logits, teacher_logits)
+from keras_dtkd.metrics.inputs import row_weights
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Agreement(keras.metrics.MeanMetricWrapper):
+class Agreement(keras.metrics.Mean):
     """Fraction of samples with equal top predictions of student and teacher.
 
     `y_true` are the teacher's outputs and `y_pred` the student's, both
@@ -42,7 +34,24 @@ class Agreement(keras.metrics.MeanMetricWrapper):
     requires_teacher_outputs = True
 
     def __init__(self, name="agreement", dtype=None):
-        super().__init__(fn=_top_prediction_agreement, name=name, dtype=dtype)
+        super().__init__(name=name, dtype=dtype)
 
-    def get_config(self):
-        return {"name": self.name, "dtype": self.dtype}
+    def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
+        """Accumulates statistics of a batch.
+
+        Args:
+            teacher_outputs: `(batch, ..., classes)`.
+            student_outputs: `(batch, ..., classes)`.
+            sample_weight: `(batch,)` or `(batch, ...)`. Optional.
+        """
+        weights = row_weights(student_outputs, sample_weight)
+        teacher, student = map(
+            ops.convert_to_tensor, (teacher_outputs, student_outputs)
+        )
+        if student.shape[-1] == 1:
+            raise ValueError(
+                "`Agreement` compares top predictions, and outputs of shape "
+                f"{tuple(student.shape)} have a single class. Convert them to two "
+                "classes: `keras_dtkd.core.logits.to_logits(outputs, 'sigmoid')`."
+            )
+        super().update_state(agreement(student, teacher), weights)

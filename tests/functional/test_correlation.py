@@ -7,19 +7,11 @@ from keras import ops
 from keras_dtkd.functional import correlation
 from tests import oracles
 from tests.gradients import value_and_grad
-from tests.logit_cases import STACKED, assert_close, draw
+from tests.logit_cases import CASE, STACKED, assert_close
+from tests.tensors import numpy, tensor
 
-CASE = draw((8, 100))
 MASSES = np.array([2, 1, 0, 1, 3, 1, 0, 1])
 BOTH = (correlation.cosine, correlation.pearson)
-
-
-def tensor(z, dtype="float32"):
-    return ops.convert_to_tensor(z, dtype)
-
-
-def numpy(z):
-    return np.asarray(ops.convert_to_numpy(z), "float64")
 
 
 def unit(z, axis):

@@ -2,22 +2,12 @@
 
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_dtkd.functional.ranking import soft_ranks, spearman
 from tests import oracles, oracles_correlation
 from tests.gradients import gradient, value_and_grad
-from tests.logit_cases import assert_close, draw
-
-CASE = draw((8, 100))
-
-
-def tensor(z, dtype="float32"):
-    return ops.convert_to_tensor(z, dtype)
-
-
-def numpy(z):
-    return np.asarray(ops.convert_to_numpy(z), "float64")
+from tests.logit_cases import CASE, assert_close
+from tests.tensors import numpy, tensor
 
 
 def true_ranks(z):

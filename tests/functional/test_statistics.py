@@ -16,16 +16,9 @@ from tests.logit_cases import (
     digits,
     draw,
 )
+from tests.tensors import numpy, tensor
 
 FLOAT32 = [name for name, case in CASES.items() if case.dtype == "float32"]
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
-
-
-def numpy(z):
-    return np.asarray(ops.convert_to_numpy(z), "float64")
 
 
 def masked(mask, shape=(8, 100)):

@@ -8,12 +8,11 @@ from keras import ops
 from keras_dtkd import Step
 from keras_dtkd.losses import DTKD, KD, DistillationLoss
 from keras_dtkd.losses.base import snake_case
-from keras_dtkd.temperatures import Constant
 from tests import oracles
-from tests.logit_cases import assert_close, draw
+from tests.logit_cases import CASE, assert_close, draw
+from tests.tensors import tensor
 from tests.tiny_models import data, distiller
 
-CASE = draw((8, 100))
 WEIGHTS = np.array([0.0, 1.0, 2.0, 0.5, 1.0, 1.0, 3.0, 0.0])
 
 
@@ -23,10 +22,6 @@ class Top(DistillationLoss):
 
     def call(self, student_logits, teacher_logits, labels=None):
         return ops.max(student_logits, axis=-1)
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
 
 
 def number(z):
@@ -49,32 +44,6 @@ def sequences(layer):
 def test_the_mean_over_samples():
     values = np.arange(8.0)
     assert number(Top().reduce(tensor(values))) == pytest.approx(values.mean())
-
-
-def test_weights_of_samples_multiply_their_values():
-    values = np.arange(8.0)
-    actual = Top().reduce(tensor(values), sample_weight=WEIGHTS)
-    assert number(actual) == pytest.approx((values * WEIGHTS).mean())
-
-
-@pytest.mark.parametrize("shape", [(8,), (8, 1)])
-def test_weights_may_be_a_column(shape):
-    values = np.arange(8.0)
-    actual = Top().reduce(tensor(values), sample_weight=WEIGHTS.reshape(shape))
-    assert number(actual) == pytest.approx((values * WEIGHTS).mean())
-
-
-@pytest.mark.invariant(number=3)
-def test_a_weight_of_two_is_that_sample_twice():
-    values = np.array([1.0, 5.0, 9.0])
-    twice = Top().reduce(tensor(values), sample_weight=np.array([1.0, 2.0, 1.0]))
-    repeated = Top().reduce(tensor([1.0, 5.0, 5.0, 9.0]))
-    assert 3 * number(twice) == pytest.approx(4 * number(repeated))
-
-
-@pytest.mark.invariant(number=3)
-def test_weights_of_zero_leave_nothing():
-    assert number(Top().reduce(tensor(np.arange(8.0)), None, np.zeros(8))) == 0.0
 
 
 def test_a_weight_for_each_sequence_is_one_for_each_of_its_steps():
@@ -129,14 +98,6 @@ def test_values_of_half_precision_models_are_reduced_in_float32():
     assert number(Top().reduce(values, outputs)) == pytest.approx(6e4, rel=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_losses_compute_in_float32_whatever_the_models_compute_in(dtype):
-    outputs = ops.cast(tensor(CASE.student), dtype)
-    for loss in (Top(), KD(), DTKD()):
-        value = loss(outputs, outputs)
-        assert keras.backend.standardize_dtype(value.dtype) == "float32"
-
-
 def test_a_loss_that_needs_no_labels_need_not_take_them():
     class Distance(DistillationLoss):
         def call(self, student_logits, teacher_logits):
@@ -183,41 +144,11 @@ def test_the_weight_may_change_at_any_time():
     assert number(loss.effective_weight) == pytest.approx(2.0)
 
 
-def test_an_epoch_reaches_the_temperature_rule():
-    seen = []
-
-    class Told(Constant):
-        def on_epoch_begin(self, epoch, epochs):
-            seen.append((epoch, epochs))
-
-    KD(temperature=Told(2.0)).on_epoch_begin(3, 7)
-    DTKD(temperature=Told(2.0)).on_epoch_begin(4, 7)
-    assert seen == [(3, 7), (4, 7)]
-
-
 def test_temperature_rules_are_found_for_the_logs():
     kd, dtkd = KD(), DTKD()
     assert kd.get_temperatures() == [kd.temperature]
     assert dtkd.get_temperatures() == [dtkd.temperature]
     assert Top().get_temperatures() == []
-
-
-@pytest.mark.parametrize(
-    "wrong, found",
-    [
-        ({"weight": -1.0}, "weight=-1.0"),
-        ({"weight": float("nan")}, "weight=nan"),
-        ({"weight": "much"}, "weight='much'"),
-        ({"warmup_epochs": -1}, "warmup_epochs=-1"),
-        ({"warmup_epochs": "slow"}, "warmup_epochs='slow'"),
-        ({"warmup_epochs": float("nan")}, "warmup_epochs=nan"),
-        ({"warmup_epochs": None}, "warmup_epochs=None"),
-    ],
-)
-def test_wrong_arguments_are_refused_by_their_values(wrong, found):
-    with pytest.raises(ValueError) as error:
-        Top(**wrong)
-    assert found in str(error.value) and "`Top`" in str(error.value)
 
 
 def test_a_loss_without_call_says_what_is_missing():
@@ -249,44 +180,6 @@ def test_compute_loss_is_weight_times_ramp_times_mean_under_the_mask():
     assert_close(number(loss.compute_loss(teacher, outputs)), expected)
 
 
-def models():
-    def model(seed):
-        start = keras.initializers.GlorotUniform(seed)
-        return keras.Sequential(
-            [keras.Input((5,)), keras.layers.Dense(4, kernel_initializer=start)]
-        )
-
-    return model(1), model(2)
-
-
-@pytest.mark.parametrize("make", [KD, DTKD, lambda: DTKD(rule="max", weight=0.5)])
-def test_trains_a_step_inside_the_distiller_of_keras(make):
-    """One step of gradient descent on the loss alone is known."""
-    teacher, student = models()
-    x = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
-    before = np.asarray(student.get_weights()[0], "float64")
-    bias = np.asarray(student.get_weights()[1], "float64")
-    loss = make()
-    distiller = keras.distillation.Distiller(
-        teacher, student, loss, student_loss_weight=0.25
-    )
-    distiller.compile(keras.optimizers.SGD(0.1), loss="mse")
-    y = student.predict(x, verbose=0)
-    distiller.fit(x, y, batch_size=6, epochs=1, verbose=0)
-
-    logits = np.asarray(teacher.predict(x, verbose=0), "float64")
-    if isinstance(loss, KD):
-        oracle = oracles.kd
-    else:
-        rule = loss.temperature.rule
-        oracle = lambda s, t: loss.weight * oracles.dtkd(s, t, rule=rule)  # noqa: E731
-    gradient = oracles.gradient(lambda z: oracle(z, logits), x @ before + bias)
-    # The labels are the student's own answers: their error has no gradient.
-    expected = before - 0.1 * 0.75 * x.T @ gradient / 6
-    assert np.abs(expected - before).max() > 1e-3
-    assert_close(student.get_weights()[0], expected)
-
-
 def test_inside_the_distiller_of_keras_other_classes_are_refused():
     with pytest.raises(ValueError, match=r"teacher .*2, 5.*student .*2, 4"):
         KD().validate_outputs(tensor(np.ones((2, 5))), tensor(np.ones((2, 4))))
@@ -296,12 +189,3 @@ def test_inside_the_distiller_of_keras_several_outputs_are_refused():
     two = [tensor(np.ones((2, 4)))] * 2
     with pytest.raises(ValueError, match="one output of logits"):
         KD().validate_outputs(two, two)
-
-
-def test_serializes():
-    loss = Top(weight=0.5, warmup_epochs="auto", name="top_logit")
-    made = keras.saving.deserialize_keras_object(
-        keras.saving.serialize_keras_object(loss)
-    )
-    assert type(made) is Top
-    assert (made.weight, made.warmup_epochs, made.name) == (0.5, "auto", "top_logit")

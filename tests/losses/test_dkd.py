@@ -1,24 +1,14 @@
 """DKD equals its formula, in log space, and splits Hinton's divergence in two."""
 
-import json
-
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd import Step
 from keras_dtkd.losses import DKD, KD
-from keras_dtkd.temperatures import Constant, CosineSimilarity, Dynamic
 from tests import oracles
 from tests.gradients import value_and_grad
-from tests.logit_cases import CASES, STACKED, assert_close, assert_equals_oracle, draw
-
-CASE = draw((8, 100))
-
-
-def tensor(z, dtype="float32"):
-    return ops.convert_to_tensor(z, dtype)
+from tests.logit_cases import CASE, CASES, assert_close, assert_equals_oracle, draw
+from tests.tensors import tensor
 
 
 def labels_of(case):
@@ -69,19 +59,15 @@ def oracle(labels, *args):
 def test_equals_the_formula(case):
     case = CASES[case]
     labels = labels_of(case)
-    # For a new shape JAX compiles every operation by itself, or all at once.
-    compiled = case.student.shape != CASE.student.shape
-    assert_equals_oracle(with_labels(DKD(), labels), oracle(labels), case, compiled)
+    assert_equals_oracle(with_labels(DKD(), labels), oracle(labels), case)
 
 
 @pytest.mark.invariant(number=5)
-def test_compiled_equals_the_formula():
-    labels = labels_of(STACKED)
+def test_other_arguments_equal_the_formula():
     assert_equals_oracle(
-        with_labels(DKD(2.0, 0.5, 2.0), labels),
-        oracle(labels, 2.0, 0.5, 2.0),
-        STACKED,
-        compiled=True,
+        with_labels(DKD(2.0, 0.5, 2.0), LABELS),
+        oracle(LABELS, 2.0, 0.5, 2.0),
+        CASE,
     )
 
 
@@ -120,27 +106,6 @@ def test_all_is_finite_for_a_confident_student(gap, dtype):
     assert_close(value, dkd(student, CASE.teacher, LABELS), 2e-3, value)
 
 
-@pytest.mark.invariant(number=2)
-def test_loss_and_gradient_of_equal_models_are_zero():
-    function = with_labels(DKD(), labels_of(STACKED))
-    value, gradient = value_and_grad(
-        lambda z: function(z, tensor(STACKED.teacher)), STACKED.teacher, compiled=True
-    )
-    assert np.abs(value).max() < 1e-4
-    assert np.abs(gradient).max() < 1e-4
-
-
-@pytest.mark.invariant(number=2)
-def test_loss_is_invariant_to_a_shift_of_all_logits():
-    function = with_labels(DKD(), LABELS)
-    before = value_and_grad(lambda z: function(z, tensor(CASE.teacher)), CASE.student)
-    after = value_and_grad(
-        lambda z: function(z, tensor(CASE.teacher - 64.0)), CASE.student + 16.0
-    )
-    for one, other in zip(before, after, strict=True):
-        assert_close(one, other, 5e-5, np.abs(other).max())
-
-
 @pytest.mark.parametrize("form", ["column", "one-hot", "soft", "float"])
 def test_labels_of_any_format_give_the_same_loss(form):
     hard = np.eye(100)[LABELS]
@@ -175,82 +140,7 @@ def test_loss_of_a_sample_without_a_label_is_zero():
     assert np.array_equal(value[rest], values(DKD()).astype("float32")[rest])
 
 
-@pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_are_ignored(mask):
-    kept = ~np.isin(np.arange(100), (3, 4))
-    student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
-    labels = np.where(np.isin(LABELS, (3, 4)), 7, LABELS)
-    function = with_labels(DKD(), labels)
-    value, gradient = value_and_grad(lambda z: function(z, tensor(teacher)), student)
-    student, teacher = (z[:, kept] for z in CASE[:2])
-    renumbered = np.where(labels > 4, labels - 2, labels)
-    expected = dkd(student, teacher, renumbered)
-    assert_close(value, expected, 1e-5, expected)
-    expected = oracles.gradient(lambda z: dkd(z, teacher, renumbered), student)
-    assert_close(gradient[:, kept], expected, 1e-5, np.abs(expected).max())
-    assert (gradient[:, ~kept] == 0).all()
-
-
-def test_any_temperature_sets_temperatures_and_weight():
-    function = with_labels(DKD(temperature=Dynamic(4.0, "std", True)), LABELS)
-    t_student, t_teacher = oracles.temperatures(*CASE[:2], 4.0, "std", 0.1)
-    value = np.asarray(ops.convert_to_numpy(function(*map(tensor, CASE[:2]))))
-    weight = (t_student * t_teacher)[:, 0]
-    pair = CASE.student / t_student, CASE.teacher / t_teacher
-    expected = weight * dkd(*pair, LABELS, 1.0)
-    assert_close(value, expected, 1e-5, expected)
-
-
-def test_factors_and_temperature_can_be_changed():
-    loss = DKD()
-    loss.alpha, loss.beta, loss.temperature = 0.5, 2.0, 3.0
-    expected = dkd(*CASE[:2], LABELS, 3.0, 0.5, 2.0)
-    assert_close(values(loss), expected, 1e-5, expected)
-
-
 def test_defaults_are_the_authors():
     loss = DKD()
     assert (loss.alpha, loss.beta, loss.warmup_epochs, loss.weight) == (1, 8, 20, 1)
     assert float(loss.temperature) == 4.0
-
-
-def test_missing_labels_raise():
-    with pytest.raises(ValueError, match="`DKD` needs labels"):
-        DKD()(*map(tensor, CASE[:2]))
-    assert DKD.needs_labels
-    with pytest.raises(ValueError, match="`dkd` needs labels"):
-        DKD().compute(Step(student_logits=tensor(CASE.student)))
-
-
-@pytest.mark.parametrize(
-    "invalid, received",
-    [
-        ({"alpha": -1.0}, "alpha=-1.0"),
-        ({"beta": float("inf")}, "beta=inf"),
-        ({"temperature": 0.0}, "temperature=0.0"),
-        ({"weight": -1.0}, "weight=-1.0"),
-        ({"warmup_epochs": "long"}, "warmup_epochs='long'"),
-    ],
-)
-def test_invalid_arguments_raise_with_the_received_value(invalid, received):
-    with pytest.raises(ValueError) as error:
-        DKD(**invalid)
-    assert received in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"temperature": 2.0, "alpha": 0.5, "beta": 2.0, "warmup_epochs": "auto"},
-        {"temperature": Constant(2.0), "weight": 0.5, "name": "decoupled"},
-        {"temperature": CosineSimilarity(), "warmup_epochs": 0},
-    ],
-)
-def test_serializes(arguments):
-    loss = DKD(**arguments)
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    restored = keras.saving.deserialize_keras_object(config)
-    assert type(restored) is DKD
-    assert restored.get_config() == loss.get_config()
-    assert np.array_equal(values(restored), values(loss))

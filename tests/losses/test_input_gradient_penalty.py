@@ -1,7 +1,5 @@
 """InputGradientPenalty equals its formula, and needs no teacher's gradient."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -82,22 +80,3 @@ def test_missing_labels_raise():
     d = Distiller(tiny_models.teacher(), tiny_models.student(), InputGradientPenalty())
     with pytest.raises(ValueError, match="needs labels, and the data has none"):
         d.fit(tiny_models.data(8)[0], verbose=0)
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [({"norm": "l1"}, "`InputGradientPenalty`: `norm`"), ({"weight": -1}, "weight=-1")],
-)
-def test_invalid_arguments_raise_with_the_received_value(options, message):
-    with pytest.raises(ValueError, match=message):
-        InputGradientPenalty(**options)
-
-
-@pytest.mark.parametrize(
-    "loss", [InputGradientPenalty(), InputGradientPenalty(0.5, "batch", True, 3)]
-)
-def test_serializes(loss):
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
-    restored = keras.saving.deserialize_keras_object(config)
-    assert type(restored) is InputGradientPenalty
-    assert restored.get_config() == loss.get_config()

@@ -5,29 +5,19 @@ import json
 import keras
 import numpy as np
 import pytest
-from keras import ops
 from keras.distillation import FeatureDistillation, LogitsDistillation
 
 from keras_dtkd import Distiller, Step
 from keras_dtkd.losses import KD
 from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
 from tests import oracles, tiny_models
-from tests.logit_cases import assert_close, draw
-
-CASE = draw((8, 100))
-
-
-def tensor(z):
-    return ops.convert_to_tensor(z, "float32")
+from tests.logit_cases import CASE, assert_close, draw
+from tests.tensors import numpy, tensor
 
 
 def step(**kwargs):
     student, teacher = map(tensor, CASE[:2])
     return Step(student_logits=student, teacher_logits=teacher, **kwargs)
-
-
-def numpy(values):
-    return np.asarray(ops.convert_to_numpy(values), "float64")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The components equal those of DKD and add up to the total."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -76,54 +75,3 @@ def test_equal_models_give_zero_and_a_shift_changes_nothing():
 @pytest.mark.parametrize("labels", [one_hot(Y), Y[:, None]], ids=["1hot", "2d"])
 def test_labels_may_have_any_form(labels):
     assert measure((labels, (CASE.teacher, CASE.student))) == expected()
-
-
-def test_a_smaller_last_batch_is_weighted_by_its_size():
-    slices = (slice(0, 30), slice(30, 32))
-    batches = ((Y[p], (CASE.teacher[p], CASE.student[p])) for p in slices)
-    assert measure(*batches) == expected()
-
-
-@pytest.mark.invariant(number=3)
-def test_sample_weights_are_applied():
-    weights = np.arange(32.0)
-    pair = CASE.teacher, CASE.student
-    assert measure((Y, pair, weights)) == expected(weights=weights)
-    assert measure((Y, pair, 0 * weights)) == dict.fromkeys(COMPONENTS, 0.0)
-
-
-@pytest.mark.invariant(number=3)
-def test_masked_steps_and_samples_without_a_label_are_ignored():
-    kept = np.array([[1, 1, 0], [1, 0, 0]])
-    model = keras.Sequential(
-        [keras.layers.Embedding(5, 3, mask_zero=True), keras.layers.Dense(4)]
-    )
-    outputs = model(kept * [[2, 3, 4], [1, 2, 3]])
-    large, y = CASE.teacher[:6].reshape(2, 3, 4), Y[:6].reshape(2, 3)
-    plain = np.array(ops.convert_to_numpy(outputs), "float64")
-    parts = oracles_metrics.split(large, plain, y)
-    wanted = close({k: np.average(v, weights=kept) for k, v in parts.items()})
-    assert measure((y, (large, outputs))) == wanted
-    assert measure((np.where(kept > 0, y, -1), (large, plain))) == wanted
-
-
-def test_the_result_is_zero_initially_and_after_a_reset():
-    metric = TargetNonTargetSplit()
-    metric.update_state(Y, (CASE.teacher, CASE.student))
-    metric.reset_state()
-    assert {float(v) for v in metric.result().values()} == {0.0}
-
-
-@pytest.mark.invariant(number=10)
-@pytest.mark.parametrize("temperature", [0.0, -1, "warm"])
-def test_an_invalid_temperature_raises(temperature):
-    with pytest.raises(ValueError, match="`temperature` must be.*temperature="):
-        TargetNonTargetSplit(temperature)
-
-
-def test_serialization_restores_the_arguments():
-    restored = keras.saving.deserialize_keras_object(
-        keras.saving.serialize_keras_object(TargetNonTargetSplit(2.0, name="split"))
-    )
-    assert type(restored) is TargetNonTargetSplit
-    assert (restored.temperature, restored.name) == (2.0, "split")

@@ -14,7 +14,6 @@ from tests.tiny_models import (
     FEATURES,
     close,
     data,
-    everything,
     numbers,
     same,
     student,
@@ -228,38 +227,6 @@ def test_a_list_trains_as_the_one_model_that_is_its_mean():
         expected = given if given is not pair else None
         assert d.teacher is expected or isinstance(d.teacher, Ensemble)
     assert close(*runs[:2], 1e-5) and same(*runs[1:])
-
-
-@pytest.mark.invariant(number=9)
-def test_all_members_stay_as_they_are():
-    members = [teacher(compiled=True), teacher("softmax"), student(norm=True)]
-    before = [everything(model) for model in members]
-    d = Distiller(members, student(), KD())
-    d.fit(X, Y, batch_size=8, verbose=0)
-    assert [everything(model) for model in members] == before
-    owned = {id(v) for v in d.variables}
-    assert not owned & {id(v) for v in d.teacher.variables}
-
-
-@pytest.mark.invariant(number=8)
-def test_saved_and_given_its_members_again_a_run_resumes_bit_for_bit(tmp_path):
-    def members():
-        return [teacher(), student(seed=5)]
-
-    def run(d, start, stop):
-        d.fit(X, Y, initial_epoch=start, epochs=stop, shuffle=False, verbose=0)
-
-    unbroken = Distiller(members(), student(), KD())
-    run(unbroken, 0, 1)
-    unbroken.save(tmp_path / "d.keras")
-    run(unbroken, 1, 2)
-    loaded = keras.models.load_model(tmp_path / "d.keras")
-    for wrong in (members()[::-1], members()[:1], members()[0]):
-        with pytest.raises(ValueError, match="another teacher.*fingerprint"):
-            loaded.teacher = wrong
-    loaded.teacher = members()
-    run(loaded, 1, 2)
-    assert same(loaded.student, unbroken.student)
 
 
 def test_members_that_are_not_built_are_built_from_the_data():

@@ -6,7 +6,7 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
-from keras_dtkd.teachers import ModelTeacher, Teacher
+from keras_dtkd.teachers import ModelTeacher
 from keras_dtkd.teachers.forward import run_teacher
 from tests.tiny_models import close, data, everything, student, teacher
 
@@ -15,10 +15,6 @@ X, Y = data(16)
 
 def outputs_of(model):
     return keras.ops.convert_to_numpy(run_teacher(ModelTeacher(model), X))
-
-
-def test_it_is_a_teacher():
-    assert isinstance(ModelTeacher(teacher()), Teacher)
 
 
 def test_it_runs_in_inference_mode():
@@ -50,15 +46,6 @@ def test_running_it_changes_nothing():
     assert everything(model) == before
 
 
-def test_given_values_replace_its_variables_for_once():
-    model = teacher()
-    values = [keras.ops.zeros_like(v.value) for v in model.variables]
-    assert not np.any(
-        keras.ops.convert_to_numpy(run_teacher(ModelTeacher(model), X, values))
-    )
-    assert np.any(outputs_of(model))
-
-
 @pytest.mark.invariant(number=9)
 def test_its_trainable_flag_is_left_as_found():
     for flag in (True, False):
@@ -77,12 +64,3 @@ def test_wrapped_or_not_it_is_the_same_teacher():
         assert d.teacher is large
         runs.append(small)
     assert close(*runs)
-
-
-def test_a_teacher_is_held_and_not_tracked():
-    large, small = teacher(), student()
-    d = Distiller(large, small, KD())
-    owned = {id(v) for v in d.variables} | {id(v) for v in d.weights}
-    assert not owned & {id(v) for v in large.variables}
-    assert all(layer is not large for layer in d.layers)
-    assert len(d.trainable_variables) == len(small.trainable_variables)

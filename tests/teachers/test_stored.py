@@ -154,20 +154,6 @@ def test_evaluate_distillation_needs_sample_ids(folder):
     assert history["val_agreement"][0] >= 0
 
 
-def test_saved_and_resumed_it_is_verified(folder, tmp_path):
-    small = student()
-    distiller = Distiller(folder, small, KD())
-    distiller.fit(X, Y, **OPTIONS)
-    distiller.save(tmp_path / "state.keras")
-    loaded = keras.saving.load_model(tmp_path / "state.keras")
-    with pytest.raises(ValueError, match="another teacher"):
-        loaded.teacher = Stored(np.zeros((64, 4), "float32"))
-    loaded.teacher = Stored(folder)
-    loaded.fit(X, Y, **OPTIONS)
-    distiller.fit(X, Y, **OPTIONS)
-    assert same(small, loaded.student)
-
-
 def test_diagnose_measures_it_as_any_teacher(folder):
     report = diagnose(folder, student(), (X, Y), verbose=0)
     live = diagnose(teacher(), student(), (X, Y), verbose=0)

@@ -41,18 +41,6 @@ def test_anything_else_is_refused_by_its_value(value):
     assert f"Received: temperature={value!r}" in str(error.value)
 
 
-def test_a_rule_computes_in_float32_under_any_policy():
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        student, teacher = (ops.cast(z, "bfloat16") for z in draw((8, 100))[:2])
-        for rule in (Doubled(), Constant(), Dynamic(), Dynamic(rule="max")):
-            for value in rule(student, teacher):
-                assert keras.backend.standardize_dtype(value.dtype) == "float32"
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
 def test_a_rule_without_weights_needs_no_building():
     assert Doubled().built
 

@@ -3,9 +3,6 @@
 How it trains is in test_curriculum_training.py.
 """
 
-import json
-
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -15,25 +12,16 @@ from keras_dtkd.temperatures import Curriculum, Temperature, TemperaturePair
 from tests import oracles_temperatures as oracles
 from tests.gradients import value_and_grad
 from tests.logit_cases import (
+    CASE,
     CASES,
-    STACKED,
     assert_close,
     assert_equals_oracle,
-    digits,
     draw,
+    temperatures,
 )
+from tests.tensors import tensors
 
-CASE = draw((8, 100))
 START = oracles.curriculum(1.0)
-
-
-def tensors(*arrays):
-    return [ops.convert_to_tensor(a, "float32") for a in arrays]
-
-
-def temperatures(rule, student, teacher):
-    given = rule(*tensors(student, teacher))
-    return [np.asarray(ops.convert_to_numpy(t), "float64") for t in given]
 
 
 def with_layers(classes, seed=0, **arguments):
@@ -89,14 +77,12 @@ def low(per_sample):
 
 @pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("per_sample", [False, True])
-def test_compiled_in_a_loss_equals_the_formula(per_sample):
+def test_a_loss_equals_the_formula(per_sample):
     rule, tau = low(per_sample)
     assert_equals_oracle(
         KD(rule),
         lambda student, teacher: oracles.kd_at(tau(student, teacher), student, teacher),
-        STACKED,
-        compiled=True,
-        scale=digits(STACKED),
+        CASE,
     )
 
 
@@ -117,17 +103,6 @@ def test_dense_layers_are_initialized_from_the_seed():
     assert np.array_equal(kernel(3), kernel(3))
     assert not np.array_equal(kernel(3), kernel(4))
     assert kernel(3).std() > 0.01
-
-
-@pytest.mark.invariant(number=6)
-@pytest.mark.parametrize("mask", [-1e9, -np.inf])
-def test_masked_classes_leave_all_finite(mask):
-    rule, _ = with_layers(100)
-    kept = ~np.isin(np.arange(100), (3, 4))
-    student, teacher = (np.where(kept, z, mask) for z in CASE[:2])
-    (teacher,) = tensors(teacher)
-    for array in value_and_grad(lambda z: KD(rule)(z, teacher), student):
-        assert np.isfinite(array).all()
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
@@ -211,72 +186,4 @@ def test_new_bounds_are_used_at_once():
     assert_close(temperatures(rule, *CASE[:2])[0], tau, 1e-6)
 
 
-def test_the_temperature_is_float32_under_mixed_precision():
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        for per_sample in (False, True):
-            rule = Curriculum(per_sample=per_sample)
-            given = rule(*(ops.cast(z, "float16") for z in CASE[:2]))
-            assert {keras.backend.standardize_dtype(t.dtype) for t in given} == {
-                "float32"
-            }
-            assert {v.dtype for v in rule.weights} == {"float32"}
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
 # Arguments.
-
-
-@pytest.mark.parametrize(
-    "invalid, received",
-    [
-        ({"min_temperature": 0.0}, "min_temperature=0.0"),
-        ({"temperature_span": -20.0}, "temperature_span=-20.0"),
-        ({"epochs": 0}, "epochs=0"),
-        ({"epochs": "auto"}, "epochs='auto'"),
-        ({"initial_raw": float("nan")}, "initial_raw=nan"),
-        ({"hidden": 0}, "hidden=0"),
-        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
-        ({"lambda_range": 1.0}, "lambda_range=1.0"),
-        ({"lambda_range": (0.0, 0.5, 1.0)}, "lambda_range=(0.0, 0.5, 1.0)"),
-        ({"lambda_range": (0.0, -1.0)}, "lambda_range=-1.0"),
-    ],
-)
-def test_invalid_arguments_raise_with_the_received_value(invalid, received):
-    with pytest.raises(ValueError) as error:
-        Curriculum(**invalid)
-    assert received in str(error.value)
-
-
-def test_serializes():
-    rule = Curriculum(
-        *(2.0, 10.0, 5, -0.5),
-        learning_rate=3.0,
-        lambda_range=[0.1, 0.5],
-        excluded_from_weight_decay=False,
-        seed=3,
-        name="ctkd",
-    )
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
-    restored = keras.saving.deserialize_keras_object(config)
-    assert type(restored) is Curriculum
-    assert restored.get_config() == rule.get_config()
-    assert (
-        restored.variables_without_weight_decay() == []
-        and restored.raw_temperature == -0.5
-    )
-
-
-@pytest.mark.parametrize("wrap", [KD, DTKD])
-def test_serializes_with_its_dense_layers(wrap):
-    rule, weights = with_layers(100)
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(wrap(rule))))
-    loss = keras.saving.deserialize_keras_object(config)
-    assert [v.shape for v in loss.weights] == [v.shape for v in wrap(rule).weights]
-    loss.set_weights(wrap(rule).get_weights())
-    restored = loss.temperature if wrap is KD else loss.temperature.temperature
-    assert len(restored.variables_without_weight_decay()) == 4
-    for one, other in zip(restored.raw_temperature, weights, strict=True):
-        assert_close(one, other, 1e-6)

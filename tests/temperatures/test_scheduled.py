@@ -1,19 +1,14 @@
 """A temperature by the epoch: any function, any of Keras's schedules."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.losses import KD
 from keras_dtkd.temperatures import Scheduled
-from tests import oracles
-from tests.logit_cases import assert_close, draw
+from tests.logit_cases import CASE, assert_close
 from tests.tiny_models import data, distiller, numbers, same, teacher
-
-CASE = draw((8, 100))
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -60,14 +55,6 @@ def test_a_number_set_manually_holds_until_the_next_epoch():
     assert given(rule)[0] == 4.0
 
 
-def test_works_as_the_tau_of_dtkd():
-    loss = DTKD(Scheduled(falling), rule="std")
-    loss.on_epoch_begin(2, 2)
-    logits = (ops.convert_to_tensor(z, "float32") for z in CASE[:2])
-    expected = oracles.dtkd(*CASE[:2], 4.0, rule="std")
-    assert_close(ops.convert_to_numpy(loss(*logits)), expected, 1e-5, expected)
-
-
 @pytest.mark.invariant(number=7)
 @pytest.mark.invariant(number=8)
 def test_fit_follows_the_schedule_and_continues_after_loading(tmp_path):
@@ -111,28 +98,7 @@ def test_only_epochs_of_the_fit_are_validated():
     assert sorted(set(asked)) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("wrong", [4.0, None, "cosine"])
-def test_a_schedule_that_is_not_callable_raises(wrong):
-    with pytest.raises(ValueError) as error:
-        Scheduled(wrong)
-    assert f"schedule={wrong!r}" in str(error.value)
-
-
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 def test_a_temperature_not_above_zero_raises(value):
     with pytest.raises(ValueError, match=r"schedule\(0\) = "):
         Scheduled(lambda epoch: value)
-
-
-@pytest.mark.parametrize(
-    "schedule", [falling, keras.optimizers.schedules.ExponentialDecay(4.0, 10, 0.5)]
-)
-def test_serializes(schedule):
-    rule = Scheduled(schedule, name="cooling")
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(rule)))
-    restored = keras.saving.deserialize_keras_object(config)
-    assert type(restored) is Scheduled and restored.name == "cooling"
-    assert restored.get_config() == rule.get_config()
-    for original in (rule, restored):
-        original.on_epoch_begin(3, 3)
-    assert given(restored) == given(rule)

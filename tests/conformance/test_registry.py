@@ -1,0 +1,39 @@
+"""Every public class is in the registry, so that no method misses the suite."""
+
+import importlib
+import inspect
+
+import keras
+import pytest
+
+from keras_dtkd.losses import DistillationLoss, TemperatureLoss
+from keras_dtkd.teachers import Teacher
+from keras_dtkd.temperatures import Temperature
+from keras_dtkd.views import View
+from tests.registry import LOSSES, METRICS, TEACHERS, TEMPERATURES, VIEWS
+
+KINDS = {
+    DistillationLoss: LOSSES,
+    Temperature: TEMPERATURES,
+    View: VIEWS,
+    Teacher: TEACHERS,
+    keras.metrics.Metric: METRICS,
+}
+PACKAGES = ["losses", "temperatures", "views", "teachers", "metrics"]
+PACKAGES += ["methods.ikd", "methods.rlkd"]
+# Subclassed, not used as they are.
+BASES = {DistillationLoss, TemperatureLoss, Temperature, Teacher}
+
+
+def public_classes(base):
+    modules = [importlib.import_module(f"keras_dtkd.{name}") for name in PACKAGES]
+    public = {v for m in modules for v in vars(m).values() if inspect.isclass(v)}
+    return {c for c in public if issubclass(c, base)} - BASES
+
+
+@pytest.mark.parametrize("base", KINDS)
+def test_every_public_class_is_registered(base):
+    registered = {
+        type(getattr(entry, "build", entry)()) for entry in KINDS[base].values()
+    }
+    assert public_classes(base) == registered
