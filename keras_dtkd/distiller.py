@@ -18,6 +18,7 @@ from keras_dtkd.core.hyperparameters import (
     HyperparameterMixin,
     layers_with_hyperparameters,
 )
+from keras_dtkd.core.issue import report_issues
 from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.reduction import undo_replica_scaling
@@ -38,7 +39,8 @@ from keras_dtkd.training.step import (
     TrainingInputs,
     TrainingTargets,
 )
-from keras_dtkd.validation import models as validation
+from keras_dtkd.validation import arguments as validation
+from keras_dtkd.validation.models import check_shared_weights
 from keras_dtkd.views.resolve import resolve_views, validate_views
 
 _to_logits = MaskPreserving(logits.to_logits)
@@ -161,7 +163,7 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def _set_teacher(self, value):
         teacher = resolve_teacher(value)
-        validation.validate_no_shared_weights(teacher, self.student)
+        report_issues(check_shared_weights(teacher, self.student))
         self.teacher_reference.set(teacher)
         # A copy of the teacher's random state, which advances in its place.
         self.teacher_seeds = [
@@ -587,11 +589,11 @@ class Distiller(HyperparameterMixin, keras.Model):
                 before, **{name: getattr(self.run_context, name) for name in keep}
             )
 
-    def validate_before_training(self, sample):
+    def validate_before_training(self, context):
         """Called after the validation, before the first step. No-op; for subclasses.
 
         Args:
-            sample: Some samples of the data, a `data_peek.Sample`.
+            context: The `keras_dtkd.validation.context.ValidationContext`.
         """
 
     def fit(

@@ -2,8 +2,6 @@
 
 import keras
 
-from keras_dtkd.core import logits
-
 # However a user has named them.
 CROSS_ENTROPIES = {
     "sparse_categorical_crossentropy": (keras.losses.SparseCategoricalCrossentropy,),
@@ -51,14 +49,6 @@ def select_for_output(part, name, place):
     if isinstance(part, list | tuple):
         return part[place] if place < len(part) else None
     return part
-
-
-def distilled_labels(distiller, y):
-    """The labels of the output that a Distiller distils."""
-    if not isinstance(y, dict | list | tuple):
-        return y
-    names = getattr(distiller.student, "output_names", None)
-    return logits.select_output(y, distiller.distilled_output, names)
 
 
 def canonical_loss_name(loss):

@@ -8,11 +8,11 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import logits as logit_kinds
+from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.kd import KD
 from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
-from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
 
 # A gradient norm this small is none: no loss with a weight in use comes near.
 ZERO_GRADIENT = 1e-12

@@ -18,7 +18,7 @@ from keras_dtkd.core.outputs import compute_output_spec, output_kind_of
 from keras_dtkd.teachers import Ensemble, ModelTeacher
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.validation import outputs as validation
+from keras_dtkd.validation.outputs import MULTILABEL_KINDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class OutputSpec:
 
 
 def infer_output_specs(distiller, sample, with_teacher=True):
-    """The outputs of student and teacher, checked against each other.
+    """The outputs of student and teacher. `validation.outputs` checks that they fit.
 
     Args:
         distiller: The Distiller.
@@ -67,7 +67,7 @@ def infer_output_specs(distiller, sample, with_teacher=True):
         outputs for the sample as float32 NumPy. The last two may be `None`.
 
     Raises:
-        ValueError: One gives no logits, or they do not fit together.
+        ValueError: One gives no logits.
     """
     key, from_logits = distiller.distilled_output, distiller.from_logits
     losses = distiller.distillation_losses
@@ -75,9 +75,8 @@ def infer_output_specs(distiller, sample, with_teacher=True):
     inference = _Inference(
         ModelTeacher(distiller.student), "student", sample, key, from_logits, loss
     )
-    student = validation.apply_multilabel_losses(losses, inference.spec())
+    student = _apply_multilabel_losses(losses, inference.spec())
     if not with_teacher:
-        validation.validate_output_key(key, student)
         return student, None, None
     model_teacher = distiller.teacher_reference.teacher
     teacher_inference = _Inference(
@@ -89,14 +88,8 @@ def infer_output_specs(distiller, sample, with_teacher=True):
         compiled_loss(model_teacher.model),
         evaluate=True,
     )
-    teacher = teacher_inference.spec()
-    validation.validate_output_key(key, student, teacher)
-    validation.validate_finite_outputs(
-        teacher_inference.values, sample, inference.evaluated_values
-    )
-    validation.validate_same_shape(student, teacher)
-    teacher = validation.apply_multilabel_losses(losses, teacher)
-    student, teacher = validation.match_multilabel(student, teacher)
+    teacher = _apply_multilabel_losses(losses, teacher_inference.spec())
+    student, teacher = _match_multilabel(student, teacher)
     if isinstance(model_teacher, Ensemble) and teacher.output_kind == logits.BINARY:
         model_teacher.as_multilabel()
     return student, teacher, teacher_inference.values
@@ -298,3 +291,25 @@ def _output_index(key, names):
     if isinstance(key, int):
         return key
     return names.index(key) if names and key in names else 0
+
+
+def _apply_multilabel_losses(losses, spec):
+    """Logits as a choice for each label, where a loss asks for it."""
+    if logits.SOFTMAX in spec.member_kinds:
+        return spec
+    is_multilabel = any(loss.multilabel for loss in losses.values())
+    return _as_multilabel(spec) if is_multilabel else spec
+
+
+def _match_multilabel(student, teacher):
+    """Logits beside a sigmoid are a choice for each label too."""
+    kinds = student.output_kind, teacher.output_kind
+    if (kinds[0] in MULTILABEL_KINDS) == (kinds[1] in MULTILABEL_KINDS):
+        return student, teacher
+    return _as_multilabel(student), _as_multilabel(teacher)
+
+
+def _as_multilabel(spec):
+    if spec.output_kind != logits.LOGITS:
+        return spec
+    return dataclasses.replace(spec, output_kind=logits.BINARY)

@@ -671,7 +671,7 @@ def test_stored_outputs_raise():
     "other", [IGA(labels="teacher"), IGA(estimator="jvp", squared=True)]
 )
 def test_losses_with_different_input_gradients_raise(other):
-    refused("ask for different input gradients", losses=[IGA(), other])
+    refused("need different input gradients", losses=[IGA(), other])
 
 
 @pytest.mark.invariant(number=10)

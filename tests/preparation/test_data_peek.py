@@ -7,7 +7,7 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.core.arrays import describe_nan_inputs, is_arrays
 from keras_dtkd.losses import KD
-from keras_dtkd.preparation.data_peek import peek, peek_labels
+from keras_dtkd.preparation.data_peek import peek, peek_validation_data
 from tests.tiny_models import close, data, distiller, numbers, student, teacher
 
 X, Y = data(32)
@@ -146,11 +146,12 @@ def test_an_iterator_gets_its_first_batch_back():
     assert [len(y) for _, y in rest] == [8] * 4
 
 
-def test_labels_of_validation_data():
-    assert np.isin(peek_labels((X, Y)), Y).all()
-    assert peek_labels((X,)) is None
-    assert np.array_equal(peek_labels(Batches()), Y[:8])
-    assert peek_labels(generator()) is None
+def test_peek_validation_data_gives_all_labels_of_arrays_or_a_first_batch():
+    assert np.array_equal(peek_validation_data((X, Y)).y, Y)
+    assert peek_validation_data((X,)).y is None
+    assert np.array_equal(peek_validation_data(Batches()).y, Y[:8])
+    assert peek_validation_data(generator()) is None
+    assert peek_validation_data(None) is None
 
 
 def test_what_counts_as_arrays():

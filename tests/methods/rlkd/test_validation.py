@@ -7,7 +7,6 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
 from keras_dtkd.methods.rlkd import Policy
-from keras_dtkd.methods.rlkd.validation import validate_training_setup
 from keras_dtkd.preparation.prepare import prepare_fit
 from tests.tiny_models import (
     data,
@@ -87,7 +86,7 @@ def test_a_reward_is_of_whole_updates_where_gradients_are_accumulated(scaled):
         if scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         policy = Policy(reward_every=every)
-        validate_training_setup(policy, distiller(KD(policy), optimizer))
+        prepare_fit(distiller(KD(policy), optimizer), X, Y, None, {})
 
     with pytest.raises(ValueError, match="once in 2 steps.*Received: reward_every=1"):
         check(1)
