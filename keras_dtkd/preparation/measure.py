@@ -11,7 +11,6 @@ from keras_dtkd import backend
 from keras_dtkd.core import arrays, logits
 from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.core.outputs import compute_output_spec
 from keras_dtkd.losses.input_gradient_checks import (
     model_input_tensors,
     models_with_gradient,
@@ -19,6 +18,8 @@ from keras_dtkd.losses.input_gradient_checks import (
 from keras_dtkd.losses.resolve import input_gradient_losses
 from keras_dtkd.teachers.forward import run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
+from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.validation.data import check_input_shapes
 from keras_dtkd.validation.task_loss import contradicting_losses
 
 # So many samples show whether a model has an input gradient at all.
@@ -138,44 +139,52 @@ def measure_inputs(x, sample, models):
     leaves = [leaf for leaf in keras.tree.flatten(x) if leaf.dtype.kind == "f"]
     broken = [~np.isfinite(v).reshape(len(v), -1).all(-1) for v in leaves]
     indices = np.flatnonzero(np.any(broken, axis=0)) if broken else np.arange(0)
-    roles = []
-    for role, model in models.items() if indices.size and not errors else ():
-        outputs = _forward(model, x, indices, sample.batch_size)
-        if any(map(arrays.has_invalid_logits, outputs)):
-            roles.append(role)
+    roles = [
+        role
+        for role, model in models.items()
+        if indices.size
+        and not errors
+        and any(map(arrays.has_invalid_logits, _forward(model, x, indices, sample)))
+    ]
     return MeasuredInputs(errors, indices, roles)
 
 
 def find_forward_errors(x, sample, models):
     """Exceptions of the models that cannot take inputs, by role."""
+    errors: dict = {}
     if _input_shapes(x) == _input_shapes(sample.x):
-        return {}
-    errors = {}
+        return errors
     for role, model in models.items():
         try:
-            compute_output_spec(model, arrays.take_rows(x, _fill(0, sample.batch_size)))
+            _forward(model, x, np.arange(arrays.num_samples(x)), sample)
         except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
-            try:
-                # A call may put right what a specification does not.
-                indices = np.arange(arrays.num_samples(x))
-                _forward(model, x, indices, sample.batch_size)
-            except Exception:  # noqa: BLE001 - likewise; the first shows the numbers
-                errors[role] = error
+            errors[role] = error
     return errors
+
+
+def check_validation_data(context):
+    """Runs models on validation data of another form than the training data's."""
+    x = None if context.validation is None else model_inputs(context.validation.x)
+    if x is None or not arrays.is_arrays(x) or not arrays.num_samples(x):
+        return []
+    models = {"student": context.student}
+    if context.evaluate_distillation:
+        teachers = enumerate(context.teacher.models)
+        models |= {f"teacher{i or ''}": model for i, model in teachers}
+    x = arrays.take_rows(x, np.arange(1))
+    sample = context.sample._replace(x=context.inputs)
+    errors = find_forward_errors(x, sample, models)
+    return check_input_shapes("Distiller", "the validation data", x, sample, errors)
 
 
 def _input_shapes(x):
     return [(path, leaf.shape[1:]) for path, leaf in keras.tree.flatten_with_path(x)]
 
 
-def _fill(indices, batch_size):
-    # A whole batch: a model may take no other.
-    return np.resize(indices, batch_size)
-
-
-def _forward(model, x, indices, batch_size):
+def _forward(model, x, indices, sample):
     """A model's floating-point outputs for some samples, NumPy."""
-    some = arrays.take_rows(x, _fill(indices, batch_size))
+    # A whole batch: a model may take no other.
+    some = arrays.take_rows(x, np.resize(indices, sample.batch_size))
     some = keras.tree.map_structure(ops.convert_to_tensor, some)
     outputs = keras.tree.flatten(run_teacher(ModelTeacher(model), some))
     return [

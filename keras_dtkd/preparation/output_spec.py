@@ -91,7 +91,10 @@ def infer_output_specs(distiller, sample, with_teacher=True):
     teacher = _apply_multilabel_losses(losses, teacher_inference.spec())
     student, teacher = _match_multilabel(student, teacher)
     if isinstance(model_teacher, Ensemble) and teacher.output_kind == logits.BINARY:
-        model_teacher.as_multilabel()
+        has_softmax = logits.SOFTMAX in teacher.member_kinds
+        # Such a loss names itself beside a softmax, see `losses/requirements.py`.
+        if not (has_softmax and any(loss.multilabel for loss in losses.values())):
+            model_teacher.as_multilabel()
     return student, teacher, teacher_inference.values
 
 
@@ -295,8 +298,6 @@ def _output_index(key, names):
 
 def _apply_multilabel_losses(losses, spec):
     """Logits as a choice for each label, where a loss asks for it."""
-    if logits.SOFTMAX in spec.member_kinds:
-        return spec
     is_multilabel = any(loss.multilabel for loss in losses.values())
     return _as_multilabel(spec) if is_multilabel else spec
 

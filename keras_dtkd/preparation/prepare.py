@@ -6,7 +6,6 @@ Peek at the data → infer output specs → build → validate → compile → v
 import dataclasses
 
 import keras
-import numpy as np
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
@@ -21,27 +20,21 @@ from keras_dtkd.preparation.default_compile import (
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_spec import OutputSpec as OutputSpec
 from keras_dtkd.preparation.output_spec import infer_output_specs
-from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.validation.arguments import require_teacher
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.context import CompiledSettings, ValidationContext
-from keras_dtkd.validation.data import check_input_shapes
 from keras_dtkd.validation.labels import check_labels
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import check_finite_outputs
 
 
 class Cache:
-    """For which structures of data a Distiller was prepared.
-
-    Attributes:
-        models: Structures for which the models' outputs were inspected, each with
-            whether the teacher ran.
-        batches: Structures of the batches that `train_on_batch` was given.
-    """
+    """For which structures of data a Distiller was prepared."""
 
     def __init__(self):
+        # Of inputs, each with whether the teacher ran.
         self.models: set = set()
+        # Of the batches that `train_on_batch` was given.
         self.batches: set = set()
 
     def clear(self):
@@ -50,7 +43,7 @@ class Cache:
         self.batches.clear()
 
 
-def prepare(distiller, run, x, y, batch_size=None, options=None):
+def prepare(distiller, run, x, y, batch_size=None, **options):
     """Validates models and data, and compiles what was not compiled.
 
     Args:
@@ -59,22 +52,24 @@ def prepare(distiller, run, x, y, batch_size=None, options=None):
         x: As the run was given it.
         y: As the run was given it.
         batch_size: As the run was given it.
-        options: Other arguments of `fit`.
+        **options: Other arguments of `fit`.
 
     Returns:
-        `(Sample, x)`: some samples, and `x` to be used from here on: the first batch
-        of an iterator that was peeked at is put back.
+        `x` to be used from here on: the first batch of an iterator is put back.
+
+    Raises:
+        ValueError: Whatever is wrong with models or data.
     """
-    context = peek(distiller, run, x, y, batch_size, **(options or {}))
-    note_labels(distiller, context)
+    context = peek(distiller, run, x, y, batch_size, **options)
     context = inspect_models(distiller, context)
     reported = report_issues(find_issues(context))
     context = compile_distiller(distiller, context)
     report_issues(find_issues(context), reported)
     exclude_from_weight_decay(distiller)
+    _note_labels(distiller, context)
     if context.is_training:
         distiller.validate_before_training(context)
-    return context.sample, context.x
+    return context.x
 
 
 def prepare_fit(distiller, x, y, batch_size, kwargs):
@@ -87,7 +82,7 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
         `(x, y, callbacks)`: the data to train on, and the callbacks that losses,
         temperatures, views and teachers need.
     """
-    _, x = prepare(distiller, "fit", x, y, batch_size, kwargs)
+    x = prepare(distiller, "fit", x, y, batch_size, **kwargs)
     if y is None and kwargs.get("sample_weight") is not None:
         y = arrays.placeholder_labels(x)
     teacher = distiller.teacher_reference.teacher
@@ -106,8 +101,7 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
 
 def prepare_evaluation(distiller, x, y, is_batch=False):
     """Prepares an evaluation. Returns the data to evaluate on."""
-    run = "test_on_batch" if is_batch else "evaluate"
-    return prepare(distiller, run, x, y)[1]
+    return prepare(distiller, "test_on_batch" if is_batch else "evaluate", x, y)
 
 
 def prepare_batch(distiller, x, y):
@@ -125,20 +119,10 @@ def prepare_models(distiller, x, y):
     report_issues([*find_issues(context), *chance])
 
 
-def peek(
-    distiller,
-    run,
-    x,
-    y=None,
-    batch_size=None,
-    validation_data=None,
-    validation_split=None,
-    **_,
-):
+def peek(distiller, run, x, y=None, batch_size=None, **options):
     """The `ValidationContext` of a run, before any model has run."""
-    is_evaluation = run in ("evaluate", "test_on_batch")
     teacher = None
-    if not is_evaluation or distiller.evaluate_distillation:
+    if distiller.evaluate_distillation or run not in ("evaluate", "test_on_batch"):
         require_teacher(distiller)
         teacher = distiller.teacher_reference.teacher
         x = data_peek.add_sample_ids(teacher, x, run.endswith("on_batch"))
@@ -155,22 +139,19 @@ def peek(
         x=x,
         y=y,
         batch_size=batch_size,
-        validation=data_peek.peek_validation_data(validation_data),
-        validation_split=validation_split,
+        validation=data_peek.peek_validation_data(options.get("validation_data")),
+        validation_split=options.get("validation_split"),
     )
 
 
-def note_labels(distiller, context):
+def _note_labels(distiller, context):
     """Notes which data has labels: their metrics are reported."""
     has_labels = context.sample.y is not None
+    changes = {"eval_has_labels": has_labels}
     if context.is_training:
         validation = context.validation
-        changes = {
-            "train_has_labels": has_labels,
-            "eval_has_labels": validation is None or validation.y is not None,
-        }
-    else:
-        changes = {"eval_has_labels": has_labels}
+        eval_has_labels = validation is None or validation.y is not None
+        changes = {"train_has_labels": has_labels, "eval_has_labels": eval_has_labels}
     distiller.run_context = dataclasses.replace(distiller.run_context, **changes)
 
 
@@ -180,39 +161,33 @@ def inspect_models(distiller, context):
     Returns:
         The context, with what was measured and what went wrong.
     """
-    cache, uses_teacher = (
-        distiller.preparation_cache.models,
-        context.teacher is not None,
-    )
-    structure = _structure(context)
+    uses_teacher = context.teacher is not None
     if uses_teacher:
         context = context.with_issues(measure.find_invalid_weights(context.teacher))
+        # A teacher that lacks sample ids cannot run.
+        if has_errors(context.teacher.issues(context)):
+            return context
+    cache, structure = distiller.preparation_cache.models, _structure(context)
     if {(structure, True), (structure, uses_teacher)} & cache:
-        context = dataclasses.replace(
-            context,
-            student_spec=distiller.student_spec,
-            teacher_spec=distiller.teacher_spec if uses_teacher else None,
-        )
-        return _measure_validation_data(context)
-    # A teacher that lacks sample ids cannot run.
-    if uses_teacher and has_errors(context.teacher.issues(context)):
-        return context
-    context = context.with_issues(measure.build_models(context, strategy_of(distiller)))
+        specs = distiller.student_spec, distiller.teacher_spec if uses_teacher else None
+        context = context.with_specs(*specs)
+        return context.with_issues(measure.check_validation_data(context))
+    issues = measure.build_models(context, strategy_of(distiller))
     distiller.built = distiller.student.built
-    if has_errors(context.preparation_issues):
-        return context
-    context = _measure_validation_data(_infer(distiller, context))
-    if has_errors(find_issues(context)):
-        return context
-    # Weights that a loss makes when it is first called.
-    layers = iter_layers(distiller.distillation_losses)
-    if uses_teacher and not all(layer.built for layer in layers):
-        try:
+    if issues:
+        return context.with_issues(issues)
+    try:
+        context = _infer_outputs(distiller, context)
+        # Weights that a loss makes when it is first called.
+        layers = iter_layers(context.losses)
+        is_built = not uses_teacher or all(layer.built for layer in layers)
+        if not is_built and not has_errors(find_issues(context)):
             _build_loss_weights(distiller, context.sample)
-        except ValueError as error:
-            issue = Issue("loss_not_built", ERROR, str(error), cause=error)
-            return context.with_issues([issue])
-    cache.add((structure, uses_teacher))
+    except ValueError as error:
+        code = "invalid_output" if context.student_spec is None else "loss_not_built"
+        return context.with_issues([Issue(code, ERROR, str(error), cause=error)])
+    if not has_errors(find_issues(context)):
+        cache.add((structure, uses_teacher))
     return context
 
 
@@ -222,50 +197,24 @@ def _structure(context):
     return tuple((a.shape[1:], str(a.dtype)) for a in leaves), nan_inputs
 
 
-def _infer(distiller, context):
-    """The context with output specs, and what running both models shows."""
-    try:
-        student, teacher, teacher_outputs = infer_output_specs(
-            distiller, context.sample, context.teacher is not None
-        )
-    except ValueError as error:
-        issue = Issue("invalid_output", ERROR, str(error), cause=error)
-        return context.with_issues([issue])
+def _infer_outputs(distiller, context):
+    """The context with output specs, and with what a run of the models shows."""
+    student, teacher, teacher_outputs = infer_output_specs(
+        distiller, context.sample, context.teacher is not None
+    )
     distiller.student_spec = student
-    context = dataclasses.replace(context, student_spec=student)
+    context = context.with_specs(student, teacher)
+    context = context.with_issues(measure.check_validation_data(context))
     if teacher is None:
         return context
     distiller.teacher_spec = teacher
-    context = dataclasses.replace(
-        context, teacher_spec=teacher, teacher_outputs=teacher_outputs
-    )
     nan_inputs = arrays.describe_nan_inputs(context.inputs)
     student_outputs = measure.run_student(context) if nan_inputs else None
     issues = check_finite_outputs(teacher_outputs, nan_inputs, student_outputs)
-    zero_gradients = measure.find_zero_gradients(context)
-    return dataclasses.replace(context, zero_gradients=zero_gradients).with_issues(
-        issues
-    )
-
-
-def _measure_validation_data(context):
-    """The context with issues of validation data that a model cannot take."""
-    if context.validation is None:
-        return context
-    x = model_inputs(context.validation.x)
-    if not arrays.is_arrays(x) or not arrays.num_samples(x):
-        return context
-    models = {"student": context.student}
-    if context.evaluate_distillation:
-        teachers = enumerate(context.teacher.models)
-        models |= {f"teacher{i or ''}": model for i, model in teachers}
-    x, sample = (
-        arrays.take_rows(x, np.arange(1)),
-        context.sample._replace(x=context.inputs),
-    )
-    errors = measure.find_forward_errors(x, sample, models)
-    return context.with_issues(
-        check_input_shapes("Distiller", "the validation data", x, sample, errors)
+    return dataclasses.replace(
+        context.with_issues(issues),
+        teacher_outputs=teacher_outputs,
+        zero_gradients=measure.find_zero_gradients(context),
     )
 
 

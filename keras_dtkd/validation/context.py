@@ -80,6 +80,11 @@ class ValidationContext:
         """The name under which a loss was given."""
         return next(name for name, known in self.losses.items() if known is loss)
 
+    def with_specs(self, student_spec, teacher_spec):
+        """A copy with the models' output specs."""
+        specs = {"student_spec": student_spec, "teacher_spec": teacher_spec}
+        return dataclasses.replace(self, **specs)
+
     def with_issues(self, issues):
         """A copy with further issues of the preparation."""
         issues = (*self.preparation_issues, *issues)

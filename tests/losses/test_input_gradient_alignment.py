@@ -683,7 +683,7 @@ def test_missing_labels_raise(loss):
     with pytest.raises(ValueError, match="needs labels, and the data has none"):
         d.fit(tiny_models.data(8)[0], verbose=0)
     d = Distiller(tiny_models.teacher(), tiny_models.student(), loss)
-    with pytest.raises(ValueError, match="needs labels, and there are none"):
+    with pytest.raises(ValueError, match="needs labels, and the data has none"):
         d.compute_losses(tensor(tiny_models.data(8)[0]))
 
 

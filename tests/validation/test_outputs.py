@@ -236,11 +236,11 @@ def test_nan_in_the_data_that_both_models_bear_are_a_warning():
 @pytest.mark.invariant(number=10)
 def test_a_name_of_an_output_that_is_not_there_shows_the_names_if_there_are_any():
     with pytest.raises(ValueError, match=r"no output 'size'.*leave `output=` out\.$"):
-        found(teacher(), student(), output="size")
+        Distiller(teacher(), student(), output="size").fit(X, Y, verbose=0)
     inputs = keras.Input((FEATURES,))
     small = keras.Model(inputs, keras.layers.Dense(CLASSES, name="label")(inputs))
     with pytest.raises(ValueError, match="or name it: 'label'"):
-        found(teacher(), small, output="size")
+        Distiller(teacher(), small, output="size").fit(X, Y, verbose=0)
 
 
 def test_values_between_0_and_1_do_not_make_a_sigmoid_of_a_teacher_without_a_model():
