@@ -92,7 +92,7 @@ def test_it_trains_in_every_loss_and_survives_saving(rule, tmp_path):
 
 
 @pytest.mark.invariant(number=8)
-def test_all_of_them_work_label_by_label(tmp_path):
+def test_every_loss_works_with_multilabel_outputs(tmp_path):
     check(
         lambda: {name: BinaryKD(make()) for name, make in RULES.items()},
         RULES,

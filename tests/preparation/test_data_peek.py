@@ -81,7 +81,7 @@ def test_every_kind_of_data_trains_on_every_batch_once(kind, by_arrays):
 
 
 @pytest.mark.parametrize("kind", ["generator", "PyDataset"])
-def test_an_uncompiled_distiller_learns_from_it_what_labels_there_are(kind):
+def test_an_uncompiled_distiller_compiles_for_the_labels_of_any_data(kind):
     steps = Steps()
     d = Distiller(teacher(), student(), KD(), evaluate_distillation=True)
     logs = d.fit(
@@ -115,7 +115,7 @@ def test_an_endless_generator_may_be_given_with_its_steps():
     assert steps.count == 6
 
 
-def test_of_arrays_the_samples_are_spread_over_all_of_them():
+def test_samples_of_arrays_are_spread_over_all_of_them():
     x = np.arange(1000.0)[:, None]
     sample, same = peek(x, x[:, 0])
     assert same is x
@@ -154,14 +154,14 @@ def test_peek_validation_data_gives_all_labels_of_arrays_or_a_first_batch():
     assert peek_validation_data(None) is None
 
 
-def test_what_counts_as_arrays():
+def test_is_arrays():
     assert is_arrays(X) and is_arrays({"a": X}) and is_arrays([X, X])
     assert not is_arrays(generator()) and not is_arrays(Batches())
 
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("y", [list(Y), Y.tolist(), list("abcd") * 8])
-def test_labels_in_a_list_are_refused(y):
+def test_labels_in_a_list_raise(y):
     d = Distiller(teacher(), student(), KD())
     for look in (d.fit, d.evaluate, d.train_on_batch):
         with pytest.raises(ValueError, match=r"the labels are a list.*np.asarray\(y\)"):
@@ -171,7 +171,7 @@ def test_labels_in_a_list_are_refused(y):
 
 
 @pytest.mark.invariant(number=10)
-def test_inputs_in_a_list_are_refused():
+def test_inputs_in_a_list_raise():
     d = Distiller(teacher(), student(), KD())
     with pytest.raises(ValueError, match=r"the inputs are a list.*np.asarray\(x\)"):
         d.fit(X.tolist(), Y, verbose=0)
@@ -179,7 +179,7 @@ def test_inputs_in_a_list_are_refused():
         d.fit(list(X), Y, verbose=0)
 
 
-def test_where_the_inputs_hold_nan_is_said():
+def test_nan_inputs_are_described():
     holed = X.copy()
     holed[3, 1] = holed[5] = np.nan
     assert (

@@ -62,30 +62,30 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_head_is_recognised(name):
+def test_output_kind_is_inferred(name):
     make, head = MODELS[name]
     assert found(make(), make()) == (head, head)
     assert found(teacher(), make()) == (head, logits.LOGITS)
 
 
-def test_a_sigmoid_turns_the_logits_beside_it_into_labels_by_themselves():
+def test_logits_beside_a_sigmoid_are_multilabel():
     assert found(teacher("sigmoid"), student()) == (logits.BINARY, logits.SIGMOID)
     assert found(teacher(), student("sigmoid")) == (logits.SIGMOID, logits.BINARY)
 
 
-def test_a_single_output_is_a_choice_of_two():
+def test_a_single_output_is_binary():
     pair = teacher(classes=1), student(classes=1)
     assert found(*pair) == (logits.BINARY, logits.BINARY)
 
 
-def test_a_binary_loss_makes_logits_labels_by_themselves():
+def test_a_binary_loss_makes_logits_multilabel():
     small = student()
     small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     assert found(teacher(), small) == (logits.BINARY, logits.BINARY)
 
 
 @pytest.mark.parametrize("losses", [BinaryKD(), [KD(), BinaryKD()]])
-def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
+def test_a_multilabel_loss_makes_logits_multilabel(losses):
     sample = peek(X, Y)[0]
     for large, small, expected in (
         (teacher(), student(), (logits.BINARY, logits.BINARY)),
@@ -102,7 +102,7 @@ def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
 
 
 @pytest.mark.invariant(number=10)
-def test_a_loss_for_each_label_refuses_a_softmax():
+def test_a_multilabel_loss_refuses_a_softmax():
     for large, small, wrong in (
         (teacher(), student("softmax"), "the student ends in a softmax"),
         (teacher("softmax"), student(), "the teacher ends in a softmax"),
@@ -112,7 +112,7 @@ def test_a_loss_for_each_label_refuses_a_softmax():
             Distiller(large, small, BinaryKD()).fit(X, Y, verbose=0)
 
 
-def test_what_the_user_says_holds():
+def test_declared_from_logits_takes_precedence():
     own = Unreadable(keras.activations.softmax), Unreadable(keras.activations.softmax)
     assert found(*own, from_logits=False) == (logits.SOFTMAX, logits.SOFTMAX)
     own = Unreadable(keras.activations.sigmoid), Unreadable(keras.activations.sigmoid)
@@ -121,7 +121,7 @@ def test_what_the_user_says_holds():
 
 
 @pytest.mark.parametrize("kind", ["dict", "list"])
-def test_of_several_outputs_the_chosen_ones_head_counts(kind):
+def test_output_kind_is_that_of_the_chosen_output(kind):
     small = two_outputs(kind)
     nested = keras.tree.map_structure(lambda t: t, small.output)
     label = nested["label"] if kind == "dict" else nested[0]
@@ -150,7 +150,7 @@ def test_recovered_logits_give_the_models_probabilities_back(head):
     )
 
 
-def test_a_teacher_that_is_no_model_is_judged_by_its_values():
+def test_output_kind_of_a_teacher_without_model_is_inferred_from_values():
     class Stored:
         variables = []
 
@@ -165,7 +165,7 @@ def test_a_teacher_that_is_no_model_is_judged_by_its_values():
     assert large.output_kind == logits.SOFTMAX and values.shape == (16, CLASSES)
 
 
-def test_sequences_of_different_length_are_refused():
+def test_sequences_of_different_length_raise():
     short = keras.Sequential([keras.Input((3, 2)), keras.layers.Dense(4)])
     long = keras.Sequential(
         [
@@ -180,7 +180,7 @@ def test_sequences_of_different_length_are_refused():
 
 @pytest.mark.parametrize("loss", [LogitMSE, CKD])
 @pytest.mark.parametrize("softmax", ["student", "teacher"])
-def test_raw_logits_beside_a_softmax_are_a_warning(loss, softmax):
+def test_uncentered_loss_beside_a_softmax_warns(loss, softmax):
     """They are known up to a constant of each sample only."""
 
     def pair():
@@ -207,7 +207,7 @@ def cleaned(model):
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("who", ["teacher", "student"])
-def test_nan_in_the_data_that_reach_a_model_are_named(who):
+def test_nan_inputs_that_reach_an_output_raise(who):
     x = X.copy()
     x[::2, 1] = np.nan
     large, small = teacher(), student()
@@ -225,7 +225,7 @@ def test_nan_in_the_data_that_reach_a_model_are_named(who):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_nan_in_the_data_that_both_models_bear_are_a_warning():
+def test_nan_inputs_with_finite_outputs_of_both_models_warn():
     x = X.copy()
     x[::2, 1] = np.nan
     d = Distiller(cleaned(teacher()), cleaned(student()), KD())
@@ -234,7 +234,7 @@ def test_nan_in_the_data_that_both_models_bear_are_a_warning():
 
 
 @pytest.mark.invariant(number=10)
-def test_a_name_of_an_output_that_is_not_there_shows_the_names_if_there_are_any():
+def test_an_unknown_output_raises_with_the_known_names():
     with pytest.raises(ValueError, match=r"no output 'size'.*leave `output=` out\.$"):
         Distiller(teacher(), student(), output="size").fit(X, Y, verbose=0)
     inputs = keras.Input((FEATURES,))
@@ -243,7 +243,7 @@ def test_a_name_of_an_output_that_is_not_there_shows_the_names_if_there_are_any(
         Distiller(teacher(), small, output="size").fit(X, Y, verbose=0)
 
 
-def test_values_between_0_and_1_do_not_make_a_sigmoid_of_a_teacher_without_a_model():
+def test_values_in_the_unit_interval_alone_do_not_imply_a_sigmoid():
     class Halves:
         variables = []
 

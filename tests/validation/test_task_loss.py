@@ -32,7 +32,7 @@ def said(small, loss, y=Y, metrics=None, **options):
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("loss", [SPARSE(), "sparse_categorical_crossentropy"])
-def test_logits_taken_for_probabilities_are_warned_of_once(loss):
+def test_logits_used_as_probabilities_warn_once(loss):
     (message,), _ = said(student(), loss)
     assert "a linear layer" in message and "`from_logits=True`" in message
 
@@ -41,13 +41,13 @@ def test_logits_taken_for_probabilities_are_warned_of_once(loss):
     "head, loss",
     [(None, SPARSE(from_logits=True)), ("softmax", SPARSE()), (None, "mse")],
 )
-def test_of_a_loss_that_fits_nothing_is_said(head, loss):
+def test_a_matching_loss_does_not_warn(head, loss):
     y = one_hot(Y) if loss == "mse" else Y
     assert said(student(head), loss, y)[0] == []
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_probabilities_taken_for_logits_are_warned_of_unless_keras_goes_back(head):
+def test_probabilities_used_as_logits_warn_unless_keras_recovers_logits(head):
     """TensorFlow's losses find the logits behind a softmax or sigmoid."""
     small = student(head)
     p = keras.ops.convert_to_numpy(small(X)).astype("float64")
@@ -68,19 +68,19 @@ def test_probabilities_taken_for_logits_are_warned_of_unless_keras_goes_back(hea
     assert abs(right - wrong) > 1e-2
 
 
-def test_after_a_change_of_dtype_nothing_goes_back():
+def test_probabilities_as_logits_warn_after_a_cast():
     small = student("softmax", dtype="bfloat16")
     assert len(said(small, SPARSE(from_logits=True))[0]) == 1
 
 
-def test_a_student_that_says_nothing_yet_is_not_accused():
+def test_uniform_probabilities_do_not_warn():
     """Of equal probabilities, a softmax makes the same again."""
     small = student("softmax")
     small.layers[-1].set_weights([np.zeros((8, CLASSES)), np.zeros(CLASSES)])
     assert said(small, SPARSE(from_logits=True))[0] == []
 
 
-def test_diagnose_finds_what_the_step_does():
+def test_diagnose_reports_from_logits_as_the_step_uses_it():
     small = student("softmax")
     small.compile("sgd", SPARSE(from_logits=True))
     distiller = Distiller(teacher(), small, KD())
@@ -90,7 +90,7 @@ def test_diagnose_finds_what_the_step_does():
     assert [issue.code for issue in issues] == expected
 
 
-def test_each_of_several_outputs_is_looked_at():
+def test_from_logits_is_checked_for_each_output():
     small = two_outputs("dict")
     small.compile("sgd", {"label": SPARSE(), "size": "mse"})
     d = Distiller(two_outputs("dict", seed=5), small, KD(), output="label")
@@ -99,7 +99,7 @@ def test_each_of_several_outputs_is_looked_at():
 
 
 @pytest.mark.parametrize("from_logits", [True, "auto"])
-def test_a_calibration_error_of_a_single_probability_is_warned_of(from_logits):
+def test_a_calibration_error_of_a_single_probability_warns(from_logits):
     metric = ExpectedCalibrationError(from_logits=from_logits)
     small = student("sigmoid", classes=1)
     small.compile("sgd", BINARY(), metrics=[metric])
