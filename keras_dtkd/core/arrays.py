@@ -26,7 +26,7 @@ def describe_nan_inputs(x):
             broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum()
             name = f"input {'/'.join(map(str, path))!r}" if path else "its inputs"
             if broken:
-                found.append(f"{name} ({broken} of {len(leaf)} samples looked at)")
+                found.append(f"{name} ({broken} of {len(leaf)} samples checked)")
     return " and ".join(found)
 
 

@@ -75,7 +75,7 @@ def test_every_kind_of_data_trains_on_every_batch_once(kind, by_arrays):
         if "Unrecognized data type" not in str(error):
             raise
         pytest.skip("Keras does not take it")
-    # Four batches, in this order: nothing was lost to the first look.
+    # Four batches, in this order: nothing was lost to the peek.
     assert steps.count == len(ROWS)
     assert close(small, by_arrays)
 
@@ -163,9 +163,9 @@ def test_is_arrays():
 @pytest.mark.parametrize("y", [list(Y), Y.tolist(), list("abcd") * 8])
 def test_labels_in_a_list_raise(y):
     d = Distiller(teacher(), student(), KD())
-    for look in (d.fit, d.evaluate, d.train_on_batch):
+    for run in (d.fit, d.evaluate, d.train_on_batch):
         with pytest.raises(ValueError, match=r"the labels are a list.*np.asarray\(y\)"):
-            look(X, y)
+            run(X, y)
     with pytest.raises(ValueError, match="the validation labels are a list"):
         d.fit(X, Y, validation_data=(X, y), verbose=0)
 
@@ -186,7 +186,7 @@ def test_nan_inputs_are_described():
         describe_nan_inputs(X) == ""
         and describe_nan_inputs({"a": X, "b": Y, "c": Y.astype(str)}) == ""
     )
-    assert describe_nan_inputs(holed) == "its inputs (2 of 32 samples looked at)"
+    assert describe_nan_inputs(holed) == "its inputs (2 of 32 samples checked)"
     assert describe_nan_inputs({"a": X, "b": [Y, holed]}) == (
-        "input 'b/1' (2 of 32 samples looked at)"
+        "input 'b/1' (2 of 32 samples checked)"
     )

@@ -74,7 +74,7 @@ def test_compiling_the_distiller_takes_precedence_over_the_student():
     assert "accuracy" not in logs
 
 
-HEADS = {
+OUTPUTS = {
     (None, "ints"): ("sparse_categorical_crossentropy", True),
     ("softmax", "ints"): ("sparse_categorical_crossentropy", False),
     (None, "one_hot"): ("categorical_crossentropy", True),
@@ -83,12 +83,12 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("case", HEADS)
+@pytest.mark.parametrize("case", OUTPUTS)
 def test_default_cross_entropy_fits_output_kind_and_labels(case):
-    head, labels = case
-    d = Distiller(teacher(head), student(head), KD())
+    activation, labels = case
+    d = Distiller(teacher(activation), student(activation), KD())
     d.train_on_batch(X, Y if labels == "ints" else one_hot(Y))
-    name, from_logits = HEADS[case]
+    name, from_logits = OUTPUTS[case]
     assert d.loss.name == name
     assert d.loss.get_config()["from_logits"] is from_logits
     assert isinstance(d.optimizer, keras.optimizers.Adam)
@@ -115,25 +115,25 @@ def test_label_free_training_leaves_a_compiled_students_loss_for_later():
 
 
 def test_a_custom_callback_list_is_used():
-    told = []
+    epochs = []
     callback = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: told.append(epoch)
+        on_epoch_end=lambda epoch, logs: epochs.append(epoch)
     )
     d = Distiller(teacher(), student(), KD(warmup_epochs=2))
     kept = keras.callbacks.CallbackList(
         [callback], add_history=True, model=d, epochs=2, steps=1, verbose=0
     )
     d.fit(X, Y, epochs=2, callbacks=kept, verbose=0)
-    assert told == [0, 1]
+    assert epochs == [0, 1]
 
 
 def test_a_single_callback_need_not_be_in_a_list():
-    told = []
+    epochs = []
     callback = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: told.append(epoch)
+        on_epoch_end=lambda epoch, logs: epochs.append(epoch)
     )
     Distiller(teacher(), student(), KD()).fit(X, Y, callbacks=callback, verbose=0)
-    assert told == [0]
+    assert epochs == [0]
 
 
 def test_two_uncompiled_runs_equal_one_longer_run():

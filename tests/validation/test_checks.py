@@ -25,8 +25,10 @@ def with_issues(base, *severities):
 
     class Checked(base):
         def issues(self, context):
-            found = [PublicIssue("mine", s, f"my {s}.", "Mend it.") for s in severities]
-            return [*super().issues(context), *found]
+            issues = [
+                PublicIssue("mine", s, f"my {s}.", "Mend it.") for s in severities
+            ]
+            return [*super().issues(context), *issues]
 
     return Checked
 

@@ -48,7 +48,7 @@ def with_nan(where):
         values[0][2, 3] = np.nan
         model.set_weights(values)
         return model
-    # Sound weights, but what they say overflows.
+    # Sound weights, but the outputs overflow.
     outputs = keras.layers.Lambda(lambda z: keras.ops.exp(z * 1e4))(model.outputs[0])
     return keras.Model(model.inputs, outputs)
 
@@ -56,15 +56,15 @@ def with_nan(where):
 class Integers(keras.Model):
     def __init__(self):
         super().__init__()
-        self.head = keras.layers.Dense(CLASSES)
+        self.dense = keras.layers.Dense(CLASSES)
 
     def call(self, inputs):
-        return keras.ops.cast(self.head(inputs), "int32")
+        return keras.ops.cast(self.dense(inputs), "int32")
 
 
 class Flat(Integers):
     def call(self, inputs):
-        return self.head(inputs)[:, 0]
+        return self.dense(inputs)[:, 0]
 
 
 class Picky(Integers):
@@ -78,7 +78,7 @@ def labels_with(last):
     return y
 
 
-# What is given: teacher, student, options of the Distiller, labels; what it says.
+# What is given: teacher, student, options of the Distiller, labels; and the message.
 WRONG = {
     "classes": (lambda: (teacher(classes=3), student(), {}, None), "3 classes.*4"),
     "nan weights": (lambda: (with_nan("weights"), student(), {}, None), "weights.*NaN"),
@@ -135,7 +135,7 @@ WRONG = {
         lambda: (teacher(), two_outputs("list"), {}, None),
         "student has several outputs.*output=.*'label', 'size'",
     ),
-    "heads of different kinds": (
+    "outputs of different kinds": (
         lambda: (teacher("sigmoid"), student("softmax"), {}, None),
         "student ends in softmax and the teacher in sigmoid",
     ),
@@ -143,15 +143,15 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-@pytest.mark.parametrize("how", ["fit", "train_on_batch"])
-def test_wrong_models_or_data_raise_before_the_first_step(case, how):
+@pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+def test_wrong_models_or_data_raise_before_the_first_step(case, method):
     make, message = WRONG[case]
     large, small, options, y = make()
     before = numbers(small) if small.built else None
     d = Distiller(large, small, KD(), **options)
-    run = getattr(d, how)
+    run = getattr(d, method)
     with pytest.raises(ValueError, match="(?s)" + message) as caught:
-        run(X, Y if y is None else y, **({"verbose": 0} if how == "fit" else {}))
+        run(X, Y if y is None else y, **({"verbose": 0} if method == "fit" else {}))
     assert str(caught.value).startswith("`Distiller`")
     if before is not None:
         assert same(before, numbers(small))
@@ -312,7 +312,10 @@ CHOICES = {
     "an unknown rule": (lambda: DTKD(rule="maximum"), "'exact', 'max', 'centered'"),
     "an unknown divergence": (lambda: KD(divergence="js"), "'kl'.*'jsd'.*js"),
     "a negative temperature": (lambda: Constant(-4.0), "temperature=-4.0"),
-    "a temperature in words": (lambda: KD(temperature="warm"), "temperature='warm'"),
+    "a temperature that is text": (
+        lambda: KD(temperature="warm"),
+        "temperature='warm'",
+    ),
     "a minimum above the mean": (
         lambda: Dynamic(2.0, min_temperature=3.0),
         "min_temperature=3.0",
@@ -376,10 +379,10 @@ def test_a_multilabel_teacher_is_not_compared_with_chance():
 
 
 def test_a_good_teacher_gives_no_warning():
-    for head in (None, "softmax"):
+    for activation in (None, "softmax"):
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            d = Distiller(teacher(head), student(), KD())
+            d = Distiller(teacher(activation), student(), KD())
             d.fit(X, Y, verbose=0)
             d.fit(X, verbose=0)
 
@@ -422,7 +425,7 @@ def test_a_student_without_trainable_weights_raises():
     small.trainable = False
     with pytest.raises(ValueError, match="no trainable weights.*trainable = True"):
         Distiller(teacher(), small, KD()).fit(X, Y, verbose=0)
-    # It may well be judged.
+    # It can be evaluated.
     Distiller(teacher(), small, KD()).evaluate(X, Y, verbose=0)
 
 

@@ -17,7 +17,7 @@ X, Y = data(16)
 
 
 class Unreadable(keras.Model):
-    """Its layers do not tell what it gives: only its values do."""
+    """A subclassed model: only its values show its output kind."""
 
     def __init__(self, activation=None, classes=CLASSES):
         super().__init__()
@@ -28,13 +28,13 @@ class Unreadable(keras.Model):
         return self.last(self.dense(inputs))
 
 
-def found(large, small, **options):
+def inferred_kinds(large, small, **options):
     d = Distiller(large, small, KD(), **options)
     return tuple(o.output_kind for o in infer_output_specs(d, peek(X, Y)[0])[:2])
 
 
 def separate(activation):
-    """The activation as a layer of its own, as in many published models."""
+    """The activation as a layer of its models, as in many published models."""
     model = student()
     model.add(activation)
     return model
@@ -52,8 +52,8 @@ MODELS = {
         lambda: keras.Sequential([keras.Input((FEATURES,)), student("softmax")]),
         logits.SOFTMAX,
     ),
-    "own class, logits": (lambda: Unreadable(), logits.LOGITS),
-    "own class, softmax": (
+    "subclassed, logits": (lambda: Unreadable(), logits.LOGITS),
+    "subclassed, softmax": (
         lambda: Unreadable(keras.activations.softmax),
         logits.SOFTMAX,
     ),
@@ -63,25 +63,31 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_output_kind_is_inferred(name):
-    make, head = MODELS[name]
-    assert found(make(), make()) == (head, head)
-    assert found(teacher(), make()) == (head, logits.LOGITS)
+    make, kind = MODELS[name]
+    assert inferred_kinds(make(), make()) == (kind, kind)
+    assert inferred_kinds(teacher(), make()) == (kind, logits.LOGITS)
 
 
 def test_logits_beside_a_sigmoid_are_multilabel():
-    assert found(teacher("sigmoid"), student()) == (logits.BINARY, logits.SIGMOID)
-    assert found(teacher(), student("sigmoid")) == (logits.SIGMOID, logits.BINARY)
+    assert inferred_kinds(teacher("sigmoid"), student()) == (
+        logits.BINARY,
+        logits.SIGMOID,
+    )
+    assert inferred_kinds(teacher(), student("sigmoid")) == (
+        logits.SIGMOID,
+        logits.BINARY,
+    )
 
 
 def test_a_single_output_is_binary():
     pair = teacher(classes=1), student(classes=1)
-    assert found(*pair) == (logits.BINARY, logits.BINARY)
+    assert inferred_kinds(*pair) == (logits.BINARY, logits.BINARY)
 
 
 def test_a_binary_loss_makes_logits_multilabel():
     small = student()
     small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
-    assert found(teacher(), small) == (logits.BINARY, logits.BINARY)
+    assert inferred_kinds(teacher(), small) == (logits.BINARY, logits.BINARY)
 
 
 @pytest.mark.parametrize("losses", [BinaryKD(), [KD(), BinaryKD()]])
@@ -113,11 +119,25 @@ def test_a_multilabel_loss_refuses_a_softmax():
 
 
 def test_declared_from_logits_takes_precedence():
-    own = Unreadable(keras.activations.softmax), Unreadable(keras.activations.softmax)
-    assert found(*own, from_logits=False) == (logits.SOFTMAX, logits.SOFTMAX)
-    own = Unreadable(keras.activations.sigmoid), Unreadable(keras.activations.sigmoid)
-    assert found(*own, from_logits=False) == (logits.SIGMOID, logits.SIGMOID)
-    assert found(teacher(), student(), from_logits=True) == (logits.LOGITS,) * 2
+    models = (
+        Unreadable(keras.activations.softmax),
+        Unreadable(keras.activations.softmax),
+    )
+    assert inferred_kinds(*models, from_logits=False) == (
+        logits.SOFTMAX,
+        logits.SOFTMAX,
+    )
+    models = (
+        Unreadable(keras.activations.sigmoid),
+        Unreadable(keras.activations.sigmoid),
+    )
+    assert inferred_kinds(*models, from_logits=False) == (
+        logits.SIGMOID,
+        logits.SIGMOID,
+    )
+    assert (
+        inferred_kinds(teacher(), student(), from_logits=True) == (logits.LOGITS,) * 2
+    )
 
 
 @pytest.mark.parametrize("kind", ["dict", "list"])
@@ -130,19 +150,19 @@ def test_output_kind_is_that_of_the_chosen_output(kind):
     outputs = {"label": soft, "size": size} if kind == "dict" else [soft, size]
     model = keras.Model(small.inputs, outputs)
     key = "label" if kind == "dict" else 0
-    assert found(teacher(), model, output=key)[0] == logits.SOFTMAX
+    assert inferred_kinds(teacher(), model, output=key)[0] == logits.SOFTMAX
 
 
-@pytest.mark.parametrize("head", [None, "softmax", "sigmoid"])
-def test_recovered_logits_give_the_models_probabilities_back(head):
-    model = teacher(head, scale=1.0)
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+def test_recovered_logits_give_the_models_probabilities_back(activation):
+    model = teacher(activation, scale=1.0)
     probabilities = {
         None: keras.ops.softmax,
         "softmax": lambda p: p,
         "sigmoid": lambda p: keras.ops.stack([1 - p, p], axis=-1),
-    }[head](model(X))
+    }[activation](model(X))
     kind = {None: logits.LOGITS, "softmax": logits.SOFTMAX, "sigmoid": logits.SIGMOID}
-    recovered = keras.ops.softmax(logits.to_logits(model(X), kind[head]))
+    recovered = keras.ops.softmax(logits.to_logits(model(X), kind[activation]))
     assert np.allclose(
         keras.ops.convert_to_numpy(recovered),
         keras.ops.convert_to_numpy(probabilities),
@@ -191,12 +211,12 @@ def test_uncentered_loss_beside_a_softmax_warns(loss, softmax):
 
     with pytest.warns(UserWarning, match=f"raw logits, and those of the {softmax}"):
         Distiller(*pair(), loss()).fit(X, Y, verbose=0)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Distiller(*pair(), loss(centered=True)).fit(X, Y, verbose=0)
         both = keras.models.clone_model(next(pair()))
         Distiller(next(pair()), both, loss()).fit(X, Y, verbose=0)
-    assert not [w for w in told if "raw logits" in str(w.message)]
+    assert not [w for w in caught if "raw logits" in str(w.message)]
 
 
 def cleaned(model):
@@ -206,18 +226,18 @@ def cleaned(model):
 
 
 @pytest.mark.invariant(number=10)
-@pytest.mark.parametrize("who", ["teacher", "student"])
-def test_nan_inputs_that_reach_an_output_raise(who):
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_nan_inputs_that_reach_an_output_raise(role):
     x = X.copy()
     x[::2, 1] = np.nan
     large, small = teacher(), student()
-    large = cleaned(large) if who == "student" else large
-    small = cleaned(small) if who == "teacher" else small
+    large = cleaned(large) if role == "student" else large
+    small = cleaned(small) if role == "teacher" else small
     d = Distiller(large, small, KD())
-    # Also after a look at sound data of the same shape.
+    # Also after valid data of the same shape.
     d.fit(X, Y, verbose=0)
     before = [w.numpy() for w in small.trainable_variables]
-    with pytest.raises(ValueError, match=rf"{who}'s first outputs|NaN in its inputs"):
+    with pytest.raises(ValueError, match=rf"{role}'s first outputs|NaN in its inputs"):
         d.fit(x, Y, verbose=0)
     with pytest.raises(ValueError, match="8 of 16 samples"):
         d.fit(x, Y, verbose=0)

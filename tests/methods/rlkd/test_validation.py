@@ -36,11 +36,11 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_samples_that_do_not_fit_are_refused_before_the_first_step(case):
-    held, words = WRONG[case]
+    holdout, message = WRONG[case]
     small = student()
     before = numbers(small)
-    d = distiller(KD(Policy(holdout=held)), student=small)
-    with pytest.raises(ValueError, match=words):
+    d = distiller(KD(Policy(holdout=holdout)), student=small)
+    with pytest.raises(ValueError, match=message):
         d.fit(X, Y, verbose=0)
     assert same(before, small)
 
