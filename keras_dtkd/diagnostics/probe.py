@@ -23,7 +23,7 @@ from keras_dtkd.preparation import data_peek, measure, prepare
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.validation.checks import find_issues
-from keras_dtkd.validation.data import check_lengths, check_lists
+from keras_dtkd.validation.data import check_arrays
 from keras_dtkd.validation.labels import check_labels
 
 # Four batches of this size give an accuracy of one half to within 3%.
@@ -87,7 +87,7 @@ def sample_batches(data, num_batches, teacher=None):
 
 def _split_arrays(data, num_batches):
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-    report_issues([*check_lists(x, y), *check_lengths(x, y)])
+    report_issues(check_arrays(x, y))
     length = arrays.num_samples(x)
     count = min(length, num_batches * BATCH_SIZE)
     indices = np.linspace(0, length - 1, count).astype(int)
@@ -104,16 +104,15 @@ def run_validation(distiller, samples):
     """What `fit` would report: issues, and whether the Distiller can be evaluated."""
     issues = _find_issues(distiller, samples)
     from_logits = distiller.from_logits
-    if from_logits == "auto" or not has_errors(issues):
-        return issues, not has_errors(issues)
-    # Where `from_logits` is wrong, everything else can be measured without it.
-    distiller.from_logits = "auto"
-    others = _find_issues(distiller, samples)
-    if has_errors(others):
-        return issues, False
-    code = "probabilities_as_logits" if from_logits else "logits_as_probabilities"
-    wrong = next(issue for issue in issues if issue.severity == ERROR)
-    return [dataclasses.replace(wrong, code=code), *others], True
+    if from_logits != "auto" and has_errors(issues):
+        # Where `from_logits` is wrong, everything else can be measured without it.
+        distiller.from_logits = "auto"
+        others = _find_issues(distiller, samples)
+        code = "probabilities_as_logits" if from_logits else "logits_as_probabilities"
+        caused = [issue for issue in issues if issue not in others]
+        issues = [*(dataclasses.replace(i, code=code) for i in caused), *others]
+        return issues, not has_errors(others)
+    return issues, not has_errors(issues)
 
 
 def _find_issues(distiller, samples):

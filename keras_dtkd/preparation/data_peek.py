@@ -15,7 +15,7 @@ from keras_dtkd.core.arrays import (
 )
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.teachers.sample_ids import has_sample_ids, with_sample_ids
-from keras_dtkd.validation.data import check_lengths, check_lists
+from keras_dtkd.validation.data import check_arrays, check_lengths
 
 
 class Sample(NamedTuple):
@@ -49,8 +49,7 @@ def peek(x, y=None, batch_size=None):
         ValueError: The arrays do not have the form that Keras needs.
     """
     if is_arrays(x):
-        report_issues(check_lists(x, y))
-        report_issues(check_lengths(x, y))
+        report_issues(check_arrays(x, y))
         length = num_samples(x)
         batch = min(batch_size or 32, length, PEEK_SIZE)
         # Whole batches: each new shape would be compiled again.
@@ -83,10 +82,9 @@ def peek_validation_data(data):
     if not isinstance(data, list | tuple):
         return ValidationData(*peek(data)[0][:2])
     x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-    report_issues(check_lists(x, y, "validation "))
     if not is_arrays(x):
         return ValidationData(x, None)
-    report_issues(check_lengths(x, y, "validation "))
+    report_issues(check_arrays(x, y, "validation "))
     report_issues(check_lengths(x, weights, "validation ", "weight"))
     return ValidationData(x, _labels_to_numpy(y))
 

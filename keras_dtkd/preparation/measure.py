@@ -1,5 +1,6 @@
 """What validation judges and only a run of a model shows."""
 
+import contextlib
 import warnings
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from keras_dtkd import backend
 from keras_dtkd.core import arrays, logits
 from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.outputs import compute_output_spec
 from keras_dtkd.losses.input_gradient_checks import (
     model_input_tensors,
     models_with_gradient,
@@ -154,10 +156,15 @@ def find_forward_errors(x, sample, models):
     errors: dict = {}
     if _input_shapes(x) == _input_shapes(sample.x):
         return errors
+    batch = arrays.take_rows(x, np.resize(0, sample.batch_size))
     for role, model in models.items():
         try:
-            _forward(model, x, np.arange(arrays.num_samples(x)), sample)
+            compute_output_spec(model, batch)
         except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
+            # A call may put right what a specification does not.
+            with contextlib.suppress(Exception):
+                _forward(model, x, np.arange(arrays.num_samples(x)), sample)
+                continue
             errors[role] = error
     return errors
 

@@ -10,6 +10,11 @@ from keras_dtkd.core.issue import ERROR, WARNING, Issue
 MAX_SCALE_RATIO = 8.0
 
 
+def check_arrays(x, y, description=""):
+    """Arrays that are lists of values, or have other lengths than their labels."""
+    return check_lists(x, y, description) or check_lengths(x, y, description)
+
+
 def check_lists(x, y, description=""):
     """Lists of numbers or words, in which Keras would look for several arrays.
 
