@@ -211,11 +211,13 @@ def _infer_outputs(distiller, context):
     nan_inputs = arrays.describe_nan_inputs(context.inputs)
     student_outputs = measure.run_student(context) if nan_inputs else None
     issues = check_finite_outputs(teacher_outputs, nan_inputs, student_outputs)
-    return dataclasses.replace(
-        context.with_issues(issues),
-        teacher_outputs=teacher_outputs,
-        zero_gradients=measure.find_zero_gradients(context),
+    context = dataclasses.replace(
+        context.with_issues(issues), teacher_outputs=teacher_outputs
     )
+    if has_errors(find_issues(context)):
+        return context
+    zero_gradients = measure.find_zero_gradients(context)
+    return dataclasses.replace(context, zero_gradients=zero_gradients)
 
 
 def _build_loss_weights(distiller, sample):
