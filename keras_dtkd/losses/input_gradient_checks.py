@@ -17,14 +17,15 @@ def check_input_gradient(name, loss, context):
 
 def _check_arguments(name, loss, context):
     losses = {n: o for n, o in context.losses.items() if o.input_gradient is not None}
-    kinds = [(o.input_gradient, o.input_gradient_labels) for o in losses.values()]
-    if len(set(kinds)) > 1:
-        requested = " and ".join(
-            f"{k!r} of {y!r} labels" for k, y in sorted(set(kinds))
-        )
+    kinds = dict.fromkeys(
+        f"{o.input_gradient!r} of {o.input_gradient_labels!r} labels"
+        for o in losses.values()
+    )
+    if len(kinds) > 1:
+        names = ", ".join(f"`{other}`" for other in losses)
         message = (
-            f"`Distiller`: {', '.join(f'`{n}`' for n in losses)} need different input "
-            f"gradients, {requested}. One pass gives one kind."
+            f"`Distiller`: {names} need different input gradients, "
+            f"{' and '.join(kinds)}. One pass gives one kind."
         )
         hint = "Give all of them the same `estimator` and `labels`."
         yield Issue("different_input_gradients", ERROR, message, hint)
