@@ -18,6 +18,7 @@ from keras_dtkd.core.hyperparameters import (
     HyperparameterMixin,
     layers_with_hyperparameters,
 )
+from keras_dtkd.core.issue import report_issues
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.resolve import input_gradient_losses, resolve_losses
 from keras_dtkd.preparation import default_compile, prepare, saved_state
@@ -31,7 +32,8 @@ from keras_dtkd.training.epoch_hooks import EpochHooks
 from keras_dtkd.training.loss_aggregation import compute_loss_means, sum_losses
 from keras_dtkd.training.run_context import RunContext
 from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
-from keras_dtkd.validation import models as validation
+from keras_dtkd.validation import arguments as validation
+from keras_dtkd.validation.models import check_shared_weights
 from keras_dtkd.views.resolve import resolve_views, validate_views
 
 
@@ -153,7 +155,7 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def _set_teacher(self, value):
         teacher = resolve_teacher(value)
-        validation.validate_no_shared_weights(teacher, self.student)
+        report_issues(check_shared_weights(teacher, self.student))
         self.teacher_reference.set(teacher)
         self.teacher_seeds = self.teacher_reference.copy_random_states()
         self.preparation_cache.clear()
@@ -435,11 +437,11 @@ class Distiller(HyperparameterMixin, keras.Model):
                 before, **{name: getattr(self.run_context, name) for name in keep}
             )
 
-    def validate_before_training(self, sample):
+    def validate_before_training(self, context):
         """Called after the validation, before the first step. No-op; for subclasses.
 
         Args:
-            sample: Some samples of the data, a `data_peek.Sample`.
+            context: The `keras_dtkd.validation.context.ValidationContext`.
         """
 
     def fit(

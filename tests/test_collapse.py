@@ -68,7 +68,7 @@ def distil(teacher, digits, loss, seed):
     return right.mean(), [float(t) for t in history["student_temperature"]], told
 
 
-def test_published_loss_shrinks_the_student_to_nothing_and_says_so(teacher, digits):
+def test_published_loss_collapses_the_student_and_warns(teacher, digits):
     loss = DTKD.published(beta=0.0, warmup_epochs=0)
     _, temperatures, told = distil(teacher, digits, loss, seed=1)
     assert temperatures[-1] < 0.05

@@ -59,7 +59,7 @@ def test_a_step_is_one_pass_of_the_student_and_one_of_the_teacher():
 
 
 @pytest.mark.invariant(number=1)
-def test_evaluate_and_predict_do_not_ask_the_teacher():
+def test_evaluate_and_predict_do_not_run_the_teacher():
     x, y = data(16)
     large = teacher()
     d = distiller(teacher=large)
@@ -122,7 +122,7 @@ def one_epoch(x, y, sample_weight=None, losses=None, batch_size=None, **kwargs):
 
 @pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("task_weight", [1.0, 0.0])
-def test_weights_of_zero_teach_nothing(task_weight):
+def test_zero_sample_weights_change_no_weight(task_weight):
     x, y = data(16)
     moved = one_epoch(x, y, np.zeros(16), DTKD(), task_weight=task_weight)
     assert same(moved, student())
@@ -165,7 +165,7 @@ def sequence_run(x, y, losses, **kwargs):
 
 @pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("losses", [KD, DTKD])
-def test_masked_positions_count_nowhere(losses):
+def test_masked_positions_have_no_effect(losses):
     x = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
     y = np.array([[0, 1, 2, 0], [1, 2, 0, 1]])
     padded = np.pad(x, ((0, 0), (0, 3))), np.pad(y, ((0, 0), (0, 3)))
@@ -177,7 +177,7 @@ def test_masked_positions_count_nowhere(losses):
 
 
 @pytest.mark.invariant(number=3)
-def test_without_a_mask_those_positions_do_count():
+def test_without_a_mask_all_positions_have_an_effect():
     # So that the test above can fail.
     x = np.array([[1, 2, 0, 0], [5, 6, 0, 0]])
     runs = []
@@ -209,7 +209,7 @@ def test_weights_of_positions_reach_task_and_distillation():
 
 
 @pytest.mark.invariant(number=9)
-def test_the_teacher_stays_as_it_was_in_every_bit():
+def test_the_teacher_is_unchanged_bit_for_bit():
     x, y = data(16)
     large = teacher(compiled=True)
     before = everything(large)
@@ -224,7 +224,7 @@ def test_the_teacher_stays_as_it_was_in_every_bit():
 
 
 @pytest.mark.invariant(number=9)
-def test_a_teacher_that_is_learning_can_go_on_learning():
+def test_a_compiled_teacher_can_still_be_trained():
     x, y = data(16)
     large = teacher(compiled=True)
     distiller(teacher=large).fit(x, y, verbose=0)
@@ -273,7 +273,7 @@ def test_a_short_last_batch_counts_by_its_samples():
 # What may be fitted.
 
 
-def test_training_brings_the_student_nearer_to_the_teacher():
+def test_training_brings_the_student_closer_to_the_teacher():
     x, y = data(64)
     small = student()
     small.compile(keras.optimizers.Adam(0.05))
@@ -289,7 +289,7 @@ def test_training_brings_the_student_nearer_to_the_teacher():
 @pytest.mark.parametrize("student_head", [None, "softmax"])
 @pytest.mark.parametrize("teacher_head", [None, "softmax"])
 @pytest.mark.parametrize("encode", [lambda y: y, one_hot], ids=["ints", "one_hot"])
-def test_labels_and_heads_do_not_change_what_is_learned(
+def test_label_format_and_output_kind_do_not_change_the_training(
     student_head, teacher_head, encode
 ):
     x, y = data(16)
@@ -308,7 +308,7 @@ def test_labels_and_heads_do_not_change_what_is_learned(
 
 
 @pytest.mark.parametrize("head", [None, "sigmoid"])
-def test_a_single_output_is_a_choice_of_two(head):
+def test_a_single_output_is_binary(head):
     x, y = data(32, classes=2)
     # The teacher is sure of class 1 where the second feature is the greater.
     large = keras.Sequential([keras.Input((FEATURES,)), keras.layers.Dense(1, head)])
@@ -326,7 +326,7 @@ def test_a_single_output_is_a_choice_of_two(head):
     assert accuracy == pytest.approx(np.mean(predicted == y))
 
 
-def test_sigmoid_heads_judge_each_label_by_itself():
+def test_sigmoid_outputs_are_distilled_label_by_label():
     x, _ = data(32)
     y = (x[:, :CLASSES] > 0).astype("float32")
     d = Distiller(teacher("sigmoid"), student("sigmoid"), KD())

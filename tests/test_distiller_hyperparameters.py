@@ -48,7 +48,7 @@ CHANGES = {
 }
 
 
-def test_every_knob_takes_effect_without_compiling_again():
+def test_every_hyperparameter_takes_effect_without_compiling_again():
     x, y = data(16)
     traces = []
 
@@ -91,7 +91,7 @@ def test_every_knob_takes_effect_without_compiling_again():
 @pytest.mark.parametrize(
     "moment", ["on_epoch_begin", "on_epoch_end", "on_train_batch_end"]
 )
-def test_a_change_at_any_moment_holds_from_the_next_epoch_on(moment):
+def test_a_change_at_any_moment_takes_effect_in_the_next_epoch(moment):
     x, y = data(16)
     changed, reference = student(), student()
     a = distiller(student=changed, optimizer=keras.optimizers.SGD(0.1))
@@ -111,7 +111,7 @@ def test_a_change_at_any_moment_holds_from_the_next_epoch_on(moment):
     assert (a.task_weight, a.distillation_losses["kd"].weight) == (0.5, 0.25)
 
 
-def test_a_change_between_runs_holds_in_the_next():
+def test_a_change_between_runs_takes_effect_in_the_next():
     x, y = data(16)
     small = student()
     d = distiller(KD(), student=small, task_weight=1.0)
@@ -123,7 +123,7 @@ def test_a_change_between_runs_holds_in_the_next():
     assert same(before, numbers(small))
 
 
-def test_a_warm_up_grows_by_the_epoch_and_knows_where_it_begins():
+def test_a_warm_up_grows_by_the_epoch_from_its_initial_epoch():
     x, y = data(16)
     d = distiller(KD(warmup_epochs=4), keras.optimizers.SGD(0.0), task_weight=0.0)
     logs = d.fit(x, y, initial_epoch=1, epochs=5, verbose=0).history
@@ -155,7 +155,7 @@ class Stop(keras.callbacks.Callback):
         self.model.stop_training = epoch + 1 >= self.after
 
 
-def test_a_loss_is_told_of_each_epoch():
+def test_a_loss_is_notified_of_each_epoch():
     told = []
 
     class Telling(DistillationLoss):

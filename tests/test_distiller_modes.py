@@ -44,7 +44,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_however_it_is_compiled_it_learns_the_same(name, reference):
+def test_compile_options_do_not_change_the_training(name, reference):
     if BACKEND == "torch" and name in ("compiled", "several steps at once"):
         pytest.skip("Keras has no steps_per_execution there, and torch.compile is slow")
     _, weights, logs = run(**OPTIONS[name])

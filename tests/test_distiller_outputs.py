@@ -113,7 +113,7 @@ def only_label(model, kind):
     return keras.Model(model.input, outputs)
 
 
-def test_a_teacher_with_one_output_teaches_one_of_several():
+def test_one_teacher_output_is_distilled_into_one_of_several():
     x, y = targets("dict")
     small = compiled(two_outputs("dict"), "dict")
     d = Distiller(teacher(), small, KD(), output="label")
@@ -121,7 +121,7 @@ def test_a_teacher_with_one_output_teaches_one_of_several():
     assert logs["kd"][0] > 0
 
 
-def test_a_teacher_with_several_outputs_teaches_a_student_with_one():
+def test_one_of_several_teacher_outputs_is_distilled_into_one():
     x, y = data(16)
     d = Distiller(two_outputs("dict", 9), student(), KD(), output="label")
     assert d.fit(x, y, verbose=0).history["kd"][0] > 0
@@ -176,7 +176,7 @@ class Own(keras.Model):
         return self.head(self.drop(self.hidden(inputs)))
 
 
-def test_models_of_ones_own_class_are_built_from_the_data():
+def test_subclassed_models_are_built_from_the_data():
     x, y = data(16)
     small, large = Own(), Own()
     d = Distiller(large, small, KD())
@@ -196,7 +196,7 @@ def test_training_reaches_a_student_whose_call_does_not_name_it():
     assert not close(*runs)
 
 
-def test_the_teacher_keeps_silent_layers_silent_where_its_call_does_not_say():
+def test_teacher_without_training_argument_runs_in_inference_mode():
     x, y = data(16)
     runs = []
     for rate in (0.0, 0.9):

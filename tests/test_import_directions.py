@@ -65,7 +65,7 @@ def folder_of(name):
 
 
 @pytest.mark.parametrize("folder", LEVELS)
-def test_a_folder_imports_from_lower_levels_alone(folder):
+def test_a_folder_imports_from_lower_levels_only(folder):
     wrong = [
         f"{name} imports {found}"
         for name in MODULES

@@ -72,7 +72,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_head_is_read_through_what_does_not_change_it(name):
+def test_output_kind_is_inferred_through_identity_layers(name):
     layers, head = HEADS[name]
     assert logits.infer_output_kind(functional(*layers())) == head
 
@@ -96,7 +96,7 @@ class Own(keras.Model):
         (keras.losses.BinaryCrossentropy(from_logits=True), "binary logits"),
     ],
 )
-def test_a_model_that_cannot_be_read_is_judged_by_values_and_loss(loss, head):
+def test_subclassed_model_output_kind_from_values_and_loss(loss, head):
     small = Own(ops.sigmoid, 1)
     if loss is not None:
         small.compile("sgd", loss)
@@ -141,7 +141,7 @@ def test_weights_made_in_the_first_call_are_trained(loss):
 
 
 @pytest.mark.invariant(number=3)
-def test_masked_positions_of_several_labels_count_nowhere():
+def test_masked_positions_of_multilabel_outputs_have_no_effect():
     tokens = np.array([[1, 2, 0], [3, 0, 0]])
     models = []
     for seed in (1, 2):
@@ -212,7 +212,7 @@ def test_a_distiller_saved_before_it_trains_can_be_trained(compiled, tmp_path):
 
 
 @pytest.mark.invariant(number=8)
-def test_what_we_compiled_is_known_after_loading(tmp_path):
+def test_compile_origin_survives_reload(tmp_path):
     large, runs = teacher(), []
     for name in ("unbroken", "broken"):
         keras.utils.set_random_seed(0)
@@ -229,7 +229,7 @@ def test_what_we_compiled_is_known_after_loading(tmp_path):
     assert same(*runs)
 
 
-def test_what_the_user_compiles_after_us_holds(tmp_path):
+def test_a_later_compile_takes_precedence(tmp_path):
     large, small = teacher(), student()
     small.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     d = Distiller(large, small)
@@ -255,7 +255,7 @@ def test_a_callback_may_evaluate_other_labels():
     assert len(seen) == 3
 
 
-def test_other_labels_leave_the_way_of_compiling():
+def test_other_labels_keep_the_compile_options():
     d = Distiller(teacher(), student())
     d.fit(X, Y, verbose=0)
     d.run_eagerly = True
@@ -267,7 +267,7 @@ def half_right(y_true, y_pred):
     return 0.5 * ops.ones_like(y_pred[..., 0])
 
 
-def test_a_notebooks_own_metric_is_taken_over(monkeypatch):
+def test_a_custom_metric_of_a_notebook_is_used(monkeypatch):
     main = sys.modules["__main__"]
     monkeypatch.setattr(half_right, "__module__", "__main__")
     monkeypatch.setattr(main, "half_right", half_right, False)
@@ -288,19 +288,19 @@ def test_a_notebooks_own_metric_is_taken_over(monkeypatch):
         {"validation_data": (X, None)},
     ],
 )
-def test_validation_that_can_measure_nothing_is_refused(how):
+def test_validation_without_labels_raises(how):
     with pytest.raises(ValueError, match="evaluate_distillation=True"):
         Distiller(teacher(), student()).fit(X, verbose=0, **how)
 
 
-def test_no_loss_is_reported_that_nobody_computed():
+def test_a_loss_that_is_not_computed_is_not_logged():
     d = Distiller(teacher(), student())
     d.compile("sgd", metrics=["mae"])
     d.fit(X, one_hot(Y), verbose=0)
     assert set(d.evaluate(X, one_hot(Y), verbose=0, return_dict=True)) == {"mae"}
 
 
-def test_labels_that_teach_nothing_are_a_warning():
+def test_labels_without_a_compiled_loss_warn():
     d = Distiller(teacher(), student())
     d.compile("sgd")
     with pytest.warns(UserWarning, match="without a loss"):
@@ -308,7 +308,7 @@ def test_labels_that_teach_nothing_are_a_warning():
 
 
 @pytest.mark.invariant(number=9)
-def test_layers_shared_before_they_are_built_are_refused():
+def test_unbuilt_shared_layers_raise():
     shared = LAYERS.Dense(CLASSES)
     with pytest.raises(ValueError, match="share variables"):
         Distiller(keras.Sequential([shared]), keras.Sequential([shared])).fit(
@@ -317,7 +317,7 @@ def test_layers_shared_before_they_are_built_are_refused():
 
 
 @pytest.mark.invariant(number=9)
-def test_layers_shared_and_thawed_are_refused():
+def test_layers_shared_and_unfrozen_raise():
     shared = LAYERS.Dense(FEATURES)
     large, small = (functional(shared, LAYERS.Dense(CLASSES)) for _ in range(2))
     shared.trainable = False
@@ -339,7 +339,7 @@ WRONG = {
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("name", WRONG)
-def test_labels_that_do_not_fit_are_refused(name):
+def test_labels_that_do_not_fit_the_loss_raise(name):
     loss, y, message = WRONG[name]
     d = Distiller(teacher(), student())
     d.compile("sgd", loss)
@@ -356,25 +356,25 @@ def test_validation_labels_are_checked_whole():
 
 
 @pytest.mark.invariant(number=10)
-def test_a_yes_or_no_takes_no_third_label():
+def test_binary_labels_must_be_0_or_1():
     with pytest.raises(ValueError, match=r"no \(0\) and yes \(1\)"):
         Distiller(teacher(classes=1), student(classes=1)).fit(X, Y, verbose=0)
 
 
 @pytest.mark.invariant(number=10)
-def test_fewer_labels_than_samples_are_refused():
+def test_fewer_labels_than_samples_raise():
     with pytest.raises(ValueError, match="32 inputs and 31 labels"):
         Distiller(teacher(), student()).fit(X, Y[:-1], verbose=0)
 
 
 @pytest.mark.invariant(number=10)
-def test_an_unknown_output_is_refused_where_there_is_one():
+def test_an_unknown_output_of_single_output_models_raises():
     with pytest.raises(ValueError, match="no output 'zz'"):
         Distiller(teacher(), student(), output="zz").fit(X, Y, verbose=0)
 
 
 @pytest.mark.invariant(number=10)
-def test_layers_of_several_teachers_are_refused():
+def test_layers_of_an_ensemble_raise():
     loss = keras.distillation.FeatureDistillation(
         loss="mse", teacher_layer_name="dense", student_layer_name="dense"
     )
@@ -392,7 +392,7 @@ def test_a_teacher_may_exclude_a_class():
     assert np.isfinite(d.fit(X, Y, verbose=0).history["kd"]).all()
 
 
-def test_a_teacher_without_any_choice_is_refused():
+def test_a_teacher_with_infinite_logits_raises():
     with pytest.raises(ValueError, match="NaN or infinity"):
         d = distiller(KD(), teacher=masked_teacher(np.inf))
         d.fit(X, Y, verbose=0)
@@ -409,7 +409,7 @@ def test_a_run_sees_the_teachers_present_weights(tmp_path):
         d.load_weights(path)
 
 
-def test_the_teacher_may_be_heard_in_later_evaluations():
+def test_evaluate_distillation_can_be_enabled_later():
     d = distiller(KD())
     d.fit(X, Y, verbose=0)
     assert "kd" not in d.evaluate(X, Y, verbose=0, return_dict=True)
@@ -434,7 +434,7 @@ def test_weights_count_without_labels_too():
     assert close(runs["some"], labelled)
 
 
-def test_a_teacher_of_ones_own_gets_tensors_always():
+def test_a_custom_teacher_always_gets_tensors():
     kinds = set()
 
     class Linear:
@@ -483,7 +483,7 @@ def test_labels_may_be_named_like_the_only_output():
     assert "task_loss" in logs
 
 
-def test_train_on_batch_looks_at_a_kind_of_batch_once():
+def test_train_on_batch_prepares_each_batch_structure_once():
     large = teacher()
     d = distiller(KD(), teacher=large)
     d.run_eagerly = True

@@ -54,7 +54,7 @@ def test_each_step_draws_new_numbers():
 
 
 @pytest.mark.invariant(number=9)
-def test_its_own_random_state_stays_as_it_was():
+def test_the_teachers_random_state_is_unchanged():
     teacher = random_teacher()
     before = everything(teacher)
     make(teacher).fit(X, Y, epochs=2, verbose=0)

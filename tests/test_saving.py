@@ -83,7 +83,7 @@ def is_the_unbroken_run(d, logs, unbroken):
     assert {k: v[-len(logs["loss"]) :] for k, v in expected.items()} == logs
 
 
-def test_a_saved_distiller_goes_on_bit_for_bit(unbroken, tmp_path):
+def test_a_saved_distiller_continues_bit_for_bit(unbroken, tmp_path):
     d = fresh(unbroken[0])
     run(d, stop=2)
     d.save(tmp_path / "d.keras")
@@ -92,13 +92,13 @@ def test_a_saved_distiller_goes_on_bit_for_bit(unbroken, tmp_path):
     is_the_unbroken_run(loaded, run(loaded, 2), unbroken)
 
 
-def test_a_checkpoint_goes_on_bit_for_bit(unbroken):
+def test_a_checkpoint_continues_bit_for_bit(unbroken):
     loaded = keras.models.load_model(unbroken[3] / "2.keras")
     loaded.teacher = teacher()
     is_the_unbroken_run(loaded, run(loaded, 2), unbroken)
 
 
-def test_a_checkpoint_of_weights_goes_on_bit_for_bit(unbroken):
+def test_a_checkpoint_of_weights_continues_bit_for_bit(unbroken):
     d = fresh(unbroken[0])
     # Compiles, and builds the optimizer, whose state is in the file.
     run(d, stop=1)
@@ -115,7 +115,7 @@ class Crash(keras.callbacks.Callback):
         self.epoch = epoch
 
 
-def test_a_crashed_run_goes_on_bit_for_bit(unbroken, tmp_path):
+def test_a_crashed_run_continues_bit_for_bit(unbroken, tmp_path):
     def backup():
         return keras.callbacks.BackupAndRestore(tmp_path / "backup")
 
@@ -211,7 +211,7 @@ def test_the_student_is_saved_and_loaded_like_any_model(files, tmp_path):
     assert np.array_equal(loaded.predict(x, verbose=0), d.student.predict(x, verbose=0))
 
 
-def test_a_loaded_distiller_says_that_it_has_no_teacher(files):
+def test_a_loaded_distiller_without_teacher_raises(files):
     loaded = keras.models.load_model(files[1] / "d.keras")
     x, y = data(8)
     before = numbers(loaded)
@@ -286,7 +286,7 @@ def test_a_configuration_makes_the_same_distiller_again():
     assert again.distillation_losses["b"].get_config()["rule"] == "std"
 
 
-def test_knobs_changed_in_training_are_saved(tmp_path):
+def test_hyperparameters_changed_in_training_are_saved(tmp_path):
     d = distiller(DTKD())
     d.fit(*data(8), verbose=0)
     d.task_weight = 0.125

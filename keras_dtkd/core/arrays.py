@@ -22,7 +22,7 @@ def describe_nan_inputs(x):
             broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum()
             name = f"input {'/'.join(map(str, path))!r}" if path else "its inputs"
             if broken:
-                samples = f"{broken} of {len(leaf)} samples looked at"
+                samples = f"{broken} of {len(leaf)} samples checked"
                 broken_inputs.append(f"{name} ({samples})")
     return " and ".join(broken_inputs)
 

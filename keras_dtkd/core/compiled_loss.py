@@ -2,8 +2,6 @@
 
 import keras
 
-from keras_dtkd.core import logits
-
 # However a user has named them.
 CROSS_ENTROPIES = {
     "sparse_categorical_crossentropy": (keras.losses.SparseCategoricalCrossentropy,),
@@ -46,14 +44,6 @@ def select_for_output(values, name, index):
     if isinstance(values, list | tuple):
         return values[index] if index < len(values) else None
     return values
-
-
-def distilled_labels(distiller, y):
-    """The labels of the output that a Distiller distils."""
-    if not isinstance(y, dict | list | tuple):
-        return y
-    names = getattr(distiller.student, "output_names", None)
-    return logits.select_output(y, distiller.distilled_output, names)
 
 
 def canonical_loss_name(loss):

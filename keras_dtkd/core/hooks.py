@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_dtkd.core.layer_tree import iter_layers
+
 
 class FitCallback(keras.callbacks.Callback):
     """A callback that is notified when a `fit` ends, however it ends."""
@@ -12,6 +14,22 @@ class FitCallback(keras.callbacks.Callback):
 
 class FitHooks:
     """The hooks of a part of a Distiller, all empty by default."""
+
+    def issues(self, context):
+        """What is wrong with the use of this part, before the first step.
+
+        Called whenever more is known: before the Distiller is compiled, and after. An
+        issue that is returned again is reported once. `fit` raises the first error and
+        warns of warnings; `diagnose` shows all.
+
+        Args:
+            context: A `keras_dtkd.validation.context.ValidationContext`. What is not
+                known yet is `None` in it.
+
+        Returns:
+            A list of `keras_dtkd.diagnostics.Issue`.
+        """
+        return []
 
     def training_callbacks(self, distiller):
         """Callbacks that a `fit` with this part needs.
@@ -35,3 +53,9 @@ class FitHooks:
             `distiller.run_context.held_out`, `(x, y)`.
         """
         return None
+
+
+def parts_with_hooks(losses, views, teacher):
+    """Losses, their temperatures, views and the teacher: whatever has `FitHooks`."""
+    layers = iter_layers([losses, views])
+    return [*(layer for layer in layers if isinstance(layer, FitHooks)), teacher]

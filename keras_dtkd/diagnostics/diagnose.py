@@ -33,7 +33,10 @@ def diagnose(
 
     Issues, by code (the hint of each says what to do):
 
-    - `invalid`, `invalid_labels`: what a Distiller rejects; nothing is measured then.
+    - Every error that `fit` would raise, such as `different_classes`,
+      `missing_labels`, `invalid_labels` or `no_trainable_weights`, and every issue of a
+      loss, temperature, view or teacher. After an error nothing is measured, unless
+      `from_logits` alone is wrong.
     - `probabilities_as_logits`, `logits_as_probabilities`: a model's outputs, or the
       loss that the student was compiled with.
     - `permuted_classes`, `inputs_scaled` (by 255 or 1/255), `chance_teacher`: the most

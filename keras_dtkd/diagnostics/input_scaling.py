@@ -6,10 +6,10 @@ from keras import layers, ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
+from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.diagnostics import teacher_quality as quality
 from keras_dtkd.training.feature_capture import patch_calls
-from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
 
 # [0, 1], [-1, 1] and unit variance differ by a factor of 5 at most, [0, 255] by more.
 MAX_RANGE_RATIO = 10.0

@@ -4,11 +4,11 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.core import logits as logit_kinds
+from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.functional.statistics import MASKED_LOGIT
 from keras_dtkd.metrics import TemperatureStatistics
 from keras_dtkd.temperatures.dynamic import Dynamic
-from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
 
 # A sixteenth of float16's maximum: sums over some classes still fit.
 NEAR_OVERFLOW = 65504 / 16

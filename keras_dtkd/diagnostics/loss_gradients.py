@@ -8,11 +8,11 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import logits as logit_kinds
+from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.kd import KD
 from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
-from keras_dtkd.validation.issue import ERROR, INFO, WARNING, Issue
 
 # A gradient norm this small is none: no loss with a weight in use comes near.
 ZERO_GRADIENT = 1e-12
@@ -49,11 +49,12 @@ def loss_gradient(loss, batch):
 
     NumPy, shaped as the logits. The norms of all samples add up to their mean.
     """
-    step, output = batch.steps[loss.view]
+    key = loss.view, loss.distilled_output
+    step, output = batch.steps[key]
 
     def compute(logits):
         logits = attach_mask(logits, get_mask(step.student_logits))
-        outputs = _to_student_outputs(logits, batch, loss.view)
+        outputs = _to_student_outputs(logits, batch, key)
         replaced = dict(student_logits=logits, student_outputs=outputs)
         return loss.reduce(loss.compute(dataclasses.replace(step, **replaced)), output)
 
@@ -64,9 +65,9 @@ def task_gradient(batch):
     """Value of the task loss on a batch, and its gradient. See `loss_gradient`."""
 
     def compute(logits):
-        return batch.task_loss(_to_student_outputs(logits, batch, None))
+        return batch.task_loss(_to_student_outputs(logits, batch, (None, None)))
 
-    return _value_and_grad(compute, batch.steps[None][0].student_logits)
+    return _value_and_grad(compute, batch.steps[None, None][0].student_logits)
 
 
 def _value_and_grad(function, logits):
@@ -78,10 +79,11 @@ def _value_and_grad(function, logits):
     return float(value), np.asarray(ops.convert_to_numpy(gradient), "float32")
 
 
-def _to_student_outputs(logits, batch, view):
+def _to_student_outputs(logits, batch, key):
     """What the student would have returned for these logits."""
-    step, old = batch.steps[view]
-    new = attach_mask(_to_output(logits, batch.output_kind, old), get_mask(old))
+    step, old = batch.steps[key]
+    new = _to_output(logits, batch.output_kinds[key[1]], old)
+    new = attach_mask(new, get_mask(old))
     return keras.tree.map_structure(
         lambda value: new if value is old else value, step.student_outputs
     )
@@ -127,7 +129,10 @@ def check_loss(name, loss, measured, batches, has_labels):
         yield Issue("not_measured", INFO, f"{message}.", hint)
     elif norm <= ZERO_GRADIENT and _is_logits_loss(loss):
         # Equal models need no gradient.
-        if _gradient_norm(KD(view=loss.view), batches) > EQUAL_MODELS:
+        if (
+            _gradient_norm(KD(view=loss.view, output=loss.distilled_output), batches)
+            > EQUAL_MODELS
+        ):
             message = f"`{name}` has no gradient in the student's logits."
             hint = "Look for an `argmax`, `argsort`, comparison or `stop_gradient`."
             if loss.needs_labels and not has_labels:

@@ -4,9 +4,9 @@ The only module of diagnostics that uses the Distiller's internals, `preparation
 `validation`: the others work on arrays, models, losses and Steps.
 """
 
+import dataclasses
 import itertools
 import numbers
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,29 +15,29 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import arrays, logits
+from keras_dtkd.core import arrays
+from keras_dtkd.core.issue import ERROR, has_errors, report_issues
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.preparation import data_peek
-from keras_dtkd.preparation.default_compile import default_task_loss
-from keras_dtkd.preparation.prepare import inspect_models, strategy_of
+from keras_dtkd.preparation import data_peek, measure, prepare
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.training.loss_aggregation import compute_loss_means
-from keras_dtkd.validation import labels as label_checks
-from keras_dtkd.validation import models, task_loss
-from keras_dtkd.validation.issue import ERROR, Issue
-from keras_dtkd.validation.sample_ids import add_sample_ids
+from keras_dtkd.validation.checks import find_issues
+from keras_dtkd.validation.data import check_arrays
+from keras_dtkd.validation.labels import check_labels
 
 # Four batches of this size give an accuracy of one half to within 3%.
 BATCH_SIZE = 64
-AS_LOGITS, AS_PROBABILITIES = "probabilities_as_logits", "logits_as_probabilities"
+# Warnings of `fit` on its sample, which `diagnose` measures on all batches.
+MEASURED_CODES = ("chance_teacher", "nan_inputs")
 
 
 class ProbeBatch(NamedTuple):
     """One evaluated batch."""
 
-    steps: dict  # By view: the `Step`, and the distilled one of its `student_outputs`.
-    output_kind: str  # The student's, of `keras_dtkd.core.logits`.
+    # By view and output: the `Step`, and the distilled one of its `student_outputs`.
+    steps: dict
+    output_kinds: dict  # By output: the student's, of `keras_dtkd.core.logits`.
     loss_values: dict  # The mean of each loss, by name, without its weight.
     task_loss: Callable | None  # From student outputs.
     is_unmasked: Any  # NumPy index of the positions that count.
@@ -68,7 +68,7 @@ def sample_batches(data, num_batches, teacher=None):
             f"`diagnose` needs a positive integer. Received: batches={num_batches!r}."
         )
     if isinstance(data, tuple) and data and teacher is not None:
-        data = (add_sample_ids(teacher, data[0]), *data[1:])
+        data = (data_peek.add_sample_ids(teacher, data[0], False), *data[1:])
     if arrays.is_arrays(data):
         batches = _split_arrays(data, int(num_batches))
     elif isinstance(data, keras.utils.PyDataset):
@@ -88,8 +88,7 @@ def sample_batches(data, num_batches, teacher=None):
 
 def _split_arrays(data, num_batches):
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-    data_peek.reject_lists_of_scalars(x, y)
-    data_peek.validate_same_length(x, y)
+    report_issues(check_arrays(x, y))
     length = arrays.num_samples(x)
     count = min(length, num_batches * BATCH_SIZE)
     indices = np.linspace(0, length - 1, count).astype(int)
@@ -103,62 +102,37 @@ def _split_arrays(data, num_batches):
 
 
 def run_validation(distiller, samples):
-    """What the Distiller checks first: issues, and whether it can be evaluated."""
-    issues, from_logits = [], distiller.from_logits
-    message = _first_error(distiller, samples[0])
-    if message is not None:
+    """What `fit` would report: issues, and whether the Distiller can be evaluated."""
+    issues = _find_issues(distiller, samples)
+    from_logits = distiller.from_logits
+    if from_logits != "auto" and has_errors(issues):
         # Where `from_logits` is wrong, everything else can be measured without it.
         distiller.from_logits = "auto"
-        if from_logits == "auto" or _first_error(distiller, samples[0]) is not None:
-            return [Issue("invalid", ERROR, message)], False
-        code = AS_LOGITS if from_logits else AS_PROBABILITIES
-        issues.append(Issue(code, ERROR, message))
-    issues += compile_task_loss(distiller, samples)
-    return issues, all(issue.code != "invalid_labels" for issue in issues)
+        others = _find_issues(distiller, samples)
+        code = "probabilities_as_logits" if from_logits else "logits_as_probabilities"
+        caused = [issue for issue in issues if issue not in others]
+        issues = [*(dataclasses.replace(i, code=code) for i in caused), *others]
+        return issues, not has_errors(others)
+    return issues, not has_errors(issues)
 
 
-def _first_error(distiller, sample):
-    with warnings.catch_warnings():
-        # Checked on all samples, by `check_nan_inputs`.
-        warnings.filterwarnings("ignore", message="`Distiller`: the data holds NaN")
-        try:
-            models.validate_finite_weights(distiller.teacher_reference.teacher)
-            models.require_labels(distiller, sample)
-            models.build_models(distiller, sample)
-            # No assignment lasts.
-            with keras.StatelessScope():
-                inspect_models(distiller, sample)
-        except ValueError as error:
-            return str(error)
-    return None
-
-
-def compile_task_loss(distiller, samples):
-    """Compiles with the loss that `fit` would use. Issues of the loss and labels."""
-    student, labels = distiller.student, samples[0].y
-    if labels is None:
-        return []
-    config = student.get_compile_config() if student.compiled else {}
-    try:
-        loss = student.loss if config else default_task_loss(distiller, labels)[0]
-        with backend.building_scope(strategy_of(distiller)):
-            distiller.compile("sgd", loss, loss_weights=config.get("loss_weights"))
-        for sample in samples:
-            label_checks.validate_labels(distiller, sample.y)
-    except ValueError as error:
-        return [Issue("invalid_labels", ERROR, str(error))]
-    return check_from_logits(distiller, samples[0])
-
-
-def check_from_logits(distiller, sample):
-    """A `from_logits` of the compiled loss that the student's layers contradict."""
-    is_logits = distiller.output_kinds[0] in (logits.LOGITS, logits.BINARY)
-    code = AS_PROBABILITIES if is_logits else AS_LOGITS
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        task_loss.warn_from_logits_mismatch(distiller, sample)
-    messages = [str(w.message) for w in caught]
-    return [Issue(code, ERROR, m) for m in messages if m.startswith("`Distiller`")]
+def _find_issues(distiller, samples):
+    sample = samples[0]
+    context = prepare.peek(distiller, "diagnose", iter([(sample.x, sample.y)]))
+    # No assignment lasts. What is built is built outside of the scope.
+    measure.build_models(context, prepare.strategy_of(distiller))
+    with keras.StatelessScope():
+        context = prepare.inspect_models(distiller, context)
+    if context.student_spec is not None:
+        context = prepare.compile_distiller(distiller, context)
+    issues = find_issues(context)
+    for sample in samples[1:]:
+        issues += check_labels(dataclasses.replace(context, sample=sample))
+    return [
+        issue
+        for issue in dict.fromkeys(issues)
+        if issue.severity == ERROR or issue.code not in MEASURED_CODES
+    ]
 
 
 def evaluate_batches(distiller, samples):
@@ -186,20 +160,20 @@ def _evaluate_batch(distiller, sample):
     )
     # In a StatelessScope no assignment lasts.
     with keras.StatelessScope(), backend.no_grad():
-        step_of_view = distiller.build_steps(x, y)
+        build_step = distiller.build_steps(x, y)
         losses = distiller.distillation_losses
-        values = {n: v for n, v, _ in compute_loss_means(losses, step_of_view)}
-        views = {None, *(loss.view for loss in losses.values())}
-        steps = {view: step_of_view(view) for view in views}
+        values = {n: v for n, v, _ in compute_loss_means(losses, build_step)}
+        keys = {(loss.view, loss.distilled_output) for loss in losses.values()}
+        steps = {key: build_step(*key) for key in {(None, None), *keys}}
 
     def compute_task_loss(student_outputs):
         return distiller.compute_task_loss(x, y, student_outputs, training=False)
 
-    has_task_loss = y is not None and distiller.compiled and distiller.loss is not None
-    mask = get_mask(steps[None][0].student_logits)
+    has_task_loss = y is not None and distiller.compiled and distiller.has_task_loss
+    mask = get_mask(steps[None, None][0].student_logits)
     return ProbeBatch(
         steps,
-        distiller.output_kinds[0],
+        {o: distiller.output_specs.get(o).student.output_kind for _, o in steps},
         {name: float(value) for name, value in values.items()},
         compute_task_loss if has_task_loss else None,
         slice(None) if mask is None else arrays.to_numpy(mask).reshape(-1),
@@ -207,7 +181,7 @@ def _evaluate_batch(distiller, sample):
 
 
 def _flatten_batch(batch):
-    step, labels = batch.steps[None][0], None
+    step, labels = batch.steps[None, None][0], None
     if step.y is not None:
         label = _flatten(one_hot(step.y, step.student_logits), batch)
         labels = np.where(label.max(-1) > 0, label.argmax(-1), -1)

@@ -3,11 +3,12 @@
 import textwrap
 from typing import Any
 
-from keras_dtkd.validation.issue import ERROR, INFO, WARNING
+from keras_dtkd.core.issue import ERROR, INFO, WARNING
 
 WIDTH, MISSING = 88, "–"
 ROLES = ("teacher", "student")
 SEVERITIES = (ERROR, WARNING, INFO)
+ISSUE_KEYS = ("code", "severity", "message", "hint")
 LOSS_KEYS = ("weight", "value", "to_task", "gradient_norm", "gradient_to_task")
 LOSS_HEADER = ["loss", "weight", "value", "to task", "gradient", "to task"]
 
@@ -48,7 +49,10 @@ class Report(dict):
         """Everything, for JSON: `statistics`, `issues` and `is_healthy`."""
         return {
             "statistics": dict(self),
-            "issues": [vars(issue) for issue in self.issues],
+            "issues": [
+                {name: getattr(issue, name) for name in ISSUE_KEYS}
+                for issue in self.issues
+            ],
             "is_healthy": self.is_healthy,
         }
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.core.issue import ERROR, INFO, Issue
 from keras_dtkd.metrics import ExpectedCalibrationError
-from keras_dtkd.validation.issue import ERROR, INFO, Issue
 
 # A teacher that is better under another order of classes, or on inputs of another
 # scale, by this much accuracy and this many standard errors, was made for those.

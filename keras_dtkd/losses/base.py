@@ -11,6 +11,7 @@ from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.losses.reduction import reduce
+from keras_dtkd.losses.requirements import check_requirements
 from keras_dtkd.temperatures.base import Temperature
 
 
@@ -251,6 +252,13 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     def effective_weight(self):
         """`weight · warmup factor`, the factor in the total, as a tensor."""
         return self.hyperparameter("weight") * self._warmup_factor
+
+    def issues(self, context):
+        """What this loss needs and cannot have, see `keras_dtkd.core.hooks.FitHooks`.
+
+        An override adds to it: `return [*super().issues(context), ...]`.
+        """
+        return check_requirements(self, context)
 
     def on_epoch_begin(self, epoch, epochs):
         """Called before each epoch. Sets the warm-up factor; override to set more.

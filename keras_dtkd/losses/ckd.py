@@ -8,6 +8,7 @@ from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.logit_mse import masked_difference, valid_classes
+from keras_dtkd.losses.requirements import check_uncentered
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -184,3 +185,7 @@ class CKD(DistillationLoss):
         variance = ops.where(has_variance, bessel, 0.0) * squares / divisor
         num_classes = ops.maximum(ops.sum(ops.cast(total > 0, d.dtype)), 1.0)
         return ops.sum(variance) / num_classes, ops.sum(mean**2) / num_classes
+
+    def issues(self, context):
+        """Adds a comparison of raw logits that are not known, see `FitHooks`."""
+        return [*super().issues(context), *check_uncentered(self, context)]

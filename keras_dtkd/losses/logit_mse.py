@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_dtkd.functional.statistics import MASKED_LOGIT, center
 from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.requirements import check_uncentered
 
 
 def valid_classes(*logits):
@@ -89,3 +90,7 @@ class LogitMSE(DistillationLoss):
         error = masked_difference(student_logits, teacher_logits, where, self.centered)
         count = ops.sum(ops.cast(where, error.dtype), axis=-1)
         return ops.sum(error * error, axis=-1) / ops.maximum(count, 1.0)
+
+    def issues(self, context):
+        """Adds a comparison of raw logits that are not known, see `FitHooks`."""
+        return [*super().issues(context), *check_uncentered(self, context)]

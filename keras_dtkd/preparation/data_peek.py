@@ -8,26 +8,29 @@ import numpy as np
 
 from keras_dtkd.core.arrays import (
     PEEK_SIZE,
-    is_array_or_scalar,
     is_arrays,
     num_samples,
     take_rows,
     to_numpy,
 )
+from keras_dtkd.core.issue import report_issues
+from keras_dtkd.teachers.sample_ids import has_sample_ids, with_sample_ids
+from keras_dtkd.validation.data import check_arrays, check_lengths
 
 
 class Sample(NamedTuple):
-    """Some samples of the data.
-
-    Attributes:
-        x: Inputs, NumPy, nested as the data has them.
-        y: Labels, or `None`.
-        batch_size: How many of them a model is given at once.
-    """
+    """Some samples of the data: NumPy, nested as the data has them."""
 
     x: Any
-    y: Any
-    batch_size: int
+    y: Any  # `None` without labels.
+    batch_size: int  # How many of them a model is given at once.
+
+
+class ValidationData(NamedTuple):
+    """Validation data: all of arrays, else a first batch."""
+
+    x: Any
+    y: Any  # NumPy, or `None` without labels.
 
 
 def peek(x, y=None, batch_size=None):
@@ -41,18 +44,19 @@ def peek(x, y=None, batch_size=None):
     Returns:
         `(Sample, x)`. Of arrays, samples spread over all of them. Of other data its
         first batch; that of an iterator is put back before the rest.
+
+    Raises:
+        ValueError: The arrays do not have the form that Keras needs.
     """
     if is_arrays(x):
-        reject_lists_of_scalars(x, y)
-        validate_same_length(x, y)
+        report_issues(check_arrays(x, y))
         length = num_samples(x)
         batch = min(batch_size or 32, length, PEEK_SIZE)
         # Whole batches: each new shape would be compiled again.
         count = min(length, PEEK_SIZE) // batch * batch
-        rows = np.linspace(0, length - 1, count).astype(int)
-        return Sample(
-            take_rows(x, rows), None if y is None else take_rows(y, rows), batch
-        ), x
+        indices = np.linspace(0, length - 1, count).astype(int)
+        y = None if y is None else take_rows(y, indices)
+        return Sample(take_rows(x, indices), y, batch), x
     if isinstance(x, keras.utils.PyDataset):
         batch = x[0]
     elif hasattr(x, "__next__"):
@@ -61,84 +65,41 @@ def peek(x, y=None, batch_size=None):
     else:
         batch = next(iter(x))
     batch_x, batch_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    batch_y = None if batch_y is None else keras.tree.map_structure(to_numpy, batch_y)
     batch_x = keras.tree.map_structure(to_numpy, batch_x)
-    return Sample(batch_x, batch_y, num_samples(batch_x)), x
+    return Sample(batch_x, _labels_to_numpy(batch_y), num_samples(batch_x)), x
 
 
-def peek_inputs(validation_data):
-    """Some inputs of validation data; `None` for an iterator, which is left alone."""
-    if isinstance(validation_data, list | tuple):
-        return validation_data[0]
-    if hasattr(validation_data, "__next__"):
-        return None
-    return peek(validation_data)[0].x
+def peek_validation_data(data):
+    """`ValidationData`; `None` for no data and for an iterator.
 
-
-def peek_labels(validation_data):
-    """The labels of validation data, or `None`: of arrays all, else of a first batch.
-
-    An iterator is not looked at: its first batch could not be put back.
-    """
-    if isinstance(validation_data, list | tuple):
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
-        reject_lists_of_scalars(x, y, "validation ")
-        if is_arrays(x):
-            validate_same_length(x, y, "validation ")
-            validate_same_length(x, weights, "validation ", "weight")
-        y = y if is_arrays(x) else None
-        return None if y is None else keras.tree.map_structure(to_numpy, y)
-    if hasattr(validation_data, "__next__"):
-        return None
-    return peek(validation_data)[0].y
-
-
-def validate_same_length(x, y, whose="", what="label"):
-    """Refuses arrays in which a sample lacks its label, or its weight.
-
-    Args:
-        x: Inputs, arrays.
-        y: Labels or weights, arrays; `None` for none.
-        whose: For messages: `"validation "`.
-        what: What `y` is, in the singular.
+    An iterator is left alone: its first batch could not be put back.
 
     Raises:
-        ValueError: Inputs and labels differ in length.
+        ValueError: Arrays that do not have the form that Keras needs.
     """
-    if y is None or num_samples(y) == num_samples(x):
-        return
-    lists = any(isinstance(part, list | tuple) for part in (x, y))
-    raise ValueError(
-        f"`Distiller`: {num_samples(x)} {whose}inputs and {num_samples(y)} "
-        f"{whose}{what}s. Give each sample its {what}."
-        + (
-            " A list stands for several inputs or outputs: if its parts are "
-            "samples, make one array of it with `np.stack`."
-            if lists
-            else ""
-        )
-    )
+    if data is None or hasattr(data, "__next__"):
+        return None
+    if not isinstance(data, list | tuple):
+        return ValidationData(*peek(data)[0][:2])
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if not is_arrays(x):
+        return ValidationData(x, None)
+    report_issues(check_arrays(x, y, "validation "))
+    report_issues(check_lengths(x, weights, "validation ", "weight"))
+    return ValidationData(x, _labels_to_numpy(y))
 
 
-def reject_lists_of_scalars(x, y, whose=""):
-    """Refuses lists of numbers: in a list, Keras looks for several inputs or outputs.
+def add_sample_ids(teacher, x, is_batch):
+    """The data with sample ids, if these are all arrays of stored outputs in order."""
+    if not teacher.needs_sample_ids or has_sample_ids(x) or not is_arrays(x):
+        return x
+    # Which samples one batch holds is not known.
+    is_all = not is_batch and teacher.num_samples in (None, num_samples(x))
+    return with_sample_ids(x) if is_all else x
 
-    Args:
-        x: Inputs.
-        y: Labels, or `None`.
-        whose: For messages: `"validation "`.
 
-    Raises:
-        ValueError: `x` or `y` is a list of numbers, or of words.
-    """
-    for what, given in (("inputs", x), ("labels", y)):
-        leaves = [] if given is None else keras.tree.flatten(given)
-        if any(np.ndim(leaf) == 0 for leaf in leaves if is_array_or_scalar(leaf)):
-            raise ValueError(
-                f"`Distiller`: the {whose}{what} are a list of single values, in which "
-                "Keras would look for several arrays. Give one array: "
-                f"`np.asarray({'x' if what == 'inputs' else 'y'})`."
-            )
+def _labels_to_numpy(y):
+    return None if y is None else keras.tree.map_structure(to_numpy, y)
 
 
 def _prepend(batch, rest):

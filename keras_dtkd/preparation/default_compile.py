@@ -36,44 +36,46 @@ class CompileOrigin:
 def default_compile(distiller, labels):
     """Compiles as the student was, or with the cross-entropy that fits the labels.
 
-    What the user compiled stays. What we compiled is made again when there are
-    labels for the first time, or others.
+    What the user compiled stays. What was compiled here is compiled again when there
+    are labels for the first time, or others.
 
     Args:
         distiller: The Distiller, its output specs known.
         labels: Some labels, NumPy, or `None`.
+
+    Raises:
+        ValueError: Several outputs, whose losses cannot be guessed; or metrics of the
+            student that cannot be made again.
     """
     origin = distiller.compile_origin
     label_format = _label_format(distiller, labels)
-    is_fitting = distiller.run_context.is_fitting
-    recompile = (
-        origin.is_automatic
-        and not is_fitting
-        and label_format not in (None, origin.label_format)
-    )
-    if distiller.compiled and not recompile:
+    is_changed = label_format not in (None, origin.label_format)
+    may_recompile = origin.is_automatic and not distiller.run_context.is_fitting
+    if distiller.compiled and not (may_recompile and is_changed):
         return
     optimizer, options = "adam", {}
     if distiller.compiled:
         optimizer = distiller.optimizer
         names = ("run_eagerly", "jit_compile", "steps_per_execution")
         options = {name: getattr(distiller, name) for name in names}
-    if distiller.student.compiled:
+    is_compiled = distiller.student.compiled
+    if is_compiled:
         compile_like_student(distiller, labels is not None)
-    elif labels is not None and task_loss.overrides(distiller.student, "compute_loss"):
+    elif labels is None:
+        distiller.compile(optimizer=optimizer, **options)
+    elif task_loss.overrides(distiller.student, "compute_loss"):
         raise ValueError(
             f"`Distiller`: the student's class `{type(distiller.student).__name__}` "
             "computes its own loss (`compute_loss`), and is not compiled. Compile it "
             "as for a `fit` of its own: `student.compile(optimizer, ...)`."
         )
-    elif labels is None:
-        distiller.compile(optimizer=optimizer, **options)
     else:
-        loss, accuracy = default_task_loss(distiller, labels)
+        kind = distiller.output_specs.get().student.output_kind
+        loss, accuracy = default_task_loss(kind, label_format)
         distiller.compile(optimizer, loss, metrics=[accuracy], **options)
     distiller.compile_origin = dataclasses.replace(
         distiller.compile_origin,
-        source="student" if distiller.student.compiled else "default",
+        source="student" if is_compiled else "default",
         label_format=label_format,
         is_automatic=True,
     )
@@ -86,42 +88,28 @@ def _label_format(distiller, labels):
     labels = keras.tree.flatten(labels)
     if len(labels) > 1 or len(shapes) > 1:
         return "several"
-    return "one-hot" if _is_one_hot(labels[0], shapes[0]) else "sparse"
+    is_one_hot = labels[0].shape[-1:] == shapes[0][-1:]
+    return "one-hot" if is_one_hot and labels[0].ndim == len(shapes[0]) else "sparse"
 
 
-def _is_one_hot(labels, shape):
-    return len(labels.shape) == len(shape) and labels.shape[-1] == shape[-1]
-
-
-def default_task_loss(distiller, labels):
-    """The cross-entropy and accuracy that fit the student's output and the labels.
-
-    Raises:
-        ValueError: A student with several outputs: their losses cannot be guessed.
-    """
-    shapes, labels = (
-        list(distiller.output_specs.get().student.shapes.values()),
-        keras.tree.flatten(labels),
-    )
-    if len(shapes) > 1 or len(labels) > 1:
+def default_task_loss(output_kind, label_format):
+    """The cross-entropy and accuracy that fit the student's output and the labels."""
+    if label_format == "several":
         raise ValueError(
             "`Distiller`: the student or the labels have several outputs. Compile the "
             "student (or the Distiller) with a loss for each: "
             "`student.compile(optimizer, loss={...})`."
         )
-    shape, kind = shapes[0], distiller.output_specs.get().student.output_kind
-    from_logits = kind in (logits.LOGITS, logits.BINARY)
-    if kind in (logits.SIGMOID, logits.BINARY):
-        accuracy = keras.metrics.BinaryAccuracy(
-            name="accuracy", threshold=0.0 if from_logits else 0.5
-        )
+    from_logits = output_kind in (logits.LOGITS, logits.BINARY)
+    if output_kind in (logits.SIGMOID, logits.BINARY):
+        threshold = 0.0 if from_logits else 0.5
+        accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)
         return keras.losses.BinaryCrossentropy(from_logits=from_logits), accuracy
-    if _is_one_hot(labels[0], shape):
-        return keras.losses.CategoricalCrossentropy(from_logits=from_logits), "accuracy"
-    return (
-        keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),
-        "accuracy",
-    )
+    if label_format == "one-hot":
+        loss = keras.losses.CategoricalCrossentropy(from_logits=from_logits)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    return loss, "accuracy"
 
 
 def compile_like_student(distiller, has_labels=True):

@@ -12,13 +12,7 @@ from keras_dtkd.teachers.sample_ids import model_inputs
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """The data of a `fit`.
-
-    Attributes:
-        x: As `fit` got it.
-        y: As `fit` got it.
-        batch_size: As `fit` got it.
-    """
+    """The data of a `fit`, as it was given."""
 
     x: Any
     y: Any
@@ -26,27 +20,19 @@ class TrainingData:
 
 
 def holdout_indices(count, share):
-    """Which of so many samples are held out: the same in every run.
+    """Indices of the held-out samples, ascending, the same in every run.
 
-    Args:
-        count: Of samples.
-        share: Of them that is held out, at least one.
-
-    Returns:
-        Integers, ascending. Drawn at random, for data may be sorted by class.
+    They are drawn at random, since data may be sorted by class. At least one.
     """
     held_out = max(1, round(share * count))
     return np.sort(np.random.default_rng(0).choice(count, held_out, replace=False))
 
 
 def cut_holdout(data, share, kwargs):
-    """Takes samples out of the training data.
+    """Takes a share of the samples out of `TrainingData` of arrays.
 
-    Args:
-        data: `TrainingData` of arrays.
-        share: Of the samples that is held out.
-        kwargs: Other arguments of `fit`: `sample_weight` is cut too, and
-            `validation_split` keeps its samples.
+    In `kwargs`, the other arguments of `fit`, `sample_weight` is cut too, and
+    `validation_split` keeps its samples.
 
     Returns:
         `(x, y, held_out)`: what is left to train on, and `(x, y)` held out.
@@ -59,11 +45,11 @@ def cut_holdout(data, share, kwargs):
     split = kwargs.get("validation_split") or 0.0
     # Keras validates on the last samples: these are not for training either.
     training = math.floor(count * (1.0 - split))
-    held = holdout_indices(training, share)
-    left = np.delete(np.arange(count), held)
-    trained = training - len(held)
+    indices = holdout_indices(training, share)
+    left = np.delete(np.arange(count), indices)
+    trained = training - len(indices)
     # Of little data all that there is may be less than a batch.
-    if trained < min(data.batch_size or 32, len(held)):
+    if trained < min(data.batch_size or 32, len(indices)):
         raise ValueError(
             f"`Distiller.fit`: holdout={share} leaves {trained} of {training} samples "
             "to train on. Hold out a smaller share, or give `holdout=(x, y)`."
@@ -73,5 +59,5 @@ def cut_holdout(data, share, kwargs):
         kwargs["validation_split"] = 1.0 - (trained + 0.5) / len(left)
     if kwargs.get("sample_weight") is not None:
         kwargs["sample_weight"] = arrays.take_rows(kwargs["sample_weight"], left)
-    held_out = model_inputs(arrays.take_rows(x, held)), arrays.take_rows(y, held)
+    held_out = model_inputs(arrays.take_rows(x, indices)), arrays.take_rows(y, indices)
     return arrays.take_rows(x, left), arrays.take_rows(y, left), held_out

@@ -17,7 +17,7 @@ from keras_dtkd.losses.resolve import group_by_output
 from keras_dtkd.teachers import Ensemble, ModelTeacher
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.validation import outputs as validation
+from keras_dtkd.validation.outputs import MULTILABEL_KINDS
 
 _to_logits = MaskPreserving(logits.to_logits)
 
@@ -102,7 +102,7 @@ class OutputSpecs:
 
 
 def infer_output_specs(distiller, sample, with_teacher=True):
-    """The distilled outputs of student and teacher, checked against each other.
+    """The distilled outputs of both models. `validation.outputs` checks that they fit.
 
     Args:
         distiller: The Distiller.
@@ -114,7 +114,7 @@ def infer_output_specs(distiller, sample, with_teacher=True):
         sample as float32 NumPy, or `None`.
 
     Raises:
-        ValueError: One gives no logits, or they do not fit together.
+        ValueError: One gives no logits.
     """
     groups = group_by_output(distiller.distillation_losses, distiller.distilled_output)
     results = {
@@ -133,9 +133,8 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
     inference = _Inference(
         ModelTeacher(distiller.student), "student", sample, key, from_logits, loss
     )
-    student = validation.apply_multilabel_losses(losses, inference.spec())
+    student = _apply_multilabel_losses(losses, inference.spec())
     if not with_teacher:
-        validation.validate_output_key(key, student)
         return SpecPair(student), None
     model_teacher = distiller.teacher_reference.teacher
     teacher_inference = _Inference(
@@ -147,15 +146,34 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
         compiled_loss(model_teacher.model),
     )
     values = teacher_inference.evaluate_once()
-    teacher = teacher_inference.spec()
-    validation.validate_output_key(key, student, teacher)
-    validation.validate_finite_outputs(values, sample, inference.evaluate_once)
-    validation.validate_same_shape(student, teacher)
-    teacher = validation.apply_multilabel_losses(losses, teacher)
-    student, teacher = validation.match_multilabel(student, teacher)
+    teacher = _apply_multilabel_losses(losses, teacher_inference.spec())
+    student, teacher = _match_multilabel(student, teacher)
     if isinstance(model_teacher, Ensemble) and teacher.output_kind == logits.BINARY:
-        model_teacher.as_multilabel()
+        has_softmax = logits.SOFTMAX in teacher.member_kinds
+        # Such a loss names itself beside a softmax, see `losses/requirements.py`.
+        if not (has_softmax and any(loss.multilabel for loss in losses.values())):
+            model_teacher.as_multilabel()
     return SpecPair(student, teacher), values
+
+
+def _apply_multilabel_losses(losses, spec):
+    """Logits as a choice for each label, where a loss asks for it."""
+    is_multilabel = any(loss.multilabel for loss in losses.values())
+    return _as_multilabel(spec) if is_multilabel else spec
+
+
+def _match_multilabel(student, teacher):
+    """Logits beside a sigmoid are a choice for each label too."""
+    kinds = student.output_kind, teacher.output_kind
+    if (kinds[0] in MULTILABEL_KINDS) == (kinds[1] in MULTILABEL_KINDS):
+        return student, teacher
+    return _as_multilabel(student), _as_multilabel(teacher)
+
+
+def _as_multilabel(spec):
+    if spec.output_kind != logits.LOGITS:
+        return spec
+    return dataclasses.replace(spec, output_kind=logits.BINARY)
 
 
 class _Inference:

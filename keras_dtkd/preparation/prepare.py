@@ -4,16 +4,14 @@ Peek at the data → infer output specs → build → validate → compile → v
 """
 
 import dataclasses
-from typing import Any
 
 import keras
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
-from keras_dtkd.core.hooks import FitHooks
-from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.losses.resolve import group_by_output
-from keras_dtkd.preparation import data_peek
+from keras_dtkd.core.hooks import parts_with_hooks
+from keras_dtkd.core.issue import ERROR, Issue, has_errors, report_issues
+from keras_dtkd.preparation import data_peek, measure
 from keras_dtkd.preparation.build_losses import (
     build_losses,
     build_own_loss,
@@ -25,29 +23,21 @@ from keras_dtkd.preparation.default_compile import (
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_spec import infer_output_specs
-from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.validation import (
-    auxiliary_data,
-    input_gradients,
-    models,
-    outputs,
-    sample_ids,
-    task_loss,
-)
-from keras_dtkd.validation import labels as label_checks
+from keras_dtkd.validation.arguments import require_teacher
+from keras_dtkd.validation.checks import find_issues
+from keras_dtkd.validation.context import CompiledSettings, ValidationContext
+from keras_dtkd.validation.labels import check_labels
+from keras_dtkd.validation.models import check_teacher_at_chance
+from keras_dtkd.validation.outputs import check_finite_outputs
 
 
 class Cache:
-    """For which structures of data a Distiller was prepared.
-
-    Attributes:
-        models: Structures for which the models' outputs were inspected, each with
-            whether the teacher ran.
-        batches: Structures of the batches that `train_on_batch` was given.
-    """
+    """For which structures of data a Distiller was prepared."""
 
     def __init__(self):
+        # Of inputs, each with whether the teacher ran.
         self.models: set = set()
+        # Of the batches that `train_on_batch` was given.
         self.batches: set = set()
 
     def clear(self):
@@ -56,179 +46,202 @@ class Cache:
         self.batches.clear()
 
 
-def prepare_fit(distiller, x, y, batch_size, kwargs):
-    """Prepares a `fit`.
+def prepare(distiller, run, x, y, batch_size=None, **options):
+    """Validates models and data, and compiles what was not compiled.
 
     Args:
         distiller: The Distiller.
-        x: As `fit` got it.
-        y: As `fit` got it.
-        batch_size: As `fit` got it.
-        kwargs: Other arguments of `fit`. Data that losses hold out is cut from
-            `sample_weight` and `validation_split` too.
+        run: See `ValidationContext`.
+        x: As the run was given it.
+        y: As the run was given it.
+        batch_size: As the run was given it.
+        **options: Other arguments of `fit`.
+
+    Returns:
+        `x` to be used from here on: the first batch of an iterator is put back.
+
+    Raises:
+        ValueError: Whatever is wrong with models or data.
+    """
+    context = peek(distiller, run, x, y, batch_size, **options)
+    context = inspect_models(distiller, context)
+    reported = report_issues(find_issues(context))
+    context = compile_distiller(distiller, context)
+    report_issues(find_issues(context), reported)
+    exclude_from_weight_decay(distiller)
+    _note_labels(distiller, context)
+    if context.is_training:
+        distiller.validate_before_training(context)
+    return context.x
+
+
+def prepare_fit(distiller, x, y, batch_size, kwargs):
+    """Prepares a `fit`.
+
+    `kwargs` are its other arguments; data that is held out is cut from
+    `sample_weight` and `validation_split` too.
 
     Returns:
         `(x, y, callbacks)`: the data to train on, and the callbacks that losses,
         temperatures, views and teachers need.
     """
-    sample, x = prepare(distiller, x, y, kwargs, batch_size)
+    x = prepare(distiller, "fit", x, y, batch_size, **kwargs)
     if y is None and kwargs.get("sample_weight") is not None:
         y = arrays.placeholder_labels(x)
-    parts = _parts(distiller)
+    teacher = distiller.teacher_reference.teacher
+    parts = parts_with_hooks(distiller.distillation_losses, distiller.views, teacher)
     data, held_out = TrainingData(x, y, batch_size), None
     shares = [part.hold_out(data) for part in parts]
     shares = [share for share in shares if share is not None]
     if shares:
         x, y, held_out = cut_holdout(data, max(shares), kwargs)
     distiller.run_context = dataclasses.replace(
-        distiller.run_context, held_out=held_out, sample=sample
+        distiller.run_context, held_out=held_out
     )
     callbacks = [c for part in parts for c in part.training_callbacks(distiller)]
     return x, y, callbacks
 
 
-def _parts(distiller):
-    """Everything that has hooks: losses and their temperatures, views, the teacher."""
-    layers = iter_layers([distiller.distillation_losses, distiller.views])
-    parts = [layer for layer in layers if isinstance(layer, FitHooks)]
-    return [*parts, distiller.teacher_reference.teacher]
-
-
 def prepare_evaluation(distiller, x, y, is_batch=False):
-    """Prepares an evaluation.
-
-    Returns:
-        The data to evaluate on.
-    """
-    return prepare(distiller, x, y, {}, training=False, is_batch=is_batch)[1]
+    """Prepares an evaluation. Returns the data to evaluate on."""
+    return prepare(distiller, "test_on_batch" if is_batch else "evaluate", x, y)
 
 
 def prepare_batch(distiller, x, y):
     """Prepares `train_on_batch`, once for each structure of a batch."""
     signature = arrays.batch_signature(x, y)
     if signature not in distiller.preparation_cache.batches:
-        prepare(distiller, x, y, {}, is_batch=True)
+        prepare(distiller, "train_on_batch", x, y)
         distiller.preparation_cache.batches.add(signature)
 
 
 def prepare_models(distiller, x, y):
     """Infers output specs and builds weights, for losses outside of a run."""
-    sample = data_peek.peek(x, y)[0]
-    teacher_values = inspect_models(distiller, sample)
-    models.warn_teacher_at_chance(teacher_values, sample.y)
+    context = inspect_models(distiller, peek(distiller, "compute_losses", x, y))
+    chance = check_teacher_at_chance(context.teacher_outputs, context.sample.y)
+    report_issues([*find_issues(context), *chance])
 
 
-def prepare(
-    distiller, x, y, kwargs, batch_size=None, training=True, is_batch=False
-) -> tuple[data_peek.Sample, Any]:
-    """Validates models and data, and compiles what was not compiled.
-
-    Args:
-        distiller: The Distiller.
-        x: As `fit` got it.
-        y: As `fit` got it.
-        kwargs: Other arguments of `fit`: `validation_data` may have labels.
-        batch_size: As `fit` got it.
-        training: Whether a step will train.
-        is_batch: Whether `x` is one batch, whose sample ids are not known.
-
-    Returns:
-        `(Sample, x)`: some samples, and `x` to be used from here on: the first batch
-        of an iterator that was peeked at is put back.
-    """
-    uses_teacher = training or distiller.evaluate_distillation
-    teacher = distiller.teacher_reference.teacher
-    if uses_teacher:
-        models.require_teacher(distiller)
-        x = sample_ids.add_sample_ids(teacher, x, is_batch)
+def peek(distiller, run, x, y=None, batch_size=None, **options):
+    """The `ValidationContext` of a run, before any model has run."""
+    teacher = None
+    if distiller.evaluate_distillation or run not in ("evaluate", "test_on_batch"):
+        require_teacher(distiller)
+        teacher = distiller.teacher_reference.teacher
+        x = data_peek.add_sample_ids(teacher, x, run.endswith("on_batch"))
     sample, x = data_peek.peek(x, y, batch_size)
-    validation_data = kwargs.get("validation_data")
-    if validation_data is not None and distiller.evaluate_distillation:
-        validation_x = data_peek.peek_inputs(validation_data)
-        if validation_x is not None:
-            sample_ids.validate_validation_ids(teacher, validation_x)
-    validation = None
-    if validation_data is not None:
-        validation = data_peek.peek_labels(validation_data)
-    if training and not distiller.evaluate_distillation:
-        split = kwargs.get("validation_split")
-        models.require_validation_labels(validation_data, validation, split, y)
-    _note_labels(distiller, sample, validation_data, validation, training)
-    if not training:
-        models.require_eval_labels(distiller, sample)
-    if uses_teacher:
-        models.validate_finite_weights(teacher)
-        models.validate_captured_layers(distiller)
-        models.require_labels(distiller, sample)
-    teacher_values = inspect_models(distiller, sample, uses_teacher)
-    auxiliary_data.validate_validation_data(distiller, validation_data, sample)
-    if training:
-        models.require_trainable_weights(distiller.student)
-    if uses_teacher:
-        # What they share may not have had variables before, or have been frozen.
-        models.validate_no_shared_weights(teacher, distiller.student)
-    with backend.building_scope(strategy_of(distiller)):
-        default_compile(distiller, validation if sample.y is None else sample.y)
-    if training and input_gradients.needs_second_order(distiller):
-        input_gradients.reject_jit_second_order("Distiller", distiller)
-    exclude_from_weight_decay(distiller)
-    build_own_loss(distiller, sample)
-    if training:
-        models.warn_unused_labels(distiller, sample)
-    label_checks.validate_labels(distiller, sample.y if y is None else y)
-    label_checks.validate_labels(distiller, validation, " of the validation data")
-    models.warn_teacher_at_chance(teacher_values, sample.y)
-    if training:
-        task_loss.warn_from_logits_mismatch(distiller, sample)
-        distiller.validate_before_training(sample)
-    return sample, x
+    return ValidationContext(
+        run=run,
+        student=distiller.student,
+        teacher=teacher,
+        losses=distiller.distillation_losses,
+        views=distiller.views,
+        output=distiller.distilled_output,
+        evaluate_distillation=distiller.evaluate_distillation,
+        sample=sample,
+        x=x,
+        y=y,
+        batch_size=batch_size,
+        validation=data_peek.peek_validation_data(options.get("validation_data")),
+        validation_split=options.get("validation_split"),
+    )
 
 
-def _note_labels(distiller, sample, validation_data, validation, training):
-    has_labels = sample.y is not None
-    if not training:
-        changes = {"eval_has_labels": has_labels}
-    else:
-        changes = {"train_has_labels": has_labels}
-        is_known = not hasattr(validation_data, "__next__")
-        if validation_data is not None and is_known:
-            changes["eval_has_labels"] = validation is not None
-        else:
-            changes["eval_has_labels"] = True
+def _note_labels(distiller, context):
+    """Notes which data has labels: their metrics are reported."""
+    has_labels = context.sample.y is not None
+    changes = {"eval_has_labels": has_labels}
+    if context.is_training:
+        validation = context.validation
+        eval_has_labels = validation is None or validation.y is not None
+        changes = {"train_has_labels": has_labels, "eval_has_labels": eval_has_labels}
     distiller.run_context = dataclasses.replace(distiller.run_context, **changes)
 
 
-def inspect_models(distiller, sample, uses_teacher=True):
+def inspect_models(distiller, context):
     """Infers output specs and builds weights, once for data of one structure.
 
     Returns:
-        The teacher's outputs for the sample, NumPy, if it ran just now; else `None`.
+        The context, with what was measured and what went wrong.
     """
-    structure = tuple((a.shape[1:], str(a.dtype)) for a in keras.tree.flatten(sample.x))
-    key = structure, arrays.describe_nan_inputs(model_inputs(sample.x))
-    cache = distiller.preparation_cache.models
-    if (key, True) in cache or (key, uses_teacher) in cache:
-        return None
-    losses = distiller.distillation_losses
-    models.build_models(distiller, sample)
+    uses_teacher = context.teacher is not None
     if uses_teacher:
-        teacher = distiller.teacher_reference.teacher
-        sample_ids.validate_sample_ids(teacher, losses, sample.x)
-        input_gradients.validate_input_gradient_losses(distiller, sample)
-    specs, values = infer_output_specs(distiller, sample, uses_teacher)
+        context = context.with_issues(measure.find_invalid_weights(context.teacher))
+        # A teacher that lacks sample ids cannot run.
+        if has_errors(context.teacher.issues(context)):
+            return context
+    cache, structure = distiller.preparation_cache.models, _structure(context)
+    if {(structure, True), (structure, uses_teacher)} & cache:
+        context = dataclasses.replace(context, specs=distiller.output_specs.pairs)
+        return context.with_issues(measure.check_validation_data(context))
+    issues = measure.build_models(context, strategy_of(distiller))
+    distiller.built = distiller.student.built
+    if issues:
+        return context.with_issues(issues)
+    try:
+        context = _infer_outputs(distiller, context)
+        if uses_teacher and not has_errors(find_issues(context)):
+            build_losses(distiller, context.sample)
+    except ValueError as error:
+        code = "invalid_output" if context.student_spec is None else "loss_not_built"
+        return context.with_issues([Issue(code, ERROR, str(error), cause=error)])
+    if not has_errors(find_issues(context)):
+        cache.add((structure, uses_teacher))
+    return context
+
+
+def _structure(context):
+    leaves = keras.tree.flatten(context.sample.x)
+    nan_inputs = arrays.describe_nan_inputs(context.inputs)
+    return tuple((a.shape[1:], str(a.dtype)) for a in leaves), nan_inputs
+
+
+def _infer_outputs(distiller, context):
+    """The context with output specs, and with what a run of the models shows."""
+    specs, teacher_outputs = infer_output_specs(
+        distiller, context.sample, context.teacher is not None
+    )
     distiller.output_specs = specs
-    if uses_teacher:
-        for view in distiller.views.values():
-            view.check(model_inputs(sample.x))
-        groups = group_by_output(losses, distiller.distilled_output)
-        for output, pair in specs.pairs.items():
-            input_gradients.require_one_output_per_sample(distiller, pair.student.shape)
-            outputs.warn_uncentered_comparison(
-                groups[output],
-                pair.student.output_kind,
-                pair.teacher.output_kind,
-            )
-        input_gradients.require_nonzero_input_gradient(distiller, sample)
-        build_losses(distiller, sample)
-    cache.add((key, uses_teacher))
-    return values
+    context = dataclasses.replace(context, specs=specs.pairs)
+    context = context.with_issues(measure.check_validation_data(context))
+    if context.teacher is None:
+        return context
+    nan_inputs = arrays.describe_nan_inputs(context.inputs)
+    student_outputs = measure.run_student(context) if nan_inputs else None
+    issues = check_finite_outputs(teacher_outputs, nan_inputs, student_outputs)
+    context = dataclasses.replace(
+        context.with_issues(issues), teacher_outputs=teacher_outputs
+    )
+    if has_errors(find_issues(context)):
+        return context
+    zero_gradients = measure.find_zero_gradients(context)
+    return dataclasses.replace(context, zero_gradients=zero_gradients)
+
+
+def compile_distiller(distiller, context):
+    """Compiles what was not compiled. Returns the context with what is compiled."""
+    y = context.sample.y
+    if y is None and context.validation is not None:
+        y = context.validation.y
+    with backend.building_scope(strategy_of(distiller)):
+        try:
+            default_compile(distiller, y)
+            build_own_loss(distiller, context.sample)
+        except ValueError as error:
+            issue = Issue("not_compiled", ERROR, str(error), cause=error)
+            return context.with_issues([issue])
+        several = backend.replicas() > 1 or backend.rank_and_world_size()[1] > 1
+    compiled = CompiledSettings(
+        loss=distiller.loss,
+        has_own_loss=distiller.has_own_loss,
+        metrics=distiller.compile_origin.metrics,
+        optimizer=distiller.optimizer,
+        jit_compile=distiller.jit_compile,
+        steps_per_execution=distiller.steps_per_execution,
+        is_distributed=several or keras.distribution.distribution() is not None,
+    )
+    context = dataclasses.replace(context, compiled=compiled)
+    if not context.is_training or has_errors(check_labels(context)):
+        return context
+    recovered = measure.find_recovered_outputs(context)
+    return dataclasses.replace(context, recovered_outputs=recovered)

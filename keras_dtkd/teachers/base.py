@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_dtkd.core.hooks import FitHooks
+from keras_dtkd.teachers.sample_id_checks import check_sample_ids
 
 
 class Teacher(FitHooks):
@@ -71,6 +72,10 @@ class Teacher(FitHooks):
         raise NotImplementedError(
             f"`{type(self).__name__}` must override `fingerprint()`."
         )
+
+    def issues(self, context):
+        """Sample ids that are missing; called once more before the teacher runs."""
+        return check_sample_ids(self, context) if self.needs_sample_ids else []
 
     def __call__(self, x, sample_ids=None):
         """The teacher's outputs for a batch, see `outputs`."""

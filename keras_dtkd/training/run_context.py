@@ -15,7 +15,6 @@ class RunContext:
         eval_has_labels: Whether the evaluated data has labels.
         held_out: `(x, y)`, what a part of the Distiller has had held out of the
             training data; or `None`.
-        sample: Some samples of the training data, a `data_peek.Sample`.
     """
 
     is_fitting: bool = False
@@ -23,4 +22,3 @@ class RunContext:
     train_has_labels: bool = True
     eval_has_labels: bool = True
     held_out: Any = None
-    sample: Any = None

@@ -4,6 +4,7 @@ import keras
 
 from keras_dtkd.core.arguments import constructor_arguments
 from keras_dtkd.core.hooks import FitHooks
+from keras_dtkd.core.issue import ERROR, Issue
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -64,6 +65,14 @@ class View(FitHooks, keras.layers.Layer):
                 f"several inputs: {keras.tree.map_structure(lambda a: a.shape, x)}. "
                 "Write a view of your own: override `call(x)`."
             )
+
+    def issues(self, context):
+        """Inputs that `check` refuses."""
+        try:
+            self.check(context.inputs)
+        except ValueError as error:
+            return [Issue("view_inputs", ERROR, str(error), cause=error)]
+        return []
 
     def compute_output_spec(self, x):
         """Of the shape and dtype that the inputs have."""

@@ -609,7 +609,7 @@ def test_stored_outputs_raise():
     "other", [IGA(labels="teacher"), IGA(estimator="jvp", squared=True)]
 )
 def test_losses_with_different_input_gradients_raise(other):
-    refused("ask for different input gradients", losses=[IGA(), other])
+    refused("need different input gradients", losses=[IGA(), other])
 
 
 @pytest.mark.invariant(number=10)
@@ -621,7 +621,7 @@ def test_missing_labels_raise(loss):
     with pytest.raises(ValueError, match="needs labels, and the data has none"):
         d.fit(tiny_models.data(8)[0], verbose=0)
     d = Distiller(tiny_models.teacher(), tiny_models.student(), loss)
-    with pytest.raises(ValueError, match="needs labels, and there are none"):
+    with pytest.raises(ValueError, match="needs labels, and the data has none"):
         d.compute_losses(tensor(tiny_models.data(8)[0]))
 
 

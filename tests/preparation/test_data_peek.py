@@ -7,7 +7,7 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.core.arrays import describe_nan_inputs, is_arrays
 from keras_dtkd.losses import KD
-from keras_dtkd.preparation.data_peek import peek, peek_labels
+from keras_dtkd.preparation.data_peek import peek, peek_validation_data
 from tests.tiny_models import close, data, distiller, numbers, student, teacher
 
 X, Y = data(32)
@@ -75,13 +75,13 @@ def test_every_kind_of_data_trains_on_every_batch_once(kind, by_arrays):
         if "Unrecognized data type" not in str(error):
             raise
         pytest.skip("Keras does not take it")
-    # Four batches, in this order: nothing was lost to the first look.
+    # Four batches, in this order: nothing was lost to the peek.
     assert steps.count == len(ROWS)
     assert close(small, by_arrays)
 
 
 @pytest.mark.parametrize("kind", ["generator", "PyDataset"])
-def test_an_uncompiled_distiller_learns_from_it_what_labels_there_are(kind):
+def test_an_uncompiled_distiller_compiles_for_the_labels_of_any_data(kind):
     steps = Steps()
     d = Distiller(teacher(), student(), KD(), evaluate_distillation=True)
     logs = d.fit(
@@ -115,7 +115,7 @@ def test_an_endless_generator_may_be_given_with_its_steps():
     assert steps.count == 6
 
 
-def test_of_arrays_the_samples_are_spread_over_all_of_them():
+def test_samples_of_arrays_are_spread_over_all_of_them():
     x = np.arange(1000.0)[:, None]
     sample, same = peek(x, x[:, 0])
     assert same is x
@@ -146,31 +146,32 @@ def test_an_iterator_gets_its_first_batch_back():
     assert [len(y) for _, y in rest] == [8] * 4
 
 
-def test_labels_of_validation_data():
-    assert np.isin(peek_labels((X, Y)), Y).all()
-    assert peek_labels((X,)) is None
-    assert np.array_equal(peek_labels(Batches()), Y[:8])
-    assert peek_labels(generator()) is None
+def test_peek_validation_data_gives_all_labels_of_arrays_or_a_first_batch():
+    assert np.array_equal(peek_validation_data((X, Y)).y, Y)
+    assert peek_validation_data((X,)).y is None
+    assert np.array_equal(peek_validation_data(Batches()).y, Y[:8])
+    assert peek_validation_data(generator()) is None
+    assert peek_validation_data(None) is None
 
 
-def test_what_counts_as_arrays():
+def test_is_arrays():
     assert is_arrays(X) and is_arrays({"a": X}) and is_arrays([X, X])
     assert not is_arrays(generator()) and not is_arrays(Batches())
 
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("y", [list(Y), Y.tolist(), list("abcd") * 8])
-def test_labels_in_a_list_are_refused(y):
+def test_labels_in_a_list_raise(y):
     d = Distiller(teacher(), student(), KD())
-    for look in (d.fit, d.evaluate, d.train_on_batch):
+    for run in (d.fit, d.evaluate, d.train_on_batch):
         with pytest.raises(ValueError, match=r"the labels are a list.*np.asarray\(y\)"):
-            look(X, y)
+            run(X, y)
     with pytest.raises(ValueError, match="the validation labels are a list"):
         d.fit(X, Y, validation_data=(X, y), verbose=0)
 
 
 @pytest.mark.invariant(number=10)
-def test_inputs_in_a_list_are_refused():
+def test_inputs_in_a_list_raise():
     d = Distiller(teacher(), student(), KD())
     with pytest.raises(ValueError, match=r"the inputs are a list.*np.asarray\(x\)"):
         d.fit(X.tolist(), Y, verbose=0)
@@ -178,14 +179,14 @@ def test_inputs_in_a_list_are_refused():
         d.fit(list(X), Y, verbose=0)
 
 
-def test_where_the_inputs_hold_nan_is_said():
+def test_nan_inputs_are_described():
     holed = X.copy()
     holed[3, 1] = holed[5] = np.nan
     assert (
         describe_nan_inputs(X) == ""
         and describe_nan_inputs({"a": X, "b": Y, "c": Y.astype(str)}) == ""
     )
-    assert describe_nan_inputs(holed) == "its inputs (2 of 32 samples looked at)"
+    assert describe_nan_inputs(holed) == "its inputs (2 of 32 samples checked)"
     assert describe_nan_inputs({"a": X, "b": [Y, holed]}) == (
-        "input 'b/1' (2 of 32 samples looked at)"
+        "input 'b/1' (2 of 32 samples checked)"
     )

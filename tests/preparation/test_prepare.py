@@ -28,7 +28,7 @@ def compiled_student(**options):
     return small, optimizer, loss
 
 
-def test_a_compiled_student_lends_its_optimizer_loss_and_metrics():
+def test_optimizer_loss_and_metrics_of_a_compiled_student_are_used():
     metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")]
     small, optimizer, loss = compiled_student(metrics=metrics, weighted_metrics=["acc"])
     d = Distiller(teacher(), small, KD())
@@ -41,7 +41,7 @@ def test_a_compiled_student_lends_its_optimizer_loss_and_metrics():
     assert int(optimizer.iterations) == 2
 
 
-def test_it_lends_its_way_of_compiling():
+def test_run_eagerly_of_a_compiled_student_is_used():
     small, *_ = compiled_student(run_eagerly=True)
     d = Distiller(teacher(), small, KD())
     d.fit(X, Y, verbose=0)
@@ -57,14 +57,14 @@ def test_loss_weights_are_taken_over():
     assert logs["task_loss"][0] == pytest.approx(0.25 * whole, rel=1e-5)
 
 
-def test_a_students_optimizer_that_has_begun_goes_on():
+def test_a_used_optimizer_of_the_student_continues():
     small, optimizer, _ = compiled_student()
     small.fit(X, Y, batch_size=8, verbose=0)
     Distiller(teacher(), small, KD()).fit(X, Y, batch_size=8, verbose=0)
     assert int(optimizer.iterations) == 4
 
 
-def test_what_the_distiller_was_compiled_with_comes_first():
+def test_compiling_the_distiller_takes_precedence_over_the_student():
     small, optimizer, _ = compiled_student()
     d = Distiller(teacher(), small, KD())
     d.compile("rmsprop", keras.losses.CategoricalCrossentropy(from_logits=True))
@@ -74,7 +74,7 @@ def test_what_the_distiller_was_compiled_with_comes_first():
     assert "accuracy" not in logs
 
 
-HEADS = {
+OUTPUTS = {
     (None, "ints"): ("sparse_categorical_crossentropy", True),
     ("softmax", "ints"): ("sparse_categorical_crossentropy", False),
     (None, "one_hot"): ("categorical_crossentropy", True),
@@ -83,12 +83,12 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("case", HEADS)
-def test_the_cross_entropy_that_fits_head_and_labels(case):
-    head, labels = case
-    d = Distiller(teacher(head), student(head), KD())
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_default_cross_entropy_fits_output_kind_and_labels(case):
+    activation, labels = case
+    d = Distiller(teacher(activation), student(activation), KD())
     d.train_on_batch(X, Y if labels == "ints" else one_hot(Y))
-    name, from_logits = HEADS[case]
+    name, from_logits = OUTPUTS[case]
     assert d.loss.name == name
     assert d.loss.get_config()["from_logits"] is from_logits
     assert isinstance(d.optimizer, keras.optimizers.Adam)
@@ -114,29 +114,29 @@ def test_label_free_training_leaves_a_compiled_students_loss_for_later():
     assert d.optimizer is optimizer and int(optimizer.iterations) == 1
 
 
-def test_a_callback_list_of_ones_own_is_honoured():
-    told = []
+def test_a_custom_callback_list_is_used():
+    epochs = []
     callback = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: told.append(epoch)
+        on_epoch_end=lambda epoch, logs: epochs.append(epoch)
     )
     d = Distiller(teacher(), student(), KD(warmup_epochs=2))
     kept = keras.callbacks.CallbackList(
         [callback], add_history=True, model=d, epochs=2, steps=1, verbose=0
     )
     d.fit(X, Y, epochs=2, callbacks=kept, verbose=0)
-    assert told == [0, 1]
+    assert epochs == [0, 1]
 
 
-def test_one_callback_need_not_stand_in_a_list():
-    told = []
+def test_a_single_callback_need_not_be_in_a_list():
+    epochs = []
     callback = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: told.append(epoch)
+        on_epoch_end=lambda epoch, logs: epochs.append(epoch)
     )
     Distiller(teacher(), student(), KD()).fit(X, Y, callbacks=callback, verbose=0)
-    assert told == [0]
+    assert epochs == [0]
 
 
-def test_two_uncompiled_runs_are_one_longer_run():
+def test_two_uncompiled_runs_equal_one_longer_run():
     models = student(), student()
     a, b = (Distiller(teacher(), m, KD()) for m in models)
     options = {"batch_size": 8, "shuffle": False, "verbose": 0}

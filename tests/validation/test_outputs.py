@@ -17,7 +17,7 @@ X, Y = data(16)
 
 
 class Unreadable(keras.Model):
-    """Its layers do not tell what it gives: only its values do."""
+    """A subclassed model: only its values show its output kind."""
 
     def __init__(self, activation=None, classes=CLASSES):
         super().__init__()
@@ -28,13 +28,13 @@ class Unreadable(keras.Model):
         return self.last(self.dense(inputs))
 
 
-def found(large, small, **options):
+def inferred_kinds(large, small, **options):
     d = Distiller(large, small, KD(), **options)
     return tuple(o.output_kind for o in infer_output_specs(d, peek(X, Y)[0])[0].get())
 
 
 def separate(activation):
-    """The activation as a layer of its own, as in many published models."""
+    """The activation as a layer of its models, as in many published models."""
     model = student()
     model.add(activation)
     return model
@@ -52,8 +52,8 @@ MODELS = {
         lambda: keras.Sequential([keras.Input((FEATURES,)), student("softmax")]),
         logits.SOFTMAX,
     ),
-    "own class, logits": (lambda: Unreadable(), logits.LOGITS),
-    "own class, softmax": (
+    "subclassed, logits": (lambda: Unreadable(), logits.LOGITS),
+    "subclassed, softmax": (
         lambda: Unreadable(keras.activations.softmax),
         logits.SOFTMAX,
     ),
@@ -62,30 +62,36 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_head_is_recognised(name):
-    make, head = MODELS[name]
-    assert found(make(), make()) == (head, head)
-    assert found(teacher(), make()) == (head, logits.LOGITS)
+def test_output_kind_is_inferred(name):
+    make, kind = MODELS[name]
+    assert inferred_kinds(make(), make()) == (kind, kind)
+    assert inferred_kinds(teacher(), make()) == (kind, logits.LOGITS)
 
 
-def test_a_sigmoid_turns_the_logits_beside_it_into_labels_by_themselves():
-    assert found(teacher("sigmoid"), student()) == (logits.BINARY, logits.SIGMOID)
-    assert found(teacher(), student("sigmoid")) == (logits.SIGMOID, logits.BINARY)
+def test_logits_beside_a_sigmoid_are_multilabel():
+    assert inferred_kinds(teacher("sigmoid"), student()) == (
+        logits.BINARY,
+        logits.SIGMOID,
+    )
+    assert inferred_kinds(teacher(), student("sigmoid")) == (
+        logits.SIGMOID,
+        logits.BINARY,
+    )
 
 
-def test_a_single_output_is_a_choice_of_two():
+def test_a_single_output_is_binary():
     pair = teacher(classes=1), student(classes=1)
-    assert found(*pair) == (logits.BINARY, logits.BINARY)
+    assert inferred_kinds(*pair) == (logits.BINARY, logits.BINARY)
 
 
-def test_a_binary_loss_makes_logits_labels_by_themselves():
+def test_a_binary_loss_makes_logits_multilabel():
     small = student()
     small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
-    assert found(teacher(), small) == (logits.BINARY, logits.BINARY)
+    assert inferred_kinds(teacher(), small) == (logits.BINARY, logits.BINARY)
 
 
 @pytest.mark.parametrize("losses", [BinaryKD(), [KD(), BinaryKD()]])
-def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
+def test_a_multilabel_loss_makes_logits_multilabel(losses):
     sample = peek(X, Y)[0]
     for large, small, expected in (
         (teacher(), student(), (logits.BINARY, logits.BINARY)),
@@ -103,7 +109,7 @@ def test_a_loss_for_each_label_makes_logits_labels_by_themselves(losses):
 
 
 @pytest.mark.invariant(number=10)
-def test_a_loss_for_each_label_refuses_a_softmax():
+def test_a_multilabel_loss_refuses_a_softmax():
     for large, small, wrong in (
         (teacher(), student("softmax"), "the student ends in a softmax"),
         (teacher("softmax"), student(), "the teacher ends in a softmax"),
@@ -113,16 +119,30 @@ def test_a_loss_for_each_label_refuses_a_softmax():
             Distiller(large, small, BinaryKD()).fit(X, Y, verbose=0)
 
 
-def test_what_the_user_says_holds():
-    own = Unreadable(keras.activations.softmax), Unreadable(keras.activations.softmax)
-    assert found(*own, from_logits=False) == (logits.SOFTMAX, logits.SOFTMAX)
-    own = Unreadable(keras.activations.sigmoid), Unreadable(keras.activations.sigmoid)
-    assert found(*own, from_logits=False) == (logits.SIGMOID, logits.SIGMOID)
-    assert found(teacher(), student(), from_logits=True) == (logits.LOGITS,) * 2
+def test_declared_from_logits_takes_precedence():
+    models = (
+        Unreadable(keras.activations.softmax),
+        Unreadable(keras.activations.softmax),
+    )
+    assert inferred_kinds(*models, from_logits=False) == (
+        logits.SOFTMAX,
+        logits.SOFTMAX,
+    )
+    models = (
+        Unreadable(keras.activations.sigmoid),
+        Unreadable(keras.activations.sigmoid),
+    )
+    assert inferred_kinds(*models, from_logits=False) == (
+        logits.SIGMOID,
+        logits.SIGMOID,
+    )
+    assert (
+        inferred_kinds(teacher(), student(), from_logits=True) == (logits.LOGITS,) * 2
+    )
 
 
 @pytest.mark.parametrize("kind", ["dict", "list"])
-def test_of_several_outputs_the_chosen_ones_head_counts(kind):
+def test_output_kind_is_that_of_the_chosen_output(kind):
     small = two_outputs(kind)
     nested = keras.tree.map_structure(lambda t: t, small.output)
     label = nested["label"] if kind == "dict" else nested[0]
@@ -131,19 +151,19 @@ def test_of_several_outputs_the_chosen_ones_head_counts(kind):
     outputs = {"label": soft, "size": size} if kind == "dict" else [soft, size]
     model = keras.Model(small.inputs, outputs)
     key = "label" if kind == "dict" else 0
-    assert found(teacher(), model, output=key)[0] == logits.SOFTMAX
+    assert inferred_kinds(teacher(), model, output=key)[0] == logits.SOFTMAX
 
 
-@pytest.mark.parametrize("head", [None, "softmax", "sigmoid"])
-def test_recovered_logits_give_the_models_probabilities_back(head):
-    model = teacher(head, scale=1.0)
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+def test_recovered_logits_give_the_models_probabilities_back(activation):
+    model = teacher(activation, scale=1.0)
     probabilities = {
         None: keras.ops.softmax,
         "softmax": lambda p: p,
         "sigmoid": lambda p: keras.ops.stack([1 - p, p], axis=-1),
-    }[head](model(X))
+    }[activation](model(X))
     kind = {None: logits.LOGITS, "softmax": logits.SOFTMAX, "sigmoid": logits.SIGMOID}
-    recovered = keras.ops.softmax(logits.to_logits(model(X), kind[head]))
+    recovered = keras.ops.softmax(logits.to_logits(model(X), kind[activation]))
     assert np.allclose(
         keras.ops.convert_to_numpy(recovered),
         keras.ops.convert_to_numpy(probabilities),
@@ -151,7 +171,7 @@ def test_recovered_logits_give_the_models_probabilities_back(head):
     )
 
 
-def test_a_teacher_that_is_no_model_is_judged_by_its_values():
+def test_output_kind_of_a_teacher_without_model_is_inferred_from_values():
     class Stored:
         variables = []
 
@@ -167,7 +187,7 @@ def test_a_teacher_that_is_no_model_is_judged_by_its_values():
     assert large.output_kind == logits.SOFTMAX and values.shape == (16, CLASSES)
 
 
-def test_sequences_of_different_length_are_refused():
+def test_sequences_of_different_length_raise():
     short = keras.Sequential([keras.Input((3, 2)), keras.layers.Dense(4)])
     long = keras.Sequential(
         [
@@ -182,7 +202,7 @@ def test_sequences_of_different_length_are_refused():
 
 @pytest.mark.parametrize("loss", [LogitMSE, CKD])
 @pytest.mark.parametrize("softmax", ["student", "teacher"])
-def test_raw_logits_beside_a_softmax_are_a_warning(loss, softmax):
+def test_uncentered_loss_beside_a_softmax_warns(loss, softmax):
     """They are known up to a constant of each sample only."""
 
     def pair():
@@ -193,12 +213,12 @@ def test_raw_logits_beside_a_softmax_are_a_warning(loss, softmax):
 
     with pytest.warns(UserWarning, match=f"raw logits, and those of the {softmax}"):
         Distiller(*pair(), loss()).fit(X, Y, verbose=0)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Distiller(*pair(), loss(centered=True)).fit(X, Y, verbose=0)
         both = keras.models.clone_model(next(pair()))
         Distiller(next(pair()), both, loss()).fit(X, Y, verbose=0)
-    assert not [w for w in told if "raw logits" in str(w.message)]
+    assert not [w for w in caught if "raw logits" in str(w.message)]
 
 
 def cleaned(model):
@@ -208,18 +228,18 @@ def cleaned(model):
 
 
 @pytest.mark.invariant(number=10)
-@pytest.mark.parametrize("who", ["teacher", "student"])
-def test_nan_in_the_data_that_reach_a_model_are_named(who):
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_nan_inputs_that_reach_an_output_raise(role):
     x = X.copy()
     x[::2, 1] = np.nan
     large, small = teacher(), student()
-    large = cleaned(large) if who == "student" else large
-    small = cleaned(small) if who == "teacher" else small
+    large = cleaned(large) if role == "student" else large
+    small = cleaned(small) if role == "teacher" else small
     d = Distiller(large, small, KD())
-    # Also after a look at sound data of the same shape.
+    # Also after valid data of the same shape.
     d.fit(X, Y, verbose=0)
     before = [w.numpy() for w in small.trainable_variables]
-    with pytest.raises(ValueError, match=rf"{who}'s first outputs|NaN in its inputs"):
+    with pytest.raises(ValueError, match=rf"{role}'s first outputs|NaN in its inputs"):
         d.fit(x, Y, verbose=0)
     with pytest.raises(ValueError, match="8 of 16 samples"):
         d.fit(x, Y, verbose=0)
@@ -227,7 +247,7 @@ def test_nan_in_the_data_that_reach_a_model_are_named(who):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_nan_in_the_data_that_both_models_bear_are_a_warning():
+def test_nan_inputs_with_finite_outputs_of_both_models_warn():
     x = X.copy()
     x[::2, 1] = np.nan
     d = Distiller(cleaned(teacher()), cleaned(student()), KD())
@@ -236,16 +256,16 @@ def test_nan_in_the_data_that_both_models_bear_are_a_warning():
 
 
 @pytest.mark.invariant(number=10)
-def test_a_name_of_an_output_that_is_not_there_shows_the_names_if_there_are_any():
+def test_an_unknown_output_raises_with_the_known_names():
     with pytest.raises(ValueError, match=r"no output 'size'.*leave `output=` out\.$"):
-        found(teacher(), student(), output="size")
+        Distiller(teacher(), student(), output="size").fit(X, Y, verbose=0)
     inputs = keras.Input((FEATURES,))
     small = keras.Model(inputs, keras.layers.Dense(CLASSES, name="label")(inputs))
     with pytest.raises(ValueError, match="or name it: 'label'"):
-        found(teacher(), small, output="size")
+        Distiller(teacher(), small, output="size").fit(X, Y, verbose=0)
 
 
-def test_values_between_0_and_1_do_not_make_a_sigmoid_of_a_teacher_without_a_model():
+def test_values_in_the_unit_interval_alone_do_not_imply_a_sigmoid():
     class Halves:
         variables = []
 

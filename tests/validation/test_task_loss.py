@@ -19,7 +19,7 @@ SPARSE = keras.losses.SparseCategoricalCrossentropy
 BINARY = keras.losses.BinaryCrossentropy
 
 
-def said(small, loss, y=Y, metrics=None, **options):
+def from_logits_warnings(small, loss, y=Y, metrics=None, **options):
     """The warnings of one epoch about `from_logits`, and its logs."""
     small.compile(keras.optimizers.SGD(0.0), loss, metrics=metrics)
     d = Distiller(teacher(small.layers[-1].activation), small, KD(), **options)
@@ -32,26 +32,26 @@ def said(small, loss, y=Y, metrics=None, **options):
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("loss", [SPARSE(), "sparse_categorical_crossentropy"])
-def test_logits_taken_for_probabilities_are_warned_of_once(loss):
-    (message,), _ = said(student(), loss)
+def test_logits_used_as_probabilities_warn_once(loss):
+    (message,), _ = from_logits_warnings(student(), loss)
     assert "a linear layer" in message and "`from_logits=True`" in message
 
 
 @pytest.mark.parametrize(
-    "head, loss",
+    "activation, loss",
     [(None, SPARSE(from_logits=True)), ("softmax", SPARSE()), (None, "mse")],
 )
-def test_of_a_loss_that_fits_nothing_is_said(head, loss):
+def test_a_matching_loss_does_not_warn(activation, loss):
     y = one_hot(Y) if loss == "mse" else Y
-    assert said(student(head), loss, y)[0] == []
+    assert from_logits_warnings(student(activation), loss, y)[0] == []
 
 
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_probabilities_taken_for_logits_are_warned_of_unless_keras_goes_back(head):
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_used_as_logits_warn_unless_keras_recovers_logits(activation):
     """TensorFlow's losses find the logits behind a softmax or sigmoid."""
-    small = student(head)
+    small = student(activation)
     p = keras.ops.convert_to_numpy(small(X)).astype("float64")
-    if head == "softmax":
+    if activation == "softmax":
         loss, y, given = SPARSE(from_logits=True), Y, one_hot(Y)
         right = -np.log(p[np.arange(32), Y]).mean()
         wrong = -oracles.log_softmax(p)[np.arange(32), Y].mean()
@@ -60,27 +60,27 @@ def test_probabilities_taken_for_logits_are_warned_of_unless_keras_goes_back(hea
         given = y
         right = -(given * np.log(p) + (1 - given) * np.log(1 - p)).mean()
         wrong = (np.log1p(np.exp(p)) - given * p).mean()
-    messages, logs = said(small, loss, y)
+    messages, logs = from_logits_warnings(small, loss, y)
     assert len(messages) == (0 if TENSORFLOW else 1)
-    # As the step does, so it is told.
+    # The warning agrees with the step.
     expected = right if TENSORFLOW else wrong
     assert logs["task_loss"][0] == pytest.approx(expected, rel=1e-4)
     assert abs(right - wrong) > 1e-2
 
 
-def test_after_a_change_of_dtype_nothing_goes_back():
+def test_probabilities_as_logits_warn_after_a_cast():
     small = student("softmax", dtype="bfloat16")
-    assert len(said(small, SPARSE(from_logits=True))[0]) == 1
+    assert len(from_logits_warnings(small, SPARSE(from_logits=True))[0]) == 1
 
 
-def test_a_student_that_says_nothing_yet_is_not_accused():
+def test_uniform_probabilities_do_not_warn():
     """Of equal probabilities, a softmax makes the same again."""
     small = student("softmax")
     small.layers[-1].set_weights([np.zeros((8, CLASSES)), np.zeros(CLASSES)])
-    assert said(small, SPARSE(from_logits=True))[0] == []
+    assert from_logits_warnings(small, SPARSE(from_logits=True))[0] == []
 
 
-def test_diagnose_finds_what_the_step_does():
+def test_diagnose_reports_from_logits_as_the_step_uses_it():
     small = student("softmax")
     small.compile("sgd", SPARSE(from_logits=True))
     distiller = Distiller(teacher(), small, KD())
@@ -90,7 +90,7 @@ def test_diagnose_finds_what_the_step_does():
     assert [issue.code for issue in issues] == expected
 
 
-def test_each_of_several_outputs_is_looked_at():
+def test_from_logits_is_checked_for_each_output():
     small = two_outputs("dict")
     small.compile("sgd", {"label": SPARSE(), "size": "mse"})
     d = Distiller(two_outputs("dict", seed=5), small, KD(), output="label")
@@ -99,7 +99,7 @@ def test_each_of_several_outputs_is_looked_at():
 
 
 @pytest.mark.parametrize("from_logits", [True, "auto"])
-def test_a_calibration_error_of_a_single_probability_is_warned_of(from_logits):
+def test_a_calibration_error_of_a_single_probability_warns(from_logits):
     metric = ExpectedCalibrationError(from_logits=from_logits)
     small = student("sigmoid", classes=1)
     small.compile("sgd", BINARY(), metrics=[metric])

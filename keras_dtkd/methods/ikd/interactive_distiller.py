@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.core.issue import report_issues
 from keras_dtkd.losses import KD
 from keras_dtkd.methods.ikd import validation
 from keras_dtkd.methods.ikd.dual_optimizer import DualOptimizer
@@ -196,22 +197,18 @@ class InteractiveDistiller(FeedbackStep):
 
     def train_step(self, *args):
         """Keras's own step; the teacher runs inside of it."""
-        validation.require_feedback_data(self.feedback_data.exam)
+        if self.feedback_data.exam is None:
+            report_issues([validation.no_exam()])
         return super().train_step(*args)
 
-    def validate_before_training(self, sample):
+    def validate_before_training(self, context):
         """Validates the exam, and keeps the teacher's weights the first time."""
-        if self.exam_for != "student":
-            validation.require_trainable_teacher(self.trainable_teacher)
         if not self.optimizer.built:
             # It may have been built, or thawed, since it was compiled.
             self.optimizer.num_teacher_variables = len(
                 self.trainable_teacher.trainable_variables
             )
-        validation.reject_float16(self.student, self.trainable_teacher)
-        validation.reject_jit_second_order(self)
-        validation.require_feedback_data(self.feedback_data.exam)
-        validation.validate_feedback_inputs(self, sample)
+        report_issues(validation.check_feedback(self, context))
         if self.feedback_data.initial_teacher_weights is None:
             self.feedback_data.initial_teacher_weights = [
                 np.array(ops.convert_to_numpy(v.value))

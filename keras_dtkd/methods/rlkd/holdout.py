@@ -5,17 +5,13 @@ from typing import Any
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.arguments import check_in_range
+from keras_dtkd.core.issue import report_issues
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.methods.rlkd.reward_callback import RewardCallback
-from keras_dtkd.methods.rlkd.validation import (
-    HOLDOUT,
-    validate_holdout,
-    validate_training_data,
-    validate_training_setup,
-)
-from keras_dtkd.preparation import data_peek
+from keras_dtkd.methods.rlkd.validation import check_policy
 from keras_dtkd.temperatures.base import Temperature
-from keras_dtkd.validation import labels
+from keras_dtkd.validation.data import check_lists
+from keras_dtkd.validation.labels import select_labels
 
 
 class HoldoutTemperature(Temperature):
@@ -36,7 +32,7 @@ class HoldoutTemperature(Temperature):
     def holdout(self, value):
         pair = isinstance(value, list | tuple) and len(value) == 2
         if pair and value[1] is not None:
-            data_peek.reject_lists_of_scalars(value[0], value[1], "held-out ")
+            report_issues(check_lists(value[0], value[1], "held-out "))
             if arrays.num_samples(value[0]) != arrays.num_samples(value[1]):
                 raise ValueError(
                     f"`Policy`: `holdout` has {arrays.num_samples(value[0])} inputs "
@@ -53,19 +49,19 @@ class HoldoutTemperature(Temperature):
         # No list that Keras would look for layers in.
         self.__dict__["_holdout"] = value
 
+    def issues(self, context):
+        """Runs in which rewards cannot be measured, see `FitHooks`."""
+        return check_policy(self, context)
+
     def hold_out(self, data):
         """The share of the training data that is held out; `None` for `(x, y)`."""
-        validate_training_data(self, data)
         return self.holdout if isinstance(self.holdout, numbers.Real) else None
 
     def training_callbacks(self, distiller):
         """The callback that measures the rewards."""
-        validate_training_setup(self, distiller)
         is_given = isinstance(self.holdout, list | tuple)
         x, y = self.holdout if is_given else distiller.run_context.held_out
-        y = labels.labels_of_distilled_output(distiller, y, "Policy", HOLDOUT)
-        if is_given:
-            validate_holdout(distiller, x, y)
+        y = select_labels(distiller.student, distiller.distilled_output, y)
         return [RewardCallback(self, x, y, self._reward_name(distiller))]
 
     def _reward_name(self, distiller):

@@ -2,85 +2,79 @@
 
 import keras
 
-from keras_dtkd import backend
 from keras_dtkd.core import arrays
+from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.preparation.measure import measure_inputs
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.validation import auxiliary_data, labels
+from keras_dtkd.validation import labels
+from keras_dtkd.validation.data import check_auxiliary_inputs
 
 HOLDOUT = "the held-out samples"
 
 
-def validate_training_data(policy, data):
-    """Refuses data in which the rewards of a policy cannot be measured.
+def check_policy(policy, context):
+    """Runs in which the rewards of a policy cannot be measured."""
+    if context.run != "fit" or context.compiled is None:
+        return []
+    return [
+        *_check_data(policy, context),
+        *_check_run(policy, context),
+        *_check_holdout(policy, context),
+    ]
 
-    Args:
-        policy: A `Policy`.
-        data: The `keras_dtkd.preparation.holdout.TrainingData`.
 
-    Raises:
-        ValueError: They cannot.
-    """
-    in_memory = arrays.is_arrays(data.x)
+def _error(code, message, hint):
+    return Issue(code, ERROR, f"`Policy`: {message}", hint)
+
+
+def _check_data(policy, context):
+    batch_size, x = context.batch_size, context.x
+    in_memory = arrays.is_arrays(x)
     capacity = policy.get_config()["capacity"]
-    if in_memory and min(data.batch_size or 32, arrays.num_samples(data.x)) > capacity:
-        raise ValueError(
-            f"`Policy`: batch_size={data.batch_size} is above capacity={capacity}. "
-            "Raise `capacity`."
-        )
+    if in_memory and min(batch_size or 32, arrays.num_samples(x)) > capacity:
+        message = f"batch_size={batch_size} is above capacity={capacity}."
+        yield _error("policy_capacity", message, "Raise `capacity`.")
     if isinstance(policy.holdout, list | tuple):
         return
     if policy.holdout is None:
-        raise ValueError(
-            "`Policy`: its held-out data is in no file. Set it again: "
-            "`policy.holdout = (x, y)`."
+        message = "its held-out data is in no file."
+        yield _error("no_holdout", message, "Set it again: `policy.holdout = (x, y)`.")
+    elif not in_memory or context.y is None:
+        received = "no labels" if in_memory else f"data of type {type(x).__name__}"
+        message = (
+            "it measures rewards on samples with labels that the student is not "
+            f"trained on, and takes them from the arrays `fit(x, y)`. Received: "
+            f"{received}."
         )
-    # With `sample_weight` alone, `fit` has put empty labels in place of none.
-    if not in_memory or arrays.drop_placeholder(data.y) is None:
-        found = "no labels" if in_memory else f"data of type {type(data.x).__name__}"
-        raise ValueError(
-            "`Policy`: it measures rewards on samples with labels that the student "
-            "is not trained on, and takes them from the arrays `fit(x, y)`. "
-            f"Received: {found}. Give `Policy(holdout=(x, y))`."
-        )
+        yield _error("no_holdout", message, "Give `Policy(holdout=(x, y))`.")
 
 
-def validate_training_setup(policy, distiller):
-    """Refuses runs in which the rewards of a policy cannot be measured.
-
-    Args:
-        policy: A `Policy`.
-        distiller: The Distiller, compiled.
-
-    Raises:
-        ValueError: They cannot.
-    """
-    losses = distiller.distillation_losses.values()
+def _check_run(policy, context):
+    compiled = context.compiled
+    losses = context.losses.values()
     if sum(policy in list(iter_layers(loss)) for loss in losses) > 1:
-        raise ValueError(
-            "`Policy`: two losses have the same policy. Give each its own."
+        message = "two losses have the same policy."
+        yield _error("shared_policy", message, "Give each its own.")
+    if compiled.is_distributed:
+        message = "it learns on one device, and this `fit` runs on several."
+        yield _error("policy_distributed", message, "Use another temperature.")
+    if compiled.steps_per_execution != 1:
+        message = (
+            "it measures the reward of each update. Received: steps_per_execution="
+            f"{compiled.steps_per_execution}."
         )
-    with backend.building_scope(getattr(distiller, "distribute_strategy", None)):
-        several = backend.replicas() > 1 or backend.rank_and_world_size()[1] > 1
-    if several or keras.distribution.distribution() is not None:
-        raise ValueError(
-            "`Policy`: it learns on one device, and this `fit` runs on several. Use "
-            "another temperature."
-        )
-    if distiller.steps_per_execution != 1:
-        raise ValueError(
-            "`Policy`: it measures the reward of each update. Received: "
-            f"steps_per_execution={distiller.steps_per_execution}. Compile with 1; "
-            "`Policy(reward_every=...)` measures less often."
-        )
-    steps = _accumulation_steps(distiller.optimizer)
+        hint = "Compile with 1; `Policy(reward_every=...)` measures less often."
+        yield _error("policy_updates", message, hint)
+    steps = _accumulation_steps(compiled.optimizer)
     every = policy.get_config()["reward_every"]
     if every % steps:
-        raise ValueError(
-            f"`Policy`: the weights change once in {steps} steps, the optimizer's "
-            "`gradient_accumulation_steps`, and `reward_every` must be a multiple "
-            f"of that. Received: reward_every={every}."
+        message = (
+            f"the weights change once in {steps} steps, the optimizer's "
+            "`gradient_accumulation_steps`, and `reward_every` must be a multiple of "
+            f"that. Received: reward_every={every}."
         )
+        yield _error("policy_updates", message, "Raise `reward_every`.")
 
 
 def _accumulation_steps(optimizer):
@@ -89,22 +83,20 @@ def _accumulation_steps(optimizer):
     return max(getattr(o, "gradient_accumulation_steps", None) or 1 for o in optimizers)
 
 
-def validate_holdout(distiller, x, y):
-    """Refuses `holdout=(x, y)` that does not fit the student.
-
-    Args:
-        distiller: The Distiller, compiled, its models inspected.
-        x: Inputs.
-        y: Labels of the distilled output.
-
-    Raises:
-        ValueError: It does not.
-    """
-    sample = distiller.run_context.sample
-    sample = sample._replace(x=model_inputs(sample.x))
-    x, y = keras.tree.map_structure(arrays.to_numpy, (x, y))
-    auxiliary_data.validate_auxiliary_inputs(
-        "Policy", HOLDOUT, model_inputs(x), sample, {"student": distiller.student}
-    )
-    # docs/rlkd.md: so is the padding of sequences labelled.
-    labels.validate_distilled_labels(distiller, y, f" of {HOLDOUT}", padding=-1)
+def _check_holdout(policy, context):
+    """Held-out samples that do not fit the student, or have other labels."""
+    is_given = isinstance(policy.holdout, list | tuple)
+    x, y = policy.holdout if is_given else (None, context.y)
+    key, student = context.output, context.student
+    issues = labels.check_labels_of_output("Policy", HOLDOUT, student, key, y)
+    if issues or not is_given:
+        return issues
+    y = labels.select_labels(student, key, y)
+    x, y = keras.tree.map_structure(arrays.to_numpy, (model_inputs(x), y))
+    sample = context.sample._replace(x=context.inputs)
+    measured = measure_inputs(x, sample, {"student": student})
+    return [
+        *check_auxiliary_inputs("Policy", HOLDOUT, x, sample, measured),
+        # docs/rlkd.md: the padding of sequences is labelled -1.
+        *labels.check_distilled_labels(context, y, f" of {HOLDOUT}", padding=-1),
+    ]

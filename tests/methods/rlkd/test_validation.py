@@ -7,7 +7,6 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
 from keras_dtkd.methods.rlkd import Policy
-from keras_dtkd.methods.rlkd.validation import validate_training_setup
 from keras_dtkd.preparation.prepare import prepare_fit
 from tests.tiny_models import (
     data,
@@ -37,11 +36,11 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_samples_that_do_not_fit_are_refused_before_the_first_step(case):
-    held, words = WRONG[case]
+    holdout, message = WRONG[case]
     small = student()
     before = numbers(small)
-    d = distiller(KD(Policy(holdout=held)), student=small)
-    with pytest.raises(ValueError, match=words):
+    d = distiller(KD(Policy(holdout=holdout)), student=small)
+    with pytest.raises(ValueError, match=message):
         d.fit(X, Y, verbose=0)
     assert same(before, small)
 
@@ -87,7 +86,7 @@ def test_a_reward_spans_whole_updates_of_accumulated_gradients(scaled):
         if scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         policy = Policy(reward_every=every)
-        validate_training_setup(policy, distiller(KD(policy), optimizer))
+        prepare_fit(distiller(KD(policy), optimizer), X, Y, None, {})
 
     with pytest.raises(ValueError, match="once in 2 steps.*Received: reward_every=1"):
         check(1)

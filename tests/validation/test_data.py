@@ -1,4 +1,4 @@
-"""Samples beside those trained on: of another form, not finite, on another scale."""
+"""Inputs beside the training data: of another shape, not finite, of another scale."""
 
 import warnings
 
@@ -6,19 +6,22 @@ import keras
 import numpy as np
 import pytest
 
+from keras_dtkd.core.issue import report_issues
 from keras_dtkd.preparation.data_peek import Sample
-from keras_dtkd.validation import auxiliary_data
+from keras_dtkd.preparation.measure import measure_inputs
+from keras_dtkd.validation.data import check_auxiliary_inputs
 from tests.tiny_models import FEATURES, data, sequence, student
 
 X, Y = data(40)
-COURSE = Sample(X, Y, 8)
+SAMPLE = Sample(X, Y, 8)
 
 
-def look(x, course=COURSE, **models):
-    auxiliary_data.validate_auxiliary_inputs("Policy", "the exam", x, course, models)
+def report(x, sample=SAMPLE, **models):
+    measured = measure_inputs(x, sample, models)
+    report_issues(check_auxiliary_inputs("Policy", "the exam", x, sample, measured))
 
 
-def drawn(name, size, seed):
+def draw(name, size, seed):
     random = np.random.default_rng(seed)
     return {
         "normal": lambda: random.normal(size=size),
@@ -35,62 +38,62 @@ def drawn(name, size, seed):
     "name",
     ["normal", "pixels", "long tail", "two heaps", "mostly zero", "columns", "zeros"],
 )
-def test_two_samples_of_the_same_data_are_no_warning(name):
+def test_inputs_of_the_same_distribution_do_not_warn(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for seed in range(20):
-            course, other = drawn(name, (64, 6), seed), drawn(name, (20, 6), 99 - seed)
-            look(other, Sample(course, None, 32))
+            known, other = draw(name, (64, 6), seed), draw(name, (20, 6), 99 - seed)
+            report(other, Sample(known, None, 32))
 
 
 @pytest.mark.parametrize("factor", [16, 255, 1 / 255])
-def test_another_scale_is_a_warning_with_both_sizes(factor):
-    course, other = drawn("pixels", (64, 6), 0), drawn("pixels", (20, 6), 1) * factor
+def test_inputs_of_another_scale_warn_with_both_magnitudes(factor):
+    known, other = draw("pixels", (64, 6), 0), draw("pixels", (20, 6), 1) * factor
     message = f"inputs of the exam have a mean size of {other.mean():.3g}.* of 0.5"
     with pytest.warns(UserWarning, match=message):
-        look(other, Sample(course, None, 32))
+        report(other, Sample(known, None, 32))
     with pytest.warns(UserWarning, match="inputs 'b' of the exam"):
-        look({"a": X[:20], "b": other}, Sample({"a": X, "b": course[:40]}, None, 32))
+        report({"a": X[:20], "b": other}, Sample({"a": X, "b": known[:40]}, None, 32))
 
 
-def test_pixels_beside_their_shares_are_a_warning_and_words_are_not():
-    course = drawn("pixels", (64, 6), 0)
+def test_unscaled_pixels_warn_and_token_ids_do_not():
+    known = draw("pixels", (64, 6), 0)
     with pytest.warns(UserWarning, match="scaled as the models expect"):
-        look((255 * course).astype("uint8"), Sample(course, None, 32))
+        report((255 * known).astype("uint8"), Sample(known, None, 32))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        look(np.full((8, 5), 900), Sample(np.full((8, 5), 3), None, 8))
+        report(np.full((8, 5), 900), Sample(np.full((8, 5), 3), None, 8))
 
 
-def test_a_form_that_a_model_cannot_take_is_named_with_the_model():
+def test_a_shape_that_a_model_cannot_take_is_named_with_the_model():
     with pytest.raises(
         ValueError,
         match=r"the student cannot take the inputs of the exam: samples of shape "
         r"\(2, 3\). Those trained on are samples of shape \(6,\). Keras says:",
     ):
-        look(X.reshape(-1, 2, 3), student=student())
+        report(X.reshape(-1, 2, 3), student=student())
     with pytest.raises(ValueError, match=r"samples of shape 'a': \(6,\). Those"):
-        look({"a": X}, Sample({"a": X[:, :3]}, None, 8), student=student())
+        report({"a": X}, Sample({"a": X[:, :3]}, None, 8), student=student())
 
 
-def test_a_form_that_a_model_can_take_is_none():
+def test_another_shape_that_a_model_can_take_is_no_issue():
     # Keras drops the last axis by itself; lengths of sequences differ.
-    look(X[..., None], student=student())
-    look(np.ones((9, 7), int), Sample(np.ones((9, 5), int), None, 8), a=sequence())
+    report(X[..., None], student=student())
+    report(np.ones((9, 7), int), Sample(np.ones((9, 5), int), None, 8), a=sequence())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_one_sample_that_is_not_finite_is_found_among_all(value):
+def test_one_input_that_is_not_finite_is_found_among_all(value):
     x = X.copy()
     x[37, 2] = value
     with pytest.raises(ValueError, match="1 of 40 inputs of the exam hold NaN or inf"):
-        look(x, student=student())
+        report(x, student=student())
 
 
-def test_nan_that_models_bear_is_a_warning():
+def test_nan_inputs_with_finite_outputs_warn():
     clean = keras.layers.Lambda(lambda v: keras.ops.where(v == v, v, 0.0))
     model = keras.Sequential([keras.Input((FEATURES,)), clean, student()])
     x = X.copy()
     x[0] = np.nan
     with pytest.warns(UserWarning, match="1 of 40 inputs of the exam .* finite all"):
-        look(x, student=model)
+        report(x, student=model)

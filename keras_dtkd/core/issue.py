@@ -1,0 +1,70 @@
+"""An issue: one problem with models, data or losses, as data."""
+
+import dataclasses
+import inspect
+import os
+import warnings
+from pathlib import Path
+
+ERROR, WARNING, INFO = "error", "warning", "info"
+PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
+
+@dataclasses.dataclass(frozen=True)
+class Issue:
+    """One problem, and what to do about it.
+
+    Attributes:
+        code: The kind of problem, such as `"permuted_classes"`: the same in every run.
+        severity: `"error"` (training would fail or teach something wrong), `"warning"`
+            (it would teach badly, or may), or `"info"` (worth knowing).
+        message: What was found, with its numbers.
+        hint: What to do about it.
+        cause: The exception that showed the problem, if any.
+    """
+
+    code: str
+    severity: str
+    message: str
+    hint: str = ""
+    cause: BaseException | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
+
+    def __str__(self):
+        return f"{self.message} {self.hint}".strip()
+
+
+def has_errors(issues):
+    """Whether an issue is an error."""
+    return any(issue.severity == ERROR for issue in issues)
+
+
+def report_issues(issues, reported=()):
+    """Warns of the warnings among issues, then raises the first error.
+
+    Args:
+        issues: A list of `Issue`.
+        reported: Issues that were reported before, and are not again.
+
+    Returns:
+        `issues`.
+
+    Raises:
+        ValueError: There is an error.
+    """
+    new = [issue for issue in issues if issue not in reported]
+    for issue in new:
+        if issue.severity == WARNING:
+            warnings.warn(str(issue), stacklevel=_user_stacklevel())
+    for issue in new:
+        if issue.severity == ERROR:
+            raise ValueError(str(issue)) from issue.cause
+    return issues
+
+
+def _user_stacklevel():
+    """The `stacklevel` of the first frame outside of this package."""
+    frames = enumerate(inspect.stack(0))
+    outside = (i for i, frame in frames if not frame.filename.startswith(PACKAGE))
+    return next(outside, 1)

@@ -1,0 +1,62 @@
+"""What a loss declares to need, and whether models and data have it."""
+
+from keras_dtkd.core import logits
+from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.losses.input_gradient_checks import check_input_gradient
+
+
+def check_requirements(loss, context):
+    """Labels, layers, views and input gradients that a loss cannot have."""
+    name, teacher = context.name_of(loss), context.teacher
+    issues = []
+    if loss.needs_labels and context.sample.y is None:
+        message = f"`Distiller`: `{name}` needs labels, and the data has none."
+        hint = "Pass `y`, or choose a loss that does without."
+        issues.append(Issue("missing_labels", ERROR, message, hint))
+    if loss.teacher_layers and teacher.model is None:
+        message = (
+            f"`Distiller`: `{name}` needs layers of the teacher "
+            f"({', '.join(loss.teacher_layers)}), and the teacher is no single model."
+        )
+        hint = "Give one model, or a loss on logits."
+        issues.append(Issue("no_teacher_layers", ERROR, message, hint))
+    if loss.view is not None and teacher.needs_sample_ids:
+        message = (
+            f"`Distiller`: `{name}` is for the view {loss.view!r}, for which the "
+            "teacher has no stored outputs."
+        )
+        hint = "Give the teacher itself, or a loss without a view."
+        issues.append(Issue("stored_view", ERROR, message, hint))
+    if loss.multilabel:
+        issues += _check_multilabel(name, loss, context)
+    if loss.input_gradient is not None:
+        issues += check_input_gradient(name, loss, context)
+    return issues
+
+
+def _check_multilabel(name, loss, context):
+    """A softmax, whose classes a loss would take for labels."""
+    for spec in context.specs_of(loss):
+        if spec and logits.SOFTMAX in (spec.output_kind, *spec.member_kinds):
+            message = (
+                f"`Distiller`: `{name}` compares each label by itself, but the "
+                f"{spec.role} ends in a softmax, which chooses one class."
+            )
+            hint = "Give it a linear or sigmoid output, or take another loss."
+            yield Issue("softmax_output", ERROR, message, hint)
+
+
+def check_uncentered(loss, context):
+    """A loss on raw logits where those of one model are not known."""
+    specs = context.specs_of(loss)
+    if loss.centered or None in specs:
+        return []
+    softmax = [s.role for s in specs if s.output_kind == logits.SOFTMAX]
+    if len(softmax) != 1:
+        return []
+    message = (
+        f"`{context.name_of(loss)}` compares raw logits, and those of the "
+        f"{softmax[0]}, which ends in a softmax, are known up to a constant of each "
+        "sample only."
+    )
+    return [Issue("uncentered_softmax", WARNING, message, "Set `centered=True`.")]

@@ -1,0 +1,234 @@
+"""What validation judges and only a run of a model shows."""
+
+import contextlib
+import warnings
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd import backend
+from keras_dtkd.core import arrays, logits
+from keras_dtkd.core.issue import ERROR, Issue
+from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.outputs import compute_output_spec
+from keras_dtkd.losses.input_gradient_checks import (
+    model_input_tensors,
+    models_with_gradient,
+)
+from keras_dtkd.losses.resolve import input_gradient_losses
+from keras_dtkd.teachers.forward import run_teacher
+from keras_dtkd.teachers.model_teacher import ModelTeacher
+from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.validation.data import check_input_shapes
+from keras_dtkd.validation.task_loss import contradicting_losses
+
+# So many samples show whether a model has an input gradient at all.
+PROBE_SIZE = 8
+# Probabilities so close to each other that two softmaxes in a row leave them alike.
+NEARLY_UNIFORM = 1e-3
+
+
+def build_models(context, strategy):
+    """Builds what is not built yet, from the data. Returns issues where it cannot."""
+    teachers = () if context.teacher is None else context.teacher.models
+    issues = []
+    for role, model in (
+        ("student", context.student),
+        *(("teacher", m) for m in teachers),
+    ):
+        if model.built:
+            continue
+        x = context.inputs
+        try:
+            with backend.building_scope(strategy):
+                model(keras.tree.map_structure(lambda a: a[:1], x))
+        except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
+            shapes = keras.tree.map_structure(lambda a: str(a.shape), x)
+            message = (
+                f"`Distiller`: the {role} is not built, and cannot be from the data, "
+                f"whose inputs have the shapes {shapes}."
+            )
+            hint = f"Call it on a batch first. Keras says: {error}"
+            issues.append(Issue("not_built", ERROR, message, hint, error))
+    return issues
+
+
+def find_invalid_weights(teacher):
+    """NaN or infinity in the teacher's weights."""
+    for variable in teacher.variables:
+        if not keras.backend.is_float_dtype(variable.dtype):
+            continue
+        if not bool(ops.all(ops.isfinite(variable.value))):
+            message = (
+                "`Distiller`: the teacher's weights hold NaN or infinity, in "
+                f"{variable.path} first."
+            )
+            return [
+                Issue("teacher_not_finite", ERROR, message, "Load a sound checkpoint.")
+            ]
+    return []
+
+
+def run_student(context):
+    """The student's main distilled output for the sample, NumPy, float32."""
+    values = []
+    for start in range(
+        0, arrays.num_samples(context.inputs), context.sample.batch_size
+    ):
+        batch = slice(start, start + context.sample.batch_size)
+        x = keras.tree.map_structure(
+            lambda a: ops.convert_to_tensor(a[batch]),  # noqa: B023
+            context.inputs,
+        )
+        outputs = run_teacher(ModelTeacher(context.student), x)
+        output = context.student_spec.select(outputs)
+        values.append(ops.convert_to_numpy(ops.cast(output, "float32")))
+    return np.concatenate(values)
+
+
+def find_zero_gradients(context):
+    """Roles of models that look their inputs up, as tokens: without input gradient."""
+    losses = list(input_gradient_losses(context.losses).values())
+    specs = context.specs_of(losses[0]) if losses else (None, None)
+    specs = dict(zip(("student", "teacher"), specs, strict=True))
+    x = keras.tree.map_structure(
+        lambda a: ops.convert_to_tensor(a[:PROBE_SIZE], "float32"), context.inputs
+    )
+    roles = []
+    models = models_with_gradient(losses, context.student, context.teacher)
+    for role, model in models if losses else ():
+        # Any other model would have to be run for it.
+        if not any(map(_uses_embedding, iter_layers(model))):
+            continue
+
+        def total(x, model=model, spec=specs[role]):
+            return ops.sum(spec.select_logits(model(x, training=False)) ** 2)
+
+        with keras.StatelessScope():
+            _, gradients = backend.value_and_grad(total, x)
+        leaves = keras.tree.flatten(gradients)
+        if not any(bool(ops.any(ops.not_equal(leaf, 0))) for leaf in leaves):
+            roles.append(role)
+    return tuple(roles)
+
+
+def _uses_embedding(layer):
+    return isinstance(layer, keras.layers.Embedding) or any(
+        not keras.backend.is_float_dtype(tensor.dtype)
+        for tensor in model_input_tensors(layer)
+    )
+
+
+class MeasuredInputs(NamedTuple):
+    """What models make of inputs beside the training data's."""
+
+    errors: dict  # Exceptions of models that cannot take them, by role.
+    not_finite: Any  # Indices of inputs with NaN or infinity, NumPy.
+    broken_roles: list  # Roles of models whose outputs for those are not finite.
+
+
+def measure_inputs(x, sample, models):
+    """Runs models by role on inputs, where their form or numbers call for it.
+
+    `sample` is the `data_peek.Sample` of the training data, without sample ids.
+    """
+    errors = find_forward_errors(x, sample, models)
+    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf.dtype.kind == "f"]
+    broken = [~np.isfinite(v).reshape(len(v), -1).all(-1) for v in leaves]
+    indices = np.flatnonzero(np.any(broken, axis=0)) if broken else np.arange(0)
+    roles = [
+        role
+        for role, model in models.items()
+        if indices.size
+        and not errors
+        and any(map(arrays.has_invalid_logits, _forward(model, x, indices, sample)))
+    ]
+    return MeasuredInputs(errors, indices, roles)
+
+
+def find_forward_errors(x, sample, models):
+    """Exceptions of the models that cannot take inputs, by role."""
+    errors: dict = {}
+    if _input_shapes(x) == _input_shapes(sample.x):
+        return errors
+    batch = arrays.take_rows(x, np.resize(0, sample.batch_size))
+    for role, model in models.items():
+        try:
+            compute_output_spec(model, batch)
+        except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
+            # A call may put right what a specification does not.
+            with contextlib.suppress(Exception):
+                _forward(model, x, np.arange(arrays.num_samples(x)), sample)
+                continue
+            errors[role] = error
+    return errors
+
+
+def check_validation_data(context):
+    """Runs models on validation data of another form than the training data's."""
+    x = None if context.validation is None else model_inputs(context.validation.x)
+    if x is None or not arrays.is_arrays(x) or not arrays.num_samples(x):
+        return []
+    models = {"student": context.student}
+    if context.evaluate_distillation:
+        teachers = enumerate(context.teacher.models)
+        models |= {f"teacher{i or ''}": model for i, model in teachers}
+    x = arrays.take_rows(x, np.arange(1))
+    sample = context.sample._replace(x=context.inputs)
+    errors = find_forward_errors(x, sample, models)
+    return check_input_shapes("Distiller", "the validation data", x, sample, errors)
+
+
+def _input_shapes(x):
+    return [(path, leaf.shape[1:]) for path, leaf in keras.tree.flatten_with_path(x)]
+
+
+def _forward(model, x, indices, sample):
+    """A model's floating-point outputs for some samples, NumPy."""
+    # A whole batch: a model may take no other.
+    some = arrays.take_rows(x, np.resize(indices, sample.batch_size))
+    some = keras.tree.map_structure(ops.convert_to_tensor, some)
+    outputs = keras.tree.flatten(run_teacher(ModelTeacher(model), some))
+    return [
+        ops.convert_to_numpy(ops.cast(v, "float32"))
+        for v in outputs
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(v.dtype))
+    ]
+
+
+def find_recovered_outputs(context):
+    """Names of outputs for which Keras's loss goes back to the logits by itself.
+
+    It does so under TensorFlow, where nothing (such as a change of dtype) stands
+    between a softmax or sigmoid and the loss; `from_logits=True` does no harm there.
+    """
+    return tuple(
+        name
+        for name, _, loss, y in contradicting_losses(context)
+        if isinstance(loss, keras.losses.Loss) and _recovers(context, name, loss, y)
+    )
+
+
+def _recovers(context, name, loss, y):
+    x, y = keras.tree.map_structure(
+        lambda a: a[: context.sample.batch_size], (context.inputs, y)
+    )
+    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    outputs = run_teacher(ModelTeacher(context.student), x)
+    names = getattr(context.student, "output_names", None)
+    output = logits.select_output(outputs, name, names)
+    # The same numbers, without a past.
+    plain = ops.convert_to_numpy(output)
+    with warnings.catch_warnings():
+        # Keras's own, which it gives in the step too.
+        warnings.simplefilter("ignore")
+        in_step, as_declared = (
+            arrays.to_numpy(ops.convert_to_numpy(loss(y, p)))
+            for p in (output, ops.convert_to_tensor(plain))
+        )
+    # A softmax takes equal numbers for equal numbers: they show nothing.
+    spread = np.ptp(plain.astype("float32"), axis=-1).max()
+    is_conclusive = plain.shape[-1] == 1 or spread >= NEARLY_UNIFORM
+    return not (is_conclusive and np.allclose(in_step, as_declared, rtol=1e-5))

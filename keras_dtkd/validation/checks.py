@@ -1,0 +1,45 @@
+"""All checks of one run."""
+
+from keras_dtkd.core.hooks import parts_with_hooks
+from keras_dtkd.core.issue import has_errors
+from keras_dtkd.validation import labels, models, outputs, task_loss
+
+
+def find_issues(context):
+    """What is wrong with models, data and losses, as far as it is known.
+
+    Args:
+        context: A `ValidationContext`. Called again when more is known, it returns
+            again what it returned before.
+
+    Returns:
+        A list of `Issue`, each once.
+    """
+    issues = _check_parts(context)
+    issues += context.preparation_issues
+    issues += labels.check_missing_labels(context)
+    if context.is_training:
+        issues += models.check_trainable_weights(context.student)
+        issues += labels.check_unused_labels(context)
+    if context.teacher is not None:
+        issues += models.check_shared_weights(context.teacher, context.student)
+    for key, specs in context.specs.items():
+        issues += outputs.check_outputs(key, *specs)
+    if context.compiled is not None:
+        # Wrong labels say nothing about the teacher.
+        label_issues = labels.check_labels(context)
+        issues += label_issues
+        if not has_errors(label_issues):
+            issues += models.check_teacher_at_chance(
+                context.teacher_outputs, context.sample.y
+            )
+        issues += task_loss.check_from_logits(context)
+    return list(dict.fromkeys(issues))
+
+
+def _check_parts(context):
+    """What losses, temperatures, views and the teacher find themselves."""
+    if context.teacher is None:
+        return []
+    parts = parts_with_hooks(context.losses, context.views, context.teacher)
+    return [issue for part in parts for issue in part.issues(context)]

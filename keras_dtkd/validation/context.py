@@ -1,0 +1,97 @@
+"""What checks judge: the parts of a Distiller, its data, and what was measured."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from keras_dtkd.teachers.sample_ids import model_inputs
+
+
+class CompiledSettings(NamedTuple):
+    """What a Distiller is compiled with, and where it will run."""
+
+    loss: Any
+    has_own_loss: bool  # Whether the student's class computes it.
+    metrics: list
+    optimizer: Any
+    jit_compile: bool
+    steps_per_execution: int
+    is_distributed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationContext:
+    """What is known before the first step; `None` where it is not, or not yet.
+
+    Attributes:
+        run: `"fit"`, `"train_on_batch"`, `"evaluate"`, `"test_on_batch"`,
+            `"diagnose"`, or `"compute_losses"`.
+        student: The `keras.Model`.
+        teacher: The `Teacher`, if it runs.
+        losses: Distillation losses by name.
+        views: Views by name.
+        output: Name or index of the distilled output.
+        evaluate_distillation: As the Distiller's.
+        sample: Some samples of the data, a `data_peek.Sample`: `x`, `y`, `batch_size`.
+        x: The data as the run was given it.
+        y: Labels of arrays.
+        batch_size: As the run was given it.
+        validation: `(x, y)` of the validation data: arrays, or a first batch.
+        validation_split: As `fit` was given it.
+        specs: By the key of each distilled output, the student's and the teacher's
+            `OutputSpec`; the main output first.
+        teacher_outputs: The teacher's main outputs for the sample, NumPy, if it just
+            ran.
+        zero_gradients: Roles (`"teacher"`) of models without any input gradient.
+        compiled: The `CompiledSettings`.
+        recovered_outputs: Names of outputs whose logits Keras's loss recovers.
+        preparation_issues: Issues that were found in building and running the models.
+    """
+
+    run: str
+    student: Any
+    teacher: Any
+    losses: dict
+    views: dict
+    output: Any
+    evaluate_distillation: bool
+    sample: Any
+    x: Any = None
+    y: Any = None
+    batch_size: Any = None
+    validation: Any = None
+    validation_split: Any = None
+    specs: dict = dataclasses.field(default_factory=dict)
+    teacher_outputs: Any = None
+    zero_gradients: tuple = ()
+    compiled: CompiledSettings | None = None
+    recovered_outputs: tuple = ()
+    preparation_issues: tuple = ()
+
+    @property
+    def is_training(self):
+        """Whether a step will train."""
+        return self.run in ("fit", "train_on_batch", "diagnose")
+
+    @property
+    def inputs(self):
+        """Inputs of the sample, as models take them: without sample ids."""
+        return model_inputs(self.sample.x)
+
+    def name_of(self, loss):
+        """The name under which a loss was given."""
+        return next(name for name, known in self.losses.items() if known is loss)
+
+    @property
+    def student_spec(self):
+        """The student's main `OutputSpec`, or `None`."""
+        return next((student for student, _ in self.specs.values()), None)
+
+    def specs_of(self, loss):
+        """The student's and the teacher's `OutputSpec` for a loss, or `None`s."""
+        key = self.output if loss.distilled_output is None else loss.distilled_output
+        return self.specs.get(key, (None, None))
+
+    def with_issues(self, issues):
+        """A copy with further issues of the preparation."""
+        issues = (*self.preparation_issues, *issues)
+        return dataclasses.replace(self, preparation_issues=issues)
