@@ -86,6 +86,11 @@ class ValidationContext:
         """The student's main `OutputSpec`, or `None`."""
         return next((student for student, _ in self.specs.values()), None)
 
+    @property
+    def teacher_spec(self):
+        """The teacher's main `OutputSpec`, or `None`."""
+        return next((teacher for _, teacher in self.specs.values()), None)
+
     def specs_of(self, loss):
         """The student's and the teacher's `OutputSpec` for a loss, or `None`s."""
         key = self.output if loss.distilled_output is None else loss.distilled_output
