@@ -1,7 +1,5 @@
 """A Keras model that trains a student to match a teacher."""
 
-import contextlib
-import dataclasses
 import functools
 import inspect
 from typing import Any
@@ -10,27 +8,22 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.backend.base import SessionParts
-from keras_dtkd.core import arrays, logits
-from keras_dtkd.core.hooks import FitCallback
+from keras_dtkd.core import arrays
 from keras_dtkd.core.hyperparameters import (
     Hyperparameter,
     HyperparameterMixin,
-    layers_with_hyperparameters,
 )
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.resolve import input_gradient_losses, resolve_losses
 from keras_dtkd.preparation import default_compile, prepare, saved_state
 from keras_dtkd.preparation.output_spec import OutputSpecs
-from keras_dtkd.teachers.base import ProtocolTeacher, resolve_teacher
-from keras_dtkd.teachers.model_teacher import ModelTeacher
+from keras_dtkd.teachers.base import resolve_teacher
 from keras_dtkd.teachers.reference import TeacherReference
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training import forward, loss_logging, task_loss
+from keras_dtkd.training import forward, loss_logging, run, task_loss
 from keras_dtkd.training.epoch_hooks import EpochHooks
 from keras_dtkd.training.loss_aggregation import compute_loss_means, sum_losses
-from keras_dtkd.training.run_context import RunContext
 from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
 from keras_dtkd.validation import arguments as validation
 from keras_dtkd.validation.models import check_shared_weights
@@ -101,9 +94,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         name="distiller",
         **kwargs,
     ):
-        validation.validate_arguments(student, from_logits)
-        validation.reject_custom_steps(student)
-        validation.reject_foreign_arguments(kwargs)
+        validation.validate_arguments(student, from_logits, kwargs)
         # The student's policy decides about loss scaling. Inputs stay as they are:
         # each model casts its own.
         kwargs.setdefault("dtype", student.dtype_policy)
@@ -112,7 +103,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.teacher_reference = TeacherReference()
         self.output_specs = OutputSpecs()
         self.compile_origin = default_compile.CompileOrigin()
-        self.run_context = RunContext()
+        self.run_context = run.RunContext()
         self.backend_session = backend.new_session()
         self.preparation_cache = prepare.Cache()
         self.student = student
@@ -138,10 +129,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     @property
     def teacher(self):
         """The teacher, as it was given. Set it again after loading."""
-        teacher = self.teacher_reference.teacher
-        if type(teacher) is ModelTeacher:
-            return teacher.model
-        return teacher.wrapped if isinstance(teacher, ProtocolTeacher) else teacher
+        return self.teacher_reference.given
 
     def __setattr__(self, name, value):
         # Keras tracks (and torch registers) a model before any property setter runs.
@@ -162,9 +150,6 @@ class Distiller(HyperparameterMixin, keras.Model):
         # The compiled functions run another teacher.
         self.train_function = None
         self.test_function = None
-
-    def _resolved_teacher(self) -> Any:
-        return self.teacher_reference.teacher
 
     def teacher_fingerprint(self):
         """The fingerprint of the teacher, or of the one that a loaded file expects."""
@@ -197,17 +182,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     @property
     def losses(self):
         """Regularizers and what layers add to the loss, float32 as all losses are."""
-        return [ops.cast(loss, "float32") for loss in self.additional_losses()]
-
-    def additional_losses(self):
-        """Keras's `losses`, in their own dtypes. For subclasses to restrict."""
-        return super().losses
-
-    @property
-    def output_kinds(self):
-        """The kinds of the main outputs, student's and teacher's."""
-        specs = self.output_specs.get()
-        return tuple(logits.LOGITS if s is None else s.output_kind for s in specs)
+        return [ops.cast(loss, "float32") for loss in super().losses]
 
     # The step.
 
@@ -227,7 +202,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         *state, batch = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         (inputs, targets), state = backend.run_with_state(
-            lambda: forward.forward_teacher_for_step(self, x, y),
+            lambda: forward.prepare_step(self, x, y),
             self.non_trainable_variables,
             state,
         )
@@ -244,17 +219,18 @@ class Distiller(HyperparameterMixin, keras.Model):
         if not isinstance(y_pred, ForwardPass):
             if labels is None or not self.has_task_loss:
                 return ops.zeros(())
-            return self._task_loss(x, labels, y_pred, sample_weight, training)
+            args = x, labels, y_pred, sample_weight, training
+            return task_loss.compute_regularized(self, super().compute_loss, *args)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
         log = functools.partial(loss_logging.update, self.loss_trackers, batch_size)
         steps = forward.StepBuilder(self, x, y, y_pred, sample_weight, training)
         total = sum_losses(self.distillation_losses, steps, log)
         if labels is not None and self.has_task_loss:
-            outputs = y_pred.outputs
-            task = self.compute_task_loss(x.x, labels, outputs, sample_weight, training)
+            args = x.x, labels, y_pred.outputs, sample_weight, training
+            task = self.compute_task_loss(*args)
             log("task_loss", task)
             total = total + self.hyperparameter("task_weight") * task
-            if self.has_own_loss:
+            if task_loss.is_own(self.student):
                 # The student's regularizers are in it.
                 total = total - task_loss.sum_losses(self.student.losses)
         total = total + task_loss.sum_losses(self.losses)
@@ -265,64 +241,26 @@ class Distiller(HyperparameterMixin, keras.Model):
         )
 
     @property
-    def has_own_loss(self):
-        """Whether the student's class overrides `compute_loss`."""
-        return task_loss.overrides(self.student, "compute_loss")
-
-    @property
     def has_task_loss(self):
         """Whether labels teach: by a compiled loss, or the student's own."""
-        return self.loss is not None or self.has_own_loss
+        return self.loss is not None or task_loss.is_own(self.student)
 
     def compute_task_loss(self, x, y, outputs, sample_weight=None, training=True):
-        """The loss on the labels alone, float32.
-
-        That of the student's class where it overrides `compute_loss`, with whatever
-        else it adds; else the compiled one, without regularizers.
-        """
-        task = self._task_loss(x, y, outputs, sample_weight, training)
-        task = ops.cast(task, "float32")
-        if self.has_own_loss or not self.losses:
-            return task
-        # Keras adds them; they count once, and not by the task's weight.
-        return task - task_loss.sum_losses(self.losses)
-
-    def _task_loss(self, x, y, outputs, sample_weight, training):
-        if self.has_own_loss:
-            return task_loss.compute_own_loss(
-                self.student, model_inputs(x), y, outputs, sample_weight, training
-            )
-        outputs = task_loss.select_labelled(outputs, self.output_specs)
-        return super().compute_loss(x, y, outputs, sample_weight, training)
+        """The loss on the labels alone, float32: see `training.task_loss`."""
+        args = x, y, outputs, sample_weight, training
+        return task_loss.compute(self, super().compute_loss, *args)
 
     def compute_losses(self, x, y=None):
-        """The distillation losses of one batch, outside of any training step.
-
-        Args:
-            x: A batch of inputs.
-            y: Its labels. Optional.
+        """The distillation losses of a batch `x`, and its labels `y` if there are any.
 
         Returns:
             A dict: the mean of each loss, by name, without its weight.
         """
         if self.output_specs.get().teacher is None:
             prepare.prepare_models(self, x, y)
-        means = compute_loss_means(self.distillation_losses, self.build_steps(x, y))
+        steps = forward.build_steps(self, x, y)
+        means = compute_loss_means(self.distillation_losses, steps)
         return {name: mean for name, mean, _ in means}
-
-    def build_steps(self, x, y=None):
-        """The `Step`s of one batch, outside of any training step.
-
-        Args:
-            x: A batch of inputs.
-            y: Its labels. Optional.
-
-        Returns:
-            A `keras_dtkd.training.forward.StepBuilder`.
-        """
-        inputs, targets = forward.forward_teacher_for_step(self, x, y)
-        y_pred = self(inputs, training=False)
-        return forward.StepBuilder(self, inputs, targets, y_pred, training=False)
 
     # Metrics.
 
@@ -342,7 +280,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         labels = _labels_of(y)
         with self.backend_session.step_metrics():
             if labels is None:
-                return self._metrics_result(has_labels=False)
+                return loss_logging.compute_results(self, has_labels=False)
             own = task_loss.compute_own_metrics(
                 self.student, model_inputs(x), labels, y_pred, sample_weight
             )
@@ -351,23 +289,12 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def get_metrics_result(self):
         """The metrics that were updated: see the class's page for their names."""
-        run = self.run_context
-        return self._metrics_result(
-            run.eval_has_labels if run.is_evaluating else run.train_has_labels
+        context = self.run_context
+        is_evaluating = context.is_evaluating
+        return loss_logging.compute_results(
+            self,
+            context.eval_has_labels if is_evaluating else context.train_has_labels,
         )
-
-    def _metrics_result(self, has_labels):
-        is_training = not self.run_context.is_evaluating
-        with self.backend_session.all_reduced_metrics(
-            lambda: self.metrics_variables, is_training
-        ):
-            return loss_logging.compute_results(
-                self.metrics,
-                self.loss_trackers,
-                has_labels,
-                has_labels and self.has_task_loss,
-                self.evaluate_distillation or is_training,
-            )
 
     # Runs: Keras's own, after a preparation.
 
@@ -378,9 +305,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             ValueError: A metric that compares two models: it would be given labels.
         """
         given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
-        metrics = [given.get("metrics"), given.get("weighted_metrics")]
-        metrics = keras.tree.flatten(metrics)
-        validation.reject_model_comparison_metrics(metrics)
+        metrics = validation.validate_metrics(given)
         super().compile(*args, **kwargs)
         self.compile_origin = default_compile.CompileOrigin(metrics=metrics)
 
@@ -388,61 +313,24 @@ class Distiller(HyperparameterMixin, keras.Model):
         """Keras's own, with the teacher's variables beside the data where needed."""
         if self.train_function is None or force:
             super().make_train_function(force)
-            self.train_function = self._wrap_step(
-                self.train_function, self.teacher_is_frozen
-            )
+            step = self.train_function
+            self.train_function = run.wrap_step(self, step, self.teacher_is_frozen)
 
     def make_test_function(self, force=False):
         """Keras's own, with the teacher's variables beside the data where needed."""
         if self.test_function is None or force:
             super().make_test_function(force)
-            self.test_function = self._wrap_step(
-                self.test_function, self.evaluate_distillation
-            )
+            step = self.test_function
+            self.test_function = run.wrap_step(self, step, self.evaluate_distillation)
 
     def make_predict_function(self, force=False):
         """Keras's own, protected against interrupts."""
         if self.predict_function is None or force:
             super().make_predict_function(force)
-            self.predict_function = self._wrap_step(self.predict_function, False)
-
-    def _wrap_step(self, function, uses_teacher):
-        return backend.wrap_step(
-            function,
-            self.backend_session,
-            self._state_variables,
-            self._resolved_teacher().variables if uses_teacher else (),
-            TrainingTargets.with_teacher_variables if uses_teacher else None,
-        )
-
-    def _state_variables(self):
-        """Keras's own state of a step, in its order."""
-        return (
-            self.trainable_variables,
-            self.non_trainable_variables,
-            self.optimizer.variables if self.compiled and self.optimizer else [],
-            self.metrics_variables,
-        )
-
-    @contextlib.contextmanager
-    def _in_run(self, **changes):
-        """Replaces parts of the run's context, for as long as it is open."""
-        before = self.run_context
-        self.run_context = dataclasses.replace(before, **changes)
-        try:
-            yield
-        finally:
-            keep = ("train_has_labels", "eval_has_labels")
-            self.run_context = dataclasses.replace(
-                before, **{name: getattr(self.run_context, name) for name in keep}
-            )
+            self.predict_function = run.wrap_step(self, self.predict_function, False)
 
     def validate_before_training(self, context):
-        """Called after the validation, before the first step. No-op; for subclasses.
-
-        Args:
-            context: The `keras_dtkd.validation.context.ValidationContext`.
-        """
+        """Called with the `ValidationContext`, before the first step. No-op."""
 
     def fit(
         self,
@@ -462,44 +350,31 @@ class Distiller(HyperparameterMixin, keras.Model):
         Raises:
             ValueError: Whatever is wrong with models or data, before the first step.
         """
-        validation.reject_feedback_data(kwargs)
-        validation.require_teacher(self)
-        rank_callbacks.validate_divisible_batches(x, batch_size, kwargs)
         x, y, hooks = prepare.prepare_fit(self, x, y, batch_size, kwargs)
         callbacks, verbose = rank_callbacks.rank_zero_callbacks(callbacks, verbose)
         callbacks = [EpochHooks(self), *hooks, *callbacks]
-        try:
-            with self._in_run(is_fitting=True, is_evaluating=False):
-                with self._training_session():
-                    return super().fit(
-                        x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
-                    )
-        finally:
-            for hook in hooks:
-                if isinstance(hook, FitCallback):
-                    hook.stop()
-            self.teacher_reference.forget_fingerprint()
-            # A callback may have restored the variables of an earlier epoch.
-            for layer in layers_with_hyperparameters(self):
-                layer.pull_hyperparameters()
+        with run.fitting(self, hooks):
+            return super().fit(
+                x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
+            )
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """The student's loss and metrics, as `keras.Model.evaluate` gives them.
 
         With `evaluate_distillation=True`, those of `fit`.
         """
-        with self._in_run(is_evaluating=True):
+        with run.in_context(self, is_evaluating=True):
             if kwargs.get("_use_cached_eval_dataset"):
                 # Called by `fit`, in its session, with validation data it prepared.
                 return super().evaluate(x, y, *args, **kwargs)
             if x is not None:
                 x = prepare.prepare_evaluation(self, x, y)
-            with self._training_session(training=False):
+            with run.session(self):
                 return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """The student's outputs, as `keras.Model.predict` gives them."""
-        with self._training_session(training=False):
+        with run.session(self):
             if task_loss.overrides(self.student, "predict_step"):
                 # As a detector's, which decodes boxes.
                 return self.student.predict(model_inputs(x), *args, **kwargs)
@@ -511,46 +386,16 @@ class Distiller(HyperparameterMixin, keras.Model):
         There are no epochs here: call `loss.on_epoch_begin(epoch, epochs)` for a loss
         with a warm-up. Until then its weight is full.
         """
-        validation.require_teacher(self)
         prepare.prepare_batch(self, x, y)
-        with self._training_session():
-            self.synchronize_processes()
+        with run.session(self, is_training=True):
+            run.synchronize_processes(self)
             return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """The student's loss and metrics on one batch."""
         prepare.prepare_evaluation(self, x, y, is_batch=True)
-        with self._in_run(is_evaluating=True), self._training_session(training=False):
+        with run.in_context(self, is_evaluating=True), run.session(self):
             return super().test_on_batch(x, y, *args, **kwargs)
-
-    def _training_session(self, training=True):
-        optimizer = self.optimizer if self.compiled else None
-        parts = SessionParts(
-            variables=lambda: self.variables,
-            trainable_variables=lambda: self.trainable_variables,
-            metrics_variables=lambda: self.metrics_variables,
-            optimizer=optimizer,
-            strategy=prepare.strategy_of(self),
-            sync_variables=getattr(self, "jax_state_sync", lambda: None),
-            is_training=training,
-        )
-        return self.backend_session.open(parts)
-
-    def synchronize_processes(self, **must_agree):
-        """All processes start with rank 0's state, once.
-
-        Args:
-            **must_agree: Numbers that must be the same everywhere; `None` if unknown.
-
-        Raises:
-            ValueError: The processes disagree in a number.
-        """
-        if backend.rank_and_world_size()[1] == 1:
-            # `train_on_batch` comes here each time: no walk over all variables.
-            return
-        self.backend_session.synchronize_start(
-            [*self.variables, *self.optimizer.variables], must_agree
-        )
 
     # Files: everything but the teacher.
 
@@ -580,37 +425,14 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def get_config(self):
         """All but the teacher, of which there is the fingerprint."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            # Not that of the mixin: the teacher is no part of it.
-            **keras.Model.get_config(self),
-            "student": serialize(self.student),
-            "distillation_losses": {
-                name: serialize(loss) for name, loss in self.distillation_losses.items()
-            },
-            "views": {name: serialize(view) for name, view in self.views.items()},
-            "task_weight": self.task_weight,
-            "from_logits": self.from_logits,
-            "output": self.distilled_output,
-            "evaluate_distillation": self.evaluate_distillation,
-            "teacher_fingerprint": self.teacher_fingerprint(),
-            "preparation": saved_state.preparation_config(self),
-        }
+        # Not that of the mixin: the teacher is no part of it.
+        return {**keras.Model.get_config(self), **saved_state.get_config(self)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """A Distiller without its teacher: `distiller.teacher = teacher` follows."""
-        config = dict(config)
-        fingerprint = config.pop("teacher_fingerprint")
-        preparation = config.pop("preparation")
-        for key in ("student", "distillation_losses", "views"):
-            config[key] = keras.saving.deserialize_keras_object(
-                config[key], custom_objects
-            )
-        distiller = cls(None, **config)
-        distiller.teacher_reference.expected_fingerprint = fingerprint
-        saved_state.restore_preparation(distiller, preparation)
-        return distiller
+        build = functools.partial(cls, None)
+        return saved_state.from_config(build, config, custom_objects)
 
     def get_compile_config(self):
         """Keras's own, and where it comes from."""

@@ -21,6 +21,7 @@ from keras_dtkd.core.masking import get_mask
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.preparation import data_peek, measure, prepare
 from keras_dtkd.teachers.forward import compile_teacher
+from keras_dtkd.training.forward import build_steps
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.data import check_arrays
@@ -139,6 +140,7 @@ def evaluate_batches(distiller, samples):
     """Runs both models and all losses on the samples. See `Evaluation`."""
     batches = [_evaluate_batch(distiller, sample) for sample in samples]
     teacher = distiller.teacher_reference.teacher
+    kinds = [spec.output_kind for spec in distiller.output_specs.get()]
     student_logits, teacher_logits, labels = (
         np.concatenate(values) if values[0] is not None else None
         for values in zip(*map(_flatten_batch, batches), strict=True)
@@ -148,7 +150,7 @@ def evaluate_batches(distiller, samples):
         {"student": student_logits, "teacher": teacher_logits},
         labels,
         {"student": [distiller.student], "teacher": teacher.models},
-        dict(zip(("student", "teacher"), distiller.output_kinds, strict=True)),
+        dict(zip(("student", "teacher"), kinds, strict=True)),
         _build_teacher_logits(distiller, samples, batches),
     )
 
@@ -160,7 +162,7 @@ def _evaluate_batch(distiller, sample):
     )
     # In a StatelessScope no assignment lasts.
     with keras.StatelessScope(), backend.no_grad():
-        build_step = distiller.build_steps(x, y)
+        build_step = build_steps(distiller, x, y)
         losses = distiller.distillation_losses
         values = {n: v for n, v, _ in compute_loss_means(losses, build_step)}
         keys = {(loss.view, loss.distilled_output) for loss in losses.values()}

@@ -8,7 +8,7 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training import task_loss
+from keras_dtkd.training import forward, task_loss
 from keras_dtkd.training.step import Step
 
 # What of a `Step` is tensors. The models are not in a file.
@@ -30,7 +30,7 @@ def build_losses(distiller, sample):
         return
     x, y = first_batch(sample)
     with backend.building_scope(strategy_of(distiller)), backend.no_grad():
-        steps = distiller.build_steps(x, y)
+        steps = forward.build_steps(distiller, x, y)
         for loss in unbuilt.values():
             step, _ = steps(loss.view, loss.distilled_output)
             _build(loss, step)
@@ -66,7 +66,7 @@ def build_own_loss(distiller, sample):
     names = ("compute_loss", "compute_metrics")
     if sample.y is None or not any(task_loss.overrides(student, n) for n in names):
         return
-    if distiller.loss is not None and task_loss.overrides(student, names[0]):
+    if distiller.loss is not None and task_loss.is_own(student):
         raise ValueError(
             f"`Distiller`: the student's class `{type(student).__name__}` computes its "
             "own loss (`compute_loss`), and the Distiller was compiled with another "
@@ -77,7 +77,7 @@ def build_own_loss(distiller, sample):
     y = _symbolic(sample.y)
 
     def compute(x, y, outputs):
-        if task_loss.overrides(student, names[0]):
+        if task_loss.is_own(student):
             task_loss.compute_own_loss(student, x, y, outputs, None, False)
         return task_loss.compute_own_metrics(student, x, y, outputs, None)
 

@@ -63,7 +63,7 @@ def default_compile(distiller, labels):
         compile_like_student(distiller, labels is not None)
     elif labels is None:
         distiller.compile(optimizer=optimizer, **options)
-    elif task_loss.overrides(distiller.student, "compute_loss"):
+    elif task_loss.is_own(distiller.student):
         raise ValueError(
             f"`Distiller`: the student's class `{type(distiller.student).__name__}` "
             "computes its own loss (`compute_loss`), and is not compiled. Compile it "
@@ -122,7 +122,7 @@ def compile_like_student(distiller, has_labels=True):
     config = dict(student.get_compile_config())
     loss = student.loss
     unused = {"optimizer", "loss"}
-    if task_loss.overrides(student, "compute_loss"):
+    if task_loss.is_own(student):
         loss = None
         unused |= {"loss_weights"}
     if task_loss.overrides(student, "compute_metrics"):

@@ -11,6 +11,7 @@ from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.hooks import parts_with_hooks
 from keras_dtkd.core.issue import ERROR, Issue, has_errors, report_issues
+from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
 from keras_dtkd.preparation import data_peek, measure
 from keras_dtkd.preparation.build_losses import (
     build_losses,
@@ -23,7 +24,8 @@ from keras_dtkd.preparation.default_compile import (
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_spec import infer_output_specs
-from keras_dtkd.validation.arguments import require_teacher
+from keras_dtkd.training import task_loss
+from keras_dtkd.validation.arguments import reject_feedback_data, require_teacher
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.context import CompiledSettings, ValidationContext
 from keras_dtkd.validation.labels import check_labels
@@ -85,6 +87,9 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
         `(x, y, callbacks)`: the data to train on, and the callbacks that losses,
         temperatures, views and teachers need.
     """
+    reject_feedback_data(kwargs)
+    require_teacher(distiller)
+    validate_divisible_batches(x, batch_size, kwargs)
     x = prepare(distiller, "fit", x, y, batch_size, **kwargs)
     if y is None and kwargs.get("sample_weight") is not None:
         y = arrays.placeholder_labels(x)
@@ -233,7 +238,7 @@ def compile_distiller(distiller, context):
         several = backend.replicas() > 1 or backend.rank_and_world_size()[1] > 1
     compiled = CompiledSettings(
         loss=distiller.loss,
-        has_own_loss=distiller.has_own_loss,
+        has_own_loss=task_loss.is_own(distiller.student),
         metrics=distiller.compile_origin.metrics,
         optimizer=distiller.optimizer,
         jit_compile=distiller.jit_compile,

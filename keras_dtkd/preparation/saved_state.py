@@ -11,6 +11,12 @@ from keras_dtkd.preparation.build_losses import build_losses_from_specs
 from keras_dtkd.preparation.output_spec import OutputSpec, OutputSpecs, SpecPair
 from keras_dtkd.teachers.fingerprint import read_fingerprint, write_fingerprint
 
+KERAS_OBJECTS = {
+    *("student", "distillation_losses", "views"),
+    # Of an `InteractiveDistiller`.
+    *("teacher", "teacher_optimizer"),
+}
+
 
 def _seed_variables(distiller):
     """Random states (of dropout): Keras has them, but in none of its files."""
@@ -70,36 +76,51 @@ def restored_on_error(distiller):
         raise
 
 
-def preparation_config(distiller):
-    """What was found out when the Distiller was prepared, for JSON."""
+def get_config(distiller):
+    """A Distiller's arguments, and what was found out when it was prepared."""
+    serialize = keras.saving.serialize_keras_object
+    losses, specs = distiller.distillation_losses, distiller.output_specs.pairs
     return {
+        "student": serialize(distiller.student),
+        "distillation_losses": {name: serialize(o) for name, o in losses.items()},
+        "views": {name: serialize(view) for name, view in distiller.views.items()},
+        "task_weight": distiller.task_weight,
+        "from_logits": distiller.from_logits,
+        "output": distiller.distilled_output,
+        "evaluate_distillation": distiller.evaluate_distillation,
+        "teacher_fingerprint": distiller.teacher_fingerprint(),
         "output_specs": [
             [key, *(None if spec is None else spec.to_dict() for spec in pair)]
-            for key, pair in distiller.output_specs.pairs.items()
+            for key, pair in specs.items()
         ],
         "step_specs": {
-            name: keras.saving.serialize_keras_object(loss.step_spec)
-            for name, loss in distiller.distillation_losses.items()
+            name: serialize(loss.step_spec)
+            for name, loss in losses.items()
             if loss.step_spec is not None
         },
     }
 
 
-def restore_preparation(distiller, config):
-    """Takes what `preparation_config` gave; builds losses that depend on models."""
+def from_config(build, config, custom_objects=None):
+    """A Distiller from what `get_config` gave, by a function of its arguments."""
+    config = dict(config)
+    deserialize = keras.saving.deserialize_keras_object
+    fingerprint = config.pop("teacher_fingerprint")
+    output_specs, step_specs = config.pop("output_specs"), config.pop("step_specs")
+    for key in KERAS_OBJECTS & set(config):
+        config[key] = deserialize(config[key], custom_objects)
+    distiller = build(**config)
+    distiller.teacher_reference.expected_fingerprint = fingerprint
     distiller.output_specs = OutputSpecs(
         {
             key: SpecPair(*(s and OutputSpec.from_dict(s) for s in specs))
-            for key, *specs in config["output_specs"]
+            for key, *specs in output_specs
         }
     )
     build_losses_from_specs(
-        distiller,
-        {
-            name: keras.saving.deserialize_keras_object(spec)
-            for name, spec in config["step_specs"].items()
-        },
+        distiller, {name: deserialize(spec) for name, spec in step_specs.items()}
     )
+    return distiller
 
 
 def compile_again(distiller, config):

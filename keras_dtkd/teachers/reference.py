@@ -1,9 +1,13 @@
 """Holds a teacher where Keras neither tracks, saves nor trains it."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
+from keras_dtkd.teachers.base import ProtocolTeacher
 from keras_dtkd.teachers.fingerprint import verify_fingerprint
+from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 
 class TeacherReference:
@@ -16,7 +20,7 @@ class TeacherReference:
     """
 
     def __init__(self):
-        self.teacher = None
+        self.teacher: Any = None
         self.expected_fingerprint = None
         self.expected_seeds = None
         self._cached_fingerprint = None
@@ -34,6 +38,15 @@ class TeacherReference:
             verify_fingerprint(teacher.fingerprint(), self.expected_fingerprint)
         self.teacher = teacher
         self.forget_fingerprint()
+
+    @property
+    def given(self):
+        """The teacher as the user gave it."""
+        if type(self.teacher) is ModelTeacher:
+            return self.teacher.model
+        if isinstance(self.teacher, ProtocolTeacher):
+            return self.teacher.wrapped
+        return self.teacher
 
     def copy_random_states(self):
         """Copies of the teacher's random states, which advance in their place.

@@ -3,6 +3,7 @@
 import keras
 
 from keras_dtkd.core.hyperparameters import layers_with_hyperparameters
+from keras_dtkd.training.run import synchronize_processes
 
 
 class EpochHooks(keras.callbacks.Callback):
@@ -27,7 +28,8 @@ class EpochHooks(keras.callbacks.Callback):
         if not self._is_started:
             # Not when the `fit` begins: other callbacks restore a state there.
             self._is_started = True
-            distiller.synchronize_processes(
+            synchronize_processes(
+                distiller,
                 steps_per_epoch=self.params["steps"],
                 first_epoch=epoch,
                 last_epoch=self.params["epochs"],

@@ -33,81 +33,46 @@ def teacher_forward(distiller, x, variable_values=None):
 
 def student_forward(distiller, inputs, training):
     """Runs the student on `TrainingInputs`. Returns a `ForwardPass`."""
-    x, student = model_inputs(inputs.x), distiller.student
     layers = _captured_layers(distiller, "student")
-    if inputs.gradient_targets is None:
-        with feature_capture.capture(student, layers) as features:
-            outputs = student(x, training=training)
-        return ForwardPass(outputs, feature_capture.unwrap_single(features))
-    loss = next(iter(input_gradient_losses(distiller.distillation_losses).values()))
-    return input_gradients.student_forward_with_gradient(
-        student,
-        x,
-        loss,
-        distiller.output_specs.get(loss.distilled_output).student.select_logits,
-        inputs.gradient_targets,
-        inputs.direction,
-        layers,
-        training,
-        distiller.compute_dtype,
-        distiller.add_loss,
-    )
+    if inputs.gradient_targets is not None:
+        return input_gradients.student_forward_with_gradient(
+            distiller, inputs, training, layers
+        )
+    with feature_capture.capture(distiller.student, layers) as features:
+        outputs = distiller.student(model_inputs(inputs.x), training=training)
+    return ForwardPass(outputs, feature_capture.unwrap_single(features))
 
 
-def forward_teacher_for_step(distiller, x, y):
+def prepare_step(distiller, x, y):
     """Runs the teacher before the student's step begins.
 
-    Args:
-        distiller: The Distiller.
-        x: The batch of inputs, as the data gave it.
-        y: Labels, `None`, or `TrainingTargets` that hold the teacher's variables.
-
-    Returns:
-        `TrainingInputs` and `TrainingTargets`, which take the place of `x` and `y`.
+    `y` are labels, `None`, or `TrainingTargets` that hold the teacher's variables.
+    Returns the `TrainingInputs` and `TrainingTargets` that take the place of `x`, `y`.
     """
     targets = y if isinstance(y, TrainingTargets) else TrainingTargets(y)
     targets = targets._replace(labels=arrays.drop_placeholder(targets.labels))
-    values = targets.teacher_variables
-    losses = input_gradient_losses(distiller.distillation_losses)
-    direction = gradient_targets = None
-    if losses:
-        loss = next(iter(losses.values()))
-        if loss.input_gradient != "exact":
-            direction = input_gradients.sample_direction(
-                model_inputs(x), distiller.direction_seed_generator
-            )
-        pair = distiller.output_specs.get(loss.distilled_output)
-        result, gradient_targets = input_gradients.teacher_forward_with_gradient(
-            distiller.teacher_reference.teacher,
-            x,
-            pair.student.select(targets.labels),
-            losses,
-            pair.teacher.select_logits,
-            direction,
-            _captured_layers(distiller, "teacher"),
-            values,
-            distiller.teacher_seeds,
+    if input_gradient_losses(distiller.distillation_losses):
+        result, inputs = input_gradients.teacher_forward_with_gradient(
+            distiller, x, targets, _captured_layers(distiller, "teacher")
         )
     else:
-        result = teacher_forward(distiller, x, values)
-    targets = targets._replace(
-        teacher_outputs=result.outputs,
-        teacher_features=result.features,
-        teacher_input_gradient=result.input_gradient,
-    )
-    return TrainingInputs(x, gradient_targets, direction), targets
+        result = teacher_forward(distiller, x, targets.teacher_variables)
+        inputs = TrainingInputs(x)
+    return inputs, targets._replace(teacher=result)
+
+
+def build_steps(distiller, x, y=None):
+    """A `StepBuilder` for one batch, outside of any training step."""
+    inputs, targets = prepare_step(distiller, x, y)
+    student = distiller(inputs, training=False)
+    return StepBuilder(distiller, inputs, targets, student, training=False)
 
 
 class StepBuilder:
     """Builds the `Step`s of one batch: one for each view and output, once each.
 
-    Args:
-        distiller: The Distiller.
-        inputs: The batch's `TrainingInputs`.
-        targets: Its `TrainingTargets`.
-        student: The student's `ForwardPass` on the batch.
-        sample_weight: Weights of the samples, or of each output's; or `None`.
-        training: Whether this is a training step.
+    It takes the batch's `TrainingInputs` and `TrainingTargets`, and the student's
+    `ForwardPass` on it.
     """
 
     def __init__(
@@ -115,24 +80,14 @@ class StepBuilder:
     ):
         self._distiller, self._training = distiller, training
         self._inputs, self._targets = inputs, targets
-        teacher = ForwardPass(
-            targets.teacher_outputs,
-            targets.teacher_features,
-            targets.teacher_input_gradient,
-        )
-        x = model_inputs(inputs.x)
-        self._passes = {None: (x, targets.labels, sample_weight, student, teacher)}
+        x, labels = model_inputs(inputs.x), targets.labels
+        self._passes = {None: (x, labels, sample_weight, student, targets.teacher)}
         self._steps: dict = {}
 
     def __call__(self, view=None, output=None):
-        """Builds the step on a view of the batch, for one of the models' outputs.
+        """The `Step` on a view for one of the outputs, and that output of the student.
 
-        Args:
-            view: Name of a view; `None` for the batch itself.
-            output: Name or index of an output; `None` for the Distiller's.
-
-        Returns:
-            The `Step`, and the student's output, whose mask counts.
+        `None` is the batch itself, and the Distiller's main output.
         """
         if (view, output) not in self._steps:
             self._steps[view, output] = self._build(view, output)

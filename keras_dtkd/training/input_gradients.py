@@ -11,46 +11,48 @@ from keras_dtkd.backend import autodiff
 from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.functional.labels import one_hot, to_class_probs
 from keras_dtkd.functional.statistics import soft_log_probs
+from keras_dtkd.losses.resolve import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
-from keras_dtkd.teachers.sample_ids import split_sample_ids
+from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.training import feature_capture
-from keras_dtkd.training.step import ForwardPass
+from keras_dtkd.training.step import ForwardPass, TrainingInputs
 
 
-def teacher_forward_with_gradient(
-    teacher, x, labels, losses, to_logits, direction, layers=(), values=None, seeds=()
-):
+def teacher_forward_with_gradient(distiller, x, targets, layers):
     """The teacher's forward pass, with the input gradient of its cross-entropy.
 
     Args:
-        teacher: A `keras_dtkd.teachers.Teacher`.
+        distiller: A Distiller with losses that need input gradients.
         x: The batch of inputs, as the data gave it.
-        labels: Labels of the distilled output, or `None`.
-        losses: The losses that need input gradients, by name.
-        to_logits: From the teacher's outputs to the logits of the distilled output.
-        direction: See `value_and_input_gradient`.
+        targets: The batch's `TrainingTargets`.
         layers: Names of the teacher's layers to capture.
-        values: Values of the teacher's variables, or `None`.
-        seeds: See `keras_dtkd.teachers.forward.without_effect`.
 
     Returns:
-        A `ForwardPass`, and the class probabilities of the cross-entropy, `targets`.
+        A `ForwardPass`, and the `TrainingInputs` of the student's.
 
     Raises:
         ValueError: A loss needs labels, and there are none.
     """
+    losses = input_gradient_losses(distiller.distillation_losses)
+    first = next(iter(losses.values()))
+    spec = distiller.output_specs.get(first.distilled_output)
+    labels = spec.student.select(targets.labels)
     for name, loss in losses.items():
         needed = loss.needs_labels or loss.input_gradient_labels == "data"
         if needed and labels is None:
             raise ValueError(f"`{name}` needs labels, and there are none.")
-    first = next(iter(losses.values()))
     is_needed = any(loss.teacher_input_gradient for loss in losses.values())
+    direction = None
+    if first.input_gradient != "exact":
+        seed = distiller.direction_seed_generator
+        direction = sample_direction(model_inputs(x), seed)
+    teacher = distiller.teacher_reference.teacher
     inputs, sample_ids = split_sample_ids(x)
 
     def forward(x):
         with feature_capture.capture(teacher.model, layers) as features:
             outputs = teacher.outputs(x, sample_ids)
-        logits = to_logits(outputs)
+        logits = spec.teacher.select_logits(outputs)
         if first.input_gradient_labels == "teacher":
             targets = one_hot(ops.argmax(logits, axis=-1), logits)
         else:
@@ -66,36 +68,36 @@ def teacher_forward_with_gradient(
         estimator = first.input_gradient if is_needed else None
         return value_and_input_gradient(estimator, forward, inputs, direction)
 
+    values, seeds = targets.teacher_variables, distiller.teacher_seeds
     results, gradient = without_effect(teacher, forward_and_gradient, values, seeds)
     forward_pass = ForwardPass(results["outputs"], results["features"], gradient)
-    return forward_pass, results["targets"]
+    return forward_pass, TrainingInputs(x, results["targets"], direction)
 
 
-def student_forward_with_gradient(
-    student, x, loss, to_logits, targets, direction, layers, training, dtype, add_loss
-):
+def student_forward_with_gradient(distiller, inputs, training, layers):
     """The student's forward pass, with the input gradient of its cross-entropy.
 
     Everything that the student assigns leaves the derivative before it is assigned:
     what belongs to a derivative means nothing outside of it under JAX.
 
     Args:
-        student: The student.
-        x: The batch of inputs, without sample ids.
-        loss: One of the losses that need input gradients.
-        to_logits: From the student's outputs to the logits of the distilled output.
-        targets: Class probabilities of the cross-entropy.
-        direction: See `value_and_input_gradient`.
-        layers: Names of the student's layers to capture.
+        distiller: A Distiller with losses that need input gradients.
+        inputs: The batch's `TrainingInputs`.
         training: Whether the student is trained.
-        dtype: The compute dtype to which variables may be cast already.
-        add_loss: Gets what the student's layers add to the loss.
+        layers: Names of the student's layers to capture.
 
     Returns:
         A `ForwardPass`.
     """
+    losses = input_gradient_losses(distiller.distillation_losses)
+    loss = next(iter(losses.values()))
+    spec, student = (
+        distiller.output_specs.get(loss.distilled_output).student,
+        distiller.student,
+    )
     variables = student.variables
-    values = _variable_values(variables, dtype)
+    # In mixed precision they may be cast to the compute dtype already.
+    values = _variable_values(variables, distiller.compute_dtype)
 
     def forward(x):
         with keras.StatelessScope(values, collect_losses=True) as scope:
@@ -105,7 +107,8 @@ def student_forward_with_gradient(
             after = [scope.get_current_value(v) for v in variables]
         masks = map(get_mask, keras.tree.flatten(outputs))
         changes = enumerate(zip(before, after, strict=True))
-        return cross_entropy(to_logits(outputs), targets), {
+        logits = spec.select_logits(outputs)
+        return cross_entropy(logits, inputs.gradient_targets), {
             "outputs": outputs,
             "features": feature_capture.unwrap_single(features),
             "losses": scope.losses,
@@ -114,12 +117,12 @@ def student_forward_with_gradient(
         }
 
     results, gradient = value_and_input_gradient(
-        loss.input_gradient, forward, x, direction
+        loss.input_gradient, forward, model_inputs(inputs.x), inputs.direction
     )
     for i, value in results["state"].items():
         variables[i].assign(value)
     for value in results["losses"]:
-        add_loss(value)
+        distiller.add_loss(value)
     outputs = keras.tree.flatten(results["outputs"])
     for i, mask in results["masks"].items():
         outputs[i] = attach_mask(outputs[i], mask)

@@ -8,15 +8,9 @@ from keras_dtkd.training.loss_logging import temperature_log_names
 
 
 def compute_loss_means(losses, steps):
-    """The mean of each loss over a batch, one loss after the other.
+    """The mean of each loss over a batch, by the batch's `StepBuilder`.
 
-    Args:
-        losses: Distillation losses by name.
-        steps: The batch's `forward.StepBuilder`.
-
-    Yields:
-        `(name, mean, temperatures)`. The temperatures are a `TemperaturePair`, or
-        `None` for a loss that has none.
+    Yields `(name, mean, temperatures)`, the last a `TemperaturePair` or `None`.
     """
     for name, loss in losses.items():
         step, output = steps(loss.view, loss.distilled_output)
@@ -26,16 +20,7 @@ def compute_loss_means(losses, steps):
 
 
 def sum_losses(losses, steps, log):
-    """`Σ weight · ramp · loss`, float32. Everything that is summed is logged.
-
-    Args:
-        losses: Distillation losses by name.
-        steps: The batch's `forward.StepBuilder`.
-        log: Gets a name and a mean over the batch.
-
-    Returns:
-        A scalar.
-    """
+    """`Σ weight · ramp · loss`, float32; `log(name, mean)` is called for all of it."""
     total = ops.zeros((), dtype="float32")
     for name, mean, temperatures in compute_loss_means(losses, steps):
         log(name, mean)

@@ -49,28 +49,25 @@ def update(trackers, batch_size, name, value):
     trackers[name].update_state(undo_replica_scaling(value), sample_weight=batch_size)
 
 
-def compute_results(metrics, loss_trackers, has_labels, has_task, uses_teacher):
-    """The results of the metrics that were updated, by name.
-
-    Args:
-        metrics: The Distiller's metrics.
-        loss_trackers: See `build_trackers`.
-        has_labels: Whether the data has labels.
-        has_task: Whether there is a loss on them.
-        uses_teacher: Whether the teacher ran.
-    """
+def compute_results(distiller, has_labels):
+    """The results of a Distiller's metrics that were updated, by name."""
+    is_training = not distiller.run_context.is_evaluating
+    uses_teacher = distiller.evaluate_distillation or is_training
+    has_task = has_labels and distiller.has_task_loss
     results = {}
-    for metric in metrics:
-        if loss_trackers.get(metric.name) is metric:
-            is_updated = uses_teacher and (has_task or metric.name != "task_loss")
-        elif metric.name == "loss":
-            is_updated = uses_teacher or has_task
-        else:
-            is_updated = has_labels
-        # Keras makes the compiled metrics with the first labels.
-        if is_updated and getattr(metric, "built", True):
-            result = metric.result()
-            results.update(
-                result if isinstance(result, dict) else {metric.name: result}
-            )
+    with distiller.backend_session.all_reduced_metrics(
+        lambda: distiller.metrics_variables, is_training
+    ):
+        for metric in distiller.metrics:
+            if distiller.loss_trackers.get(metric.name) is metric:
+                is_updated = uses_teacher and (has_task or metric.name != "task_loss")
+            elif metric.name == "loss":
+                is_updated = uses_teacher or has_task
+            else:
+                is_updated = has_labels
+            # Keras makes the compiled metrics with the first labels.
+            if is_updated and getattr(metric, "built", True):
+                result = metric.result()
+                is_dict = isinstance(result, dict)
+                results.update(result if is_dict else {metric.name: result})
     return results

@@ -5,56 +5,29 @@ from typing import Any, NamedTuple
 
 
 class TrainingInputs(NamedTuple):
-    """Takes the place of `x` in Keras's step, so that `call` gives a `ForwardPass`.
+    """Takes the place of `x` in Keras's step, so that `call` gives a `ForwardPass`."""
 
-    Attributes:
-        x: The batch of inputs, as the data gave it.
-        gradient_targets: Class probabilities of the cross-entropy whose input gradient
-            the student's forward pass takes too; `None` for no gradient.
-        direction: Nested as the inputs, for estimators along a direction; or `None`.
-    """
-
-    x: Any
+    x: Any  # The batch of inputs, as the data gave it.
+    # Class probabilities of the cross-entropy whose input gradient is needed too.
     gradient_targets: Any = None
-    direction: Any = None
+    direction: Any = None  # Nested as the inputs, for estimators along a direction.
 
 
 class TrainingTargets(NamedTuple):
-    """Takes the place of `y` in Keras's step.
+    """Takes the place of `y` in Keras's step."""
 
-    Attributes:
-        labels: The batch's labels, or `None`.
-        teacher_outputs: What the teacher returned, without gradient.
-        teacher_features: Outputs of the captured layers, by name.
-        teacher_input_gradient: Of the teacher's cross-entropy, or `None`.
-        teacher_variables: Values of the teacher's variables under JAX, where a compiled
-            step gets them with the data; `None` elsewhere.
-    """
-
-    labels: Any
-    teacher_outputs: Any = None
-    teacher_features: Any = None
-    teacher_input_gradient: Any = None
+    labels: Any  # The batch's labels, or `None`.
+    teacher: Any = None  # The teacher's `ForwardPass`, without gradient.
+    # Values of the teacher's variables, which JAX's compiled step gets with the data.
     teacher_variables: Any = None
-
-    @classmethod
-    def with_teacher_variables(cls, labels, values):
-        """The targets of a compiled step before the teacher has run in it."""
-        return cls(labels, teacher_variables=values)
 
 
 class ForwardPass(NamedTuple):
-    """Takes the place of `y_pred` in Keras's step.
+    """What a model returned. The student's takes the place of Keras's `y_pred`."""
 
-    Attributes:
-        outputs: What the student returned, masks included.
-        features: Outputs of the captured layers, by name.
-        input_gradient: Of the student's cross-entropy, or `None`.
-    """
-
-    outputs: Any
-    features: Any = None
-    input_gradient: Any = None
+    outputs: Any  # Masks included.
+    features: Any = None  # Outputs of the captured layers, by name.
+    input_gradient: Any = None  # Of the model's cross-entropy, where it is needed.
 
 
 @dataclasses.dataclass(frozen=True)

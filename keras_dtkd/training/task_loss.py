@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.teachers.sample_ids import model_inputs
 
 
 def overrides(student, method):
@@ -13,14 +14,48 @@ def overrides(student, method):
     return getattr(type(student), method) is not getattr(keras.Model, method)
 
 
+def is_own(student):
+    """Whether the student's class overrides `compute_loss`, which then counts."""
+    return overrides(student, "compute_loss")
+
+
+def compute(distiller, keras_loss, x, y, *args):
+    """The loss on the labels alone, float32.
+
+    That of the student's class where it overrides `compute_loss`, with whatever else it
+    adds; else the compiled one, without regularizers.
+
+    Args:
+        distiller: The Distiller.
+        keras_loss: The `compute_loss` of `keras.Model`, for the Distiller.
+        x: The batch of inputs.
+        y: Its labels.
+        *args: Outputs, sample weights, and whether this is a training step.
+    """
+    task = ops.cast(compute_regularized(distiller, keras_loss, x, y, *args), "float32")
+    if is_own(distiller.student) or not distiller.losses:
+        return task
+    # Keras adds them; they count once, and not by the task's weight.
+    return task - sum_losses(distiller.losses)
+
+
+def compute_regularized(distiller, keras_loss, x, y, outputs, sample_weight, training):
+    """As `compute`, with the regularizers that Keras adds."""
+    if is_own(distiller.student):
+        args = model_inputs(x), y, outputs, sample_weight, training
+        return compute_own_loss(distiller.student, *args)
+    outputs = select_labelled(outputs, distiller.output_specs)
+    return keras_loss(x, y, outputs, sample_weight, training)
+
+
 def compute_own_loss(student, x, y, outputs, sample_weight, training):
-    """Calls the student's own `compute_loss`, float32."""
+    """Calls the student's own `compute_loss`."""
     kwargs = {"x": x, "y": y, "y_pred": outputs, "sample_weight": sample_weight}
     parameters = inspect.signature(student.compute_loss).parameters.values()
     # Keras added `training` later than many classes were written.
     if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters):
         kwargs["training"] = training
-    return ops.cast(student.compute_loss(**kwargs), "float32")
+    return student.compute_loss(**kwargs)
 
 
 def sum_losses(losses):
@@ -41,7 +76,7 @@ def own_metrics(student):
 
     Not its mean of the loss: that is the Distiller's.
     """
-    has_own_loss = overrides(student, "compute_loss")
+    has_own_loss = is_own(student)
     has_own_metrics = overrides(student, "compute_metrics")
     if not has_own_loss and not has_own_metrics:
         return []

@@ -13,8 +13,8 @@ MIGRATION_HINTS = {
 }
 
 
-def validate_arguments(student, from_logits):
-    """A student that is a model, and a `from_logits` that is known."""
+def validate_arguments(student, from_logits, kwargs):
+    """A student that is a model, a `from_logits` that is known, no other arguments."""
     if not isinstance(student, keras.Model):
         raise TypeError(
             "`Distiller`: `student` must be a `keras.Model`. Received: "
@@ -25,9 +25,15 @@ def validate_arguments(student, from_logits):
             "`Distiller`: `from_logits` must be True, False or 'auto'. Received: "
             f"from_logits={from_logits!r}."
         )
+    _reject_custom_steps(student)
+    for name, instead in MIGRATION_HINTS.items():
+        if name in kwargs:
+            raise ValueError(
+                f"`Distiller`: it has no argument `{name}`. Give {instead}."
+            )
 
 
-def reject_custom_steps(student):
+def _reject_custom_steps(student):
     """No step of the student's own: a Distiller's takes its place."""
     for method, instead in (
         ("train_step", "compute_loss(x, y, y_pred, sample_weight, training)"),
@@ -39,15 +45,6 @@ def reject_custom_steps(student):
                 f"`{method}` of its own, which would not be called: a Distiller's step "
                 f"takes its place. Move what it computes into `{instead}`, which a "
                 "Distiller calls."
-            )
-
-
-def reject_foreign_arguments(kwargs):
-    """No argument of Keras's own `Distiller`."""
-    for name, instead in MIGRATION_HINTS.items():
-        if name in kwargs:
-            raise ValueError(
-                f"`Distiller`: it has no argument `{name}`. Give {instead}."
             )
 
 
@@ -69,8 +66,10 @@ def require_teacher(distiller):
         )
 
 
-def reject_model_comparison_metrics(metrics):
-    """No metric that compares two models: a compiled one is given the labels."""
+def validate_metrics(arguments):
+    """The metrics among arguments of `compile`, none of which compares two models."""
+    metrics = arguments.get("metrics"), arguments.get("weighted_metrics")
+    metrics = keras.tree.flatten(list(metrics))
     for metric in metrics:
         if getattr(metric, "requires_teacher_outputs", False):
             raise ValueError(
@@ -80,3 +79,4 @@ def reject_model_comparison_metrics(metrics):
                 "docstring shows. (`fit` logs `agreement`, temperatures and each loss "
                 "by itself.)"
             )
+    return metrics

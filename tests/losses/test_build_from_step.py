@@ -107,4 +107,4 @@ def test_weights_are_built_once_however_often_it_is_prepared():
 def test_a_loss_without_such_weights_saves_no_step():
     d = fresh(KD(name="other"))
     run(d, 0, 1)
-    assert d.get_config()["preparation"]["step_specs"] == {}
+    assert d.get_config()["step_specs"] == {}

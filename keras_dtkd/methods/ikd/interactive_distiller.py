@@ -135,9 +135,10 @@ class InteractiveDistiller(FeedbackStep):
         self.trainable_teacher = teacher
         self.batch_seed_generator = keras.random.SeedGenerator(name="draws")
 
-    def additional_losses(self):
+    @property
+    def losses(self):
         """The student's alone: Keras would add those of the teacher, tracked here."""
-        return self.student.losses
+        return [ops.cast(loss, "float32") for loss in self.student.losses]
 
     def _set_teacher(self, value):
         if value is not getattr(self, "trainable_teacher", value):
@@ -261,13 +262,4 @@ class InteractiveDistiller(FeedbackStep):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """All but the exam: `fit(..., exam=...)` follows."""
-        config = dict(config)
-        preparation = config.pop("preparation")
-        del config["teacher_fingerprint"]
-        for key in ("teacher", "student", "teacher_optimizer"):
-            config[key] = keras.saving.deserialize_keras_object(
-                config[key], custom_objects
-            )
-        distiller = cls(**config)
-        saved_state.restore_preparation(distiller, preparation)
-        return distiller
+        return saved_state.from_config(cls, config, custom_objects)

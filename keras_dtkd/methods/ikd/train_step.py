@@ -37,7 +37,11 @@ class FeedbackStep(Distiller):
         outputs = self.trainable_teacher(model_inputs(x.x), training=False)
         constant = keras.tree.map_structure(ops.stop_gradient, outputs)
         total = super().compute_loss(
-            x, y._replace(teacher_outputs=constant), y_pred, sample_weight, training
+            x,
+            y._replace(teacher=ForwardPass(constant)),
+            y_pred,
+            sample_weight,
+            training,
         )
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
         exam = self._feedback_loss(x, y, y_pred, outputs, sample_weight, batch_size)
@@ -74,7 +78,7 @@ class FeedbackStep(Distiller):
         if self.exam_for == "student":
             return feedback_loss(forward(weights, exam_x, True), exam_y)
         course = self.distillation_losses["course"]
-        y = y._replace(teacher_outputs=teacher_outputs)
+        y = y._replace(teacher=ForwardPass(teacher_outputs))
         step, output = StepBuilder(self, x, y, y_pred, sample_weight)()
         return feedback_objective(
             forward,

@@ -11,7 +11,6 @@ from keras_dtkd.methods.rlkd.reward_callback import RewardCallback
 from keras_dtkd.methods.rlkd.validation import check_policy
 from keras_dtkd.temperatures.base import Temperature
 from keras_dtkd.validation.data import check_lists
-from keras_dtkd.validation.labels import select_labels
 
 
 class HoldoutTemperature(Temperature):
@@ -61,8 +60,11 @@ class HoldoutTemperature(Temperature):
         """The callback that measures the rewards."""
         is_given = isinstance(self.holdout, list | tuple)
         x, y = self.holdout if is_given else distiller.run_context.held_out
-        y = select_labels(distiller.student, distiller.distilled_output, y)
-        return [RewardCallback(self, x, y, self._reward_name(distiller))]
+        losses = distiller.distillation_losses.values()
+        loss = next(loss for loss in losses if self in list(iter_layers(loss)))
+        spec = distiller.output_specs.get(loss.distilled_output).student
+        name = self._reward_name(distiller)
+        return [RewardCallback(self, spec, x, spec.select(y), name)]
 
     def _reward_name(self, distiller):
         names = {

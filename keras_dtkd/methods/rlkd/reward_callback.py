@@ -9,10 +9,14 @@ from keras_dtkd.functional.labels import one_hot
 
 
 class RewardCallback(FitCallback):
-    """Measures rewards on held-out `x` and `y`, updates the policy, logs the mean."""
+    """Measures rewards on held-out `x` and `y`, updates the policy, logs the mean.
 
-    def __init__(self, policy, x, y, name):
+    `spec` is the student's `OutputSpec` that the policy's loss compares.
+    """
+
+    def __init__(self, policy, spec, x, y, name):
         super().__init__()
+        self.spec = spec
         self.policy = policy
         self.name = name
         self.holdout = x, y
@@ -43,11 +47,9 @@ class RewardCallback(FitCallback):
     def _compute_loss(self):
         """The student's cross-entropy on the samples of this rollout."""
         x, y = self._batch
-        model = self.model
-        outputs = model.predict_on_batch(x)
-        names = getattr(model.student, "output_names", None)
-        output = logits.select_output(outputs, model.distilled_output, names)
-        output = logits.to_logits(ops.convert_to_tensor(output), model.output_kinds[0])
+        output = self.spec.select(self.model.predict_on_batch(x))
+        kind = self.spec.output_kind
+        output = logits.to_logits(ops.convert_to_tensor(output), kind)
         label = ops.convert_to_numpy(one_hot(y, output)).astype("float64")
         log_probs = ops.convert_to_numpy(ops.log_softmax(output)).astype("float64")
         return -(label * log_probs).sum() / label.sum()

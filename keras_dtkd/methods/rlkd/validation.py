@@ -87,7 +87,13 @@ def _check_holdout(policy, context):
     """Held-out samples that do not fit the student, or have other labels."""
     is_given = isinstance(policy.holdout, list | tuple)
     x, y = policy.holdout if is_given else (None, context.y)
-    key, student = context.output, context.student
+    keys = [
+        loss.distilled_output
+        for loss in context.losses.values()
+        if policy in list(iter_layers(loss))
+    ]
+    key = context.output if keys[0] is None else keys[0]
+    student = context.student
     issues = labels.check_labels_of_output("Policy", HOLDOUT, student, key, y)
     if issues or not is_given:
         return issues

@@ -1,0 +1,121 @@
+"""Around Keras's own loops: what is known of a run, and what its end needs."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+from keras_dtkd import backend
+from keras_dtkd.backend.base import SessionParts
+from keras_dtkd.core.hooks import FitCallback
+from keras_dtkd.core.hyperparameters import layers_with_hyperparameters
+from keras_dtkd.training.step import TrainingTargets
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """Of the current or latest run. Replaced as a whole, between steps.
+
+    Attributes:
+        is_fitting: Whether a `fit` is running.
+        is_evaluating: Whether the metrics are those of `evaluate`.
+        train_has_labels: Whether the training data has labels.
+        eval_has_labels: Whether the evaluated data has labels.
+        held_out: `(x, y)`, what a part of the Distiller has had held out of the
+            training data; or `None`.
+    """
+
+    is_fitting: bool = False
+    is_evaluating: bool = False
+    train_has_labels: bool = True
+    eval_has_labels: bool = True
+    held_out: Any = None
+
+
+@contextlib.contextmanager
+def fitting(distiller, callbacks):
+    """A context around `fit`, whose hooks' callbacks end with it, however it ends."""
+    try:
+        context = in_context(distiller, is_fitting=True, is_evaluating=False)
+        with context, session(distiller, is_training=True):
+            yield
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, FitCallback):
+                callback.stop()
+        distiller.teacher_reference.forget_fingerprint()
+        # A callback may have restored the variables of an earlier epoch.
+        for layer in layers_with_hyperparameters(distiller):
+            layer.pull_hyperparameters()
+
+
+@contextlib.contextmanager
+def in_context(distiller, **changes):
+    """Replaces parts of the run's context, for as long as it is open."""
+    before = distiller.run_context
+    distiller.run_context = dataclasses.replace(before, **changes)
+    try:
+        yield
+    finally:
+        run = distiller.run_context
+        distiller.run_context = dataclasses.replace(
+            before,
+            train_has_labels=run.train_has_labels,
+            eval_has_labels=run.eval_has_labels,
+        )
+
+
+def session(distiller, is_training=False):
+    """A context around a run of Keras's, on the backend's terms."""
+    parts = SessionParts(
+        variables=lambda: distiller.variables,
+        trainable_variables=lambda: distiller.trainable_variables,
+        metrics_variables=lambda: distiller.metrics_variables,
+        optimizer=distiller.optimizer if distiller.compiled else None,
+        strategy=getattr(distiller, "distribute_strategy", None),
+        sync_variables=getattr(distiller, "jax_state_sync", lambda: None),
+        is_training=is_training,
+    )
+    return distiller.backend_session.open(parts)
+
+
+def synchronize_processes(distiller, **must_agree):
+    """All processes start with rank 0's state, once.
+
+    Args:
+        distiller: The Distiller, compiled.
+        **must_agree: Numbers that must be the same everywhere; `None` if unknown.
+
+    Raises:
+        ValueError: The processes disagree in a number.
+    """
+    if backend.rank_and_world_size()[1] == 1:
+        # `train_on_batch` comes here each time: no walk over all variables.
+        return
+    variables = [*distiller.variables, *distiller.optimizer.variables]
+    distiller.backend_session.synchronize_start(variables, must_agree)
+
+
+def wrap_step(distiller, function, uses_teacher):
+    """Keras's step function, with the teacher's variables beside the data if needed."""
+
+    def state_variables():
+        """Keras's own state of a step, in its order."""
+        has_optimizer = distiller.compiled and distiller.optimizer
+        return (
+            distiller.trainable_variables,
+            distiller.non_trainable_variables,
+            distiller.optimizer.variables if has_optimizer else [],
+            distiller.metrics_variables,
+        )
+
+    def attach(labels, values):
+        return TrainingTargets(labels, teacher_variables=values)
+
+    teacher = distiller.teacher_reference.teacher
+    return backend.wrap_step(
+        function,
+        distiller.backend_session,
+        state_variables,
+        teacher.variables if uses_teacher else (),
+        attach if uses_teacher else None,
+    )
