@@ -8,6 +8,7 @@ import keras
 from keras_dtkd.cli import console, data, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 
@@ -101,14 +102,14 @@ def predict_logits(model, images, part):
     outputs = model.predict(data.sequential_batches(images, part), verbose=0)
     output_kind = logits.infer_output_kind(model)
     if output_kind is None and logits.look_like_probabilities(outputs):
-        output_kind = logits.SOFTMAX
-    if output_kind == logits.SIGMOID:
+        output_kind = OutputKind.SOFTMAX
+    if output_kind == OutputKind.SIGMOID:
         raise UserError(
             "this network ends with a sigmoid, which treats each class independently, "
             "but the metrics need one class per image. Give a network that ends with "
             "logits or a softmax."
         )
-    recovered = logits.to_logits(outputs, output_kind or logits.LOGITS)
+    recovered = logits.to_logits(outputs, output_kind or OutputKind.LOGITS)
     return keras.ops.convert_to_numpy(recovered)
 
 

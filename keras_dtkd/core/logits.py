@@ -6,13 +6,31 @@ logarithm of probabilities serves as logits. A sigmoid is a choice between two
 classes, and so is a single output.
 """
 
+import enum
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_dtkd.functional.statistics import MIN_LOGIT
 
-LOGITS, SOFTMAX, SIGMOID, BINARY = "logits", "softmax", "sigmoid", "binary logits"
+
+class OutputKind(enum.StrEnum):
+    """What a model's output holds."""
+
+    LOGITS = "logits"
+    SOFTMAX = "softmax"
+    # Probabilities, each label by itself.
+    SIGMOID = "sigmoid"
+    # Logits, each label by itself.
+    BINARY_LOGITS = "binary logits"
+
+    @classmethod
+    def _missing_(cls, value):
+        kinds = ", ".join(repr(str(kind)) for kind in cls)
+        raise ValueError(f"`output_kind` must be one of {kinds}. Received: {value!r}.")
+
+
 # Lowest probability. Its logarithm is finite, and so is its slope 1/p times the
 # gradient of a scaled loss, which the smallest float32 leaves no room for.
 MIN_PROB = 1e-30
@@ -50,23 +68,23 @@ def to_logits(outputs, output_kind):
 
     Args:
         outputs: `(batch, ..., classes)`, of any float dtype.
-        output_kind: `"logits"`, `"softmax"`, `"sigmoid"` (probabilities, each label by
-            itself) or `"binary logits"` (logits, each label by itself).
+        output_kind: An `OutputKind`, or its value.
 
     Returns:
         float32 logits, up to a constant a sample. `(batch, ..., classes)` for the
         first two; for the last two a pair for each label, `(batch, ..., labels, 2)`, or
         `(batch, ..., 2)` for a single one: first "no", then "yes".
     """
+    output_kind = OutputKind(output_kind)
     half = keras.backend.standardize_dtype(outputs.dtype) == "float16"
     tiny, almost_one = (MIN_PROB_FP16, MAX_PROB_FP16) if half else (MIN_PROB, MAX_PROB)
     outputs = ops.cast(outputs, "float32")
-    if output_kind == SOFTMAX:
+    if output_kind == OutputKind.SOFTMAX:
         return ops.log(ops.maximum(outputs, tiny))
-    if output_kind == SIGMOID:
+    if output_kind == OutputKind.SIGMOID:
         p = ops.clip(outputs, tiny, almost_one)
         pair = ops.stack([ops.log1p(-p), ops.log(p)], axis=-1)
-    elif output_kind == BINARY:
+    elif output_kind == OutputKind.BINARY_LOGITS:
         pair = ops.stack([-0.5 * outputs, 0.5 * outputs], axis=-1)
     else:
         return ops.maximum(outputs, MIN_LOGIT)
@@ -85,7 +103,7 @@ def infer_output_kind(model, tensor=None):
             reshaped = reshaped or not isinstance(operation, _IDENTITY_LAYERS)
         else:
             # What sums to 1 over the last axis may not after a change of shape.
-            return None if reshaped and kind == SOFTMAX else kind
+            return None if reshaped and kind == OutputKind.SOFTMAX else kind
     return None
 
 
@@ -102,11 +120,11 @@ def _kind_of_operation(operation):
     activation = getattr(operation, "activation", type(operation))
     name = getattr(activation, "__name__", "").lower()
     if name == "softmax":
-        return SOFTMAX if getattr(operation, "axis", -1) == -1 else None
+        return OutputKind.SOFTMAX if getattr(operation, "axis", -1) == -1 else None
     if name == "sigmoid":
-        return SIGMOID
+        return OutputKind.SIGMOID
     if name == "linear" and hasattr(operation, "kernel"):
-        return LOGITS
+        return OutputKind.LOGITS
     passes = name == "linear" or isinstance(
         operation, (keras.layers.Identity, *_RESHAPE_LAYERS)
     )

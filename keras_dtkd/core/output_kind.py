@@ -2,6 +2,7 @@
 
 from keras_dtkd.core import logits
 from keras_dtkd.core.compiled_loss import canonical_loss_name, declared_from_logits
+from keras_dtkd.core.logits import OutputKind
 
 
 def resolve_output_kind(
@@ -24,7 +25,7 @@ def resolve_output_kind(
             float32 NumPy.
 
     Returns:
-        One of the output kinds of `keras_dtkd.core.logits`. A single logit, and logits
+        An `OutputKind`. A single logit, and logits
         of a binary loss, are `"binary logits"`.
 
     Raises:
@@ -37,7 +38,7 @@ def resolve_output_kind(
         )
     from_logits = from_logits if from_logits == "auto" else bool(from_logits)
     kind = None if model is None else logits.infer_output_kind(model, symbolic_output)
-    if kind is None or (kind == logits.LOGITS and from_logits is False):
+    if kind is None or (kind == OutputKind.LOGITS and from_logits is False):
         values = evaluate()
         in_unit_range = values.size > 0 and values.min() >= 0 and values.max() <= 1
         if from_logits is False and values.size and not in_unit_range:
@@ -46,19 +47,19 @@ def resolve_output_kind(
                 f"{values.min():.3g} to {values.max():.3g}, not probabilities. Use "
                 "`from_logits='auto'`."
             )
-        kind = logits.LOGITS
+        kind = OutputKind.LOGITS
         if logits.look_like_probabilities(values):
-            kind = logits.SOFTMAX
+            kind = OutputKind.SOFTMAX
         elif in_unit_range and _may_be_sigmoid(model, from_logits, loss):
-            kind = logits.SIGMOID
-    if from_logits is True and kind != logits.LOGITS:
+            kind = OutputKind.SIGMOID
+    if from_logits is True and kind != OutputKind.LOGITS:
         raise ValueError(
             f"`{caller}`: `from_logits=True`, but the {role} gives probabilities: its "
             "last layer is a softmax or sigmoid, or its outputs lie in [0, 1] and sum "
             "to 1. Use `from_logits='auto'`."
         )
     is_binary = is_binary_output(num_outputs, loss)
-    return logits.BINARY if kind == logits.LOGITS and is_binary else kind
+    return OutputKind.BINARY_LOGITS if kind == OutputKind.LOGITS and is_binary else kind
 
 
 def is_binary_output(num_outputs, loss):

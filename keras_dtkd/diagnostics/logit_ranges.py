@@ -6,6 +6,7 @@ from keras import ops
 from keras_dtkd.core import logits as logit_kinds
 from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.functional.statistics import MASKED_LOGIT
 from keras_dtkd.metrics import TemperatureStatistics
 from keras_dtkd.temperatures.dynamic import Dynamic
@@ -38,7 +39,7 @@ def compute_logit_statistics(logits):
 
 def check_logits(role, evaluation, statistics, losses):
     """Logits near float16's maximum, with a common shift, or that are probabilities."""
-    is_logits = evaluation.output_kinds[role] == logit_kinds.LOGITS
+    is_logits = evaluation.output_kinds[role] == OutputKind.LOGITS
     if is_logits and logit_kinds.look_like_probabilities(evaluation.logits[role]):
         message = f"The {role}'s outputs, used as logits, look like probabilities."
         hint = "Return logits, or pass `from_logits=False`."

@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import logits as logit_kinds
 from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.kd import KD
@@ -91,13 +91,13 @@ def _to_student_outputs(logits, batch, key):
 
 def _to_output(logits, kind, like):
     """The inverse of `keras_dtkd.core.logits.to_logits`."""
-    if kind == logit_kinds.LOGITS:
+    if kind == OutputKind.LOGITS:
         return logits
-    if kind == logit_kinds.SOFTMAX:
+    if kind == OutputKind.SOFTMAX:
         return ops.softmax(logits, axis=-1)
     margin = logits[..., 1] - logits[..., 0]
     margin = margin[..., None] if like.shape[-1] == 1 else margin
-    return ops.sigmoid(margin) if kind == logit_kinds.SIGMOID else margin
+    return ops.sigmoid(margin) if kind == OutputKind.SIGMOID else margin
 
 
 def mean_norm(gradients):

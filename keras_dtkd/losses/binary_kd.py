@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dtkd.core.logits import BINARY, to_logits
+from keras_dtkd.core.logits import OutputKind, to_logits
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.statistics import MIN_LOGIT, is_unmasked, soft_log_probs
@@ -67,8 +67,12 @@ class BinaryKD(TemperatureLoss):
     ):
         where = ops.logical_or(is_unmasked(student_logits), is_unmasked(teacher_logits))
         where = ops.cast(where, "float32")
-        student = to_logits(ops.maximum(student_logits, MIN_LOGIT), BINARY)
-        teacher = to_logits(ops.maximum(teacher_logits, MIN_LOGIT), BINARY)
+        student = to_logits(
+            ops.maximum(student_logits, MIN_LOGIT), OutputKind.BINARY_LOGITS
+        )
+        teacher = to_logits(
+            ops.maximum(teacher_logits, MIN_LOGIT), OutputKind.BINARY_LOGITS
+        )
         if sample_weight is not None:
             # Pairs of a single label have no label axis.
             sample_weight = ops.reshape(

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_dtkd.core import arrays, logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.functional.statistics import MASKED_LOGIT
 from keras_dtkd.teachers.forward import run_teacher
@@ -81,7 +82,7 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
         total = total + difference.sum(axes, dtype="float64")
         count = count + where.sum(axes)
     shift = total / np.maximum(count, 1)
-    if output_kind == logits.SOFTMAX:
+    if output_kind == OutputKind.SOFTMAX:
         shift = np.where(count > 0, shift - shift[count > 0].mean(), 0)
     shift = shift.astype("float32")
     if not np.isfinite(shift).all():
@@ -130,13 +131,13 @@ def _validate_target(outputs, target):
 def _output_kind(student, outputs):
     inferred = logits.infer_output_kind(student)
     if inferred is None and logits.look_like_probabilities(outputs):
-        return logits.SOFTMAX
-    return inferred or logits.LOGITS
+        return OutputKind.SOFTMAX
+    return inferred or OutputKind.LOGITS
 
 
 def _logits(outputs, output_kind):
     z = keras.ops.convert_to_numpy(logits.to_logits(outputs, output_kind))
-    if output_kind != logits.SIGMOID:
+    if output_kind != OutputKind.SIGMOID:
         return z
     return (z[..., 1] - z[..., 0]).reshape(outputs.shape)
 
@@ -149,7 +150,7 @@ def _apply_shift(student, shift, x, output_kind):
     value = np.array(keras.ops.convert_to_numpy(bias.value))
     bias.assign(value + shift.astype(value.dtype))
     error = _logits(_outputs(student, x)[0], output_kind) - before - shift
-    if output_kind == logits.SOFTMAX:
+    if output_kind == OutputKind.SOFTMAX:
         error = error - error.mean(-1, keepdims=True)
     allowed = TOLERANCE.get(dtype, 1e-4) * (1 + np.abs(before) + np.abs(shift))
     # The median, because saturated probabilities do not change.

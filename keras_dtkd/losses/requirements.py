@@ -1,7 +1,7 @@
 """What a loss declares to need, and whether models and data have it."""
 
-from keras_dtkd.core import logits
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses.input_gradient_checks import check_input_gradient
 
 
@@ -37,7 +37,7 @@ def check_requirements(loss, context):
 def _check_multilabel(name, loss, context):
     """A softmax, whose classes a loss would take for labels."""
     for spec in context.specs_of(loss):
-        if spec and logits.SOFTMAX in (spec.output_kind, *spec.member_kinds):
+        if spec and OutputKind.SOFTMAX in (spec.output_kind, *spec.member_kinds):
             message = (
                 f"`Distiller`: `{name}` compares each label by itself, but the "
                 f"{spec.role} ends in a softmax, which chooses one class."
@@ -51,7 +51,7 @@ def check_uncentered(loss, context):
     specs = context.specs_of(loss)
     if loss.centered or None in specs:
         return []
-    softmax = [s.role for s in specs if s.output_kind == logits.SOFTMAX]
+    softmax = [s.role for s in specs if s.output_kind == OutputKind.SOFTMAX]
     if len(softmax) != 1:
         return []
     message = (

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_dtkd.core import logits, masking
+from keras_dtkd.core.logits import OutputKind
 
 # Values of the argument `from_logits`.
 FROM_LOGITS = True, False, "auto"
@@ -17,13 +18,13 @@ def to_logits(outputs, from_logits="auto"):
     """
     outputs = ops.convert_to_tensor(outputs)
     if outputs.shape[-1] == 1:
-        kind = logits.BINARY if from_logits else logits.SIGMOID
+        kind = OutputKind.BINARY_LOGITS if from_logits else OutputKind.SIGMOID
         return logits.to_logits(outputs, kind)
     if from_logits != "auto":
-        kind = logits.LOGITS if from_logits else logits.SOFTMAX
+        kind = OutputKind.LOGITS if from_logits else OutputKind.SOFTMAX
         return logits.to_logits(outputs, kind)
-    log_probs = logits.to_logits(outputs, logits.SOFTMAX)
-    unchanged = logits.to_logits(outputs, logits.LOGITS)
+    log_probs = logits.to_logits(outputs, OutputKind.SOFTMAX)
+    unchanged = logits.to_logits(outputs, OutputKind.LOGITS)
     return ops.where(_look_like_probabilities(outputs), log_probs, unchanged)
 
 

@@ -5,7 +5,7 @@ import sys
 
 import keras
 
-from keras_dtkd.core import logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.training import task_loss
 
 
@@ -100,8 +100,8 @@ def default_task_loss(output_kind, label_format):
             "student (or the Distiller) with a loss for each: "
             "`student.compile(optimizer, loss={...})`."
         )
-    from_logits = output_kind in (logits.LOGITS, logits.BINARY)
-    if output_kind in (logits.SIGMOID, logits.BINARY):
+    from_logits = output_kind in (OutputKind.LOGITS, OutputKind.BINARY_LOGITS)
+    if output_kind in (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS):
         threshold = 0.0 if from_logits else 0.5
         accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)
         return keras.losses.BinaryCrossentropy(from_logits=from_logits), accuracy

@@ -10,6 +10,7 @@ import numpy as np
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import describe_shapes, num_samples, to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.core.output_kind import is_binary_output, resolve_output_kind
 from keras_dtkd.core.outputs import compute_output_spec, symbolic_output
@@ -32,7 +33,7 @@ class OutputSpec:
         shape: Of the output for the sample, `(batch, ..., classes)`.
         shapes: Of all outputs, by name; `None` names the only one. A student's are
             those of inference.
-        output_kind: One of the kinds of `keras_dtkd.core.logits`.
+        output_kind: An `OutputKind`.
         names: The model's `output_names`, or `None`.
         is_multi_output: Whether the model has several outputs.
         member_kinds: Of an ensemble, the kinds of its members.
@@ -148,8 +149,11 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
     values = teacher_inference.evaluate_once()
     teacher = _apply_multilabel_losses(losses, teacher_inference.spec())
     student, teacher = _match_multilabel(student, teacher)
-    if isinstance(model_teacher, Ensemble) and teacher.output_kind == logits.BINARY:
-        has_softmax = logits.SOFTMAX in teacher.member_kinds
+    if (
+        isinstance(model_teacher, Ensemble)
+        and teacher.output_kind == OutputKind.BINARY_LOGITS
+    ):
+        has_softmax = OutputKind.SOFTMAX in teacher.member_kinds
         # Such a loss names itself beside a softmax, see `losses/requirements.py`.
         if not (has_softmax and any(loss.multilabel for loss in losses.values())):
             model_teacher.as_multilabel()
@@ -171,9 +175,9 @@ def _match_multilabel(student, teacher):
 
 
 def _as_multilabel(spec):
-    if spec.output_kind != logits.LOGITS:
+    if spec.output_kind != OutputKind.LOGITS:
         return spec
-    return dataclasses.replace(spec, output_kind=logits.BINARY)
+    return dataclasses.replace(spec, output_kind=OutputKind.BINARY_LOGITS)
 
 
 class _Inference:
@@ -318,7 +322,11 @@ class _Inference:
                 self.evaluate_once,
             )
         is_binary = is_binary_output(self.shape[-1], self.loss)
-        return logits.BINARY if kind == logits.LOGITS and is_binary else kind
+        return (
+            OutputKind.BINARY_LOGITS
+            if kind == OutputKind.LOGITS and is_binary
+            else kind
+        )
 
 
 def _may_depend_on_training(model):

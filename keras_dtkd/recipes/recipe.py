@@ -9,6 +9,7 @@ import keras
 
 from keras_dtkd import losses, views
 from keras_dtkd.core import arguments, logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.recipes.config import from_config, rescale_epochs, validate_config
 from keras_dtkd.recipes.sgd import TorchSGD
@@ -86,7 +87,8 @@ class Recipe:
         for name in ("learning_rate", "lr_decay_factor"):
             arguments.check_in_range("Recipe", name, getattr(self, name), 0, math.inf)
         for name in ("weight_decay", "task_weight"):
-            arguments.check_minimum("Recipe", name, getattr(self, name), 0)
+            value = getattr(self, name)
+            arguments.check_in_range("Recipe", name, value, 0, inclusive=True)
         arguments.check_in_range(
             "Recipe", "momentum", self.momentum, 0, 1, inclusive=True
         )
@@ -216,7 +218,7 @@ class Recipe:
             }
             options["task_weight"] = self.task_weight
             model = Distiller(teacher, student, self.build_losses(), **options)
-        has_softmax = logits.infer_output_kind(student) == logits.SOFTMAX
+        has_softmax = logits.infer_output_kind(student) == OutputKind.SOFTMAX
         model.compile(
             optimizer=self.build_optimizer(steps_per_epoch),
             loss=keras.losses.SparseCategoricalCrossentropy(

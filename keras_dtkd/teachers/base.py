@@ -23,8 +23,8 @@ class Teacher(FitHooks):
         model: The one Keras model that gives the outputs, whose layers losses may
             name; or `None`.
         models: All Keras models that take part.
-        output_kind: What the outputs are, one of the kinds of `keras_dtkd.core.logits`;
-            `None` where layers, the compiled loss or the values tell.
+        output_kind: A `keras_dtkd.core.logits.OutputKind`; `None` where layers, the
+            compiled loss or the values show what the outputs are.
         output_names: Names of several outputs that come as a list, or `None`.
         needs_sample_ids: Whether `outputs` needs to know which samples these are.
         num_samples: How many samples it knows, where it knows some alone; or `None`.

@@ -8,9 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.core import logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers import base
 
-MULTILABEL_KINDS = {logits.SIGMOID, logits.BINARY}
+MULTILABEL_KINDS = {OutputKind.SIGMOID, OutputKind.BINARY_LOGITS}
 
 
 class Ensemble(base.Teacher):
@@ -126,13 +127,17 @@ class Ensemble(base.Teacher):
         kinds = set(self.output_kinds)
         if self._multi_output and len(kinds) == 1:
             return self.output_kinds[0]
-        if self._multi_output or (kinds & MULTILABEL_KINDS and logits.SOFTMAX in kinds):
+        if self._multi_output or (
+            kinds & MULTILABEL_KINDS and OutputKind.SOFTMAX in kinds
+        ):
             raise ValueError(
                 "`Ensemble`: the members give different kinds of outputs: "
                 f"{', '.join(self.output_kinds)}. Give all of them the same kind of "
                 "output."
             )
-        return logits.BINARY if kinds & MULTILABEL_KINDS else logits.LOGITS
+        return (
+            OutputKind.BINARY_LOGITS if kinds & MULTILABEL_KINDS else OutputKind.LOGITS
+        )
 
     def set_output_kinds(self, output_kinds, multi_output=False):
         """Sets the members' output kinds, where they are known from more than layers.
@@ -151,7 +156,7 @@ class Ensemble(base.Teacher):
         Raises:
             ValueError: A member ends in a softmax.
         """
-        if logits.SOFTMAX in self.output_kinds:
+        if OutputKind.SOFTMAX in self.output_kinds:
             raise ValueError(
                 "`Ensemble`: a member ends in a softmax, which chooses one class, but "
                 "the student judges each label by itself. Give all of them the same "
@@ -188,7 +193,7 @@ class Ensemble(base.Teacher):
         )
 
     def _average(self, leaves, weights, output_kinds):
-        multilabel = self.output_kind == logits.BINARY
+        multilabel = self.output_kind == OutputKind.BINARY_LOGITS
         if multilabel:
             output_kinds = _as_multilabel(output_kinds)
         member_logits = map(logits.to_logits, leaves, output_kinds)
@@ -241,12 +246,14 @@ def _output_kind(member):
     kind = member.output_kind
     if kind is None and member.model is not None:
         kind = logits.infer_output_kind(member.model)
-    return logits.LOGITS if kind is None else kind
+    return OutputKind.LOGITS if kind is None else kind
 
 
 def _as_multilabel(output_kinds):
     """Logits are a choice for each label beside a sigmoid."""
-    return [logits.BINARY if k == logits.LOGITS else k for k in output_kinds]
+    return [
+        OutputKind.BINARY_LOGITS if k == OutputKind.LOGITS else k for k in output_kinds
+    ]
 
 
 def _weighted_sum(leaves, weights):

@@ -12,6 +12,7 @@ import numpy as np
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import is_arrays, num_samples, take_rows, to_numpy
 from keras_dtkd.core.atomic_io import atomic_write, write_json
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers import base
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
@@ -188,7 +189,7 @@ def _forward_batch(teacher, forward, batch, output):
 def _validate_float16_range(values, output_kind):
     """Raises a `ValueError` for outputs that float16 cannot hold."""
     looks_like = output_kind is None and logits.look_like_probabilities(values)
-    if looks_like or output_kind in (logits.SOFTMAX, logits.SIGMOID):
+    if looks_like or output_kind in (OutputKind.SOFTMAX, OutputKind.SIGMOID):
         raise ValueError(
             "`store`: the teacher gives probabilities, and float16 knows none below "
             "6e-8. Use `dtype='float32'`."

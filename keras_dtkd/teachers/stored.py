@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers.base import Teacher
 
 # What a folder of stored outputs holds. `METADATA_FILE` is written last.
@@ -31,7 +32,7 @@ class Stored(Teacher):
 
     Args:
         outputs: A folder written by `store`, or an array `(samples, ..., classes)`.
-        output_kind: What the outputs are, one of the kinds of `keras_dtkd.core.logits`.
+        output_kind: What the outputs are, a `keras_dtkd.core.logits.OutputKind`.
             `None` for what the folder states, or the values tell.
 
     Attributes:
@@ -61,7 +62,7 @@ class Stored(Teacher):
                 f"shape {values.shape}, {values.dtype}."
             )
         self.num_samples = len(values)
-        self.output_kind = output_kind
+        self.output_kind = None if output_kind is None else OutputKind(output_kind)
         self._values = keras.Variable(
             values, dtype=values.dtype.name, trainable=False, name="stored_outputs"
         )

@@ -54,7 +54,7 @@ def compute_results(distiller, has_labels):
     is_training = not distiller.run_context.is_evaluating
     uses_teacher = distiller.evaluate_distillation or is_training
     has_task = has_labels and distiller.has_task_loss
-    results = {}
+    results: dict = {}
     with distiller.backend_session.all_reduced_metrics(
         lambda: distiller.metrics_variables, is_training
     ):

@@ -7,6 +7,7 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import canonical_loss_name, select_for_output
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.logits import OutputKind
 
 
 def check_missing_labels(context):
@@ -116,7 +117,10 @@ def check_distilled_labels(context, values, description, padding=None):
     shape = shapes[name]
     if padding is not None and len(shape) > 2 and not is_text(values):
         values = np.where(values == padding, 0, values)
-    if context.student_spec.output_kind in (logits.SIGMOID, logits.BINARY):
+    if context.student_spec.output_kind in (
+        OutputKind.SIGMOID,
+        OutputKind.BINARY_LOGITS,
+    ):
         loss = keras.losses.BinaryCrossentropy()
     elif values.ndim == len(shape) and values.shape[-1] == shape[-1]:
         loss = keras.losses.CategoricalCrossentropy()

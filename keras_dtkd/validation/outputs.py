@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from keras_dtkd.core import arrays, logits
+from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.logits import OutputKind
 
-MULTILABEL_KINDS = (logits.SIGMOID, logits.BINARY)
+MULTILABEL_KINDS = (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS)
 
 
 def check_outputs(key, student, teacher):

@@ -5,13 +5,14 @@ import keras
 from keras_dtkd.core import logits
 from keras_dtkd.core.compiled_loss import declared_from_logits, select_for_output
 from keras_dtkd.core.issue import WARNING, Issue
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.outputs import output_kind_of
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 OUTPUT_KIND_TEXT = {
-    logits.SOFTMAX: "a softmax",
-    logits.SIGMOID: "a sigmoid",
-    logits.LOGITS: "a linear layer",
+    OutputKind.SOFTMAX: "a softmax",
+    OutputKind.SIGMOID: "a sigmoid",
+    OutputKind.LOGITS: "a linear layer",
 }
 
 
@@ -61,11 +62,11 @@ def _contradicts(kind, declared):
     """Whether an output kind and a `from_logits` exclude each other."""
     if kind is None or not isinstance(declared, bool):
         return False
-    return declared != (kind in (logits.LOGITS, logits.BINARY))
+    return declared != (kind in (OutputKind.LOGITS, OutputKind.BINARY_LOGITS))
 
 
 def _mismatch(description, kind):
-    is_logits = kind == logits.LOGITS
+    is_logits = kind == OutputKind.LOGITS
     code = "logits_as_probabilities" if is_logits else "probabilities_as_logits"
     assumed = "probabilities" if is_logits else "logits"
     by_name = " (as one given by its name does)" if is_logits else ""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.core import logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses import KD
 from keras_dtkd.preparation.data_peek import peek
 from keras_dtkd.preparation.output_spec import infer_output_specs
@@ -41,8 +41,8 @@ def test_softmax_and_logits_are_averaged_alike(average):
     large = [teacher(head, scale=s) for head, s in (("softmax", 1), (None, 0.5))]
     plain = [teacher(scale=s) for s in (1, 0.5)]
     ensemble = Ensemble(large, [0.3, 0.7], average)
-    assert ensemble.output_kinds == [logits.SOFTMAX, logits.LOGITS]
-    assert ensemble.output_kind == logits.LOGITS
+    assert ensemble.output_kinds == [OutputKind.SOFTMAX, OutputKind.LOGITS]
+    assert ensemble.output_kind == OutputKind.LOGITS
     found = oracles.softmax(outputs_of(ensemble, X).astype("float64"))
     expected = oracles.softmax(outputs_of(Ensemble(plain, [0.3, 0.7], average), X))
     assert np.allclose(found, expected, atol=1e-5)
@@ -52,7 +52,7 @@ def test_softmax_and_logits_are_averaged_alike(average):
 @pytest.mark.parametrize("average", ["logits", "probs"])
 def test_members_with_a_sigmoid_judge_each_label(labels, average):
     a, b = A[:, :labels], B[:, :labels]
-    probabilities = StubTeacher(sigmoid(a).astype("float32"), logits.SIGMOID)
+    probabilities = StubTeacher(sigmoid(a).astype("float32"), OutputKind.SIGMOID)
     found = ensemble_of(probabilities, b, weights=[0.3, 0.7], average=average)
     p = 0.3 * sigmoid(a) + 0.7 * sigmoid(b)
     expected = 0.3 * a + 0.7 * b if average == "logits" else np.log(p / (1 - p))
@@ -61,7 +61,10 @@ def test_members_with_a_sigmoid_judge_each_label(labels, average):
 
 
 def test_with_a_sigmoid_it_gives_logits_of_labels():
-    assert Ensemble([teacher("sigmoid"), teacher()]).output_kind == logits.BINARY
+    assert (
+        Ensemble([teacher("sigmoid"), teacher()]).output_kind
+        == OutputKind.BINARY_LOGITS
+    )
 
 
 def test_a_softmax_beside_a_sigmoid_is_refused():
@@ -81,14 +84,14 @@ def test_a_kind_that_layers_do_not_show_is_inferred_from_values():
     unreadable = Unreadable()
     unreadable(X)
     ensemble, found = inferred_kinds([unreadable, teacher()])
-    assert ensemble.output_kinds == [logits.SOFTMAX, logits.LOGITS]
-    assert found == (logits.LOGITS, logits.LOGITS)
+    assert ensemble.output_kinds == [OutputKind.SOFTMAX, OutputKind.LOGITS]
+    assert found == (OutputKind.LOGITS, OutputKind.LOGITS)
 
 
 def test_from_logits_holds_for_each_member():
     members = [teacher("softmax"), teacher("softmax")]
     ensemble, _ = inferred_kinds(members, student("softmax"), from_logits=False)
-    assert ensemble.output_kinds == [logits.SOFTMAX] * 2
+    assert ensemble.output_kinds == [OutputKind.SOFTMAX] * 2
     with pytest.raises(ValueError, match="teacher's member 2 of 2 gives probabilities"):
         inferred_kinds([teacher(), teacher("softmax")], from_logits=True)
 
@@ -98,7 +101,7 @@ def test_beside_a_student_of_labels_it_averages_probabilities_of_labels():
     small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     pair = [teacher(scale=1.0), Ensemble([student(seed=3)])]
     ensemble, found = inferred_kinds(Ensemble(pair, average="probs"), small)
-    assert found == (logits.BINARY, logits.BINARY)
+    assert found == (OutputKind.BINARY_LOGITS, OutputKind.BINARY_LOGITS)
     p = sum(sigmoid(outputs_of(resolve_teacher(member), X)) for member in pair) / 2
     assert np.allclose(outputs_of(ensemble, X), np.log(p / (1 - p)), atol=1e-4)
 
@@ -131,7 +134,7 @@ def test_one_of_several_outputs_is_distilled(kind):
     pair = [two_outputs(kind), two_outputs(kind, seed=5)]
     d = Distiller(pair, student(), KD(), output="label")
     assert d.fit(X, Y, verbose=0).history["kd"][0] > 0
-    assert d.output_kinds == (logits.LOGITS, logits.LOGITS)
+    assert d.output_kinds == (OutputKind.LOGITS, OutputKind.LOGITS)
 
 
 def test_several_outputs_of_different_kinds_are_refused():
@@ -145,7 +148,7 @@ def test_several_outputs_of_different_kinds_are_refused():
     alike = Distiller([soft, soft], student(), KD(), output="label")
     assert (
         infer_output_specs(alike, peek(X, Y)[0])[0].get().teacher.output_kind
-        == logits.SOFTMAX
+        == OutputKind.SOFTMAX
     )
 
 

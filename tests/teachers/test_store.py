@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd.core import logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers import (
     ModelTeacher,
     Stored,
@@ -30,7 +30,7 @@ def outputs_of(stored):
 class Counting(Teacher):
     """A teacher that doubles its inputs, and counts the batches that it gets."""
 
-    output_kind = logits.LOGITS
+    output_kind = OutputKind.LOGITS
 
     def __init__(self, dies_after=None, name="one"):
         self.batches, self.dies_after, self.name = 0, dies_after, name
@@ -79,7 +79,7 @@ def test_the_stored_outputs_are_the_teachers(tmp_path, given):
     stored = store(model, given(), tmp_path, batch_size=8, verbose=0)
     expected = model.predict(X, verbose=0)
     np.testing.assert_allclose(outputs_of(stored), expected, atol=1e-5)
-    assert stored.num_samples == 70 and stored.output_kind == logits.LOGITS
+    assert stored.num_samples == 70 and stored.output_kind == OutputKind.LOGITS
     assert weights_fingerprint(model) == before
     np.testing.assert_array_equal(outputs_of(Stored(tmp_path)), outputs_of(stored))
     assert Stored(tmp_path).fingerprint() == stored.fingerprint()

@@ -8,6 +8,7 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.core import logits
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses import CKD, KD, BinaryKD, LogitMSE
 from keras_dtkd.preparation.data_peek import peek
 from keras_dtkd.preparation.output_spec import infer_output_specs
@@ -41,23 +42,26 @@ def separate(activation):
 
 
 MODELS = {
-    "logits": (lambda: student(), logits.LOGITS),
-    "softmax": (lambda: student("softmax"), logits.SOFTMAX),
-    "softmax layer": (lambda: separate(keras.layers.Softmax()), logits.SOFTMAX),
+    "logits": (lambda: student(), OutputKind.LOGITS),
+    "softmax": (lambda: student("softmax"), OutputKind.SOFTMAX),
+    "softmax layer": (lambda: separate(keras.layers.Softmax()), OutputKind.SOFTMAX),
     "activation layer": (
         lambda: separate(keras.layers.Activation("softmax")),
-        logits.SOFTMAX,
+        OutputKind.SOFTMAX,
     ),
     "nested": (
         lambda: keras.Sequential([keras.Input((FEATURES,)), student("softmax")]),
-        logits.SOFTMAX,
+        OutputKind.SOFTMAX,
     ),
-    "subclassed, logits": (lambda: Unreadable(), logits.LOGITS),
+    "subclassed, logits": (lambda: Unreadable(), OutputKind.LOGITS),
     "subclassed, softmax": (
         lambda: Unreadable(keras.activations.softmax),
-        logits.SOFTMAX,
+        OutputKind.SOFTMAX,
     ),
-    "half precision": (lambda: student("softmax", dtype="bfloat16"), logits.SOFTMAX),
+    "half precision": (
+        lambda: student("softmax", dtype="bfloat16"),
+        OutputKind.SOFTMAX,
+    ),
 }
 
 
@@ -65,39 +69,46 @@ MODELS = {
 def test_output_kind_is_inferred(name):
     make, kind = MODELS[name]
     assert inferred_kinds(make(), make()) == (kind, kind)
-    assert inferred_kinds(teacher(), make()) == (kind, logits.LOGITS)
+    assert inferred_kinds(teacher(), make()) == (kind, OutputKind.LOGITS)
 
 
 def test_logits_beside_a_sigmoid_are_multilabel():
     assert inferred_kinds(teacher("sigmoid"), student()) == (
-        logits.BINARY,
-        logits.SIGMOID,
+        OutputKind.BINARY_LOGITS,
+        OutputKind.SIGMOID,
     )
     assert inferred_kinds(teacher(), student("sigmoid")) == (
-        logits.SIGMOID,
-        logits.BINARY,
+        OutputKind.SIGMOID,
+        OutputKind.BINARY_LOGITS,
     )
 
 
 def test_a_single_output_is_binary():
     pair = teacher(classes=1), student(classes=1)
-    assert inferred_kinds(*pair) == (logits.BINARY, logits.BINARY)
+    assert inferred_kinds(*pair) == (OutputKind.BINARY_LOGITS, OutputKind.BINARY_LOGITS)
 
 
 def test_a_binary_loss_makes_logits_multilabel():
     small = student()
     small.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
-    assert inferred_kinds(teacher(), small) == (logits.BINARY, logits.BINARY)
+    assert inferred_kinds(teacher(), small) == (
+        OutputKind.BINARY_LOGITS,
+        OutputKind.BINARY_LOGITS,
+    )
 
 
 @pytest.mark.parametrize("losses", [BinaryKD(), [KD(), BinaryKD()]])
 def test_a_multilabel_loss_makes_logits_multilabel(losses):
     sample = peek(X, Y)[0]
     for large, small, expected in (
-        (teacher(), student(), (logits.BINARY, logits.BINARY)),
-        (teacher(), student("sigmoid"), (logits.SIGMOID, logits.BINARY)),
-        (teacher("sigmoid"), student(), (logits.BINARY, logits.SIGMOID)),
-        ([teacher(), teacher()], student(), (logits.BINARY, logits.BINARY)),
+        (teacher(), student(), (OutputKind.BINARY_LOGITS, OutputKind.BINARY_LOGITS)),
+        (teacher(), student("sigmoid"), (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS)),
+        (teacher("sigmoid"), student(), (OutputKind.BINARY_LOGITS, OutputKind.SIGMOID)),
+        (
+            [teacher(), teacher()],
+            student(),
+            (OutputKind.BINARY_LOGITS, OutputKind.BINARY_LOGITS),
+        ),
     ):
         d = Distiller(large, small, losses)
         assert (
@@ -125,19 +136,20 @@ def test_declared_from_logits_takes_precedence():
         Unreadable(keras.activations.softmax),
     )
     assert inferred_kinds(*models, from_logits=False) == (
-        logits.SOFTMAX,
-        logits.SOFTMAX,
+        OutputKind.SOFTMAX,
+        OutputKind.SOFTMAX,
     )
     models = (
         Unreadable(keras.activations.sigmoid),
         Unreadable(keras.activations.sigmoid),
     )
     assert inferred_kinds(*models, from_logits=False) == (
-        logits.SIGMOID,
-        logits.SIGMOID,
+        OutputKind.SIGMOID,
+        OutputKind.SIGMOID,
     )
     assert (
-        inferred_kinds(teacher(), student(), from_logits=True) == (logits.LOGITS,) * 2
+        inferred_kinds(teacher(), student(), from_logits=True)
+        == (OutputKind.LOGITS,) * 2
     )
 
 
@@ -151,7 +163,7 @@ def test_output_kind_is_that_of_the_chosen_output(kind):
     outputs = {"label": soft, "size": size} if kind == "dict" else [soft, size]
     model = keras.Model(small.inputs, outputs)
     key = "label" if kind == "dict" else 0
-    assert inferred_kinds(teacher(), model, output=key)[0] == logits.SOFTMAX
+    assert inferred_kinds(teacher(), model, output=key)[0] == OutputKind.SOFTMAX
 
 
 @pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
@@ -162,7 +174,11 @@ def test_recovered_logits_give_the_models_probabilities_back(activation):
         "softmax": lambda p: p,
         "sigmoid": lambda p: keras.ops.stack([1 - p, p], axis=-1),
     }[activation](model(X))
-    kind = {None: logits.LOGITS, "softmax": logits.SOFTMAX, "sigmoid": logits.SIGMOID}
+    kind = {
+        None: OutputKind.LOGITS,
+        "softmax": OutputKind.SOFTMAX,
+        "sigmoid": OutputKind.SIGMOID,
+    }
     recovered = keras.ops.softmax(logits.to_logits(model(X), kind[activation]))
     assert np.allclose(
         keras.ops.convert_to_numpy(recovered),
@@ -184,7 +200,7 @@ def test_output_kind_of_a_teacher_without_model_is_inferred_from_values():
     d = Distiller(Stored(), student(), KD())
     specs, values = infer_output_specs(d, peek(X, Y)[0])
     large = specs.get().teacher
-    assert large.output_kind == logits.SOFTMAX and values.shape == (16, CLASSES)
+    assert large.output_kind == OutputKind.SOFTMAX and values.shape == (16, CLASSES)
 
 
 def test_sequences_of_different_length_raise():
@@ -279,5 +295,5 @@ def test_values_in_the_unit_interval_alone_do_not_imply_a_sigmoid():
     d = Distiller(Halves(), student(), KD())
     assert (
         infer_output_specs(d, peek(X, Y)[0])[0].get().teacher.output_kind
-        == logits.LOGITS
+        == OutputKind.LOGITS
     )
