@@ -3,6 +3,7 @@
 import keras
 
 from keras_dtkd import Distiller
+from keras_dtkd.core.issue import INFO, Issue
 from keras_dtkd.losses import KD
 from keras_dtkd.teachers import Ensemble, ModelTeacher
 from tests.tiny_models import data, student, teacher
@@ -32,7 +33,7 @@ class TeacherWithHooks(ModelTeacher):
         return self.share
 
     def issues(self, context):
-        return [f"{context} {self.share}"]
+        return [Issue("recorded", INFO, f"share {self.share}")]
 
 
 def test_callbacks_of_all_members_run_in_fit():
@@ -58,5 +59,5 @@ def test_the_largest_share_that_a_member_needs_is_held_out():
 
 def test_issues_of_all_members_are_returned():
     members = [TeacherWithHooks(teacher(), share) for share in (0.1, 0.2)]
-    issues = Ensemble([Ensemble(members), *members]).issues("context")
-    assert issues == ["context 0.1", "context 0.2"] * 2
+    issues = Ensemble([Ensemble(members), *members]).issues(None)
+    assert [issue.message for issue in issues] == ["share 0.1", "share 0.2"] * 2
