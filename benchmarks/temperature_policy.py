@@ -35,7 +35,7 @@ from sklearn.model_selection import train_test_split
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
 from keras_dtkd.methods.rlkd import Policy
-from keras_dtkd.methods.rlkd.reward_callback import holdout_indices
+from keras_dtkd.preparation.holdout import holdout_indices
 from keras_dtkd.temperatures import Temperature, TemperaturePair
 
 CLASSES, INPUTS, BATCH = 100, 4, 16

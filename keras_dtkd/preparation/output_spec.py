@@ -101,6 +101,14 @@ class OutputSpecs:
             return next(iter(self.pairs.values()), SpecPair())
         return self.pairs[key]
 
+    def with_teachers_of(self, others):
+        """A copy that knows the teacher's outputs where `others` alone know them."""
+        pairs = {
+            key: SpecPair(student, teacher or others.pairs.get(key, SpecPair()).teacher)
+            for key, (student, teacher) in self.pairs.items()
+        }
+        return OutputSpecs(pairs)
+
 
 def infer_output_specs(distiller, sample, with_teacher=True):
     """The distilled outputs of both models. `validation.outputs` checks that they fit.

@@ -206,7 +206,7 @@ def _infer_outputs(distiller, context):
     specs, teacher_outputs = infer_output_specs(
         distiller, context.sample, context.teacher is not None
     )
-    distiller.output_specs = specs
+    distiller.output_specs = specs.with_teachers_of(distiller.output_specs)
     context = dataclasses.replace(context, specs=specs.pairs)
     context = context.with_issues(measure.check_validation_data(context))
     if context.teacher is None:

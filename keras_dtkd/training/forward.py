@@ -137,7 +137,8 @@ class StepBuilder:
             teacher_forward(self._distiller, x, values),
         )
         student = self._distiller(TrainingInputs(x), training=self._training)
-        return x, None, None, student, teacher
+        *_, sample_weight, _, _ = self._passes[None]
+        return x, None, sample_weight, student, teacher
 
 
 def _captured_layers(distiller, side):

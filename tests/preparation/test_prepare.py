@@ -162,3 +162,14 @@ def test_batches_of_several_lengths_are_prepared_once(monkeypatch):
     assert len(calls) == 1
     d.train_on_batch(np.ones((4, 3), "float32"), np.ones((4, 3), "int32"))
     assert len(calls) == 2
+
+
+def test_an_evaluation_without_the_teacher_keeps_what_is_known_of_its_outputs():
+    x, y = data(16)
+    d = Distiller(teacher(), student(), KD())
+    d.fit(x, y, verbose=0)
+    known = d.output_specs.get().teacher
+    # Of another structure, so that the models are inspected again.
+    d.evaluate(x.astype("float64"), y, verbose=0)
+    assert d.output_specs.get().teacher == known
+    d.fit(x, y, verbose=0)
