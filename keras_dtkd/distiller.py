@@ -281,11 +281,12 @@ class Distiller(HyperparameterMixin, keras.Model):
         with self.backend_session.step_metrics():
             if labels is None:
                 return loss_logging.compute_results(self, has_labels=False)
-            own = task_loss.compute_own_metrics(
+            logs = task_loss.compute_own_metrics(
                 self.student, model_inputs(x), labels, y_pred, sample_weight
             )
             y_pred = task_loss.select_labelled(y_pred, self.output_specs)
-            return {**own, **super().compute_metrics(x, labels, y_pred, sample_weight)}
+            logs |= super().compute_metrics(x, labels, y_pred, sample_weight)
+            return logs
 
     def get_metrics_result(self):
         """The metrics that were updated: see the class's page for their names."""

@@ -110,7 +110,7 @@ class InputGradientAlignment(InputGradientLoss):
         sample_mask = 1.0
         if self.teacher_correct_only:
             sample_mask = _teacher_is_correct(step.teacher_logits, step.y)
-        return self.length(difference, step.sample_weight, sample_mask)
+        return self.norm_of(difference, step.sample_weight, sample_mask)
 
 
 def _teacher_is_correct(teacher_logits, labels):

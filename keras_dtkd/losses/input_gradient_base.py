@@ -31,26 +31,26 @@ class InputGradientLoss(DistillationLoss):
         self.norm = norm
         self.squared = bool(squared)
 
-    def length(self, gradients, sample_weight=None, counted=1.0):
+    def norm_of(self, gradients, sample_weight=None, sample_mask=1.0):
         """The length of each sample's gradient, or of the whole batch's.
 
         Args:
             gradients: `(batch, ...)`, or nested; of the sum of the samples' losses.
             sample_weight: `(batch,)` or `(batch, 1)`. Optional.
-            counted: 1 or 0 for each sample, `(batch,)`.
+            sample_mask: 1 or 0 for each sample, `(batch,)`.
 
         Returns:
             `(batch,)`; for `"batch"` the same value for each sample.
         """
         size = squared_norm(gradients)
         if self.norm == "per_sample":
-            return counted * (size if self.squared else safe_sqrt(size))
-        mass = row_weights(size[..., None], sample_weight)
-        mass = ops.ones_like(size) if mass is None else mass
-        total = ops.sum(mass)
+            return sample_mask * (size if self.squared else safe_sqrt(size))
+        weights = row_weights(size[..., None], sample_weight)
+        weights = ops.ones_like(size) if weights is None else weights
+        total = ops.sum(weights)
         total = ops.where(total > 0, total, 1.0)
         # The authors' gradient is that of the mean loss, each row divided by the batch.
-        whole = ops.sum(mass * counted * size)
+        whole = ops.sum(weights * sample_mask * size)
         value = whole / total**3 if self.squared else safe_sqrt(whole) / total**2
         return value * ops.ones_like(size)
 

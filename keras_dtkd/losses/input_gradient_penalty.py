@@ -53,4 +53,4 @@ class InputGradientPenalty(InputGradientLoss):
         )
 
     def compute(self, step):
-        return self.length(step.student_input_gradient, step.sample_weight)
+        return self.norm_of(step.student_input_gradient, step.sample_weight)

@@ -32,44 +32,44 @@ class KerasDistillationLoss(DistillationLoss):
         name = name or snake_case(type(loss).__name__)
         super().__init__(weight, warmup_epochs, name=name, **kwargs)
         self.loss = loss
-        self.student_layers = _layers(loss, "student_layer_name")
-        self.teacher_layers = _layers(loss, "teacher_layer_name")
+        self.student_layers = _layer_names(loss, "student_layer_name")
+        self.teacher_layers = _layer_names(loss, "teacher_layer_name")
         # What it is given shows where it is called: before the first step.
         self.built = False
 
     def compute(self, step):
         """The loss's own mean, once for each sample."""
-        teacher = self._side(step, "teacher")
-        student = self._side(step, "student")
+        teacher = self._values_of(step, "teacher")
+        student = self._values_of(step, "student")
         try:
             if hasattr(self.loss, "validate_outputs"):
                 self.loss.validate_outputs(teacher, student)
             value = ops.cast(self.loss.compute_loss(teacher, student), "float32")
         except Exception as error:
             # Each backend has its own for shapes that do not fit.
-            raise ValueError(self._unfit(teacher, student, error)) from error
+            raise ValueError(self._shape_error(teacher, student, error)) from error
         self.built = True
         return value * ops.ones_like(step.student_logits[..., 0])
 
-    def _unfit(self, teacher, student, error):
-        told = []
-        for side, given in (("teacher", teacher), ("student", student)):
-            layers = getattr(self, f"{side}_layers")
-            what = f"layer {layers[0]!r}" if layers else "outputs"
-            shapes = keras.tree.map_structure(lambda a: tuple(a.shape), given)
-            told.append(f"the {side}'s {what} ({shapes})")
+    def _shape_error(self, teacher, student, error):
+        sides = []
+        for role, values in (("teacher", teacher), ("student", student)):
+            layers = getattr(self, f"{role}_layers")
+            source = f"layer {layers[0]!r}" if layers else "outputs"
+            shapes = keras.tree.map_structure(lambda a: tuple(a.shape), values)
+            sides.append(f"the {role}'s {source} ({shapes})")
         return (
-            f"`Distiller`: the loss {self.name!r} cannot compare {' and '.join(told)}. "
-            "Choose layers of one shape, or give the student a layer that brings its "
+            f"`Distiller`: the loss {self.name!r} cannot compare "
+            f"{' and '.join(sides)}. Choose layers of one shape, or give the student a layer that brings its "
             f"features to the teacher's shape. Its own message: {error}"
         )
 
-    def _side(self, step, side):
-        layers = getattr(self, f"{side}_layers")
+    def _values_of(self, step, role):
+        layers = getattr(self, f"{role}_layers")
         if layers:
-            return getattr(step, f"{side}_features")[layers[0]]
+            return getattr(step, f"{role}_features")[layers[0]]
         nested = keras.tree.is_nested(getattr(self.loss, "loss", None))
-        return getattr(step, f"{side}_outputs" if nested else f"{side}_logits")
+        return getattr(step, f"{role}_outputs" if nested else f"{role}_logits")
 
     def get_config(self):
         """The arguments that make this loss again."""
@@ -83,6 +83,6 @@ class KerasDistillationLoss(DistillationLoss):
         return cls(loss, **config)
 
 
-def _layers(loss, attribute):
+def _layer_names(loss, attribute):
     name = getattr(loss, attribute, None)
     return (name,) if name else ()

@@ -46,18 +46,18 @@ def read_state(distiller, store):
     """
     store, fingerprint = read_fingerprint(store)
     names = list(store.keys())
-    own = [name for name in names if name.startswith("seed_")]
+    seeds = [name for name in names if name.startswith("seed_")]
     teachers = [name for name in names if name.startswith("teacher_seed_")]
     reference = distiller.teacher_reference
     reference.load(fingerprint, [store[name] for name in teachers])
-    for i, variable in enumerate(_seed_variables(distiller) if own else ()):
+    for i, variable in enumerate(_seed_variables(distiller) if seeds else ()):
         variable.assign(store[f"seed_{i}"])
     if reference.teacher is not None:
         reference.expected_seeds = None
         for i, variable in enumerate(_teacher_seed_variables(distiller)):
             if f"teacher_seed_{i}" in names:
                 variable.assign(store[f"teacher_seed_{i}"])
-    return {name: store[name] for name in names if name not in {*own, *teachers}}
+    return {name: store[name] for name in names if name not in {*seeds, *teachers}}
 
 
 @contextlib.contextmanager
