@@ -285,17 +285,14 @@ class Distiller(HyperparameterMixin, keras.Model):
                 self.student, model_inputs(x), labels, y_pred, sample_weight
             )
             y_pred = task_loss.select_labelled(y_pred, self.output_specs)
-            logs |= super().compute_metrics(x, labels, y_pred, sample_weight)
-            return logs
+            return logs | super().compute_metrics(x, labels, y_pred, sample_weight)
 
     def get_metrics_result(self):
         """The metrics that were updated: see the class's page for their names."""
         context = self.run_context
-        is_evaluating = context.is_evaluating
-        return loss_logging.compute_results(
-            self,
-            context.eval_has_labels if is_evaluating else context.train_has_labels,
-        )
+        names = ("train_has_labels", "eval_has_labels")
+        has_labels = getattr(context, names[context.is_evaluating])
+        return loss_logging.compute_results(self, has_labels)
 
     # Runs: Keras's own, after a preparation.
 

@@ -60,8 +60,9 @@ class KerasDistillationLoss(DistillationLoss):
             sides.append(f"the {role}'s {source} ({shapes})")
         return (
             f"`Distiller`: the loss {self.name!r} cannot compare "
-            f"{' and '.join(sides)}. Choose layers of one shape, or give the student a layer that brings its "
-            f"features to the teacher's shape. Its own message: {error}"
+            f"{' and '.join(sides)}. Choose layers of one shape, or give the student a "
+            "layer that brings its features to the teacher's shape. Its own message: "
+            f"{error}"
         )
 
     def _values_of(self, step, role):
