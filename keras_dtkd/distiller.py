@@ -289,10 +289,7 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def get_metrics_result(self):
         """The metrics that were updated: see the class's page for their names."""
-        context = self.run_context
-        names = ("train_has_labels", "eval_has_labels")
-        has_labels = getattr(context, names[context.is_evaluating])
-        return loss_logging.compute_results(self, has_labels)
+        return loss_logging.compute_results(self, self.run_context.has_labels)
 
     # Runs: Keras's own, after a preparation.
 

@@ -30,6 +30,11 @@ class RunContext:
     eval_has_labels: bool = True
     held_out: Any = None
 
+    @property
+    def has_labels(self):
+        """Whether the data of the current loop, training or evaluation, has labels."""
+        return self.eval_has_labels if self.is_evaluating else self.train_has_labels
+
 
 @contextlib.contextmanager
 def fitting(distiller, callbacks):
