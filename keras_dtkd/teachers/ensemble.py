@@ -104,8 +104,9 @@ class Ensemble(base.Teacher):
         return max((share for share in shares if share is not None), default=None)
 
     def issues(self, context):
-        """Those of all members."""
-        return [issue for m in self.members for issue in m.issues(context)]
+        """Its own, with the sample ids that suit all members; else the members'."""
+        members = (issue for m in self.members for issue in m.issues(context))
+        return super().issues(context) or list(members)
 
     @property
     def models(self):
