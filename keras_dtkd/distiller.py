@@ -145,7 +145,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         teacher = resolve_teacher(value)
         report_issues(check_shared_weights(teacher, self.student))
         self.teacher_reference.set(teacher)
-        self.teacher_seeds = self.teacher_reference.copy_random_states()
+        seeds = list(getattr(self, "teacher_seeds", ()))
+        self.teacher_seeds = self.teacher_reference.copy_random_states(seeds)
+        self.output_specs = self.output_specs.without_teachers()
         self.preparation_cache.clear()
         # The compiled functions run another teacher.
         self.train_function = None
@@ -223,17 +225,19 @@ class Distiller(HyperparameterMixin, keras.Model):
             return task_loss.compute_regularized(self, super().compute_loss, *args)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
         log = functools.partial(loss_logging.update, self.loss_trackers, batch_size)
-        steps = forward.StepBuilder(self, x, y, y_pred, sample_weight, training)
-        total = sum_losses(self.distillation_losses, steps, log)
+        # Before any view: a forward pass on one forgets what layers added on the batch.
+        regularizers, task = task_loss.sum_losses(self.losses), None
         if labels is not None and self.has_task_loss:
             args = x.x, labels, y_pred.outputs, sample_weight, training
             task = self.compute_task_loss(*args)
             log("task_loss", task)
-            total = total + self.hyperparameter("task_weight") * task
             if task_loss.is_own(self.student):
-                # The student's regularizers are in it.
-                total = total - task_loss.sum_losses(self.student.losses)
-        total = total + task_loss.sum_losses(self.losses)
+                regularizers = task_loss.own_regularizers(self)
+        steps = forward.StepBuilder(self, x, y, y_pred, sample_weight, training)
+        total = sum_losses(self.distillation_losses, steps, log)
+        if task is not None:
+            total = total + self.hyperparameter("task_weight") * task
+        total = total + regularizers
         if not training:
             return total
         return backend.weight_loss_by_batch_share(
@@ -271,7 +275,8 @@ class Distiller(HyperparameterMixin, keras.Model):
     @property
     def metrics(self):
         """Keras's own, and those of a student that computes its own."""
-        return [*super().metrics, *task_loss.own_metrics(self.student)]
+        metrics = [*super().metrics, *task_loss.own_metrics(self.student)]
+        return list({id(metric): metric for metric in metrics}.values())
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The student's metrics, where there are labels."""
@@ -284,7 +289,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             logs = task_loss.compute_own_metrics(
                 self.student, model_inputs(x), labels, y_pred, sample_weight
             )
-            y_pred = task_loss.select_labelled(y_pred, self.output_specs)
+            y_pred = self.output_specs.select_labelled(y_pred)
             return logs | super().compute_metrics(x, labels, y_pred, sample_weight)
 
     def get_metrics_result(self):
@@ -303,6 +308,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         metrics = validation.validate_metrics(given)
         super().compile(*args, **kwargs)
         self.compile_origin = default_compile.CompileOrigin(metrics=metrics)
+        self.preparation_cache.batches.clear()
 
     def make_train_function(self, force=False):
         """Keras's own, with the teacher's variables beside the data where needed."""

@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 
 from keras_dtkd import Distiller
-from keras_dtkd.losses import KD, DistillationLoss, LogitMSE
+from keras_dtkd.losses import DKD, KD, DistillationLoss, LogitMSE
+from keras_dtkd.views import Mixup
 from tests.tiny_models import FEATURES, data, numbers, student, teacher
 
 A, B = 4, 3
@@ -186,3 +187,55 @@ def test_models_of_one_output_may_name_it():
     x, y = data(16)
     d = Distiller(teacher(), student(), KD(output=0))
     assert np.isfinite(d.fit(x, y, verbose=0).history["kd"][0])
+
+
+def test_an_output_without_labels_is_distilled_beside_one_with_labels():
+    x, y = labels()
+    small = two_labels()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    small.compile(keras.optimizers.SGD(0.1), {"first": loss})
+    before = dict(zip([v.path for v in small.weights], numbers(small), strict=True))
+    d = Distiller(two_labels(seed=9), small, KD(output="second"))
+    # The labels of `first` name no class of `second`.
+    logs = d.fit(x, {"first": np.full(16, A - 1)}, verbose=0).history
+    assert {"task_loss", "kd"} <= set(logs)
+    after = dict(zip([v.path for v in small.weights], numbers(small), strict=True))
+    for path in ("first/kernel", "second/kernel"):
+        assert (before[path] != after[path]).any()
+
+
+def test_a_binary_loss_of_another_output_says_nothing_of_this_one():
+    small = two_labels()
+    small.compile("sgd", {"first": keras.losses.BinaryCrossentropy(from_logits=True)})
+    d = Distiller(two_labels(seed=9), small, KD(output="second"))
+    d.compute_losses(ops.convert_to_tensor(labels()[0]))
+    assert d.output_specs.get("second").student.output_kind == "logits"
+
+
+def test_missing_labels_of_that_output_are_found_before_the_first_step():
+    x, y = labels()
+    d = Distiller(two_labels(seed=9), compiled(two_labels()), DKD(output="second"))
+    with pytest.raises(ValueError, match="`dkd` needs the labels of its output"):
+        d.fit(x, {"first": y["first"]})
+
+
+def test_a_loss_with_labels_on_a_view_is_refused_before_the_first_step():
+    x, y = data(16)
+    d = Distiller(teacher(), student(), DKD(view="mixup"), views=Mixup())
+    with pytest.raises(ValueError, match="`dkd` needs labels, and a view has none"):
+        d.fit(x, y)
+
+
+def test_sample_weights_of_that_output_reach_the_loss():
+    x, y = labels()
+    weights = {"first": np.ones(16), "second": np.zeros(16)}
+    moved = []
+    for name in ("first", "second"):
+        small = two_labels()
+        before = numbers(small)
+        d = Distiller(two_labels(seed=9), small, KD(output=name), task_weight=0.0)
+        d.compile(keras.optimizers.SGD(0.1), compiled(two_labels()).loss)
+        d.fit(x, y, sample_weight=weights, verbose=0)
+        pairs = zip(before, numbers(small), strict=True)
+        moved.append(any((a != b).any() for a, b in pairs))
+    assert moved == [True, False]

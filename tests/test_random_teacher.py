@@ -74,3 +74,17 @@ def test_a_loaded_run_continues_with_the_same_numbers(tmp_path):
     assert logs[0]["kd"] == logs[1]["kd"]
     assert len(set(logs[0]["kd"])) == 2
     assert same(d.student, loaded.student)
+
+
+def test_a_teacher_that_is_set_again_leaves_a_resumable_run(tmp_path):
+    large = random_teacher()
+    d = Distiller(large, student(dropout=0.5), KD())
+    count = len(d.variables)
+    d.teacher = large
+    assert len(d.variables) == count
+    d.fit(X, Y, shuffle=False, verbose=0)
+    d.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    loaded.teacher = large
+    histories = [m.fit(X, Y, shuffle=False, verbose=0).history for m in (d, loaded)]
+    assert histories[0] == histories[1]

@@ -159,6 +159,46 @@ class Decoding(OwnLoss):
         return ops.argmax(outputs, axis=-1)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Penalized(keras.Sequential):
+    """Its own loss takes plain labels."""
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, **kwargs):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, **kwargs)
+        return loss + 0.1 * ops.mean(y_pred**2)
+
+
+def penalized(*layers):
+    model = Penalized([keras.Input((FEATURES,)), keras.layers.Dense(CLASSES), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"])
+    return model
+
+
+def test_compiled_metrics_of_a_student_with_its_own_loss_survive_reload(tmp_path):
+    d = Distiller(teacher(), penalized(), KD())
+    d.fit(X, Y, shuffle=False, verbose=0)
+    d.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    loaded.teacher = d.teacher
+    histories = [m.fit(X, Y, shuffle=False, verbose=0).history for m in (d, loaded)]
+    assert histories[0] == histories[1]
+    assert "accuracy" in histories[0]
+
+
+def test_what_layers_add_counts_once_beside_an_own_loss_and_views():
+    small = penalized(keras.layers.ActivityRegularization(l2=0.1))
+    expected = small.evaluate(X, Y, verbose=0, return_dict=True)["loss"]
+    losses = [KD(weight=0.0), KD(weight=0.0, view="zero", name="other")]
+    zero = keras.layers.Rescaling(0.0)
+    d = Distiller(teacher(), small, losses, views={"zero": zero})
+    evaluated = d.evaluate(X, Y, verbose=0, return_dict=True)["loss"]
+    assert evaluated == pytest.approx(expected, rel=1e-5)
+    d.compile(keras.optimizers.SGD(0.0))
+    trained = d.fit(X, Y, batch_size=len(X), verbose=0).history["loss"][0]
+    assert trained == pytest.approx(expected, rel=1e-5)
+
+
 def test_predict_decodes_as_the_student_does():
     small = compiled(Decoding())
     d = Distiller(teacher(), small, KD())

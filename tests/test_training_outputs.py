@@ -33,7 +33,7 @@ class TwoHeads(keras.Model):
         if not training:
             return (first + second) / 2
         if self.kind == "dict":
-            return {"class": first, "distilled": second}
+            return {"labels": first, "by_teacher": second}
         return first, second
 
 
@@ -41,7 +41,7 @@ class TwoHeadsByName(TwoHeads):
     kind = "dict"
 
 
-STUDENTS = [(TwoHeads, 1), (TwoHeadsByName, "distilled")]
+STUDENTS = [(TwoHeads, 1), (TwoHeadsByName, "by_teacher")]
 
 
 @pytest.mark.parametrize(("student_class", "output"), STUDENTS)
@@ -103,3 +103,28 @@ def test_validation_with_the_teacher_compares_the_mean():
 def test_a_head_must_be_chosen():
     with pytest.raises(ValueError, match="student has several outputs"):
         Distiller(teacher(), TwoHeads(), KD()).fit(X, Y)
+
+
+def test_labels_and_metrics_belong_to_the_same_head_of_a_dict():
+    small = TwoHeadsByName()
+    d = Distiller(teacher(), small, KD(output="by_teacher", weight=0.0))
+    d.compile(
+        keras.optimizers.SGD(0.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    logs = d.fit(X, Y, batch_size=32, shuffle=False, verbose=0).history
+    first = ops.convert_to_numpy(small(X, training=True)["labels"])
+    assert logs["accuracy"][0] == pytest.approx(np.mean(first.argmax(-1) == Y))
+
+
+class ThreeHeads(TwoHeads):
+    def call(self, inputs, training=False):
+        first, second = (head(self.trunk(inputs)) for head in self.heads)
+        both = (first + second) / 2
+        return {"a": first, "b": second, "c": both} if training else both
+
+
+def test_labels_that_could_belong_to_several_heads_are_refused():
+    with pytest.raises(ValueError, match="labels could belong to several"):
+        Distiller(teacher(), ThreeHeads(), KD(output="b")).fit(X, Y)

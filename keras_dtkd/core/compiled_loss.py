@@ -37,12 +37,15 @@ def declared_from_logits(loss):
 
 
 def select_for_output(values, name, index):
-    """The loss or labels of one output, by name or index; a single one fits any."""
+    """The loss or labels of one output, by name or index.
+
+    A single one in a dict is that of the only output, whose name is `None`.
+    """
     if isinstance(values, dict):
-        single = next(iter(values.values())) if len(values) == 1 else None
-        return values.get(name, single)
+        is_only = name is None and len(values) == 1
+        return next(iter(values.values())) if is_only else values.get(name)
     if isinstance(values, list | tuple):
-        return values[index] if index < len(values) else None
+        return values[index] if index is not None and index < len(values) else None
     return values
 
 

@@ -48,7 +48,8 @@ class KerasDistillationLoss(DistillationLoss):
         except Exception as error:
             # Each backend has its own for shapes that do not fit.
             raise ValueError(self._shape_error(teacher, student, error)) from error
-        self.built = True
+        if not self.built:
+            self.built = True
         return value * ops.ones_like(step.student_logits[..., 0])
 
     def _shape_error(self, teacher, student, error):

@@ -9,10 +9,8 @@ def check_requirements(loss, context):
     """Labels, layers, views and input gradients that a loss cannot have."""
     name, teacher = context.name_of(loss), context.teacher
     issues = []
-    if loss.needs_labels and context.sample.y is None:
-        message = f"`Distiller`: `{name}` needs labels, and the data has none."
-        hint = "Pass `y`, or choose a loss that does without."
-        issues.append(Issue("missing_labels", ERROR, message, hint))
+    if loss.needs_labels:
+        issues += _check_labels(name, loss, context)
     if loss.teacher_layers and teacher.model is None:
         message = (
             f"`Distiller`: `{name}` needs layers of the teacher "
@@ -32,6 +30,28 @@ def check_requirements(loss, context):
     if loss.input_gradient is not None:
         issues += check_input_gradient(name, loss, context)
     return issues
+
+
+def _check_labels(name, loss, context):
+    """Labels that are missing, for the loss's output or on its view."""
+    hint = "Pass `y`, or choose a loss that does without."
+    if context.sample.y is None:
+        message = f"`Distiller`: `{name}` needs labels, and the data has none."
+        yield Issue("missing_labels", ERROR, message, hint)
+        return
+    if loss.view is not None:
+        message = f"`Distiller`: `{name}` needs labels, and a view has none."
+        yield Issue("missing_labels", ERROR, message, "Leave `view` out.")
+    student, _ = context.specs_of(loss)
+    try:
+        if student is not None:
+            student.select(context.sample.y)
+    except KeyError as error:
+        message = (
+            f"`Distiller`: `{name}` needs the labels of its output, {student.key!r}, "
+            f"and there are: {error.args[0]}."
+        )
+        yield Issue("missing_labels", ERROR, message, hint)
 
 
 def _check_multilabel(name, loss, context):

@@ -135,7 +135,9 @@ def compile_like_student(distiller, has_labels=True):
     optimizer = student.optimizer
     # One that knows the student's variables alone can train no others, and one that
     # trains others too is of no use to the student afterwards.
-    if len(distiller.trainable_variables) > len(student.trainable_variables):
+    if distiller.compiled:
+        optimizer = distiller.optimizer
+    elif len(distiller.trainable_variables) > len(student.trainable_variables):
         optimizer = type(optimizer).from_config(optimizer.get_config())
     distiller.compile(optimizer=optimizer, loss=loss, **config)
 

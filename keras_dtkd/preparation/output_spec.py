@@ -37,6 +37,7 @@ class OutputSpec:
         names: The model's `output_names`, or `None`.
         is_multi_output: Whether the model has several outputs.
         member_kinds: Of an ensemble, the kinds of its members.
+        training_keys: Keys of all outputs in training.
     """
 
     role: str
@@ -47,6 +48,7 @@ class OutputSpec:
     names: Any = None
     is_multi_output: bool = False
     member_kinds: tuple = ()
+    training_keys: tuple = ()
 
     def select(self, values):
         """This output's part of a model's outputs, labels or weights.
@@ -90,10 +92,13 @@ class OutputSpecs:
 
     Args:
         pairs: A dict, the Distiller's main output first.
+        labelled: Keys of the student's training outputs that the labels belong to,
+            where there are more of them than in inference; else `None`.
     """
 
-    def __init__(self, pairs=None):
+    def __init__(self, pairs=None, labelled=None):
         self.pairs = pairs or {}
+        self.labelled = labelled
 
     def get(self, key=None):
         """The pair of one output; of the main one by default."""
@@ -107,7 +112,26 @@ class OutputSpecs:
             key: SpecPair(student, teacher or others.pairs.get(key, SpecPair()).teacher)
             for key, (student, teacher) in self.pairs.items()
         }
-        return OutputSpecs(pairs)
+        return OutputSpecs(pairs, self.labelled)
+
+    def without_teachers(self):
+        """A copy that does not know the teacher's outputs."""
+        pairs = {key: SpecPair(student) for key, (student, _) in self.pairs.items()}
+        return OutputSpecs(pairs, self.labelled)
+
+    def select_labelled(self, outputs):
+        """The student's outputs that the labels belong to."""
+        is_nested = isinstance(outputs, dict | list | tuple)
+        if self.labelled is None or not is_nested:
+            return outputs
+        if len(outputs) <= len(self.labelled):
+            # Those of inference.
+            return outputs
+        if None in self.get().student.shapes:
+            return outputs[self.labelled[0]]
+        if isinstance(outputs, dict):
+            return {key: outputs[key] for key in self.labelled}
+        return [outputs[key] for key in self.labelled]
 
 
 def infer_output_specs(distiller, sample, with_teacher=True):
@@ -130,10 +154,32 @@ def infer_output_specs(distiller, sample, with_teacher=True):
         key: _infer_pair(distiller, sample, key, losses, with_teacher)
         for key, losses in groups.items()
     }
-    _, teacher_values = next(iter(results.values()))
-    return OutputSpecs(
-        {key: pair for key, (pair, _) in results.items()}
-    ), teacher_values
+    pairs = {key: pair for key, (pair, _) in results.items()}
+    main, teacher_values = next(iter(results.values()))
+    return OutputSpecs(pairs, _find_labelled(main.student, groups)), teacher_values
+
+
+def _find_labelled(student, distilled):
+    """Keys of the training outputs that labels belong to, see `OutputSpecs`.
+
+    A list begins with the outputs of inference. A dict has no order under JAX: there
+    they are those of the same names, or the one that is not distilled.
+    """
+    keys, count = student.training_keys, len(student.shapes)
+    if len(keys) <= count:
+        return None
+    if isinstance(keys[0], int):
+        return list(keys[:count])
+    candidates = [key for key in keys if key in student.shapes]
+    candidates = candidates or [key for key in keys if key not in distilled]
+    if len(candidates) != count:
+        raise ValueError(
+            "`Distiller`: the student has more outputs in training "
+            f"({', '.join(map(repr, keys))}) than in inference, and labels could "
+            "belong to several. Return a list that begins with the outputs of inference, or "
+            "override the student's `compute_loss` and `compute_metrics`."
+        )
+    return candidates
 
 
 def _infer_pair(distiller, sample, key, losses, with_teacher):
@@ -195,7 +241,8 @@ class _Inference:
         self.role, self.key, self.from_logits = role, key, from_logits
         self.teacher, self.sample, self.model = teacher, sample, teacher.model
         self.names = teacher.output_names
-        self.loss = select_for_output(loss, key, _output_index(key, self.names))
+        name, index = _name_and_index(key, self.names)
+        self.loss = select_for_output(loss, name, index)
         self.values: Any = None
         self._infer_members()
         self._infer_shapes()
@@ -209,6 +256,7 @@ class _Inference:
             output_kind=self._output_kind(),
             names=self.names,
             is_multi_output=self.is_multi_output,
+            training_keys=self.training_keys,
             member_kinds=tuple(getattr(self.teacher, "output_kinds", ())),
         )
 
@@ -243,6 +291,11 @@ class _Inference:
                 training_outputs = self._symbolic_outputs(training=True)
         self.shapes = self._shapes(outputs)
         self.is_multi_output = _is_multi_output(training_outputs)
+        if isinstance(training_outputs, dict):
+            self.training_keys = tuple(sorted(training_outputs))
+        else:
+            count = len(training_outputs) if self.is_multi_output else 1
+            self.training_keys = tuple(range(count))
         output = self._select(training_outputs)
         self.shape = tuple(output.shape)
         self._validate(output)
@@ -347,7 +400,12 @@ def _is_multi_output(outputs):
     return isinstance(outputs, dict | list | tuple) and len(outputs) > 1
 
 
-def _output_index(key, names):
+def _name_and_index(key, names):
+    """An output's name and its place in lists, as far as they are known."""
+    names = list(names or ())
     if isinstance(key, int):
-        return key
-    return names.index(key) if names and key in names else 0
+        is_known = -len(names) <= key < len(names)
+        return names[key] if is_known else key, key
+    if key is None:
+        return None, 0
+    return key, names.index(key) if key in names else None

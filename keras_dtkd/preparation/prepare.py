@@ -118,6 +118,9 @@ def prepare_batch(distiller, x, y):
     if signature not in distiller.preparation_cache.batches:
         prepare(distiller, "train_on_batch", x, y)
         distiller.preparation_cache.batches.add(signature)
+    distiller.run_context = dataclasses.replace(
+        distiller.run_context, train_has_labels=y is not None
+    )
 
 
 def prepare_models(distiller, x, y):

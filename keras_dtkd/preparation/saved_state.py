@@ -11,11 +11,11 @@ from keras_dtkd.preparation.build_losses import build_losses_from_specs
 from keras_dtkd.preparation.output_spec import OutputSpec, OutputSpecs, SpecPair
 from keras_dtkd.teachers.fingerprint import read_fingerprint, write_fingerprint
 
-KERAS_OBJECTS = {
+# The last two of an `InteractiveDistiller`.
+KERAS_OBJECTS = (
     *("student", "distillation_losses", "views"),
-    # Of an `InteractiveDistiller`.
     *("teacher", "teacher_optimizer"),
-}
+)
 
 
 def _seed_variables(distiller):
@@ -93,6 +93,7 @@ def get_config(distiller):
             [key, *(None if spec is None else spec.to_dict() for spec in pair)]
             for key, pair in specs.items()
         ],
+        "labelled_outputs": distiller.output_specs.labelled,
         "step_specs": {
             name: serialize(loss.step_spec)
             for name, loss in losses.items()
@@ -107,15 +108,18 @@ def from_config(build, config, custom_objects=None):
     deserialize = keras.saving.deserialize_keras_object
     fingerprint = config.pop("teacher_fingerprint")
     output_specs, step_specs = config.pop("output_specs"), config.pop("step_specs")
-    for key in KERAS_OBJECTS & set(config):
-        config[key] = deserialize(config[key], custom_objects)
+    labelled = config.pop("labelled_outputs")
+    for key in KERAS_OBJECTS:
+        if key in config:
+            config[key] = deserialize(config[key], custom_objects)
     distiller = build(**config)
     distiller.teacher_reference.expected_fingerprint = fingerprint
     distiller.output_specs = OutputSpecs(
         {
             key: SpecPair(*(s and OutputSpec.from_dict(s) for s in specs))
             for key, *specs in output_specs
-        }
+        },
+        labelled,
     )
     build_losses_from_specs(
         distiller, {name: deserialize(spec) for name, spec in step_specs.items()}
@@ -128,8 +132,8 @@ def compile_again(distiller, config):
     config = dict(config)
     origin = config.pop("compile_origin", {})
     if origin.get("source") == "student" and distiller.student.compiled:
-        has_loss = config.get("loss") is not None
-        default_compile.compile_like_student(distiller, has_loss)
+        has_labels = origin.get("label_format") is not None
+        default_compile.compile_like_student(distiller, has_labels)
     elif config:
         distiller.compile(**keras.saving.deserialize_keras_object(config))
     else:

@@ -48,17 +48,23 @@ class TeacherReference:
             return self.teacher.wrapped
         return self.teacher
 
-    def copy_random_states(self):
+    def copy_random_states(self, seeds):
         """Copies of the teacher's random states, which advance in their place.
 
+        Args:
+            seeds: `keras.random.SeedGenerator`s of an earlier teacher, which are used
+                again: Keras would go on to track them.
+
         Returns:
-            A `keras.random.SeedGenerator` for each of the teacher's, in the state that
-            a loaded file expects, if any.
+            At least one for each of the teacher's, in the state that a loaded file
+            expects, if any.
         """
-        states = self.expected_seeds or [v.value for v in self.teacher.seed_variables]
+        states = [v.value for v in self.teacher.seed_variables]
+        expected = self.expected_seeds or ()
         self.expected_seeds = None
-        seeds = [keras.random.SeedGenerator(0) for _ in self.teacher.seed_variables]
-        for seed, state in zip(seeds, states, strict=True):
+        new = range(len(seeds), len(states))
+        seeds = [*seeds, *(keras.random.SeedGenerator(0) for _ in new)]
+        for seed, state in zip(seeds, expected or states, strict=False):
             # A copy: under JAX a step consumes the arrays of its state.
             seed.state.assign(np.array(keras.ops.convert_to_numpy(state)))
         return seeds

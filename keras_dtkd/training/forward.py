@@ -4,15 +4,11 @@ import keras
 from keras import ops
 
 from keras_dtkd.core import arrays
-from keras_dtkd.core.logits import to_logits
-from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.losses.resolve import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.training import feature_capture, input_gradients
 from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, TrainingTargets
-
-_to_logits = MaskPreserving(to_logits)
 
 
 def teacher_forward(distiller, x, variable_values=None):
@@ -102,8 +98,6 @@ class StepBuilder:
 
         def select(value):
             """The labels or weights of this output, `None` where it has none."""
-            if not isinstance(student.outputs, dict | list | tuple):
-                return value
             try:
                 return student_spec.select(value)
             except KeyError:

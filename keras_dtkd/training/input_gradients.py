@@ -36,10 +36,12 @@ def teacher_forward_with_gradient(distiller, x, targets, layers):
     losses = input_gradient_losses(distiller.distillation_losses)
     first = next(iter(losses.values()))
     spec = distiller.output_specs.get(first.distilled_output)
-    labels = spec.student.select(targets.labels)
+    labels = None
     for name, loss in losses.items():
-        needed = loss.needs_labels or loss.input_gradient_labels == "data"
-        if needed and labels is None:
+        if not loss.needs_labels and loss.input_gradient_labels != "data":
+            continue
+        labels = spec.student.select(targets.labels)
+        if labels is None:
             raise ValueError(f"`{name}` needs labels, and there are none.")
     is_needed = any(loss.teacher_input_gradient for loss in losses.values())
     direction = None
@@ -91,10 +93,8 @@ def student_forward_with_gradient(distiller, inputs, training, layers):
     """
     losses = input_gradient_losses(distiller.distillation_losses)
     loss = next(iter(losses.values()))
-    spec, student = (
-        distiller.output_specs.get(loss.distilled_output).student,
-        distiller.student,
-    )
+    spec = distiller.output_specs.get(loss.distilled_output).student
+    student = distiller.student
     variables = student.variables
     # In mixed precision they may be cast to the compute dtype already.
     values = _variable_values(variables, distiller.compute_dtype)

@@ -33,7 +33,9 @@ def compute(distiller, keras_loss, x, y, *args):
         *args: Outputs, sample weights, and whether this is a training step.
     """
     task = ops.cast(compute_regularized(distiller, keras_loss, x, y, *args), "float32")
-    if is_own(distiller.student) or not distiller.losses:
+    if is_own(distiller.student):
+        return task - own_regularizers(distiller)
+    if not distiller.losses:
         return task
     # Keras adds them; they count once, and not by the task's weight.
     return task - sum_losses(distiller.losses)
@@ -43,9 +45,16 @@ def compute_regularized(distiller, keras_loss, x, y, outputs, sample_weight, tra
     """As `compute`, with the regularizers that Keras adds."""
     if is_own(distiller.student):
         args = model_inputs(x), y, outputs, sample_weight, training
-        return compute_own_loss(distiller.student, *args)
-    outputs = select_labelled(outputs, distiller.output_specs)
+        own_loss = compute_own_loss(distiller.student, *args)
+        # Under JAX the student does not see what its layers add to the loss.
+        return own_loss + own_regularizers(distiller)
+    outputs = distiller.output_specs.select_labelled(outputs)
     return keras_loss(x, y, outputs, sample_weight, training)
+
+
+def own_regularizers(distiller):
+    """The losses of layers that the student's own loss does not hold."""
+    return sum_losses(distiller.losses) - sum_losses(distiller.student.losses)
 
 
 def compute_own_loss(student, x, y, outputs, sample_weight, training):
@@ -85,24 +94,3 @@ def own_metrics(student):
         return metrics
     # The Distiller was compiled with copies of the student's compiled metrics.
     return [metric for metric in metrics if metric.name != "compile_metrics"]
-
-
-def select_labelled(outputs, specs):
-    """The outputs that the labels belong to.
-
-    A model with more outputs in training than in inference (DeiT's distillation token,
-    Inception's auxiliary classifiers) has labels for those of inference: of a dict by
-    their names, else for the first ones.
-    """
-    spec = specs.get().student
-    is_nested = isinstance(outputs, dict | list | tuple)
-    if spec is None or not is_nested or len(outputs) <= len(spec.shapes):
-        return outputs
-    if isinstance(outputs, dict):
-        names = [name for name in spec.shapes if name in outputs] or list(outputs)[:1]
-        labelled = {name: outputs[name] for name in names}
-    else:
-        labelled = dict(enumerate(outputs[: len(spec.shapes)]))
-    if None in spec.shapes:
-        return next(iter(labelled.values()))
-    return labelled if isinstance(outputs, dict) else list(labelled.values())

@@ -104,28 +104,24 @@ def check_labels_of_output(caller, description, student, key, y):
     return []
 
 
-def check_distilled_labels(context, values, description, padding=None):
-    """Labels beside the training data's, of the distilled output, in any form.
+def check_distilled_labels(context, spec, values, description, padding=None):
+    """Labels beside the training data's, of the student's output `spec`, in any form.
 
     `padding` is an integer that is no label in sequences.
     """
-    shapes, compiled = context.student_spec.shapes, context.compiled.loss
-    names = list(shapes)
-    name = names[0]
-    if len(names) > 1:
-        name = logits.select_output(names, context.output, names)
-    shape = shapes[name]
+    shape = spec.shape
     if padding is not None and len(shape) > 2 and not is_text(values):
         values = np.where(values == padding, 0, values)
-    if context.student_spec.output_kind in (
-        OutputKind.SIGMOID,
-        OutputKind.BINARY_LOGITS,
-    ):
+    if spec.output_kind in (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS):
         loss = keras.losses.BinaryCrossentropy()
     elif values.ndim == len(shape) and values.shape[-1] == shape[-1]:
         loss = keras.losses.CategoricalCrossentropy()
     else:
-        training_loss = select_for_output(compiled, name, names.index(name))
+        names = list(spec.shapes)
+        name = spec.select(names) if len(names) > 1 else names[0]
+        training_loss = select_for_output(
+            context.compiled.loss, name, names.index(name)
+        )
         ignored = getattr(training_loss, "ignore_class", None)
         loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
     return check_against_output(values, shape, loss, description)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller
+from keras_dtkd import Distiller, temperatures
 from keras_dtkd.losses import KD
 from keras_dtkd.preparation import prepare
 from tests.tiny_models import (
@@ -173,3 +173,47 @@ def test_an_evaluation_without_the_teacher_keeps_what_is_known_of_its_outputs():
     d.evaluate(x.astype("float64"), y, verbose=0)
     assert d.output_specs.get().teacher == known
     d.fit(x, y, verbose=0)
+
+
+def test_another_teacher_is_inspected_again_for_its_losses():
+    x, _ = data(16)
+    d = Distiller(teacher("softmax"), student(), KD())
+    d.compute_losses(keras.ops.convert_to_tensor(x))
+    d.teacher = teacher()
+    fresh = Distiller(teacher(), student(), KD())
+    x = keras.ops.convert_to_tensor(x)
+    expected = float(fresh.compute_losses(x)["kd"])
+    assert float(d.compute_losses(x)["kd"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_optimizer_keeps_its_state_when_labels_come_later():
+    x, y = data(16)
+    small = student()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    small.compile(keras.optimizers.Adam(0.01), loss)
+    d = Distiller(teacher(), small, KD(temperatures.Curriculum()))
+    d.fit(x, batch_size=8, verbose=0)
+    d.optimizer.learning_rate = 0.5
+    d.fit(x, y, batch_size=8, verbose=0)
+    assert int(d.optimizer.iterations) == 4
+    assert float(d.optimizer.learning_rate) == pytest.approx(0.5)
+
+
+def test_compiling_between_two_batches_prepares_again():
+    x, y = data(16)
+    d = Distiller(teacher(), student(), KD(temperatures.Curriculum(), weight=0.0))
+    d.train_on_batch(x, y)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    d.compile(keras.optimizers.SGD(0.1, weight_decay=0.5), loss)
+    (free,) = d.distillation_losses["kd"].variables_without_weight_decay()
+    before = keras.ops.convert_to_numpy(free)
+    d.train_on_batch(x, y)
+    np.testing.assert_array_equal(before, keras.ops.convert_to_numpy(free))
+
+
+def test_batches_with_and_without_labels_report_what_they_have():
+    x, y = data(16)
+    d = Distiller(teacher(), student(), KD())
+    keys = [set(d.train_on_batch(x, z, return_dict=True)) for z in (y, None, y)]
+    assert "accuracy" in keys[0] and keys[0] == keys[2]
+    assert not {"accuracy", "task_loss"} & keys[1]

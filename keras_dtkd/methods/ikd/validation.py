@@ -144,7 +144,9 @@ def check_feedback(distiller, context):
     sample = context.sample._replace(x=context.inputs)
     measured = measure_inputs(x, sample, {"teacher": teacher, "student": student})
     issues += check_auxiliary_inputs(NAME, EXAM, x, sample, measured)
-    return issues + labels.check_distilled_labels(context, y, " of the exam")
+    return issues + labels.check_distilled_labels(
+        context, context.student_spec, y, " of the exam"
+    )
 
 
 def no_exam():

@@ -87,13 +87,10 @@ def _check_holdout(policy, context):
     """Held-out samples that do not fit the student, or have other labels."""
     is_given = isinstance(policy.holdout, list | tuple)
     x, y = policy.holdout if is_given else (None, context.y)
-    keys = [
-        loss.distilled_output
-        for loss in context.losses.values()
-        if policy in list(iter_layers(loss))
-    ]
-    key = context.output if keys[0] is None else keys[0]
-    student = context.student
+    losses = context.losses.values()
+    loss = next(loss for loss in losses if policy in list(iter_layers(loss)))
+    spec, _ = context.specs_of(loss)
+    key, student = spec.key, context.student
     issues = labels.check_labels_of_output("Policy", HOLDOUT, student, key, y)
     if issues or not is_given:
         return issues
@@ -104,5 +101,5 @@ def _check_holdout(policy, context):
     return [
         *check_auxiliary_inputs("Policy", HOLDOUT, x, sample, measured),
         # docs/rlkd.md: the padding of sequences is labelled -1.
-        *labels.check_distilled_labels(context, y, f" of {HOLDOUT}", padding=-1),
+        *labels.check_distilled_labels(context, spec, y, f" of {HOLDOUT}", padding=-1),
     ]
