@@ -1,4 +1,4 @@
-"""What losses, temperatures, views and teachers may ask of a `fit`."""
+"""Hooks of losses, temperatures, views and teachers in a `fit`."""
 
 import keras
 

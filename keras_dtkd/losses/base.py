@@ -324,7 +324,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         """Called by `keras.distillation.Distiller`: any pair of models will do.
 
         Raises:
-            ValueError: The loss has no `call`: outputs alone do not tell it enough.
+            ValueError: The loss has no `call`: outputs alone are not enough.
         """
         if type(self).call is DistillationLoss.call:
             more = "more than outputs" if self.input_gradient is None else "the inputs"

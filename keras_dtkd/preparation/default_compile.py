@@ -166,10 +166,10 @@ def _clone_compile_config(config):
 
 
 def exclude_from_weight_decay(distiller):
-    """Excludes from weight decay what losses and temperatures ask to be left alone.
+    """Excludes from weight decay the variables that losses and temperatures exempt.
 
-    Keras knows one list of exclusions: this replaces another one, of a user who
-    learns a temperature and says so in `Curriculum`'s arguments.
+    Keras keeps one list of exclusions: where a temperature is learned, this replaces
+    a list that the user gave the optimizer.
     """
     optimizer = distiller.optimizer
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)

@@ -1,4 +1,4 @@
-"""What validation judges and only a run of a model shows."""
+"""Measurements for validation that need a run of a model."""
 
 import contextlib
 import warnings

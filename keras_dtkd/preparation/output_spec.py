@@ -176,8 +176,8 @@ def _find_labelled(student, distilled):
         raise ValueError(
             "`Distiller`: the student has more outputs in training "
             f"({', '.join(map(repr, keys))}) than in inference, and labels could "
-            "belong to several. Return a list that begins with the outputs of inference, or "
-            "override the student's `compute_loss` and `compute_metrics`."
+            "belong to several. Return a list that begins with the outputs of "
+            "inference, or override the student's `compute_loss` and `compute_metrics`."
         )
     return candidates
 
@@ -215,7 +215,7 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
 
 
 def _apply_multilabel_losses(losses, spec):
-    """Logits as a choice for each label, where a loss asks for it."""
+    """Logits as a choice for each label, where a loss needs it."""
     is_multilabel = any(loss.multilabel for loss in losses.values())
     return _as_multilabel(spec) if is_multilabel else spec
 

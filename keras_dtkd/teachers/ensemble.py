@@ -21,9 +21,9 @@ class Ensemble(base.Teacher):
     it gives are logits, whatever its members give: those of a softmax or sigmoid are
     recovered first, since a mean of both kinds means nothing.
 
-    A member's output kind is read off its layers. Where they do not tell (subclassed
+    A member's output kind is read off its layers. Where they do not show it (subclassed
     models), a Distiller finds it out from the first outputs; outside of one, such a
-    member is taken for one of logits. Members with a sigmoid judge each label by
+    member is taken for one of logits. Members with a sigmoid rate each label by
     itself: then so does the ensemble. It gives one logit a label, and in `"probs"` it
     averages each label's.
 
@@ -123,7 +123,7 @@ class Ensemble(base.Teacher):
         Of several outputs, the kind that all members have for the distilled one.
 
         Raises:
-            ValueError: Some members choose a class and others judge each label.
+            ValueError: Some members choose a class and others rate each label.
         """
         kinds = set(self.output_kinds)
         if self._multi_output and len(kinds) == 1:
@@ -160,7 +160,7 @@ class Ensemble(base.Teacher):
         if OutputKind.SOFTMAX in self.output_kinds:
             raise ValueError(
                 "`Ensemble`: a member ends in a softmax, which chooses one class, but "
-                "the student judges each label by itself. Give all of them the same "
+                "the student rates each label by itself. Give all of them the same "
                 "kind of output."
             )
         self.output_kinds = _as_multilabel(self.output_kinds)

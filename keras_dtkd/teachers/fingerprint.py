@@ -1,4 +1,4 @@
-"""Fingerprints, which tell one teacher from another."""
+"""Fingerprints, which differ between teachers."""
 
 import hashlib
 

@@ -11,7 +11,7 @@ from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 
 class TeacherReference:
-    """A Distiller's teacher, or what a loaded file says of the one to come.
+    """A Distiller's teacher, or what a loaded file holds of the next one.
 
     Attributes:
         teacher: The `Teacher`, or `None` after loading.
@@ -90,7 +90,7 @@ class TeacherReference:
         self._cached_fingerprint = None
 
     def load(self, fingerprint, seeds):
-        """Takes what a file says of the teacher.
+        """Takes what a file holds of the teacher.
 
         Args:
             fingerprint: The fingerprint in it, or `None`.

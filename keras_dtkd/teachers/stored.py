@@ -33,7 +33,7 @@ class Stored(Teacher):
     Args:
         outputs: A folder written by `store`, or an array `(samples, ..., classes)`.
         output_kind: What the outputs are, a `keras_dtkd.core.logits.OutputKind`.
-            `None` for what the folder states, or the values tell.
+            `None` for what the folder states, or the values show.
 
     Attributes:
         num_samples: How many samples there are.

@@ -45,7 +45,7 @@ class Step:
         student_features: Outputs of the layers that a loss names in `student_layers`,
             by name. A layer that is called several times in a pass has a list of them.
         teacher_features: Teacher features by layer name, without gradient.
-        student_input_gradient: For losses that ask by `input_gradient`: that of each
+        student_input_gradient: For losses with an `input_gradient`: that of each
             sample's cross-entropy, float32, nested and shaped as the inputs; or its
             derivative along a direction, `(batch,)`.
         teacher_input_gradient: That of the teacher, without gradient.

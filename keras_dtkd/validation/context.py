@@ -1,4 +1,4 @@
-"""What checks judge: the parts of a Distiller, its data, and what was measured."""
+"""The input of all checks: a Distiller's parts, its data, and measurements."""
 
 import dataclasses
 from typing import Any, NamedTuple

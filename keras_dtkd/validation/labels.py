@@ -177,8 +177,8 @@ def check_against_output(values, shape, loss, description=""):
         return _invalid(description, problem, f"Give {remedy}.")
     if "binary" in kind and (values.min() < 0 or values.max() > 1):
         problem = (
-            f"from {values.min()} to {values.max()}, but each output judges between no "
-            "(0) and yes (1)."
+            f"from {values.min()} to {values.max()}, but each output is a choice "
+            "between no (0) and yes (1)."
         )
         hint = "Renumber the labels, or give the models an output for each class."
         return _invalid(description, problem, hint)
