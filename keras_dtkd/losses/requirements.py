@@ -39,7 +39,7 @@ def _check_labels(name, loss, context):
         message = f"`Distiller`: `{name}` needs labels, and the data has none."
         yield Issue("missing_labels", ERROR, message, hint)
         return
-    if loss.view is not None:
+    if loss.view is not None and loss.input_gradient is None:
         message = f"`Distiller`: `{name}` needs labels, and a view has none."
         yield Issue("missing_labels", ERROR, message, "Leave `view` out.")
     student, _ = context.specs_of(loss)
