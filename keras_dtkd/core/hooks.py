@@ -31,6 +31,14 @@ class FitHooks:
         """
         return []
 
+    def on_epoch_begin(self, epoch, epochs):
+        """Called before each epoch of a `fit`, outside of any compiled step.
+
+        Args:
+            epoch: Counted from 1.
+            epochs: The last epoch of this `fit`.
+        """
+
     def training_callbacks(self, distiller):
         """Callbacks that a `fit` with this part needs.
 

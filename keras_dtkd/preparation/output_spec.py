@@ -248,6 +248,7 @@ class _Inference:
         self._infer_shapes()
 
     def spec(self):
+        is_ensemble = isinstance(self.teacher, Ensemble)
         return OutputSpec(
             role=self.role,
             key=self.key,
@@ -257,7 +258,7 @@ class _Inference:
             names=self.names,
             is_multi_output=self.is_multi_output,
             training_keys=self.training_keys,
-            member_kinds=tuple(getattr(self.teacher, "output_kinds", ())),
+            member_kinds=tuple(self.teacher.output_kinds) if is_ensemble else (),
         )
 
     def _infer_members(self):

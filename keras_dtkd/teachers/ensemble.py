@@ -94,6 +94,10 @@ class Ensemble(base.Teacher):
         """Names of the first member's outputs, or `None`."""
         return self.members[0].output_names
 
+    def on_epoch_begin(self, epoch, epochs):
+        for member in self.members:
+            member.on_epoch_begin(epoch, epochs)
+
     def training_callbacks(self, distiller):
         """Those of all members, see `keras_dtkd.core.hooks.FitHooks`."""
         return [c for m in self.members for c in m.training_callbacks(distiller)]

@@ -7,7 +7,7 @@ from keras_dtkd.training.run import synchronize_processes
 
 
 class EpochHooks(keras.callbacks.Callback):
-    """Notifies losses of each epoch, and raises interrupts that waited for a step.
+    """Notifies all parts of each epoch, and raises interrupts that waited for a step.
 
     It never reads `self.model` after a batch: under JAX that copies the state of the
     run into the variables.
@@ -35,8 +35,10 @@ class EpochHooks(keras.callbacks.Callback):
                 last_epoch=self.params["epochs"],
             )
         distiller.push_hyperparameters()
-        for loss in distiller.distillation_losses.values():
-            loss.on_epoch_begin(epoch + 1, self.params["epochs"])
+        # Losses notify their temperatures.
+        parts = *distiller.distillation_losses.values(), *distiller.views.values()
+        for part in (*parts, distiller.teacher_reference.teacher):
+            part.on_epoch_begin(epoch + 1, self.params["epochs"])
 
     def on_train_batch_end(self, batch, logs=None):
         """Raises an interrupt that waited for the step."""

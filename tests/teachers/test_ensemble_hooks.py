@@ -29,6 +29,9 @@ class TeacherWithHooks(ModelTeacher):
     def training_callbacks(self, distiller):
         return [self.recorder]
 
+    def on_epoch_begin(self, epoch, epochs):
+        self.notified = [*getattr(self, "notified", []), (epoch, epochs)]
+
     def hold_out(self, data):
         return self.share
 
@@ -40,6 +43,7 @@ def test_callbacks_of_all_members_run_in_fit():
     members = [TeacherWithHooks(teacher()), TeacherWithHooks(teacher())]
     Distiller(Ensemble(members), student(), KD()).fit(X, Y, epochs=2, verbose=0)
     assert [member.recorder.epochs for member in members] == [[0, 1], [0, 1]]
+    assert [member.notified for member in members] == [[(1, 2), (2, 2)]] * 2
 
 
 def test_the_largest_share_that_a_member_needs_is_held_out():

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
-from tests.tiny_models import data, distiller, everything, numbers
+from keras_dtkd.views import View
+from tests.tiny_models import data, distiller, everything, numbers, student, teacher
 
 X, Y = data(16)
 
@@ -78,3 +80,16 @@ def test_a_fit_under_jax_copies_its_state_back_as_rarely_as_keras_alone():
     d.jax_state_sync = lambda: (calls.append(1), sync())
     d.fit(X, Y, batch_size=1, epochs=2, verbose=0)
     assert len(calls) < 16 < 2 * len(X)
+
+
+def test_views_are_notified_of_each_epoch():
+    class Counting(View):
+        epochs = ()
+
+        def on_epoch_begin(self, epoch, epochs):
+            self.epochs = (*self.epochs, (epoch, epochs))
+
+    view = Counting(keras.layers.Identity())
+    d = Distiller(teacher(), student(), KD(view="v"), views={"v": view})
+    d.fit(*data(8), initial_epoch=1, epochs=3, verbose=0)
+    assert view.epochs == ((2, 3), (3, 3))
