@@ -12,7 +12,6 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
-from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.output_kind import resolve_output_kind
 from keras_dtkd.functional.statistics import MIN_LOGIT
 
@@ -100,7 +99,7 @@ class AttackedModel:
             self._num_outputs,
             evaluate,
         )
-        self._multilabel = self._kind in (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS)
+        self._multilabel = self._kind.is_multilabel
 
     def require_float_inputs(self, caller):
         for tensor in keras.tree.flatten(getattr(self.model, "inputs", None) or []):

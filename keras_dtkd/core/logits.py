@@ -25,6 +25,16 @@ class OutputKind(enum.StrEnum):
     # Logits, each label by itself.
     BINARY_LOGITS = "binary logits"
 
+    @property
+    def is_multilabel(self):
+        """Whether each label is a choice by itself."""
+        return self in (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS)
+
+    @property
+    def as_multilabel(self):
+        """The kind of logits that are a choice for each label; others stay."""
+        return OutputKind.BINARY_LOGITS if self == OutputKind.LOGITS else self
+
     @classmethod
     def _missing_(cls, value):
         kinds = ", ".join(repr(str(kind)) for kind in cls)

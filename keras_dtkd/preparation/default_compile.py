@@ -101,7 +101,7 @@ def default_task_loss(output_kind, label_format):
             "`student.compile(optimizer, loss={...})`."
         )
     from_logits = output_kind in (OutputKind.LOGITS, OutputKind.BINARY_LOGITS)
-    if output_kind in (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS):
+    if output_kind.is_multilabel:
         threshold = 0.0 if from_logits else 0.5
         accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)
         return keras.losses.BinaryCrossentropy(from_logits=from_logits), accuracy

@@ -18,7 +18,6 @@ from keras_dtkd.losses.resolve import group_by_output
 from keras_dtkd.teachers import Ensemble, ModelTeacher
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.validation.outputs import MULTILABEL_KINDS
 
 _to_logits = MaskPreserving(logits.to_logits)
 
@@ -70,7 +69,8 @@ class OutputSpec:
     def from_dict(cls, config):
         """From what `to_dict` gave."""
         shapes = {name: tuple(shape) for name, shape in config["shapes"]}
-        return cls(**{**config, "shapes": shapes})
+        kind = OutputKind(config["output_kind"])
+        return cls(**{**config, "shapes": shapes, "output_kind": kind})
 
 
 class SpecPair(NamedTuple):
@@ -188,7 +188,10 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
     inference = _Inference(
         ModelTeacher(distiller.student), "student", sample, key, from_logits, loss
     )
-    student = _apply_multilabel_losses(losses, inference.spec())
+    has_multilabel_loss = any(loss.multilabel for loss in losses.values())
+    student = inference.spec()
+    if has_multilabel_loss:
+        (student,) = _as_multilabel(student)
     if not with_teacher:
         return SpecPair(student), None
     model_teacher = distiller.teacher_reference.teacher
@@ -201,37 +204,28 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
         compiled_loss(model_teacher.model),
     )
     values = teacher_inference.evaluate_once()
-    teacher = _apply_multilabel_losses(losses, teacher_inference.spec())
-    student, teacher = _match_multilabel(student, teacher)
+    teacher = teacher_inference.spec()
+    kinds = student.output_kind, teacher.output_kind
+    # Logits beside a sigmoid are a choice for each label too.
+    if has_multilabel_loss or kinds[0].is_multilabel != kinds[1].is_multilabel:
+        student, teacher = _as_multilabel(student, teacher)
     if (
         isinstance(model_teacher, Ensemble)
         and teacher.output_kind == OutputKind.BINARY_LOGITS
     ):
         has_softmax = OutputKind.SOFTMAX in teacher.member_kinds
         # Such a loss names itself beside a softmax, see `losses/requirements.py`.
-        if not (has_softmax and any(loss.multilabel for loss in losses.values())):
+        if not (has_softmax and has_multilabel_loss):
             model_teacher.as_multilabel()
     return SpecPair(student, teacher), values
 
 
-def _apply_multilabel_losses(losses, spec):
-    """Logits as a choice for each label, where a loss needs it."""
-    is_multilabel = any(loss.multilabel for loss in losses.values())
-    return _as_multilabel(spec) if is_multilabel else spec
-
-
-def _match_multilabel(student, teacher):
-    """Logits beside a sigmoid are a choice for each label too."""
-    kinds = student.output_kind, teacher.output_kind
-    if (kinds[0] in MULTILABEL_KINDS) == (kinds[1] in MULTILABEL_KINDS):
-        return student, teacher
-    return _as_multilabel(student), _as_multilabel(teacher)
-
-
-def _as_multilabel(spec):
-    if spec.output_kind != OutputKind.LOGITS:
-        return spec
-    return dataclasses.replace(spec, output_kind=OutputKind.BINARY_LOGITS)
+def _as_multilabel(*specs):
+    """The specs, with logits as a choice for each label."""
+    return [
+        dataclasses.replace(spec, output_kind=spec.output_kind.as_multilabel)
+        for spec in specs
+    ]
 
 
 class _Inference:
@@ -371,8 +365,7 @@ class _Inference:
         return outputs
 
     def _output_kind(self):
-        kind = self.teacher.output_kind
-        if kind is None:
+        if self.teacher.output_kind is None:
             return resolve_output_kind(
                 "Distiller",
                 self.role,
@@ -383,6 +376,7 @@ class _Inference:
                 self.shape[-1],
                 self.evaluate_once,
             )
+        kind = OutputKind(self.teacher.output_kind)
         is_binary = is_binary_output(self.shape[-1], self.loss)
         return (
             OutputKind.BINARY_LOGITS

@@ -11,8 +11,6 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers import base
 
-MULTILABEL_KINDS = {OutputKind.SIGMOID, OutputKind.BINARY_LOGITS}
-
 
 class Ensemble(base.Teacher):
     """The weighted mean of the outputs of several teachers.
@@ -132,27 +130,24 @@ class Ensemble(base.Teacher):
         kinds = set(self.output_kinds)
         if self._multi_output and len(kinds) == 1:
             return self.output_kinds[0]
-        if self._multi_output or (
-            kinds & MULTILABEL_KINDS and OutputKind.SOFTMAX in kinds
-        ):
+        is_multilabel = any(kind.is_multilabel for kind in kinds)
+        if self._multi_output or (is_multilabel and OutputKind.SOFTMAX in kinds):
             raise ValueError(
                 "`Ensemble`: the members give different kinds of outputs: "
                 f"{', '.join(self.output_kinds)}. Give all of them the same kind of "
                 "output."
             )
-        return (
-            OutputKind.BINARY_LOGITS if kinds & MULTILABEL_KINDS else OutputKind.LOGITS
-        )
+        return OutputKind.BINARY_LOGITS if is_multilabel else OutputKind.LOGITS
 
     def set_output_kinds(self, output_kinds, multi_output=False):
         """Sets the members' output kinds, where they are known from more than layers.
 
         Args:
-            output_kinds: One of the kinds of `keras_dtkd.core.logits` for each member.
+            output_kinds: An `OutputKind` for each member.
             multi_output: Whether they have several outputs. Then `output_kinds` are
                 those of the one that is distilled.
         """
-        self.output_kinds = list(output_kinds)
+        self.output_kinds = [OutputKind(kind) for kind in output_kinds]
         self._multi_output = multi_output
 
     def as_multilabel(self):
@@ -167,7 +162,7 @@ class Ensemble(base.Teacher):
                 "the student rates each label by itself. Give all of them the same "
                 "kind of output."
             )
-        self.output_kinds = _as_multilabel(self.output_kinds)
+        self.output_kinds = [kind.as_multilabel for kind in self.output_kinds]
         for member in self.members:
             if isinstance(member, Ensemble):
                 member.as_multilabel()
@@ -200,7 +195,7 @@ class Ensemble(base.Teacher):
     def _average(self, leaves, weights, output_kinds):
         multilabel = self.output_kind == OutputKind.BINARY_LOGITS
         if multilabel:
-            output_kinds = _as_multilabel(output_kinds)
+            output_kinds = [kind.as_multilabel for kind in output_kinds]
         member_logits = map(logits.to_logits, leaves, output_kinds)
         if self.average == "probs":
             pairs = zip(member_logits, weights, strict=True)
@@ -252,13 +247,6 @@ def _output_kind(member):
     if kind is None and member.model is not None:
         kind = logits.infer_output_kind(member.model)
     return OutputKind.LOGITS if kind is None else kind
-
-
-def _as_multilabel(output_kinds):
-    """Logits are a choice for each label beside a sigmoid."""
-    return [
-        OutputKind.BINARY_LOGITS if k == OutputKind.LOGITS else k for k in output_kinds
-    ]
 
 
 def _weighted_sum(leaves, weights):

@@ -7,7 +7,6 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import canonical_loss_name, select_for_output
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
-from keras_dtkd.core.logits import OutputKind
 
 
 def check_missing_labels(context):
@@ -112,7 +111,7 @@ def check_distilled_labels(context, spec, values, description, padding=None):
     shape = spec.shape
     if padding is not None and len(shape) > 2 and not is_text(values):
         values = np.where(values == padding, 0, values)
-    if spec.output_kind in (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS):
+    if spec.output_kind.is_multilabel:
         loss = keras.losses.BinaryCrossentropy()
     elif values.ndim == len(shape) and values.shape[-1] == shape[-1]:
         loss = keras.losses.CategoricalCrossentropy()

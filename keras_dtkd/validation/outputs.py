@@ -4,9 +4,6 @@ import numpy as np
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
-from keras_dtkd.core.logits import OutputKind
-
-MULTILABEL_KINDS = (OutputKind.SIGMOID, OutputKind.BINARY_LOGITS)
 
 
 def check_outputs(key, student, teacher):
@@ -57,7 +54,7 @@ def _check_shapes(student, teacher):
 
 def _check_kinds(student, teacher):
     kinds = student.output_kind, teacher.output_kind
-    if (kinds[0] in MULTILABEL_KINDS) == (kinds[1] in MULTILABEL_KINDS):
+    if kinds[0].is_multilabel == kinds[1].is_multilabel:
         return []
     message = (
         f"`Distiller`: the student ends in {kinds[0]} and the teacher in {kinds[1]}: "
