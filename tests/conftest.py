@@ -21,6 +21,7 @@ collect_ignore = [
     *("models/test_sizes.py", "models/test_teacher.py", "models/test_weights.py"),
     *("test_examples.py", "test_package.py", "test_public_names.py"),
     "test_import_directions.py",
+    "benchmarks/test_few_teacher_calls.py",
     "test_collapse.py",
 ]
 if (
