@@ -59,7 +59,7 @@ def resolve_output_kind(
             "to 1. Use `from_logits='auto'`."
         )
     is_binary = is_binary_output(num_outputs, loss)
-    return OutputKind.BINARY_LOGITS if kind == OutputKind.LOGITS and is_binary else kind
+    return kind.as_multilabel if is_binary else kind
 
 
 def is_binary_output(num_outputs, loss):

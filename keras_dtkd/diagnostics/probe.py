@@ -23,6 +23,7 @@ from keras_dtkd.preparation import data_peek, measure, prepare
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.training.forward import build_steps
 from keras_dtkd.training.loss_aggregation import compute_loss_means
+from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.data import check_arrays
 from keras_dtkd.validation.labels import check_labels
@@ -121,7 +122,7 @@ def _find_issues(distiller, samples):
     sample = samples[0]
     context = prepare.peek(distiller, "diagnose", iter([(sample.x, sample.y)]))
     # No assignment lasts. What is built is built outside of the scope.
-    measure.build_models(context, prepare.strategy_of(distiller))
+    measure.build_models(context, strategy_of(distiller))
     with keras.StatelessScope():
         context = prepare.inspect_models(distiller, context)
     if context.student_spec is not None:

@@ -53,7 +53,3 @@ class InputGradientLoss(DistillationLoss):
         whole = ops.sum(weights * sample_mask * size)
         value = whole / total**3 if self.squared else safe_sqrt(whole) / total**2
         return value * ops.ones_like(size)
-
-    def get_config(self):
-        """The arguments that make this loss again."""
-        return {**super().get_config(), "norm": self.norm, "squared": self.squared}

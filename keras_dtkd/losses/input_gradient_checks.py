@@ -90,15 +90,6 @@ def _check_outputs(name, loss, context):
         )
         hint = "Give models with outputs `(batch, classes)`, or take another loss."
         yield Issue("several_positions", ERROR, message, hint)
-    if spec is not None and loss.input_gradient_labels == "data":
-        try:
-            spec.select(context.sample.y)
-        except KeyError as error:
-            message = (
-                f"`Distiller`: `{name}` needs the labels of its output, {spec.key!r}."
-            )
-            hint = f"There are: {error.args[0]}."
-            yield Issue("missing_labels", ERROR, message, hint)
     for role in context.zero_gradients:
         message = (
             f"`Distiller`: the gradient of the {role} with respect to its inputs is 0 "

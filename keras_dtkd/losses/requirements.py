@@ -11,6 +11,9 @@ def check_requirements(loss, context):
     issues = []
     if loss.needs_labels:
         issues += _check_labels(name, loss, context)
+    has_gradient = loss.input_gradient is not None
+    if loss.needs_labels or (has_gradient and loss.input_gradient_labels == "data"):
+        issues += _check_output_labels(name, loss, context)
     if loss.teacher_layers and teacher.model is None:
         message = (
             f"`Distiller`: `{name}` needs layers of the teacher "
@@ -33,24 +36,27 @@ def check_requirements(loss, context):
 
 
 def _check_labels(name, loss, context):
-    """Labels that are missing, for the loss's output or on its view."""
-    hint = "Pass `y`, or choose a loss that does without."
+    """Labels that are missing, in the data or on the loss's view."""
     if context.sample.y is None:
         message = f"`Distiller`: `{name}` needs labels, and the data has none."
+        hint = "Pass `y`, or choose a loss that does without."
         yield Issue("missing_labels", ERROR, message, hint)
-        return
-    if loss.view is not None and loss.input_gradient is None:
+    elif loss.view is not None and loss.input_gradient is None:
         message = f"`Distiller`: `{name}` needs labels, and a view has none."
         yield Issue("missing_labels", ERROR, message, "Leave `view` out.")
+
+
+def _check_output_labels(name, loss, context):
+    """Labels of several outputs, without those of the loss's output."""
     student, _ = context.specs_of(loss)
     try:
         if student is not None:
             student.select(context.sample.y)
     except KeyError as error:
         message = (
-            f"`Distiller`: `{name}` needs the labels of its output, {student.key!r}, "
-            f"and there are: {error.args[0]}."
+            f"`Distiller`: `{name}` needs the labels of its output, {student.key!r}."
         )
+        hint = f"There are: {error.args[0]}."
         yield Issue("missing_labels", ERROR, message, hint)
 
 

@@ -9,6 +9,7 @@ from keras_dtkd import backend
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import forward, task_loss
+from keras_dtkd.training.run import strategy_of
 from keras_dtkd.training.step import Step
 
 # What of a `Step` is tensors. The models are not in a file.
@@ -34,7 +35,7 @@ def build_losses(distiller, sample):
         for loss in unbuilt.values():
             step, _ = steps(loss.view, loss.distilled_output)
             _build(loss, step)
-            loss.step_spec = _describe(step)
+            loss.step_spec = _symbolic({n: getattr(step, n) for n in TENSOR_FIELDS})
 
 
 def build_losses_from_specs(distiller, specs):
@@ -73,8 +74,7 @@ def build_own_loss(distiller, sample):
             "one. Compile the student, and leave `loss` out of the Distiller's "
             "`compile`."
         )
-    x = _symbolic(model_inputs(sample.x))
-    y = _symbolic(sample.y)
+    x, y = _symbolic(model_inputs(sample.x)), _symbolic(sample.y)
 
     def compute(x, y, outputs):
         if task_loss.is_own(student):
@@ -105,10 +105,15 @@ class _Traced(keras.layers.Layer):
 
 
 def _symbolic(values):
-    return keras.tree.map_structure(
-        lambda a: keras.KerasTensor(a.shape, keras.backend.standardize_dtype(a.dtype)),
-        values,
-    )
+    """The tensors or arrays as `keras.KerasTensor`s, which Keras serializes."""
+
+    def convert(value):
+        if value is None:
+            return None
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        return keras.KerasTensor(tuple(value.shape), dtype)
+
+    return keras.tree.map_structure(convert, values)
 
 
 def first_batch(sample):
@@ -122,11 +127,6 @@ def first_batch(sample):
     )
 
 
-def strategy_of(model):
-    """The `tf.distribute.Strategy` of a model under TensorFlow, else `None`."""
-    return getattr(model, "distribute_strategy", None)
-
-
 def _needs_building(loss):
     return loss.step_spec is None and (
         loss.builds_from_step or not all(layer.built for layer in iter_layers(loss))
@@ -138,18 +138,3 @@ def _build(loss, step):
     if not all(layer.built for layer in iter_layers(loss)):
         # Weights that it makes when it is first called.
         loss.compute_with_temperatures(step)
-
-
-def _describe(step):
-    """The step's tensors as `keras.KerasTensor`s, which Keras serializes."""
-
-    def describe(value):
-        if value is None:
-            return None
-        dtype = keras.backend.standardize_dtype(value.dtype)
-        return keras.KerasTensor(tuple(value.shape), dtype)
-
-    return {
-        name: keras.tree.map_structure(describe, getattr(step, name))
-        for name in TENSOR_FIELDS
-    }

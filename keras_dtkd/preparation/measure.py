@@ -18,7 +18,7 @@ from keras_dtkd.losses.input_gradient_checks import (
     models_with_gradient,
 )
 from keras_dtkd.losses.resolve import input_gradient_losses
-from keras_dtkd.teachers.forward import run_teacher
+from keras_dtkd.teachers.forward import run_on_sample, run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.validation.data import check_input_shapes
@@ -73,19 +73,9 @@ def find_invalid_weights(teacher):
 
 def run_student(context):
     """The student's main distilled output for the sample, NumPy, float32."""
-    values = []
-    for start in range(
-        0, arrays.num_samples(context.inputs), context.sample.batch_size
-    ):
-        batch = slice(start, start + context.sample.batch_size)
-        x = keras.tree.map_structure(
-            lambda a: ops.convert_to_tensor(a[batch]),  # noqa: B023
-            context.inputs,
-        )
-        outputs = run_teacher(ModelTeacher(context.student), x)
-        output = context.student_spec.select(outputs)
-        values.append(ops.convert_to_numpy(ops.cast(output, "float32")))
-    return np.concatenate(values)
+    batches = run_on_sample(ModelTeacher(context.student), context.sample)
+    outputs = (ops.cast(context.student_spec.select(o), "float32") for o in batches)
+    return np.concatenate([ops.convert_to_numpy(output) for output in outputs])
 
 
 def find_zero_gradients(context):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_dtkd.core import logits
-from keras_dtkd.core.arrays import describe_shapes, num_samples, to_numpy
+from keras_dtkd.core.arrays import describe_shapes, to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import MaskPreserving
@@ -16,7 +16,7 @@ from keras_dtkd.core.output_kind import is_binary_output, resolve_output_kind
 from keras_dtkd.core.outputs import compute_output_spec, symbolic_output
 from keras_dtkd.losses.resolve import group_by_output
 from keras_dtkd.teachers import Ensemble, ModelTeacher
-from keras_dtkd.teachers.forward import compile_teacher
+from keras_dtkd.teachers.forward import run_on_sample
 from keras_dtkd.teachers.sample_ids import model_inputs
 
 _to_logits = MaskPreserving(logits.to_logits)
@@ -43,7 +43,7 @@ class OutputSpec:
     key: Any
     shape: tuple
     shapes: Any
-    output_kind: str
+    output_kind: OutputKind
     names: Any = None
     is_multi_output: bool = False
     member_kinds: tuple = ()
@@ -347,15 +347,8 @@ class _Inference:
 
     def _evaluate(self):
         """Runs the model on the sample. Returns the last batch's outputs."""
-        forward, values = compile_teacher(self.teacher), []
-        for start in range(0, num_samples(self.sample.x), self.sample.batch_size):
-            batch = slice(start, start + self.sample.batch_size)
-            # Tensors, as in a step.
-            x = keras.tree.map_structure(
-                lambda a: keras.ops.convert_to_tensor(a[batch]),  # noqa: B023
-                self.sample.x,
-            )
-            outputs = forward(x)
+        values = []
+        for outputs in run_on_sample(self.teacher, self.sample):
             output = self._select(outputs)
             # What a `Lambda` announces may not be what it gives.
             self._validate(output)
@@ -378,11 +371,7 @@ class _Inference:
             )
         kind = OutputKind(self.teacher.output_kind)
         is_binary = is_binary_output(self.shape[-1], self.loss)
-        return (
-            OutputKind.BINARY_LOGITS
-            if kind == OutputKind.LOGITS and is_binary
-            else kind
-        )
+        return kind.as_multilabel if is_binary else kind
 
 
 def _may_depend_on_training(model):

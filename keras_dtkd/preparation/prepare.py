@@ -13,11 +13,7 @@ from keras_dtkd.core.hooks import parts_with_hooks
 from keras_dtkd.core.issue import ERROR, Issue, has_errors, report_issues
 from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
 from keras_dtkd.preparation import data_peek, measure
-from keras_dtkd.preparation.build_losses import (
-    build_losses,
-    build_own_loss,
-    strategy_of,
-)
+from keras_dtkd.preparation.build_losses import build_losses, build_own_loss
 from keras_dtkd.preparation.default_compile import (
     default_compile,
     exclude_from_weight_decay,
@@ -25,6 +21,7 @@ from keras_dtkd.preparation.default_compile import (
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_spec import infer_output_specs
 from keras_dtkd.training import task_loss
+from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.arguments import reject_feedback_data, require_teacher
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.context import CompiledSettings, ValidationContext

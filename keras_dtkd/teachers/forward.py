@@ -3,6 +3,7 @@
 import keras
 
 from keras_dtkd import backend
+from keras_dtkd.core.arrays import num_samples
 from keras_dtkd.teachers.sample_ids import split_sample_ids
 
 
@@ -47,6 +48,25 @@ def run_teacher(teacher, x, variable_values=None):
     return without_effect(
         teacher, lambda: teacher.outputs(*split_sample_ids(x)), variable_values
     )
+
+
+def run_on_sample(teacher, sample):
+    """Yields the teacher's outputs for each batch of a sample, as `compile_teacher`.
+
+    Args:
+        teacher: A `Teacher`.
+        sample: Has `x`, NumPy, nested as the data has it, and `batch_size`.
+    """
+    forward = compile_teacher(teacher)
+    for start in range(0, num_samples(sample.x), sample.batch_size):
+        batch = slice(start, start + sample.batch_size)
+        # Tensors, as in a step.
+        yield forward(
+            keras.tree.map_structure(
+                lambda a: keras.ops.convert_to_tensor(a[batch]),  # noqa: B023
+                sample.x,
+            )
+        )
 
 
 def compile_teacher(teacher):

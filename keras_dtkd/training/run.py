@@ -76,11 +76,16 @@ def session(distiller, is_training=False):
         trainable_variables=lambda: distiller.trainable_variables,
         metrics_variables=lambda: distiller.metrics_variables,
         optimizer=distiller.optimizer if distiller.compiled else None,
-        strategy=getattr(distiller, "distribute_strategy", None),
+        strategy=strategy_of(distiller),
         sync_variables=getattr(distiller, "jax_state_sync", lambda: None),
         is_training=is_training,
     )
     return distiller.backend_session.open(parts)
+
+
+def strategy_of(model):
+    """The `tf.distribute.Strategy` of a model under TensorFlow, else `None`."""
+    return getattr(model, "distribute_strategy", None)
 
 
 def synchronize_processes(distiller, **must_agree):

@@ -32,9 +32,10 @@ def compute(distiller, keras_loss, x, y, *args):
         y: Its labels.
         *args: Outputs, sample weights, and whether this is a training step.
     """
-    task = ops.cast(compute_regularized(distiller, keras_loss, x, y, *args), "float32")
     if is_own(distiller.student):
-        return task - own_regularizers(distiller)
+        own_loss = compute_own_loss(distiller.student, model_inputs(x), y, *args)
+        return ops.cast(own_loss, "float32")
+    task = ops.cast(compute_regularized(distiller, keras_loss, x, y, *args), "float32")
     if not distiller.losses:
         return task
     # Keras adds them; they count once, and not by the task's weight.
@@ -44,8 +45,9 @@ def compute(distiller, keras_loss, x, y, *args):
 def compute_regularized(distiller, keras_loss, x, y, outputs, sample_weight, training):
     """As `compute`, with the regularizers that Keras adds."""
     if is_own(distiller.student):
-        args = model_inputs(x), y, outputs, sample_weight, training
-        own_loss = compute_own_loss(distiller.student, *args)
+        own_loss = compute(
+            distiller, keras_loss, x, y, outputs, sample_weight, training
+        )
         # Under JAX the student does not see what its layers add to the loss.
         return own_loss + own_regularizers(distiller)
     outputs = distiller.output_specs.select_labelled(outputs)

@@ -94,7 +94,7 @@ def _check_holdout(policy, context):
     issues = labels.check_labels_of_output("Policy", HOLDOUT, student, key, y)
     if issues or not is_given:
         return issues
-    y = labels.select_labels(student, key, y)
+    y = spec.select(y)
     x, y = keras.tree.map_structure(arrays.to_numpy, (model_inputs(x), y))
     sample = context.sample._replace(x=context.inputs)
     measured = measure_inputs(x, sample, {"student": student})
