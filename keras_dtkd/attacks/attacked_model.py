@@ -12,7 +12,11 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
-from keras_dtkd.core.output_kind import resolve_output_kind
+from keras_dtkd.core.output_kind import (
+    compute_output_spec,
+    resolve_output_kind,
+    symbolic_output,
+)
 from keras_dtkd.functional.statistics import MIN_LOGIT
 
 # Samples evaluated to distinguish probabilities from logits where the layers do not.
@@ -22,10 +26,9 @@ PROBE_SIZE = 32
 class AttackedModel:
     """A classifier in inference mode, compiled once for batches of `batch_size`.
 
-    Its weights, statistics, random states and gradients do not change. With
-    `is_dry_run`, attacks validate their arguments and return `x`. The arguments are
-    those of `pgd`; `caller` is the public function, for error messages, and `loss` the
-    one that the model is trained with, the compiled loss by default.
+    With `is_dry_run`, attacks validate their arguments and return `x`. Arguments are as
+    in `pgd`; `caller` is the public function, for error messages, and `loss` the one
+    that the model is trained with, the compiled loss by default.
     """
 
     def __init__(self, caller, model, x, output, from_logits, batch_size, loss=None):
@@ -40,16 +43,15 @@ class AttackedModel:
         self._output, self._names = output, getattr(model, "output_names", None) or []
         self._gradient_checked = False
         probe, loss = x[:PROBE_SIZE], compiled_loss(model) if loss is None else loss
-        symbolic_output = self._validate_output(probe)
-        self._infer_kind(probe, symbolic_output, from_logits, loss)
-        self._loss_and_correct_fn = backend.jit(model.variables, self._loss_and_correct)
+        self._validate_output(probe)
+        self._infer_kind(probe, from_logits, loss)
+        # Margin losses and whether predictions are correct, tensors `(samples,)`.
+        self.loss_and_correct = backend.jit(model.variables, self._loss_and_correct)
         self._gradient_fn = backend.jit(model.variables, self._input_gradient)
 
     def _validate_output(self, x):
-        """Sets the number of outputs. Returns the symbolic tensor of one of several."""
         try:
-            spec = keras.KerasTensor(x.shape, x.dtype.name)
-            outputs = self.model.compute_output_spec(spec)
+            outputs = compute_output_spec(self.model, x)
         except Exception as error:
             raise ValueError(
                 f"`{self.caller}`: the model does not accept samples of shape "
@@ -64,9 +66,6 @@ class AttackedModel:
                 "classification for each sample: floats `(samples, classes)`."
             )
         self._num_outputs = output.shape[-1]
-        has_several = isinstance(outputs, dict | list | tuple) and len(outputs) > 1
-        is_symbolic = has_several and getattr(self.model, "outputs", None)
-        return self._select_output(self.model.output) if is_symbolic else None
 
     def _select_output(self, outputs):
         try:
@@ -80,7 +79,7 @@ class AttackedModel:
             f"{names}."
         )
 
-    def _infer_kind(self, probe, symbolic_output, from_logits, loss):
+    def _infer_kind(self, probe, from_logits, loss):
         def evaluate():
             forward = backend.jit(self.model.variables, self._forward)
             values = ops.cast(forward(ops.convert_to_tensor(probe)), "float32")
@@ -93,7 +92,7 @@ class AttackedModel:
             self.caller,
             "model",
             self.model,
-            symbolic_output,
+            symbolic_output(self.model, self._output, self._names),
             from_logits,
             select_for_output(loss, self._output, index),
             self._num_outputs,
@@ -155,10 +154,6 @@ class AttackedModel:
         indices = np.resize(np.arange(len(arrays[0])), self.batch_size)
         return tuple(ops.convert_to_tensor(array[indices]) for array in arrays)
 
-    def loss_and_correct(self, x, y):
-        """Margin losses and whether predictions are correct, tensors `(samples,)`."""
-        return self._loss_and_correct_fn(x, y)
-
     def gradient(self, x, y, resize_matrices=None):
         """The gradient of each sample's margin loss with respect to its input.
 
@@ -172,7 +167,7 @@ class AttackedModel:
                 "that it does not mislead may not be robust. Possible causes: an "
                 "`Embedding`, rounding or a cast to integers in the model, or a "
                 "saturated last activation that returns exactly 0 and 1.",
-                stacklevel=6,
+                stacklevel=5,
             )
         self._gradient_checked = True
         return gradient

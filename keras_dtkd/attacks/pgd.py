@@ -96,23 +96,7 @@ def pgd(
     >>> adversarial = pgd(model, x, y, epsilon=8 / 255, restarts=5, seed=0)
     >>> model.evaluate(adversarial, y)
     """
-    config = AttackConfig(
-        epsilon,
-        steps,
-        step_size,
-        total_step_ratio=2.0,
-        restarts=restarts,
-        random_start=random_start,
-        norm=norm,
-        momentum=momentum,
-        diversity=diversity,
-        range=range,
-        seed=seed,
-        targeted=targeted,
-    )
-    return attack_with_restarts(
-        "pgd", model, x, y, config, output, from_logits, batch_size, verbose
-    )
+    return _attack("pgd", total_step_ratio=2.0, **locals())
 
 
 def fgsm(
@@ -154,12 +138,7 @@ def fgsm(
 
     >>> adversarial = fgsm(model, x, y, epsilon=8 / 255)
     """
-    config = AttackConfig(
-        epsilon, 1, epsilon, norm=norm, range=range, targeted=targeted
-    )
-    return attack_with_restarts(
-        "fgsm", model, x, y, config, output, from_logits, batch_size, verbose
-    )
+    return _attack("fgsm", **locals())
 
 
 def di2_fgsm(
@@ -213,28 +192,15 @@ def di2_fgsm(
     >>> adversarial = di2_fgsm(model, x, y, epsilon=16 / 255, seed=0)
     >>> other_model.evaluate(adversarial, y)
     """
-    config = AttackConfig(
-        epsilon,
-        steps,
-        step_size,
-        norm=norm,
-        momentum=momentum,
-        diversity=diversity,
-        range=range,
-        seed=seed,
-        targeted=targeted,
-    )
-    return attack_with_restarts(
-        "di2_fgsm", model, x, y, config, output, from_logits, batch_size, verbose
-    )
+    return _attack("di2_fgsm", **locals())
 
 
 class AttackConfig(NamedTuple):
     """The arguments of `pgd`, and the total length of all steps relative to epsilon."""
 
     epsilon: Any
-    steps: int
-    step_size: Any
+    steps: int = 1
+    step_size: Any = None
     total_step_ratio: float = 1.0
     restarts: int = 1
     random_start: bool = False
@@ -246,21 +212,45 @@ class AttackConfig(NamedTuple):
     targeted: bool = False
 
 
-def attack_with_restarts(
-    caller, model, x, y, config, output, from_logits, batch_size, verbose
-):
-    """Validates the arguments of `caller` and returns adversarial inputs.
+def _attack(caller, model, x, y, output, from_logits, batch_size, verbose, **options):
+    """The first successful start of each sample, or else the one of highest loss.
 
     An `AttackedModel` as `model` replaces `output`, `from_logits` and `batch_size`.
     """
     x = threat_model.validate_inputs(caller, x)
-    config = _validate_config(caller, config, x)
+    config = _validate_config(caller, AttackConfig(**options), x)
     attacked = model
     if not isinstance(model, AttackedModel):
         attacked = AttackedModel(caller, model, x, output, from_logits, batch_size)
     attacked.require_float_inputs(caller)
     y = attacked.class_indices(y, len(x))
-    return x if attacked.is_dry_run else _restart_loop(attacked, x, y, config, verbose)
+    if attacked.is_dry_run:
+        return x
+    x_best, best_losses = x.copy(), np.full(len(x), -np.inf)
+    still_robust = np.ones(len(x), bool)
+    progress = keras.utils.Progbar(
+        len(x) * config.restarts,
+        verbose=int(bool(verbose)),
+        stateful_metrics=["still_robust"],
+        unit_name="sample",
+    )
+    # The first start does not depend on the number of restarts.
+    for seed_sequence in np.random.SeedSequence(config.seed).spawn(config.restarts):
+        rng = np.random.default_rng(seed_sequence)
+        indices = np.flatnonzero(still_robust)
+        if len(indices) < len(x):
+            progress.add(len(x) - len(indices))
+        for start in range(0, len(indices), attacked.batch_size):
+            batch = indices[start : start + attacked.batch_size]
+            x_adv, losses, success = run_attack(
+                attacked, x[batch], y[batch], config, rng
+            )
+            better = success | (losses > best_losses[batch])
+            x_best[batch[better]] = x_adv[better]
+            best_losses[batch[better]] = losses[better]
+            still_robust[batch] = ~success
+            progress.add(len(batch), values=[("still_robust", still_robust.mean())])
+    return x_best
 
 
 def _validate_config(caller, config, x):
@@ -288,42 +278,11 @@ def _validate_config(caller, config, x):
     return config._replace(epsilon=epsilon, step_size=step_size, range=bounds)
 
 
-def _restart_loop(attacked, x, y, config, verbose):
-    """The first successful start of each sample, or else the one of highest loss."""
-    x_best, best_losses = x.copy(), np.full(len(x), -np.inf)
-    still_robust = np.ones(len(x), bool)
-    progress = keras.utils.Progbar(
-        len(x) * config.restarts,
-        verbose=int(bool(verbose)),
-        stateful_metrics=["still_robust"],
-        unit_name="sample",
-    )
-    # The first start does not depend on the number of restarts.
-    for seed_sequence in np.random.SeedSequence(config.seed).spawn(config.restarts):
-        rng = np.random.default_rng(seed_sequence)
-        indices = np.flatnonzero(still_robust)
-        if len(indices) < len(x):
-            progress.add(len(x) - len(indices))
-        for start in range(0, len(indices), attacked.batch_size):
-            batch = indices[start : start + attacked.batch_size]
-            x_adv, losses, correct = run_attack(
-                attacked, x[batch], y[batch], config, rng
-            )
-            success = correct if config.targeted else ~correct
-            losses = -losses if config.targeted else losses
-            better = success | (losses > best_losses[batch])
-            x_best[batch[better]] = x_adv[better]
-            best_losses[batch[better]] = losses[better]
-            still_robust[batch] = ~success
-            progress.add(len(batch), values=[("still_robust", still_robust.mean())])
-    return x_best
-
-
 def run_attack(attacked, x, y, config, rng):
     """Attacks one batch, NumPy, from one start.
 
-    Returns adversarial inputs, their margin losses, and whether the model classifies
-    them correctly, NumPy.
+    Returns adversarial inputs, the losses that the attack increases (negative for a
+    target class), and whether it succeeded, NumPy.
     """
     ball = threat_model.NORM_BALLS[config.norm](config.epsilon)
     start = np.zeros_like(x)
@@ -331,7 +290,6 @@ def run_attack(attacked, x, y, config, rng):
         start = ball.sample(rng, x.shape).astype("float32")
     x_clean, y, start = attacked.pad_batch(x, y, start)
     x_adv = _clip(x_clean + start, config.range)
-    # The loss of a target class is to decrease.
     sign = -1.0 if config.targeted else 1.0
     momentum = ops.zeros_like(x_clean)
     for _ in range(config.steps):
@@ -342,11 +300,12 @@ def run_attack(attacked, x, y, config, rng):
             )
         gradient = sign * attacked.gradient(x_adv, y, matrices)
         if config.momentum:
-            momentum = config.momentum * momentum + threat_model.l1_normalize(gradient)
-            gradient = momentum
+            gradient = threat_model.normalize(gradient, 1)
+            momentum = gradient = config.momentum * momentum + gradient
         step = ops.multiply(config.step_size, ball.steepest_step(gradient))
         x_adv = _clip(x_clean + ball.project(x_adv + step - x_clean), config.range)
-    results = (x_adv, *attacked.loss_and_correct(x_adv, y))
+    loss, correct = attacked.loss_and_correct(x_adv, y)
+    results = x_adv, sign * loss, ops.equal(correct, config.targeted)
     return tuple(ops.convert_to_numpy(result)[: len(x)] for result in results)
 
 

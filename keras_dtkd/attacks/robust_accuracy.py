@@ -67,60 +67,51 @@ def robust_accuracy(
     >>> result = robust_accuracy(model, x, y, epsilon=8 / 255, restarts=5, seed=0)
     >>> print(f"{result.clean_accuracy:.1%} clean, {result.robust_accuracy:.1%} robust")
     """
-    evaluation = RobustnessEvaluation(
-        "robust_accuracy",
-        model,
-        (x, y, epsilon),
-        attack,
-        options,
-        (output, from_logits, batch_size),
-    )
-    return evaluation.evaluate(verbose)
+    data, output_options = (x, y, epsilon), (output, from_logits, batch_size)
+    return RobustnessEvaluation(
+        "robust_accuracy", model, data, attack, options, output_options, verbose
+    ).evaluate()
 
 
 class RobustnessEvaluation:
     """Measures the robust accuracy of a model, repeatedly while it trains.
 
-    `attack_data` is `(x, y, epsilon)`, `output_options` `(output, from_logits,
-    batch_size)`, `options` those of the attack. Errors name `caller`.
+    `data` is `(x, y, epsilon)`, `output_options` `(output, from_logits, batch_size)`,
+    `options` those of the attack. Errors name `caller`. `loss` as in `AttackedModel`.
     """
 
     def __init__(
-        self, caller, model, attack_data, attack, options, output_options, loss=None
+        self, caller, model, data, attack, options, output_options, verbose, loss=None
     ):
-        x, y, self.epsilon = attack_data
-        output, from_logits, batch_size = output_options
+        x, y, self.epsilon = data
         if options.get("targeted"):
             raise ValueError(
                 f"`{caller}`: accuracy needs labels, not targets. Remove `targeted`."
             )
-        self.caller, self.options = caller, options
+        self.caller, self.model, self.options = caller, model, options
         self.attack = resolve_attack(caller, attack)
-        self.is_built_in = self.attack in ATTACKS.values()
-        if self.is_built_in:
+        is_built_in = self.attack in ATTACKS.values()
+        if is_built_in:
             _validate_options(caller, self.attack, options)
         self.x = validate_inputs(caller, x)
-        self._attacked = AttackedModel(
-            caller, model, self.x, output, from_logits, batch_size, loss
-        )
-        self.y = self._attacked.class_indices(y, len(self.x))
-        # A built-in attack reuses what is compiled.
-        self.model = self._attacked if self.is_built_in else model
-        if self.is_built_in:
-            self._attacked.is_dry_run = True
-            self.attack(self.model, self.x, self.y, self.epsilon, **options)
-            self._attacked.is_dry_run = False
+        attacked = AttackedModel(caller, model, self.x, *output_options, loss)
+        self.attacked, self.y = attacked, attacked.class_indices(y, len(self.x))
+        if is_built_in:
+            # Such an attack reuses what is compiled, and shows its progress.
+            self.model, self.options = attacked, {**options, "verbose": verbose}
+            attacked.is_dry_run = True
+            self.attack(attacked, self.x, self.y, self.epsilon, **options)
+            attacked.is_dry_run = False
 
-    def evaluate(self, verbose=0):
+    def evaluate(self):
         """The `Robustness` of the model with its current weights."""
         is_robust = self._is_correct(self.x, self.y)
         clean_accuracy = float(is_robust.mean())
         indices = np.flatnonzero(is_robust)
         if len(indices):
-            x, y, options = self.x[indices], self.y[indices], dict(self.options)
-            if self.is_built_in:
-                options["verbose"] = verbose
-            x_adv = np.asarray(self.attack(self.model, x, y, self.epsilon, **options))
+            x, y = self.x[indices], self.y[indices]
+            x_adv = self.attack(self.model, x, y, self.epsilon, **self.options)
+            x_adv = np.asarray(x_adv)
             if x_adv.shape != x.shape:
                 raise ValueError(
                     f"`{self.caller}`: the attack received inputs of shape {x.shape} "
@@ -130,14 +121,13 @@ class RobustnessEvaluation:
         return Robustness(clean_accuracy, float(is_robust.mean()), is_robust)
 
     def _is_correct(self, x, y):
-        attacked, batches = self._attacked, []
-        for start in range(0, len(x), attacked.batch_size):
-            batch = slice(start, start + attacked.batch_size)
-            padded = attacked.pad_batch(x[batch], y[batch])
-            correct = ops.convert_to_numpy(attacked.loss_and_correct(*padded)[1])
-            batches.append(correct[: len(x[batch])])
-        # A copy: arrays of a backend may be read-only.
-        return np.concatenate(batches)
+        is_correct, size = np.zeros(len(x), bool), self.attacked.batch_size
+        for start in range(0, len(x), size):
+            batch = slice(start, start + size)
+            padded = self.attacked.pad_batch(x[batch], y[batch])
+            correct = ops.convert_to_numpy(self.attacked.loss_and_correct(*padded)[1])
+            is_correct[batch] = correct[: len(x[batch])]
+        return is_correct
 
 
 def resolve_attack(caller, attack):

@@ -11,14 +11,11 @@ from keras_dtkd.core.arrays import to_numpy
 
 
 class NormBall:
-    """Perturbations of an input whose norm is at most `epsilon`.
+    """Perturbations of an input whose norm is at most `epsilon`, a float32 array.
 
     `sample` returns NumPy perturbations of a batch, uniform in the ball, `project` the
     nearest perturbation in the ball, and `steepest_step` the step of norm 1 that
     increases the loss most, 0 where none does.
-
-    Args:
-        epsilon: float32 array that broadcasts against one input; a scalar for `L2`.
     """
 
     def __init__(self, epsilon):
@@ -48,39 +45,28 @@ class L2(NormBall):
         return (self.epsilon * radius * direction / norm).reshape(shape)
 
     def steepest_step(self, gradient):
-        # The largest element is 1 after scaling, unless all are 0.
-        gradient = scale_by_max(gradient)
-        return gradient / ops.maximum(l2_norm(gradient), 1e-12)
+        return normalize(gradient, 2)
 
     def project(self, perturbation):
-        norm = ops.maximum(l2_norm(perturbation), 1e-12)
+        norm = ops.maximum(_norm(perturbation, 2), 1e-12)
         return perturbation * ops.minimum(ops.divide(self.epsilon, norm), 1.0)
 
 
 NORM_BALLS: dict[str, Any] = {"linf": Linf, "l2": L2}
 
 
-def scale_by_max(gradient):
-    """Gradients with a largest element of ±1: squares of tiny ones underflow."""
-    largest = ops.max(ops.abs(gradient), _sample_axes(gradient), keepdims=True)
-    return gradient / ops.where(largest > 0, largest, 1.0)
+def normalize(gradient, order):
+    """Gradients of L1 or L2 norm 1 for each sample; 0 where all elements are 0."""
+    # Squares of tiny elements underflow.
+    largest = _norm(gradient, np.inf)
+    gradient = gradient / ops.where(largest > 0, largest, 1.0)
+    return gradient / ops.maximum(_norm(gradient, order), 1e-12)
 
 
-def l1_normalize(gradient):
-    """Gradients with an L1 norm of 1 for each sample; 0 where all elements are 0."""
-    gradient = scale_by_max(gradient)
-    norm = ops.sum(ops.abs(gradient), _sample_axes(gradient), keepdims=True)
-    return gradient / ops.maximum(norm, 1e-12)
-
-
-def l2_norm(perturbation):
-    """The Euclidean norm for each sample, with the axes kept."""
-    axes = _sample_axes(perturbation)
-    return ops.sqrt(ops.sum(ops.square(perturbation), axes, keepdims=True))
-
-
-def _sample_axes(x):
-    return tuple(range(1, len(x.shape)))
+def _norm(x, order):
+    """The norm of each sample, with the axes kept."""
+    norm = ops.norm(ops.reshape(x, (x.shape[0], -1)), order, axis=-1)
+    return ops.reshape(norm, (-1, *[1] * (len(x.shape) - 1)))
 
 
 def validate_inputs(caller, x):

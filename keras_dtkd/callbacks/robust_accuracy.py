@@ -13,27 +13,21 @@ from keras_dtkd.core.compiled_loss import compiled_loss
 class RobustAccuracy(keras.callbacks.Callback):
     """Logs the accuracy of a model under attack at the end of epochs.
 
-    For a Distiller, the student is attacked. The robust accuracy is added to the logs
-    of the epoch, and so to the progress bar and the history. Callbacks that read logs
-    (`CSVLogger`, `EarlyStopping`, `ModelCheckpoint`) must come after this callback in
-    the list.
+    For a Distiller, the student is attacked. Callbacks that read logs (`CSVLogger`,
+    `EarlyStopping`, `ModelCheckpoint`) must come after this callback in the list.
 
-    The attack is compiled once per `fit`. An epoch without an evaluation has no such
-    log, as with `validation_freq`. The first epoch of a `fit` is always evaluated,
-    because `CSVLogger` takes its columns from it, and so is the last.
+    The attack is compiled once per `fit`. The first epoch of a `fit` is always
+    evaluated, because `CSVLogger` takes its columns from it, and so is the last.
 
     Args:
         x: Inputs, an array. All of them are attacked; a few hundred show the trend.
-        y: Their labels.
-        epsilon: Radius of the ball, in the units of `x`.
+        y: Their labels, like all arguments but the following as in
+            `keras_dtkd.attacks.robust_accuracy`.
         frequency: Epochs between two evaluations.
         name: Name of the log.
-        attack: The attack, as in `keras_dtkd.attacks.robust_accuracy`.
         output: Name or index of the output to attack. The Distiller's by default.
         from_logits: Whether outputs are logits. The Distiller's by default, and
             `"auto"` for other models.
-        batch_size: Samples in a batch.
-        verbose: 1 shows the progress of the attack.
         **options: Further arguments of the attack: `steps=20, restarts=5`. A `seed`
             gives every epoch the same random starts.
 
@@ -89,6 +83,7 @@ class RobustAccuracy(keras.callbacks.Callback):
             self.attack,
             self.options,
             (output, from_logits, batch_size),
+            self.verbose,
             compiled_loss(self.model),
         )
 
@@ -102,7 +97,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         if self.verbose:
             # On a new line: the progress bar of the epoch is still open.
             print(f"\n{self.name}:")
-        logs[self.name] = self._evaluation.evaluate(self.verbose).robust_accuracy
+        logs[self.name] = self._evaluation.evaluate().robust_accuracy
 
     def on_train_end(self, logs=None):
         # Releases the compiled attack.
