@@ -11,19 +11,25 @@ class DualOptimizer(keras.optimizers.Optimizer):
 
     Args:
         student_optimizer: For all variables but the teacher's.
-        teacher_optimizer: For the teacher's, the last `num_teacher_variables` ones,
-            which must be set before it is built. `None` leaves them as they are.
+        teacher_optimizer: For the teacher's. `None` leaves them as they are.
+        num_teacher_variables: How many of the last variables are the teacher's. May be
+            set until it is built.
+        name: Name of the optimizer.
     """
 
-    def __init__(self, student_optimizer, teacher_optimizer, name="two_optimizers"):
+    def __init__(
+        self,
+        student_optimizer,
+        teacher_optimizer,
+        num_teacher_variables=0,
+        name="two_optimizers",
+    ):
         super().__init__(learning_rate=0.0, name=name)
         self.student_optimizer = keras.optimizers.get(student_optimizer)
-        self.teacher_optimizer = (
-            None
-            if teacher_optimizer is None
-            else keras.optimizers.get(teacher_optimizer)
+        self.teacher_optimizer = teacher_optimizer and keras.optimizers.get(
+            teacher_optimizer
         )
-        self.num_teacher_variables = 0
+        self.num_teacher_variables = num_teacher_variables
 
     def build(self, variables):
         """Creates the state of both optimizers."""
@@ -91,23 +97,9 @@ class DualOptimizer(keras.optimizers.Optimizer):
 
     def get_config(self):
         serialize = keras.optimizers.serialize
-        teacher = self.teacher_optimizer
         return {
             "name": self.name,
             "student_optimizer": serialize(self.student_optimizer),
-            "teacher_optimizer": None if teacher is None else serialize(teacher),
+            "teacher_optimizer": serialize(self.teacher_optimizer),
             "num_teacher_variables": self.num_teacher_variables,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        count = config.pop("num_teacher_variables")
-        for name in ("student_optimizer", "teacher_optimizer"):
-            if config[name] is not None:
-                config[name] = keras.optimizers.deserialize(
-                    config[name], custom_objects=custom_objects
-                )
-        optimizer = cls(**config)
-        optimizer.num_teacher_variables = count
-        return optimizer

@@ -3,28 +3,26 @@
 import types
 
 import keras
-import numpy as np
 from keras import ops
 
+from keras_dtkd import backend
+from keras_dtkd.core import arrays
+from keras_dtkd.core.arguments import constructor_arguments
 from keras_dtkd.core.issue import report_issues
+from keras_dtkd.distiller import Distiller
 from keras_dtkd.losses import KD
+from keras_dtkd.losses.reduction import undo_replica_scaling
 from keras_dtkd.methods.ikd import validation
 from keras_dtkd.methods.ikd.dual_optimizer import DualOptimizer
-from keras_dtkd.methods.ikd.train_step import FeedbackStep
+from keras_dtkd.methods.ikd.lookahead import feedback_loss, feedback_objective
 from keras_dtkd.preparation import saved_state
-
-ARGUMENTS = (
-    "temperature",
-    "alpha",
-    "lookahead_learning_rate",
-    "estimator",
-    "exam_for",
-    "exam_batch_size",
-)
+from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training.forward import StepBuilder
+from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class InteractiveDistiller(FeedbackStep):
+class InteractiveDistiller(Distiller):
     """Distillation with student feedback (IKD): **the teacher changes**.
 
     Each step is two. The course: the student learns from the teacher's soft targets,
@@ -34,10 +32,8 @@ class InteractiveDistiller(FeedbackStep):
     compiled step of Keras's own, on the weights as they were before it.
 
     The teacher runs in inference mode: no dropout, and its batch statistics stay. Its
-    frozen layers stay frozen, and its regularizers count nowhere: nothing but the exam
-    moves it. `restore_teacher()` makes it what it was before. The exam
-    should be drawn from the training data: else the comparison with another method
-    is one of labels.
+    frozen layers stay frozen, and its regularizers count nowhere. The exam should be
+    drawn from the training data: else a comparison with other methods is one of labels.
 
     Args:
         teacher: A `keras.Model` with something to train in it.
@@ -48,16 +44,13 @@ class InteractiveDistiller(FeedbackStep):
         lookahead_learning_rate: Learning rate η of the look-ahead step. Positive.
             The teacher's gradient is proportional to it: its optimizer should not
             depend on the scale (Adam).
-        estimator: How the teacher's gradient is found. `"exact"`: a derivative of the
-            student's derivative, which PyTorch cannot compile. `"jvp"`: the same
-            number, in first-order form; the student's layers need a forward-mode
-            derivative, and TensorFlow's XLA compiles it for minutes.
-            `"finite_difference"`: the first-order form from two more passes of the
-            student, to about 1e-3; works with any layers.
-        exam_for: What the exam's samples are used for. `"feedback"` is the method.
-            Two controls: `"teacher"`, the teacher is fine-tuned on their labels and
-            nobody looks at the student; `"student"`, the student learns their labels
-            beside its course and the teacher stays.
+        estimator: How the teacher's gradient is computed. `"exact"`: a derivative of a
+            derivative, which PyTorch cannot compile. `"jvp"`: the same number, from a
+            forward-mode derivative of the student, which TensorFlow's XLA compiles for
+            minutes. `"finite_difference"`: from two more passes, to about 1e-3.
+        exam_for: `"feedback"` is the method. Two controls: `"teacher"`, the teacher is
+            fine-tuned on the exam's labels; `"student"`, the student learns them beside
+            its course and the teacher stays.
         teacher_optimizer: For the teacher. `Adam(3e-4)` by default.
         exam_batch_size: How many samples of the exam are drawn for each step. All
             of them by default.
@@ -85,6 +78,9 @@ class InteractiveDistiller(FeedbackStep):
     >>> distiller.fit(x, y, epochs=30, exam=(x_exam, y_exam))
     >>> distiller.restore_teacher()
     """
+
+    additional_logs = ("exam_loss",)
+    teacher_is_frozen = False
 
     def __init__(
         self,
@@ -122,14 +118,14 @@ class InteractiveDistiller(FeedbackStep):
         self.lookahead_learning_rate = lookahead_learning_rate
         self.estimator, self.exam_for = estimator, exam_for
         self.exam_batch_size = exam_batch_size
-        if teacher_optimizer is None:
-            teacher_optimizer = keras.optimizers.Adam(3e-4)
         # Keras neither tracks nor saves what is in it; the optimizer it would save
         # twice. The teacher's weights are those before it was trained.
         self.feedback_data = types.SimpleNamespace(
             exam=None,
             initial_teacher_weights=None,
-            teacher_optimizer=keras.optimizers.get(teacher_optimizer),
+            teacher_optimizer=keras.optimizers.get(
+                teacher_optimizer or keras.optimizers.Adam(3e-4)
+            ),
         )
         # Tracked, unlike a Distiller's: it trains and is saved.
         self.trainable_teacher = teacher
@@ -150,30 +146,27 @@ class InteractiveDistiller(FeedbackStep):
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
         """As `keras.Model.compile`; the optimizer is the student's."""
-        validation.reject_teacher_optimizer_in_compile(kwargs)
+        teacher = self.trainable_teacher
+        if "teacher_optimizer" in kwargs:
+            raise TypeError(
+                "`InteractiveDistiller.compile`: the optimizer is the student's. Give "
+                "the teacher's to the constructor: `teacher_optimizer=...`."
+            )
         if not isinstance(optimizer, DualOptimizer):
             for_teacher = self.exam_for != "student"
             optimizer = DualOptimizer(
                 optimizer, self.feedback_data.teacher_optimizer if for_teacher else None
             )
         super().compile(optimizer, *args, **kwargs)
-        optimizer.num_teacher_variables = len(
-            self.trainable_teacher.trainable_variables
-        )
+        optimizer.num_teacher_variables = len(teacher.trainable_variables)
 
     def fit(self, x=None, y=None, *args, exam=None, **kwargs):
-        """As `Distiller.fit`.
+        """As `Distiller.fit`, on the course's `x` and `y`.
 
-        Args:
-            x: The course's inputs, as `keras.Model.fit` takes them.
-            y: Their labels. Without any, the student learns from the teacher alone.
-            *args: As `keras.Model.fit`.
-            exam: `(x, y)`, arrays: the samples that the exam is held on. May be left
-                out if a call before gave it.
-            **kwargs: As `keras.Model.fit`.
+        `exam` is `(x, y)`, see `set_exam`. May be left out if a call before gave it.
         """
         if exam is not None:
-            self.set_exam(*validation.validate_pair(exam))
+            self.set_exam(*(exam if isinstance(exam, list | tuple) else [exam]))
         return super().fit(x, y, *args, **kwargs)
 
     def set_exam(self, x, y=None):
@@ -181,60 +174,123 @@ class InteractiveDistiller(FeedbackStep):
 
         Args:
             x: Inputs, arrays as the student takes them.
-            y: Their labels, integers or one number a class; of several outputs, those
-                of the distilled one or of all of them.
+            y: Their labels, integers or a number for each class, of the distilled
+                output or of all.
 
         Raises:
             ValueError: No labels, not one a sample, or fewer than `exam_batch_size`.
         """
-        validation.validate_feedback_data(x, y, self.exam_batch_size)
-        y = validation.feedback_labels(self, y)
-        self.feedback_data.exam = keras.tree.map_structure(
-            ops.convert_to_tensor, (x, y)
-        )
+        exam = x, validation.validate_exam(self, x, y)
+        self.feedback_data.exam = keras.tree.map_structure(ops.convert_to_tensor, exam)
         self.train_function = None
         # `train_on_batch` has not validated this exam yet.
         self.preparation_cache.clear()
 
-    def train_step(self, *args):
-        """Keras's own step; the teacher runs inside of it."""
-        if self.feedback_data.exam is None:
-            report_issues([validation.no_exam()])
-        return super().train_step(*args)
-
     def validate_before_training(self, context):
         """Validates the exam, and keeps the teacher's weights the first time."""
+        teacher = self.trainable_teacher
         if not self.optimizer.built:
             # It may have been built, or thawed, since it was compiled.
-            self.optimizer.num_teacher_variables = len(
-                self.trainable_teacher.trainable_variables
-            )
+            self.optimizer.num_teacher_variables = len(teacher.trainable_variables)
         report_issues(validation.check_feedback(self, context))
         if self.feedback_data.initial_teacher_weights is None:
-            self.feedback_data.initial_teacher_weights = [
-                np.array(ops.convert_to_numpy(v.value))
-                for v in self.trainable_teacher.variables
-            ]
+            self.feedback_data.initial_teacher_weights = teacher.get_weights()
+
+    def _with_teacher_outputs(self, *args):
+        *state, batch = args
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        targets = TrainingTargets(arrays.drop_placeholder(y))
+        return *state, (TrainingInputs(x), targets, sample_weight)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The course's loss, of the student; the exam's, of the teacher."""
+        if not isinstance(y_pred, ForwardPass):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        outputs = self.trainable_teacher(model_inputs(x.x), training=False)
+        constant = keras.tree.map_structure(ops.stop_gradient, outputs)
+        targets = y._replace(teacher=ForwardPass(constant))
+        total = super().compute_loss(x, targets, y_pred, sample_weight, training)
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        exam = self._feedback_loss(x, y, y_pred, outputs, sample_weight, batch_size)
+        exam = exam / backend.replicas()
+        self.loss_trackers["exam_loss"].update_state(
+            undo_replica_scaling(exam), sample_weight=batch_size
+        )
+        # Its gradient alone: the logged `loss` is the course's.
+        exam = backend.weight_loss_by_batch_share(
+            self.backend_session, exam, batch_size
+        )
+        return total + (exam - ops.stop_gradient(exam))
+
+    def _feedback_loss(self, x, y, y_pred, teacher_outputs, sample_weight, batch_size):
+        specs = self.output_specs.get()
+        exam_x, exam_y = exam = self._sample_feedback_batch()
+        if self.exam_for == "teacher":
+            outputs = self.trainable_teacher(exam_x, training=False)
+            return feedback_loss(specs.teacher.select_logits(outputs), exam_y)
+        # Statistics have moved with the batch, and under JAX remember what moved them.
+        state = self.student.non_trainable_variables
+        trained = self.student.trainable_variables
+        values = [ops.stop_gradient(v.value) for v in state]
+
+        def forward(weights, x, training):
+            mapping = zip([*trained, *state], [*weights, *values], strict=True)
+            # A call, unlike `stateless_call`: not every `call` takes `training`, and
+            # the layers within get it all the same.
+            with keras.StatelessScope(list(mapping)):
+                outputs = self.student(x, training=training)
+            return specs.student.select_logits(outputs)
+
+        weights = [v.value for v in trained]
+        if self.exam_for == "student":
+            return feedback_loss(forward(weights, exam_x, True), exam_y)
+        y = y._replace(teacher=ForwardPass(teacher_outputs))
+        step, output = StepBuilder(self, x, y, y_pred, sample_weight)()
+        # What they are now: a callback may change the course's.
+        course = self.distillation_losses["course"]
+        tau = course.temperature.hyperparameter("temperature") + 0.0
+        soft, hard = course.effective_weight, self.hyperparameter("task_weight")
+        return feedback_objective(
+            forward,
+            [ops.stop_gradient(w) for w in weights],
+            (step.x, step.y, step.teacher_logits),
+            exam,
+            self.estimator,
+            self.lookahead_learning_rate,
+            tau,
+            (soft + 0.0, hard + 0.0),
+            lambda v: backend.replicas() * course.reduce(v, output, step.sample_weight),
+            lambda gradient: backend.all_reduce_mean(
+                self.backend_session, gradient, batch_size
+            ),
+        )
+
+    def _sample_feedback_batch(self):
+        """Samples of the exam for this step."""
+        x, y = self.feedback_data.exam
+        if self.exam_batch_size is None:
+            return x, y
+        count = arrays.num_samples(x)
+        # With repetition: a permutation of all would cost more than the exam.
+        chosen = keras.random.randint(
+            (self.exam_batch_size,), 0, count, seed=self.batch_seed_generator
+        )
+        return keras.tree.map_structure(lambda a: ops.take(a, chosen, axis=0), (x, y))
 
     def restore_teacher(self):
-        """Makes the teacher what it was before this object first trained it.
-
-        Its optimizer forgets what it has gathered, too.
+        """Makes the teacher and its optimizer what they were before the first `fit`.
 
         Raises:
-            ValueError: It has not trained it.
+            ValueError: This object has not trained the teacher.
         """
         if self.feedback_data.initial_teacher_weights is None:
             raise ValueError(
                 "`InteractiveDistiller.restore_teacher`: this object has not trained "
                 "the teacher, so it does not know what it was before."
             )
-        for variable, value in zip(
-            self.trainable_teacher.variables,
-            self.feedback_data.initial_teacher_weights,
-            strict=True,
-        ):
-            variable.assign(value)
+        self.trainable_teacher.set_weights(self.feedback_data.initial_teacher_weights)
         self.optimizer.reset_teacher_optimizer()
 
     def teacher_fingerprint(self):
@@ -242,21 +298,12 @@ class InteractiveDistiller(FeedbackStep):
 
     def get_config(self):
         """The Distiller's, with the teacher."""
-        config = super().get_config()
-        for name in (
-            "distillation_losses",
-            "views",
-            "task_weight",
-            "evaluate_distillation",
-        ):
-            del config[name]
+        config = {**super().get_config(), **constructor_arguments(self, Distiller)}
+        fixed = "distillation_losses", "views", "task_weight", "evaluate_distillation"
+        optimizer = self.feedback_data.teacher_optimizer
         return {
-            **config,
-            "teacher": keras.saving.serialize_keras_object(self.trainable_teacher),
-            **{name: getattr(self, name) for name in ARGUMENTS},
-            "teacher_optimizer": keras.optimizers.serialize(
-                self.feedback_data.teacher_optimizer
-            ),
+            **{name: value for name, value in config.items() if name not in fixed},
+            "teacher_optimizer": keras.optimizers.serialize(optimizer),
         }
 
     @classmethod

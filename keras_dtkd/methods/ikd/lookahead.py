@@ -26,15 +26,13 @@ def feedback_objective(
 ):
     """The exam's cross-entropy after a look-ahead step of plain SGD, a scalar.
 
-    Its value does not depend on the estimator. Its gradient with respect to the
-    teacher's weights is that of the cross-entropy, up to the error of the estimator.
+    The estimator affects only the error of its gradient with respect to the teacher's
+    weights, which flows through the `teacher_logits` of the course.
 
     Args:
-        forward: From weights, inputs and `training` to the student's logits, without
-            effect but on torch's generator.
+        forward: From weights, inputs and `training` to the student's logits.
         weights: The student's trainable weights, constants.
-        course: `(x, labels or None, teacher_logits)`. The gradient reaches the teacher
-            through these logits alone.
+        course: `(x, labels or None, teacher_logits)`.
         exam: `(x, labels)`.
         estimator: One of `ESTIMATORS`.
         rate: η of the look-ahead step.
@@ -44,51 +42,48 @@ def feedback_objective(
         all_reduce_gradient: From this device's gradient to that of all devices.
     """
     x, labels, teacher = course
+    soft, hard = loss_weights
 
-    def student_loss_of(weights, teacher):
-        return student_loss(
-            forward(weights, x, True), teacher, labels, tau, loss_weights, reduce_mean
-        )
+    def student_loss(weights, teacher):
+        student = forward(weights, x, True)
+        kl = divergences.kl(soft_log_probs(teacher, tau), soft_log_probs(student, tau))
+        total = soft * tau**2 * reduce_mean(kl)
+        if labels is not None:
+            total = total + hard * reduce_mean(cross_entropy(student, labels))
+        return total
 
-    def exam_loss_of(weights):
+    def exam_loss(weights):
         return feedback_loss(forward(weights, exam[0], False), exam[1])
 
     def lookahead_step(teacher):
         _, slope = autodiff.value_and_input_grad(
-            lambda w: student_loss_of(w, teacher), weights
+            lambda w: student_loss(w, teacher), weights
         )
-        return [
-            w - rate * g
-            for w, g in zip(weights, all_reduce_gradient(slope), strict=True)
-        ]
+        slope = all_reduce_gradient(slope)
+        return [w - rate * g for w, g in zip(weights, slope, strict=True)]
 
     if estimator == "exact":
-        return exam_loss_of(lookahead_step(teacher))
+        return exam_loss(lookahead_step(teacher))
     # The estimate drops the units that the look-ahead has dropped.
     with_same_dropout = backend.with_fixed_rng(lambda passes: passes())
     with backend.no_grad():
         moved = with_same_dropout(lambda: lookahead_step(ops.stop_gradient(teacher)))
         moved = [ops.stop_gradient(w) for w in moved]
-        value, direction = autodiff.value_and_input_grad(exam_loss_of, moved)
+        value, direction = autodiff.value_and_input_grad(exam_loss, moved)
         # Of length 1: the difference of two passes keeps its digits, however small the
         # exam's gradient.
         direction, size = _normalize_direction(
             [ops.stop_gradient(v) for v in direction]
         )
         estimate = getattr(autodiff, estimator)
-        _, directional_derivative = with_same_dropout(
+        _, slope = with_same_dropout(
             lambda: estimate(lambda w: forward(w, x, True), weights, direction)
         )
-        directional_derivative = size * directional_derivative
+        slope = ops.stop_gradient(ops.cast(size * slope, "float32"))
     # Of the course only -<p, log q> couples teacher and student, and of that only
     # -<p, z> / tau: so the derivative of the exam is that of an ordinary loss.
-    directional_derivative = ops.stop_gradient(
-        ops.cast(directional_derivative, "float32")
-    )
-    values = ops.sum(
-        ops.exp(soft_log_probs(teacher, tau)) * directional_derivative, axis=-1
-    )
-    surrogate = rate * loss_weights[0] * tau * reduce_mean(values)
+    values = ops.sum(ops.exp(soft_log_probs(teacher, tau)) * slope, axis=-1)
+    surrogate = rate * soft * tau * reduce_mean(values)
     return surrogate + ops.stop_gradient(value - surrogate)
 
 
@@ -99,21 +94,9 @@ def _normalize_direction(direction):
     # The squares of a confident student's gradient underflow in float32.
     precise = [v / ops.where(greatest > 0, greatest, 1.0) for v in precise]
     length = ops.sqrt(ops.maximum(sum(ops.sum(v * v) for v in precise), 1e-12))
-    unit = [
-        ops.cast(v / length, old.dtype)
-        for v, old in zip(precise, direction, strict=True)
-    ]
+    dtypes = [v.dtype for v in direction]
+    unit = [ops.cast(v / length, d) for v, d in zip(precise, dtypes, strict=True)]
     return unit, length * greatest
-
-
-def student_loss(student, teacher, labels, tau, loss_weights, reduce_mean):
-    """`soft τ² KL(p ‖ q) + hard CE` of logits, the mean over samples."""
-    kl = divergences.kl(soft_log_probs(teacher, tau), soft_log_probs(student, tau))
-    soft, hard = loss_weights
-    total = soft * tau**2 * reduce_mean(kl)
-    if labels is None:
-        return total
-    return total + hard * reduce_mean(cross_entropy(student, labels))
 
 
 def cross_entropy(logits, labels):

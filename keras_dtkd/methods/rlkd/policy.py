@@ -1,21 +1,27 @@
 """A temperature for each sample, chosen by reinforcement learning (RLKD)."""
 
+import numbers
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_dtkd.core.arguments import check_choice, check_in_range, check_positive_int
+from keras_dtkd.core.issue import report_issues
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.methods.rlkd.holdout import HoldoutTemperature
 from keras_dtkd.methods.rlkd.ppo import PPO, SIGMA_RANGE, STATE_DIM
+from keras_dtkd.methods.rlkd.reward_callback import RewardCallback
 from keras_dtkd.methods.rlkd.rollout_buffer import RolloutBuffer
-from keras_dtkd.temperatures.base import TemperaturePair
+from keras_dtkd.methods.rlkd.validation import check_policy
+from keras_dtkd.temperatures.base import Temperature, TemperaturePair
+from keras_dtkd.validation.data import check_arrays
 
 MODES = ("learn", "frozen", "shuffled", "constant")
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class Policy(HoldoutTemperature):
+class Policy(Temperature):
     """Samples each sample's temperature from a Gaussian policy, trained by PPO.
 
     A sample's state is the teacher's top probability and its margin over the second,
@@ -27,9 +33,8 @@ class Policy(HoldoutTemperature):
     The reward of a weight update is the decrease of the student's cross-entropy on
     samples that are held out of training. `Distiller.fit` measures it without further
     code: one more forward pass of the student over `reward_samples` samples in each
-    step. A reward model distributes it over the samples of the batch; policy, value
-    baseline and reward model are Keras models with an Adam each. No gradient of the
-    distillation loss reaches the policy, and none passes through the temperature.
+    step. A reward model distributes it over the samples of the batch. No gradient of
+    the distillation loss reaches the policy or passes through the temperature.
     docs/rlkd.md has the details and the differences from the authors' code.
 
     Args:
@@ -43,17 +48,15 @@ class Policy(HoldoutTemperature):
             Data that is not arrays needs `(x, y)`.
         reward_samples: Number of held-out samples per reward, drawn anew for each
             rollout.
-        reward_every: Number of weight updates per reward. With momentum, an update
-            takes effect over several steps: `1 / (1 − momentum)` is a good choice. A
-            divisor of `rollout`.
+        reward_every: Number of weight updates per reward, a divisor of `rollout`.
+            `1 / (1 − momentum)` is a good choice.
         rollout: Number of weight updates between two updates of the policy. An epoch is
-            divided into rollouts of about that length; no rollout spans two epochs.
+            divided into rollouts of about that length.
         epochs: Steps of the policy's and the value baseline's optimizer per update of
-            the policy, each on a whole rollout. The reward model takes five times as
-            many.
+            the policy. The reward model takes five times as many.
         clip: ε of the clipped objective.
-        learning_rate: Learning rate of the policy's Adam. Value baseline and reward
-            model use twice that.
+        learning_rate: Of the policy's Adam. Value baseline and reward model use twice
+            that.
         hidden: Units of the hidden layer of each network.
         capacity: Maximum number of samples (of sequences, positions) per batch.
         mode: `"learn"`; or one of the others, which are not trained: `"frozen"` always
@@ -72,11 +75,10 @@ class Policy(HoldoutTemperature):
         `(...)`.
 
     Raises:
-        ValueError: A number out of its range, an unknown `mode`. In `fit`, before the
-            first step: no labels, no way to hold samples out, too few samples left to
-            train on, held-out samples that do not fit the models, several devices,
-            `steps_per_execution` above 1, gradients accumulated over more steps than a
-            reward, a batch above `capacity`, a policy shared by several losses.
+        ValueError: A number out of its range, an unknown `mode`, an invalid `holdout`.
+            In `fit`, before the first step: rewards cannot be measured (no labels, no
+            samples to hold out, several devices, `steps_per_execution` above 1, ...), a
+            batch above `capacity`, a policy shared by several losses.
 
     Reference:
         Zhang et al., "Instance Temperature Knowledge Distillation", arXiv 2407.00115.
@@ -154,6 +156,63 @@ class Policy(HoldoutTemperature):
         return variable
 
     @property
+    def holdout(self):
+        """A share, or inputs and labels. To be set again after loading, if these."""
+        return self.__dict__["_holdout"]
+
+    @holdout.setter
+    def holdout(self, value):
+        pair = isinstance(value, list | tuple) and len(value) == 2
+        if pair and value[1] is not None:
+            report_issues(check_arrays(*value, "held-out "))
+        elif isinstance(value, numbers.Real):
+            check_in_range("Policy", "holdout", value, 0.0, 1.0)
+        elif value is not None:
+            raise ValueError(
+                f"`Policy`: `holdout` is a {type(value).__name__}. Give "
+                "`holdout=(x, y)`, inputs and labels, or a share of the data between "
+                "0 and 1."
+            )
+        # No list that Keras would look for layers in.
+        self.__dict__["_holdout"] = value
+
+    def __setattr__(self, name, value):
+        # Keras would hand the setter tracked dicts and lists, which no model takes for
+        # inputs.
+        if name == "holdout":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def hold_out(self, data):
+        """The share of the training data that is held out; `None` for `(x, y)`."""
+        return self.holdout if isinstance(self.holdout, numbers.Real) else None
+
+    def issues(self, context):
+        """Runs in which rewards cannot be measured, see `FitHooks`."""
+        return check_policy(self, context)
+
+    def training_callbacks(self, distiller):
+        """The callback that measures the rewards."""
+        losses = distiller.distillation_losses
+        loss_names = {
+            layer: name
+            for name, loss in losses.items()
+            for layer in iter_layers(loss)
+            if isinstance(layer, Policy)
+        }
+        loss_name, is_first = loss_names[self], next(iter(loss_names)) is self
+        share = self.hold_out(None)
+        x, y = self.holdout if share is None else distiller.run_context.held_out
+        spec = distiller.output_specs.get(losses[loss_name].distilled_output).student
+        log_name = "reward" if is_first else f"{loss_name}_reward"
+        return [RewardCallback(self, spec, x, spec.select(y), log_name)]
+
+    def get_config(self):
+        """The arguments that make this policy again; `None` for held-out `(x, y)`."""
+        return {**super().get_config(), "holdout": self.hold_out(None)}
+
+    @property
     def is_sampling(self):
         """Whether it samples its actions during training."""
         return self.mode in ("learn", "shuffled")
@@ -222,17 +281,9 @@ class Policy(HoldoutTemperature):
         self._num_policy_updates.assign(self._num_policy_updates + 1.0)
 
     def copy_with_mode(self, mode):
-        """A copy in another mode, with the weights of this policy.
-
-        Args:
-            mode: See the class. `"shuffled"` and `"constant"` are the controls.
-
-        Returns:
-            A `Policy`.
-        """
-        copy = type(self)(
-            **{**self.get_config(), "mode": mode, "holdout": self.holdout}
-        )
+        """A `Policy` with the same weights and another `mode`, see the class."""
+        config = {**self.get_config(), "mode": mode, "holdout": self.holdout}
+        copy = type(self)(**config)
         copy.set_weights(self.get_weights())
         return copy
 

@@ -1,9 +1,10 @@
 """The callback of a `Policy`: it measures the reward of each weight update."""
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.core import arrays, logits
+from keras_dtkd.core import arrays
 from keras_dtkd.core.hooks import FitCallback
 from keras_dtkd.functional.labels import one_hot
 
@@ -16,11 +17,8 @@ class RewardCallback(FitCallback):
 
     def __init__(self, policy, spec, x, y, name):
         super().__init__()
-        self.spec = spec
-        self.policy = policy
-        self.name = name
+        self.policy, self.spec, self.name = policy, spec, name
         self.holdout = x, y
-        self._batch = x, y
 
     def on_epoch_begin(self, epoch, logs=None):
         steps, length = self.params["steps"], self.policy.rollout
@@ -47,23 +45,25 @@ class RewardCallback(FitCallback):
     def _compute_loss(self):
         """The student's cross-entropy on the samples of this rollout."""
         x, y = self._batch
-        output = self.spec.select(self.model.predict_on_batch(x))
-        kind = self.spec.output_kind
-        output = logits.to_logits(ops.convert_to_tensor(output), kind)
-        label = ops.convert_to_numpy(one_hot(y, output)).astype("float64")
-        log_probs = ops.convert_to_numpy(ops.log_softmax(output)).astype("float64")
+        outputs = self.model.predict_on_batch(x)
+        logits = self.spec.select_logits(
+            keras.tree.map_structure(ops.convert_to_tensor, outputs)
+        )
+        label = ops.convert_to_numpy(one_hot(y, logits)).astype("float64")
+        log_probs = ops.convert_to_numpy(ops.log_softmax(logits)).astype("float64")
         return -(label * log_probs).sum() / label.sum()
 
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
         if self._steps == self.policy.reward_every:
-            _sync_variables(self.model)
             self._measure_reward()
             if len(self._rewards) == self._rollout_length:
                 self._update_policy()
                 self._start_rollout()
 
     def _measure_reward(self):
+        # Under JAX the model's variables are empty between two steps.
+        getattr(self.model, "jax_state_sync", lambda: None)()
         loss = self._compute_loss()
         group = None
         if self.policy.is_sampling:
@@ -85,7 +85,6 @@ class RewardCallback(FitCallback):
     def on_test_begin(self, logs=None):
         if self._steps:
             # The last updates of the epoch, before the buffer is cleared.
-            _sync_variables(self.model)
             self._measure_reward()
         self.stop()
 
@@ -100,8 +99,3 @@ class RewardCallback(FitCallback):
     def stop(self):
         """Makes the policy use its mean action, as in validation."""
         self.policy.rollout_buffer.reset(False)
-
-
-def _sync_variables(model):
-    """Fills the model's variables between two steps: under JAX they are empty."""
-    getattr(model, "jax_state_sync", lambda: None)()

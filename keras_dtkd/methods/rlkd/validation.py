@@ -5,10 +5,9 @@ import keras
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.preparation.measure import measure_inputs
+from keras_dtkd.preparation.measure import check_auxiliary_inputs
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.validation import labels
-from keras_dtkd.validation.data import check_auxiliary_inputs
 
 HOLDOUT = "the held-out samples"
 
@@ -31,16 +30,13 @@ def _error(code, message, hint):
 def _check_data(policy, context):
     batch_size, x = context.batch_size, context.x
     in_memory = arrays.is_arrays(x)
-    capacity = policy.get_config()["capacity"]
-    if in_memory and min(batch_size or 32, arrays.num_samples(x)) > capacity:
-        message = f"batch_size={batch_size} is above capacity={capacity}."
+    if in_memory and min(batch_size or 32, arrays.num_samples(x)) > policy.capacity:
+        message = f"batch_size={batch_size} is above capacity={policy.capacity}."
         yield _error("policy_capacity", message, "Raise `capacity`.")
-    if isinstance(policy.holdout, list | tuple):
-        return
     if policy.holdout is None:
         message = "its held-out data is in no file."
         yield _error("no_holdout", message, "Set it again: `policy.holdout = (x, y)`.")
-    elif not in_memory or context.y is None:
+    elif policy.hold_out(x) and (not in_memory or context.y is None):
         received = "no labels" if in_memory else f"data of type {type(x).__name__}"
         message = (
             "it measures rewards on samples with labels that the student is not "
@@ -51,8 +47,7 @@ def _check_data(policy, context):
 
 
 def _check_run(policy, context):
-    compiled = context.compiled
-    losses = context.losses.values()
+    compiled, losses = context.compiled, context.losses.values()
     if sum(policy in list(iter_layers(loss)) for loss in losses) > 1:
         message = "two losses have the same policy."
         yield _error("shared_policy", message, "Give each its own.")
@@ -66,21 +61,15 @@ def _check_run(policy, context):
         )
         hint = "Compile with 1; `Policy(reward_every=...)` measures less often."
         yield _error("policy_updates", message, hint)
-    steps = _accumulation_steps(compiled.optimizer)
-    every = policy.get_config()["reward_every"]
-    if every % steps:
+    inner = getattr(compiled.optimizer, "inner_optimizer", compiled.optimizer)
+    steps = inner.gradient_accumulation_steps or 1
+    if policy.reward_every % steps:
         message = (
             f"the weights change once in {steps} steps, the optimizer's "
             "`gradient_accumulation_steps`, and `reward_every` must be a multiple of "
-            f"that. Received: reward_every={every}."
+            f"that. Received: reward_every={policy.reward_every}."
         )
         yield _error("policy_updates", message, "Raise `reward_every`.")
-
-
-def _accumulation_steps(optimizer):
-    """In how many steps the weights change once."""
-    optimizers = optimizer, getattr(optimizer, "inner_optimizer", None)
-    return max(getattr(o, "gradient_accumulation_steps", None) or 1 for o in optimizers)
 
 
 def _check_holdout(policy, context):
@@ -96,10 +85,9 @@ def _check_holdout(policy, context):
         return issues
     y = spec.select(y)
     x, y = keras.tree.map_structure(arrays.to_numpy, (model_inputs(x), y))
-    sample = context.sample._replace(x=context.inputs)
-    measured = measure_inputs(x, sample, {"student": student})
+    models = {"student": student}
     return [
-        *check_auxiliary_inputs("Policy", HOLDOUT, x, sample, measured),
+        *check_auxiliary_inputs("Policy", HOLDOUT, x, context, models),
         # docs/rlkd.md: the padding of sequences is labelled -1.
         *labels.check_distilled_labels(context, spec, y, f" of {HOLDOUT}", padding=-1),
     ]

@@ -567,7 +567,7 @@ def test_probabilities_of_both_models_are_recognized():
         ({"temperature": 0}, "temperature=0"),
         (
             {"lookahead_learning_rate": -1.0},
-            "`lookahead_learning_rate` must be a number above 0",
+            "`lookahead_learning_rate` must be a finite number above 0",
         ),
         ({"alpha": 0.0}, r"`alpha`.*\(0, 1\]"),
         ({"estimator": "guess"}, "estimator='guess'"),
@@ -590,12 +590,12 @@ def test_an_invalid_exam_is_refused_before_the_first_step():
     distiller = InteractiveDistiller(large, small)
     with pytest.raises(ValueError, match="needs labels"):
         distiller.fit(X, Y, exam=(X, None), verbose=0)
-    with pytest.raises(ValueError, match="24 inputs and 10 labels"):
+    with pytest.raises(ValueError, match="24 exam's inputs and 10 exam's labels"):
         distiller.fit(X, Y, exam=(X, EXAM[1]), verbose=0)
     for labels in (Y, None):
         with pytest.raises(ValueError, match="labels of the exam from 7 to 10"):
             distiller.fit(X, labels, exam=(EXAM[0], EXAM[1] + 7), verbose=0)
-    with pytest.raises(ValueError, match=r"is a ndarray. Give `exam=\(x, y\)`"):
+    with pytest.raises(ValueError, match=r"exam needs labels. Give `fit\(..., exam="):
         distiller.fit(X, Y, exam=EXAM[0], verbose=0)
     with pytest.raises(ValueError, match="np.asarray"):
         distiller.fit(X, Y, exam=(EXAM[0], EXAM[1].tolist()), verbose=0)

@@ -233,7 +233,7 @@ def test_controls_have_the_same_temperatures_independent_of_the_state():
         ({"max_temperature": float("inf")}, "`max_temperature`"),
         ({"sigma": 3.0}, "`sigma`"),
         ({"holdout": 1.0}, "`holdout`"),
-        ({"holdout": (np.ones((3, 2)), np.ones(2))}, "3 inputs and 2 labels"),
+        ({"holdout": (np.ones((3, 2)), np.ones(2))}, "3 held-out inputs and 2 held-out labels"),
         ({"holdout": np.ones((3, 2))}, r"a ndarray. Give `holdout=\(x, y\)`.* share"),
         ({"holdout": (np.ones((3, 2)), None)}, r"a tuple. Give `holdout=\(x, y\)`"),
         (
