@@ -39,11 +39,9 @@ def build_losses(distiller, sample):
 
 
 def build_losses_from_specs(distiller, specs):
-    """Builds the losses' weights as they were built before they were saved.
+    """Builds the weights of a loaded Distiller's losses as before they were saved.
 
-    Args:
-        distiller: A Distiller that was just loaded.
-        specs: By the loss's name, what `build_losses` left as `loss.step_spec`.
+    `specs` has, by the loss's name, what `build_losses` left as `loss.step_spec`.
     """
     with backend.no_grad():
         for name, spec in specs.items():
@@ -119,11 +117,9 @@ def _symbolic(values):
 def first_batch(sample):
     """The first batch of a sample, as tensors."""
     batch = slice(sample.batch_size)
-    return tuple(
-        None
-        if part is None
-        else keras.tree.map_structure(lambda a: ops.convert_to_tensor(a[batch]), part)
-        for part in (sample.x, sample.y)
+    return keras.tree.map_structure(
+        lambda a: None if a is None else ops.convert_to_tensor(a[batch]),
+        (sample.x, sample.y),
     )
 
 

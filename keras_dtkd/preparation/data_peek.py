@@ -6,13 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_dtkd.core.arrays import (
-    PEEK_SIZE,
-    is_arrays,
-    num_samples,
-    take_rows,
-    to_numpy,
-)
+from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.teachers.sample_ids import has_sample_ids, with_sample_ids
 from keras_dtkd.validation.data import check_arrays, check_lengths
@@ -23,40 +17,25 @@ class Sample(NamedTuple):
 
     x: Any
     y: Any  # `None` without labels.
-    batch_size: int  # How many of them a model is given at once.
-
-
-class ValidationData(NamedTuple):
-    """Validation data: all of arrays, else a first batch."""
-
-    x: Any
-    y: Any  # NumPy, or `None` without labels.
+    batch_size: int | None = None  # How many of them a model is given at once.
 
 
 def peek(x, y=None, batch_size=None):
-    """Some samples, and the data to go on with.
+    """Some samples of what `fit` takes, and the data to go on with: `(Sample, x)`.
 
-    Args:
-        x: As `fit` takes it: arrays, or anything that gives batches.
-        y: Labels of arrays.
-        batch_size: As `fit` takes it.
-
-    Returns:
-        `(Sample, x)`. Of arrays, samples spread over all of them. Of other data its
-        first batch; that of an iterator is put back before the rest.
-
-    Raises:
-        ValueError: The arrays do not have the form that Keras needs.
+    Of arrays, samples spread over all of them. Of other data its first batch; that of
+    an iterator is put back before the rest. Raises `ValueError` for arrays that do not
+    have the form that Keras needs.
     """
-    if is_arrays(x):
+    if arrays.is_arrays(x):
         report_issues(check_arrays(x, y))
-        length = num_samples(x)
-        batch = min(batch_size or 32, length, PEEK_SIZE)
+        length = arrays.num_samples(x)
+        batch = min(batch_size or 32, length, arrays.PEEK_SIZE)
         # Whole batches: each new shape would be compiled again.
-        count = min(length, PEEK_SIZE) // batch * batch
+        count = min(length, arrays.PEEK_SIZE) // batch * batch
         indices = np.linspace(0, length - 1, count).astype(int)
-        y = None if y is None else take_rows(y, indices)
-        return Sample(take_rows(x, indices), y, batch), x
+        y = None if y is None else arrays.take_rows(y, indices)
+        return Sample(arrays.take_rows(x, indices), y, batch), x
     if isinstance(x, keras.utils.PyDataset):
         batch = x[0]
     elif hasattr(x, "__next__"):
@@ -65,41 +44,38 @@ def peek(x, y=None, batch_size=None):
     else:
         batch = next(iter(x))
     batch_x, batch_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    batch_x = keras.tree.map_structure(to_numpy, batch_x)
-    return Sample(batch_x, _labels_to_numpy(batch_y), num_samples(batch_x)), x
+    batch_x = _to_numpy(batch_x)
+    return Sample(batch_x, _to_numpy(batch_y), arrays.num_samples(batch_x)), x
 
 
 def peek_validation_data(data):
-    """`ValidationData`; `None` for no data and for an iterator.
+    """A `Sample`, of arrays all; `None` for no data and for an iterator.
 
     An iterator is left alone: its first batch could not be put back.
-
-    Raises:
-        ValueError: Arrays that do not have the form that Keras needs.
     """
     if data is None or hasattr(data, "__next__"):
         return None
     if not isinstance(data, list | tuple):
-        return ValidationData(*peek(data)[0][:2])
+        return peek(data)[0]
     x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if not is_arrays(x):
-        return ValidationData(x, None)
+    if not arrays.is_arrays(x):
+        return Sample(x, None)
     report_issues(check_arrays(x, y, "validation "))
     report_issues(check_lengths(x, weights, "validation ", "weight"))
-    return ValidationData(x, _labels_to_numpy(y))
+    return Sample(x, _to_numpy(y))
 
 
 def add_sample_ids(teacher, x, is_batch):
     """The data with sample ids, if these are all arrays of stored outputs in order."""
-    if not teacher.needs_sample_ids or has_sample_ids(x) or not is_arrays(x):
+    if not teacher.needs_sample_ids or has_sample_ids(x) or not arrays.is_arrays(x):
         return x
     # Which samples one batch holds is not known.
-    is_all = not is_batch and teacher.num_samples in (None, num_samples(x))
+    is_all = not is_batch and teacher.num_samples in (None, arrays.num_samples(x))
     return with_sample_ids(x) if is_all else x
 
 
-def _labels_to_numpy(y):
-    return None if y is None else keras.tree.map_structure(to_numpy, y)
+def _to_numpy(y):
+    return None if y is None else keras.tree.map_structure(arrays.to_numpy, y)
 
 
 def _prepend(batch, rest):

@@ -11,20 +11,13 @@ from keras_dtkd.training import task_loss
 
 @dataclasses.dataclass(frozen=True)
 class CompileOrigin:
-    """Where what a Distiller is compiled with comes from.
+    """Where what a Distiller is compiled with comes from."""
 
-    Attributes:
-        source: `"user"`, `"student"` (taken over from it) or `"default"`.
-        label_format: The format of labels that the default fits: `"sparse"`,
-            `"one-hot"`, `"several"`; `None` for no labels.
-        is_automatic: Whether the Distiller compiled itself, and may do so again.
-        metrics: The metrics that were given.
-    """
-
-    source: str = "user"
+    source: str = "user"  # Or `"student"`, if taken over from it, or `"default"`.
+    # Of labels that the default fits: `"sparse"`, `"one-hot"`, `"several"`.
     label_format: str | None = None
-    is_automatic: bool = False
-    metrics: tuple | list = ()
+    is_automatic: bool = False  # The Distiller compiled itself, and may do so again.
+    metrics: tuple | list = ()  # As they were given.
 
     def get_config(self):
         """All but the metrics, which are in Keras's own configuration."""
@@ -37,11 +30,7 @@ def default_compile(distiller, labels):
     """Compiles as the student was, or with the cross-entropy that fits the labels.
 
     What the user compiled stays. What was compiled here is compiled again when there
-    are labels for the first time, or others.
-
-    Args:
-        distiller: The Distiller, its output specs known.
-        labels: Some labels, NumPy, or `None`.
+    are labels for the first time, or others. `labels` are NumPy, or `None`.
 
     Raises:
         ValueError: Several outputs, whose losses cannot be guessed; or metrics of the

@@ -32,13 +32,8 @@ def cut_holdout(data, share, kwargs):
     """Takes a share of the samples out of `TrainingData` of arrays.
 
     In `kwargs`, the other arguments of `fit`, `sample_weight` is cut too, and
-    `validation_split` keeps its samples.
-
-    Returns:
-        `(x, y, held_out)`: what is left to train on, and `(x, y)` held out.
-
-    Raises:
-        ValueError: Less is left than a batch.
+    `validation_split` keeps its samples. Returns `(x, y, held_out)`: what is left to
+    train on, and `(x, y)` held out. Raises `ValueError` if that is less than a batch.
     """
     x, y = data.x, data.y
     count = arrays.num_samples(x)

@@ -1,33 +1,25 @@
 """Measurements for validation that need a run of a model."""
 
-import contextlib
-import warnings
-from typing import Any, NamedTuple
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import arrays, logits
-from keras_dtkd.core.issue import ERROR, Issue
+from keras_dtkd.core import arrays
+from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.core.outputs import compute_output_spec
 from keras_dtkd.losses.input_gradient_checks import (
+    input_gradient_losses,
     model_input_tensors,
     models_with_gradient,
 )
-from keras_dtkd.losses.resolve import input_gradient_losses
 from keras_dtkd.teachers.forward import run_on_sample, run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.validation.data import check_input_shapes
-from keras_dtkd.validation.task_loss import contradicting_losses
+from keras_dtkd.validation.data import check_scale
 
 # So many samples show whether a model has an input gradient at all.
 PROBE_SIZE = 8
-# Probabilities so close to each other that two softmaxes in a row leave them alike.
-NEARLY_UNIFORM = 1e-3
 
 
 def build_models(context, strategy):
@@ -111,53 +103,21 @@ def _uses_embedding(layer):
     )
 
 
-class MeasuredInputs(NamedTuple):
-    """What models make of inputs beside the training data's."""
+def check_auxiliary_inputs(caller, description, x, context, models):
+    """Inputs beside the training data's that do not fit it, or the models.
 
-    errors: dict  # Exceptions of models that cannot take them, by role.
-    not_finite: Any  # Indices of inputs with NaN or infinity, NumPy.
-    broken_roles: list  # Roles of models whose outputs for those are not finite.
-
-
-def measure_inputs(x, sample, models):
-    """Runs models by role on inputs, where their form or numbers call for it.
-
-    `sample` is the `data_peek.Sample` of the training data, without sample ids.
+    They have another form, numbers that are not finite, or another scale. `caller` and
+    `description` are for messages, `x` is NumPy, `models` has the models by role.
     """
-    errors = find_forward_errors(x, sample, models)
-    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf.dtype.kind == "f"]
-    broken = [~np.isfinite(v).reshape(len(v), -1).all(-1) for v in leaves]
-    indices = np.flatnonzero(np.any(broken, axis=0)) if broken else np.arange(0)
-    roles = [
-        role
-        for role, model in models.items()
-        if indices.size
-        and not errors
-        and any(map(arrays.has_invalid_logits, _forward(model, x, indices, sample)))
+    sample = context.sample._replace(x=context.inputs)
+    return _check_forward(caller, description, x, sample, models) or [
+        *_check_finite(caller, description, x, sample, models),
+        *check_scale(caller, description, x, sample),
     ]
-    return MeasuredInputs(errors, indices, roles)
-
-
-def find_forward_errors(x, sample, models):
-    """Exceptions of the models that cannot take inputs, by role."""
-    errors: dict = {}
-    if _input_shapes(x) == _input_shapes(sample.x):
-        return errors
-    batch = arrays.take_rows(x, np.resize(0, sample.batch_size))
-    for role, model in models.items():
-        try:
-            compute_output_spec(model, batch)
-        except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
-            # A call may put right what a specification does not.
-            with contextlib.suppress(Exception):
-                _forward(model, x, np.arange(arrays.num_samples(x)), sample)
-                continue
-            errors[role] = error
-    return errors
 
 
 def check_validation_data(context):
-    """Runs models on validation data of another form than the training data's."""
+    """Validation data of another form than the training data's."""
     x = None if context.validation is None else model_inputs(context.validation.x)
     if x is None or not arrays.is_arrays(x) or not arrays.num_samples(x):
         return []
@@ -165,10 +125,52 @@ def check_validation_data(context):
     if context.evaluate_distillation:
         teachers = enumerate(context.teacher.models)
         models |= {f"teacher{i or ''}": model for i, model in teachers}
-    x = arrays.take_rows(x, np.arange(1))
-    sample = context.sample._replace(x=context.inputs)
-    errors = find_forward_errors(x, sample, models)
-    return check_input_shapes("Distiller", "the validation data", x, sample, errors)
+    x, sample = arrays.take_rows(x, [0]), context.sample._replace(x=context.inputs)
+    return _check_forward("Distiller", "the validation data", x, sample, models)
+
+
+def _check_forward(caller, description, x, sample, models):
+    """Models that cannot take inputs, where these have another form than the sample."""
+    if _input_shapes(x) == _input_shapes(sample.x):
+        return []
+    issues = []
+    for role, model in models.items():
+        try:
+            _forward(model, x, [0], sample)
+        except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
+            message = (
+                f"`{caller}`: the {role} cannot take the inputs of {description}: "
+                f"{arrays.describe_shapes(x)}."
+            )
+            hint = (
+                f"Those trained on are {arrays.describe_shapes(sample.x)}. Keras says: "
+                f"{error}"
+            )
+            issues.append(Issue("inputs_do_not_fit", ERROR, message, hint, error))
+    return issues
+
+
+def _check_finite(caller, description, x, sample, models):
+    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf.dtype.kind == "f"]
+    broken = [~np.isfinite(v).reshape(len(v), -1).all(-1) for v in leaves]
+    indices = np.flatnonzero(np.any(broken, axis=0)) if broken else np.arange(0)
+    if not indices.size:
+        return []
+    count = f"{indices.size} of {arrays.num_samples(x)}"
+    message = f"`{caller}`: {count} inputs of {description} hold NaN or infinity"
+    hint = "Replace them, or leave those samples out."
+    for role, model in models.items():
+        if any(map(arrays.has_invalid_logits, _forward(model, x, indices, sample))):
+            message += f", and the {role}'s outputs for them are not finite."
+            return [Issue("inputs_not_finite", ERROR, message, hint)]
+    if any(np.isinf(leaf).any() for leaf in leaves):
+        # Finite outputs prove nothing: a `tanh` bears it, its gradient does not.
+        return [Issue("inputs_not_finite", ERROR, f"{message}.", hint)]
+    hint = (
+        "The outputs are finite all the same; if the models are not made for that, "
+        "replace them."
+    )
+    return [Issue("inputs_not_finite", WARNING, f"{message}.", hint)]
 
 
 def _input_shapes(x):
@@ -186,39 +188,3 @@ def _forward(model, x, indices, sample):
         for v in outputs
         if keras.backend.is_float_dtype(keras.backend.standardize_dtype(v.dtype))
     ]
-
-
-def find_recovered_outputs(context):
-    """Names of outputs for which Keras's loss goes back to the logits by itself.
-
-    It does so under TensorFlow, where nothing (such as a change of dtype) stands
-    between a softmax or sigmoid and the loss; `from_logits=True` does no harm there.
-    """
-    return tuple(
-        name
-        for name, _, loss, y in contradicting_losses(context)
-        if isinstance(loss, keras.losses.Loss) and _recovers(context, name, loss, y)
-    )
-
-
-def _recovers(context, name, loss, y):
-    x, y = keras.tree.map_structure(
-        lambda a: a[: context.sample.batch_size], (context.inputs, y)
-    )
-    x = keras.tree.map_structure(ops.convert_to_tensor, x)
-    outputs = run_teacher(ModelTeacher(context.student), x)
-    names = getattr(context.student, "output_names", None)
-    output = logits.select_output(outputs, name, names)
-    # The same numbers, without a past.
-    plain = ops.convert_to_numpy(output)
-    with warnings.catch_warnings():
-        # Keras's own, which it gives in the step too.
-        warnings.simplefilter("ignore")
-        in_step, as_declared = (
-            arrays.to_numpy(ops.convert_to_numpy(loss(y, p)))
-            for p in (output, ops.convert_to_tensor(plain))
-        )
-    # A softmax takes equal numbers for equal numbers: they show nothing.
-    spread = np.ptp(plain.astype("float32"), axis=-1).max()
-    is_conclusive = plain.shape[-1] == 1 or spread >= NEARLY_UNIFORM
-    return not (is_conclusive and np.allclose(in_step, as_declared, rtol=1e-5))

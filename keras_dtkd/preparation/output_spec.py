@@ -12,8 +12,12 @@ from keras_dtkd.core.arrays import describe_shapes, to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import MaskPreserving
-from keras_dtkd.core.output_kind import is_binary_output, resolve_output_kind
-from keras_dtkd.core.outputs import compute_output_spec, symbolic_output
+from keras_dtkd.core.output_kind import (
+    compute_output_spec,
+    is_binary_output,
+    resolve_output_kind,
+    symbolic_output,
+)
 from keras_dtkd.losses.resolve import group_by_output
 from keras_dtkd.teachers import Ensemble, ModelTeacher
 from keras_dtkd.teachers.forward import run_on_sample
@@ -50,11 +54,7 @@ class OutputSpec:
     training_keys: tuple = ()
 
     def select(self, values):
-        """This output's part of a model's outputs, labels or weights.
-
-        Raises:
-            KeyError: There is none for it.
-        """
+        """This output's part of a model's outputs, labels or weights, or `KeyError`."""
         return logits.select_output(values, self.key, self.names)
 
     def select_logits(self, outputs):
@@ -74,26 +74,18 @@ class OutputSpec:
 
 
 class SpecPair(NamedTuple):
-    """The specs of one distilled output.
-
-    Attributes:
-        student: An `OutputSpec`, or `None` before it is known.
-        teacher: An `OutputSpec`, or `None` where the teacher does not run.
-    """
+    """The `OutputSpec`s of one distilled output; `None` where one is not known."""
 
     student: Any = None
     teacher: Any = None
 
 
 class OutputSpecs:
-    """The `SpecPair`s of all distilled outputs, by the outputs' keys.
+    """The `SpecPair`s of all distilled outputs. Not a dict, which Keras would track.
 
-    Not a dict, which Keras would track.
-
-    Args:
-        pairs: A dict, the Distiller's main output first.
-        labelled: Keys of the student's training outputs that the labels belong to,
-            where there are more of them than in inference; else `None`.
+    `pairs` has them by the outputs' keys, the Distiller's main output first. `labelled`
+    are the keys of the student's training outputs that the labels belong to, where
+    there are more of them than in inference; else `None`.
     """
 
     def __init__(self, pairs=None, labelled=None):
@@ -137,17 +129,9 @@ class OutputSpecs:
 def infer_output_specs(distiller, sample, with_teacher=True):
     """The distilled outputs of both models. `validation.outputs` checks that they fit.
 
-    Args:
-        distiller: The Distiller.
-        sample: The `data_peek.Sample`.
-        with_teacher: Whether the teacher will run.
-
-    Returns:
-        `(specs, teacher_values)`: `OutputSpecs`, and the teacher's main outputs for the
-        sample as float32 NumPy, or `None`.
-
-    Raises:
-        ValueError: One gives no logits.
+    Returns `(specs, teacher_values)`: `OutputSpecs`, and the teacher's main outputs for
+    the `Sample` as float32 NumPy, or `None`. Raises `ValueError` where one gives no
+    logits.
     """
     groups = group_by_output(distiller.distillation_losses, distiller.distilled_output)
     results = {
@@ -195,16 +179,9 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
     if not with_teacher:
         return SpecPair(student), None
     model_teacher = distiller.teacher_reference.teacher
-    teacher_inference = _Inference(
-        model_teacher,
-        "teacher",
-        sample,
-        key,
-        from_logits,
-        compiled_loss(model_teacher.model),
-    )
-    values = teacher_inference.evaluate_once()
-    teacher = teacher_inference.spec()
+    loss = compiled_loss(model_teacher.model)
+    inference = _Inference(model_teacher, "teacher", sample, key, from_logits, loss)
+    values, teacher = inference.evaluate_once(), inference.spec()
     kinds = student.output_kind, teacher.output_kind
     # Logits beside a sigmoid are a choice for each label too.
     if has_multilabel_loss or kinds[0].is_multilabel != kinds[1].is_multilabel:
@@ -260,15 +237,9 @@ class _Inference:
         if not isinstance(self.teacher, Ensemble):
             return
         count = len(self.teacher.members)
+        common = self.sample, self.key, self.from_logits, None
         specs = [
-            _Inference(
-                member,
-                f"{self.role}'s member {i} of {count}",
-                self.sample,
-                self.key,
-                self.from_logits,
-                None,
-            ).spec()
+            _Inference(member, f"{self.role}'s member {i} of {count}", *common).spec()
             for i, member in enumerate(self.teacher.members, start=1)
         ]
         self.teacher.set_output_kinds(
@@ -285,7 +256,8 @@ class _Inference:
             if self.role == "student" and _may_depend_on_training(self.model):
                 training_outputs = self._symbolic_outputs(training=True)
         self.shapes = self._shapes(outputs)
-        self.is_multi_output = _is_multi_output(training_outputs)
+        is_nested = isinstance(training_outputs, dict | list | tuple)
+        self.is_multi_output = is_nested and len(training_outputs) > 1
         if isinstance(training_outputs, dict):
             self.training_keys = tuple(sorted(training_outputs))
         else:
@@ -378,10 +350,6 @@ def _may_depend_on_training(model):
     """Whether a model's outputs in training may differ from those in inference."""
     is_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
     return not is_graph and "training" in inspect.signature(model.call).parameters
-
-
-def _is_multi_output(outputs):
-    return isinstance(outputs, dict | list | tuple) and len(outputs) > 1
 
 
 def _name_and_index(key, names):

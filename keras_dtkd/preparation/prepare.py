@@ -25,7 +25,6 @@ from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.arguments import reject_feedback_data, require_teacher
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.context import CompiledSettings, ValidationContext
-from keras_dtkd.validation.labels import check_labels
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import check_finite_outputs
 
@@ -34,27 +33,20 @@ class Cache:
     """For which structures of data a Distiller was prepared."""
 
     def __init__(self):
+        self.clear()
+
+    def clear(self):
+        """Forgets all: another teacher, or other feedback data."""
         # Of inputs, each with whether the teacher ran.
         self.models: set = set()
         # Of the batches that `train_on_batch` was given.
         self.batches: set = set()
 
-    def clear(self):
-        """Forgets all: another teacher, or other feedback data."""
-        self.models.clear()
-        self.batches.clear()
-
 
 def prepare(distiller, run, x, y, batch_size=None, **options):
     """Validates models and data, and compiles what was not compiled.
 
-    Args:
-        distiller: The Distiller.
-        run: See `ValidationContext`.
-        x: As the run was given it.
-        y: As the run was given it.
-        batch_size: As the run was given it.
-        **options: Other arguments of `fit`.
+    `run` is that of `ValidationContext`; all else is as the run was given it.
 
     Returns:
         `x` to be used from here on: the first batch of an iterator is put back.
@@ -75,14 +67,11 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
 
 
 def prepare_fit(distiller, x, y, batch_size, kwargs):
-    """Prepares a `fit`.
-
-    `kwargs` are its other arguments; data that is held out is cut from
-    `sample_weight` and `validation_split` too.
+    """Prepares a `fit`, whose other arguments are `kwargs`.
 
     Returns:
-        `(x, y, callbacks)`: the data to train on, and the callbacks that losses,
-        temperatures, views and teachers need.
+        `(x, y, callbacks)`: the data to train on, without what is held out of it, and
+        the callbacks that losses, temperatures, views and teachers need.
     """
     reject_feedback_data(kwargs)
     require_teacher(distiller)
@@ -166,8 +155,7 @@ def _note_labels(distiller, context):
 def inspect_models(distiller, context):
     """Infers output specs and builds weights, once for data of one structure.
 
-    Returns:
-        The context, with what was measured and what went wrong.
+    Returns the context with what was measured and what went wrong.
     """
     uses_teacher = context.teacher is not None
     if uses_teacher:
@@ -245,8 +233,4 @@ def compile_distiller(distiller, context):
         steps_per_execution=distiller.steps_per_execution,
         is_distributed=several or keras.distribution.distribution() is not None,
     )
-    context = dataclasses.replace(context, compiled=compiled)
-    if not context.is_training or has_errors(check_labels(context)):
-        return context
-    recovered = measure.find_recovered_outputs(context)
-    return dataclasses.replace(context, recovered_outputs=recovered)
+    return dataclasses.replace(context, compiled=compiled)

@@ -9,7 +9,7 @@ from keras import ops
 from keras_dtkd.preparation import default_compile
 from keras_dtkd.preparation.build_losses import build_losses_from_specs
 from keras_dtkd.preparation.output_spec import OutputSpec, OutputSpecs, SpecPair
-from keras_dtkd.teachers.fingerprint import read_fingerprint, write_fingerprint
+from keras_dtkd.teachers.reference import read_fingerprint, write_fingerprint
 
 # The last two of an `InteractiveDistiller`.
 KERAS_OBJECTS = (

@@ -11,9 +11,6 @@ class EpochHooks(keras.callbacks.Callback):
 
     It never reads `self.model` after a batch: under JAX that copies the state of the
     run into the variables.
-
-    Args:
-        distiller: The Distiller.
     """
 
     def __init__(self, distiller):

@@ -5,11 +5,7 @@ import contextlib
 
 @contextlib.contextmanager
 def patch_calls(functions):
-    """Replaces the `call` of layers, each on its instance, while it is open.
-
-    Args:
-        functions: Pairs of a layer and the function to call instead.
-    """
+    """Replaces the `call` of layers, each on its instance, by pairs `(layer, fn)`."""
     functions = list(functions)
     for layer, function in functions:
         layer.call = function
@@ -25,15 +21,8 @@ def capture(model, names):
     """Captures what named layers return while the model is called.
 
     The layer's `call` is wrapped on the instance, which works for nested and
-    subclassed models and inside a trace, and costs no second pass.
-
-    Args:
-        model: The model that will be called.
-        names: Names of its layers.
-
-    Yields:
-        A dict that fills with a list for each name: one output for each call of the
-        layer, in order.
+    subclassed models and inside a trace, and costs no second pass. Yields a dict that
+    fills with a list for each name: one output for each call of the layer, in order.
     """
     features: dict[str, list] = {name: [] for name in names}
     layers = {name: find_layer(model, name) for name in names}
@@ -53,11 +42,7 @@ def _wrap_call(call, outputs):
 
 
 def find_layer(model, name):
-    """The layer of that name, at any depth.
-
-    Raises:
-        ValueError: There is none; the message lists the layers.
-    """
+    """The layer of that name, at any depth, or a `ValueError` that lists them."""
     pending = list(getattr(model, "layers", []))
     names = []
     while pending:

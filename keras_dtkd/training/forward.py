@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.core import arrays
-from keras_dtkd.losses.resolve import input_gradient_losses
+from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.training import feature_capture, input_gradients
@@ -12,10 +12,7 @@ from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, Training
 
 
 def teacher_forward(distiller, x, variable_values=None):
-    """Runs the teacher on a batch: no gradient, no lasting effect on the teacher.
-
-    Returns a `ForwardPass` without input gradient.
-    """
+    """Runs the teacher, without gradient or lasting effect. Returns a `ForwardPass`."""
     teacher = distiller.teacher_reference.teacher
     layers = _captured_layers(distiller, "teacher")
 

@@ -11,7 +11,7 @@ from keras_dtkd.backend import autodiff
 from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.functional.labels import one_hot, to_class_probs
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.losses.resolve import input_gradient_losses
+from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.training import feature_capture
@@ -21,17 +21,8 @@ from keras_dtkd.training.step import ForwardPass, TrainingInputs
 def teacher_forward_with_gradient(distiller, x, targets, layers):
     """The teacher's forward pass, with the input gradient of its cross-entropy.
 
-    Args:
-        distiller: A Distiller with losses that need input gradients.
-        x: The batch of inputs, as the data gave it.
-        targets: The batch's `TrainingTargets`.
-        layers: Names of the teacher's layers to capture.
-
-    Returns:
-        A `ForwardPass`, and the `TrainingInputs` of the student's.
-
-    Raises:
-        ValueError: A loss needs labels, and there are none.
+    Returns a `ForwardPass`, and the `TrainingInputs` of the student's. Raises
+    `ValueError` where a loss needs labels, and the `TrainingTargets` have none.
     """
     losses = input_gradient_losses(distiller.distillation_losses)
     first = next(iter(losses.values()))
@@ -81,15 +72,6 @@ def student_forward_with_gradient(distiller, inputs, training, layers):
 
     Everything that the student assigns leaves the derivative before it is assigned:
     what belongs to a derivative means nothing outside of it under JAX.
-
-    Args:
-        distiller: A Distiller with losses that need input gradients.
-        inputs: The batch's `TrainingInputs`.
-        training: Whether the student is trained.
-        layers: Names of the student's layers to capture.
-
-    Returns:
-        A `ForwardPass`.
     """
     losses = input_gradient_losses(distiller.distillation_losses)
     loss = next(iter(losses.values()))
@@ -144,15 +126,7 @@ def _variable_values(variables, compute_dtype):
 
 
 def sample_direction(x, seed):
-    """Standard normal numbers, for each entry of the inputs.
-
-    Args:
-        x: The batch of inputs, nested tensors.
-        seed: A `keras.random.SeedGenerator`.
-
-    Returns:
-        Nested and shaped as the inputs, at least float32.
-    """
+    """Standard normal numbers, nested and shaped as the inputs, at least float32."""
     return keras.tree.map_structure(
         lambda a: keras.random.normal(
             ops.shape(a), dtype=_at_least_float32(a.dtype), seed=seed
@@ -177,8 +151,8 @@ def value_and_input_gradient(estimator, fn, x, direction):
         direction: Nested as the inputs. `"exact"` needs none.
 
     Returns:
-        `(results, gradient)`. The gradient is float32: of the sum of values, nested as
-        the inputs, or the derivative of each value along the direction, `(batch,)`.
+        `(results, gradient)`, float32: of the sum of values, nested as the inputs, or
+        the derivative of each value along the direction, `(batch,)`.
     """
 
     def total(x):

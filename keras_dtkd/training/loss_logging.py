@@ -6,16 +6,10 @@ from keras_dtkd.losses.reduction import undo_replica_scaling
 
 
 def temperature_log_names(losses, name):
-    """The names under which a loss's temperatures are logged.
+    """The names under which a loss's temperatures are logged, the student's first.
 
-    Plain for the first loss that has any, with the loss's name for others.
-
-    Args:
-        losses: Distillation losses by name.
-        name: Of one of them.
-
-    Returns:
-        Two names, the student's first; none for a loss without temperatures.
+    Plain for the first loss that has any, with the loss's name for others. None for a
+    loss without temperatures.
     """
     with_temperature = [n for n, loss in losses.items() if loss.get_temperatures()]
     if name not in with_temperature:
@@ -25,14 +19,9 @@ def temperature_log_names(losses, name):
 
 
 def build_trackers(losses, others=()):
-    """A `keras.metrics.Mean` for everything that a training step logs.
+    """A `keras.metrics.Mean`, by name, for everything that a training step logs.
 
-    Args:
-        losses: Distillation losses by name.
-        others: Names of further means.
-
-    Returns:
-        A dict of metrics by name.
+    `losses` are the distillation losses by name, `others` names of further means.
     """
     names = ["task_loss", *losses]
     for name in losses:

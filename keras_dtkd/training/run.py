@@ -13,21 +13,13 @@ from keras_dtkd.training.step import TrainingTargets
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """Of the current or latest run. Replaced as a whole, between steps.
-
-    Attributes:
-        is_fitting: Whether a `fit` is running.
-        is_evaluating: Whether the metrics are those of `evaluate`.
-        train_has_labels: Whether the training data has labels.
-        eval_has_labels: Whether the evaluated data has labels.
-        held_out: `(x, y)`, what a part of the Distiller has had held out of the
-            training data; or `None`.
-    """
+    """Of the current or latest run. Replaced as a whole, between steps."""
 
     is_fitting: bool = False
-    is_evaluating: bool = False
+    is_evaluating: bool = False  # Whether the metrics are those of `evaluate`.
     train_has_labels: bool = True
     eval_has_labels: bool = True
+    # `(x, y)`, what a part of the Distiller has had held out of the training data.
     held_out: Any = None
 
     @property
@@ -91,12 +83,8 @@ def strategy_of(model):
 def synchronize_processes(distiller, **must_agree):
     """All processes start with rank 0's state, once.
 
-    Args:
-        distiller: The Distiller, compiled.
-        **must_agree: Numbers that must be the same everywhere; `None` if unknown.
-
-    Raises:
-        ValueError: The processes disagree in a number.
+    Raises `ValueError` if they disagree in a number of `must_agree`, unless it is
+    `None` in one.
     """
     if backend.rank_and_world_size()[1] == 1:
         # `train_on_batch` comes here each time: no walk over all variables.

@@ -23,14 +23,8 @@ def compute(distiller, keras_loss, x, y, *args):
     """The loss on the labels alone, float32.
 
     That of the student's class where it overrides `compute_loss`, with whatever else it
-    adds; else the compiled one, without regularizers.
-
-    Args:
-        distiller: The Distiller.
-        keras_loss: The `compute_loss` of `keras.Model`, for the Distiller.
-        x: The batch of inputs.
-        y: Its labels.
-        *args: Outputs, sample weights, and whether this is a training step.
+    adds; else the compiled one, without regularizers: `keras_loss` is that of
+    `keras.Model`, for the Distiller. `args` go on as in `compute_own_loss`.
     """
     if is_own(distiller.student):
         own_loss = compute_own_loss(distiller.student, model_inputs(x), y, *args)

@@ -6,16 +6,14 @@ from keras_dtkd.validation import labels, models, outputs, task_loss
 
 
 def find_issues(context):
-    """What is wrong with models, data and losses, as far as it is known.
+    """What is wrong with models, data and losses, as far as the context knows them.
 
-    Args:
-        context: A `ValidationContext`. Called again when more is known, it returns
-            again what it returned before.
-
-    Returns:
-        A list of `Issue`, each once.
+    Called again when more is known, it returns again what it returned before.
     """
-    issues = _check_parts(context)
+    issues: list = []
+    if context.teacher is not None:
+        parts = parts_with_hooks(context.losses, context.views, context.teacher)
+        issues += [issue for part in parts for issue in part.issues(context)]
     issues += context.preparation_issues
     issues += labels.check_missing_labels(context)
     if context.is_training:
@@ -35,11 +33,3 @@ def find_issues(context):
             )
         issues += task_loss.check_from_logits(context)
     return list(dict.fromkeys(issues))
-
-
-def _check_parts(context):
-    """What losses, temperatures, views and the teacher find themselves."""
-    if context.teacher is None:
-        return []
-    parts = parts_with_hooks(context.losses, context.views, context.teacher)
-    return [issue for part in parts for issue in part.issues(context)]

@@ -51,66 +51,8 @@ def check_lengths(x, y, description="", name="label"):
     return [Issue("different_lengths", ERROR, message, hint)]
 
 
-def check_input_shapes(caller, description, x, sample, errors):
-    """Inputs beside the training data's that a model cannot take.
-
-    Args:
-        caller: The public class, for messages.
-        description: Of the inputs, for messages: `"the exam"`.
-        x: The inputs, NumPy.
-        sample: The `data_peek.Sample` of the training data, without sample ids.
-        errors: Exceptions by the role of the model that raised them.
-    """
-    return [
-        Issue(
-            "inputs_do_not_fit",
-            ERROR,
-            f"`{caller}`: the {role} cannot take the inputs of {description}: "
-            f"{arrays.describe_shapes(x)}.",
-            f"Those trained on are {arrays.describe_shapes(sample.x)}. Keras says: "
-            f"{error}",
-            error,
-        )
-        for role, error in errors.items()
-    ]
-
-
-def check_auxiliary_inputs(caller, description, x, sample, measured):
-    """Inputs that do not fit, are not finite, or have another scale.
-
-    As `check_input_shapes`, but with what `preparation.measure.measure_inputs` found.
-    """
-    issues = check_input_shapes(caller, description, x, sample, measured.errors)
-    if issues:
-        return issues
-    return [
-        *_check_finite(caller, description, x, measured),
-        *_check_scale(caller, description, x, sample),
-    ]
-
-
-def _check_finite(caller, description, x, measured):
-    if not measured.not_finite.size:
-        return
-    count = f"{measured.not_finite.size} of {arrays.num_samples(x)}"
-    message = f"`{caller}`: {count} inputs of {description} hold NaN or infinity"
-    hint = "Replace them, or leave those samples out."
-    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf.dtype.kind == "f"]
-    if measured.broken_roles:
-        message += f", and the {measured.broken_roles[0]}'s outputs for them are not "
-        yield Issue("inputs_not_finite", ERROR, f"{message}finite.", hint)
-    elif any(np.isinf(leaf).any() for leaf in leaves):
-        # Finite outputs would prove nothing: a `tanh` bears it, its gradient does not.
-        yield Issue("inputs_not_finite", ERROR, f"{message}.", hint)
-    else:
-        hint = (
-            "The outputs are finite all the same; if the models are not made for that, "
-            "replace them."
-        )
-        yield Issue("inputs_not_finite", WARNING, f"{message}.", hint)
-
-
-def _check_scale(caller, description, x, sample):
+def check_scale(caller, description, x, sample):
+    """Inputs beside the training data's of another magnitude: see `measure`."""
     indices = np.linspace(0, arrays.num_samples(x) - 1, arrays.PEEK_SIZE).astype(int)
     some = arrays.take_rows(x, np.unique(indices))
     leaves = keras.tree.flatten_with_path(some)

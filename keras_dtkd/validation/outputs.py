@@ -7,13 +7,7 @@ from keras_dtkd.core.issue import ERROR, WARNING, Issue
 
 
 def check_outputs(key, student, teacher):
-    """Outputs that cannot be compared: one distilled output of both models.
-
-    Args:
-        key: The `output` of the Distiller.
-        student: An `OutputSpec`, or `None`.
-        teacher: An `OutputSpec`, or `None`.
-    """
+    """Outputs that cannot be compared: the `OutputSpec`s of one, by its key."""
     specs = [spec for spec in (student, teacher) if spec is not None]
     issues = _check_output_key(key, specs)
     if len(specs) == 2:
@@ -67,10 +61,8 @@ def _check_kinds(student, teacher):
 def check_finite_outputs(teacher_outputs, nan_inputs, student_outputs):
     """NaN, or no choice in a row. A class may be excluded by `-inf`.
 
-    Args:
-        teacher_outputs: NumPy.
-        nan_inputs: Which inputs hold NaN, in words; empty where none does.
-        student_outputs: NumPy; may be `None` where no input holds NaN.
+    `nan_inputs` names the inputs that hold NaN, if any does. The outputs are NumPy; the
+    student's may be `None` where no input holds NaN.
     """
     if arrays.has_invalid_logits(teacher_outputs):
         message = "`Distiller`: the teacher's first outputs hold NaN or infinity."

@@ -1,6 +1,7 @@
 """Inputs beside the training data: of another shape, not finite, of another scale."""
 
 import warnings
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,8 +9,7 @@ import pytest
 
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.preparation.data_peek import Sample
-from keras_dtkd.preparation.measure import measure_inputs
-from keras_dtkd.validation.data import check_auxiliary_inputs
+from keras_dtkd.preparation.measure import check_auxiliary_inputs
 from tests.tiny_models import FEATURES, data, sequence, student
 
 X, Y = data(40)
@@ -17,8 +17,8 @@ SAMPLE = Sample(X, Y, 8)
 
 
 def report(x, sample=SAMPLE, **models):
-    measured = measure_inputs(x, sample, models)
-    report_issues(check_auxiliary_inputs("Policy", "the exam", x, sample, measured))
+    context = SimpleNamespace(sample=sample, inputs=sample.x)
+    report_issues(check_auxiliary_inputs("Policy", "the exam", x, context, models))
 
 
 def draw(name, size, seed):
