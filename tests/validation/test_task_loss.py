@@ -11,7 +11,7 @@ from keras_dtkd.diagnostics import probe
 from keras_dtkd.losses import KD
 from keras_dtkd.metrics import ExpectedCalibrationError
 from tests import oracles
-from tests.tiny_models import CLASSES, data, one_hot, student, teacher, two_outputs
+from tests.tiny_models import data, one_hot, student, teacher, two_outputs
 
 X, Y = data(32)
 TENSORFLOW = keras.config.backend() == "tensorflow"
