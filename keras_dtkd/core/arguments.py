@@ -20,14 +20,12 @@ def check_number(caller, name, value):
 
 def check_in_range(caller, name, value, low, high=math.inf, inclusive=False):
     """Checks for a finite number between two bounds, or the bounds if `inclusive`."""
-    valid = _is_finite_number(value)
-    if inclusive:
-        valid, rule = valid and low <= value <= high, f"from {low} to {high}"
-    else:
-        valid, rule = valid and low < value < high, f"between {low} and {high}"
     if high == math.inf:
         rule = f"of at least {low}" if inclusive else f"above {low}"
-    if not valid:
+    else:
+        rule = f"from {low} to {high}" if inclusive else f"between {low} and {high}"
+    outside = not _is_finite_number(value) or not low <= value <= high
+    if outside or (not inclusive and value in (low, high)):
         _raise(caller, name, value, f"must be a finite number {rule}")
     return value
 
@@ -73,14 +71,10 @@ def _raise(caller, name, value, rule):
 
 
 def constructor_arguments(instance, base):
-    """The constructor's arguments, for `get_config`.
+    """The constructor's arguments, serialized, for `get_config`.
 
-    Each is read from the attribute of its name; one without such an attribute is left
-    out. Keras objects and functions are serialized.
-
-    Args:
-        instance: An object of a subclass of `base`.
-        base: The class whose own `get_config` has its own arguments.
+    Each is read from the attribute of its name, and left out where there is none. Those
+    of `base`, whose own `get_config` has them, are not among them.
     """
     config = {}
     for cls in type(instance).__mro__:

@@ -18,12 +18,11 @@ def describe_nan_inputs(x):
     """A list of the inputs (NumPy) that hold NaN, in words, or an empty string."""
     broken_inputs = []
     for path, leaf in keras.tree.flatten_with_path(x):
-        if leaf.dtype.kind == "f" and leaf.ndim:
-            broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum()
+        is_float = leaf.dtype.kind == "f" and leaf.ndim
+        broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum() if is_float else 0
+        if broken:
             name = f"input {'/'.join(map(str, path))!r}" if path else "its inputs"
-            if broken:
-                samples = f"{broken} of {len(leaf)} samples checked"
-                broken_inputs.append(f"{name} ({samples})")
+            broken_inputs.append(f"{name} ({broken} of {len(leaf)} samples checked)")
     return " and ".join(broken_inputs)
 
 
@@ -54,17 +53,16 @@ def batch_signature(x, y):
     The structure, ranks and dtypes of a batch, and the size of its last axis; but not
     the lengths of sequences, nor the sides of images.
     """
+
+    def leaf_signature(leaf):
+        if not hasattr(leaf, "dtype"):
+            return type(leaf).__name__
+        dtype, rank = str(leaf.dtype), len(leaf.shape)
+        is_sequence_of_ids = rank == 2 and "int" in dtype
+        return dtype, rank, 0 if rank < 2 or is_sequence_of_ids else leaf.shape[-1]
+
     leaves = keras.tree.flatten_with_path((x, y))
-    return tuple((path, _leaf_signature(leaf)) for path, leaf in leaves)
-
-
-def _leaf_signature(leaf):
-    if not hasattr(leaf, "dtype"):
-        return type(leaf).__name__
-    dtype, rank = str(leaf.dtype), len(leaf.shape)
-    is_sequence_of_ids = rank == 2 and "int" in dtype
-    last = None if rank < 2 or is_sequence_of_ids else leaf.shape[-1]
-    return dtype, rank, last
+    return tuple((path, leaf_signature(leaf)) for path, leaf in leaves)
 
 
 def placeholder_labels(x):

@@ -11,7 +11,7 @@ def atomic_write(path, writer):
     `writer` gets another path beside it. A missing folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another writer of the same file has another one. Keras goes by the suffix.
+    # Each writer has its own. Keras goes by the suffix.
     unfinished = path.with_name(f"unfinished-{secrets.token_hex(8)}-{path.name}")
     try:
         writer(unfinished)

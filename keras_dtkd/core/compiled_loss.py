@@ -37,11 +37,9 @@ def declared_from_logits(loss):
 
 
 def select_for_output(values, name, index):
-    """The loss or labels of one output, by name or index.
-
-    A single one in a dict is that of the only output, whose name is `None`.
-    """
+    """The loss or labels of one output, by name or index."""
     if isinstance(values, dict):
+        # A single one is that of the only output, which has no name.
         is_only = name is None and len(values) == 1
         return next(iter(values.values())) if is_only else values.get(name)
     if isinstance(values, list | tuple):

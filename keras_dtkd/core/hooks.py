@@ -16,49 +16,26 @@ class FitHooks:
     """The hooks of a part of a Distiller, all empty by default."""
 
     def issues(self, context):
-        """What is wrong with the use of this part, before the first step.
+        """A list of `Issue`: what is wrong with the use of this part.
 
-        Called whenever more is known: before the Distiller is compiled, and after. An
-        issue that is returned again is reported once. `fit` raises the first error and
-        warns of warnings; `diagnose` shows all.
-
-        Args:
-            context: A `keras_dtkd.validation.context.ValidationContext`. What is not
-                known yet is `None` in it.
-
-        Returns:
-            A list of `keras_dtkd.diagnostics.Issue`.
+        Called before and after the Distiller is compiled; what `context`, a
+        `keras_dtkd.validation.context.ValidationContext`, does not know yet is `None`.
+        `fit` raises the first error and warns of warnings; `diagnose` shows all.
         """
         return []
 
     def on_epoch_begin(self, epoch, epochs):
-        """Called before each epoch of a `fit`, outside of any compiled step.
-
-        Args:
-            epoch: Counted from 1.
-            epochs: The last epoch of this `fit`.
-        """
+        """Called before each epoch (1 to `epochs`), outside of any compiled step."""
 
     def training_callbacks(self, distiller):
-        """Callbacks that a `fit` with this part needs.
-
-        Args:
-            distiller: The Distiller, compiled, its models inspected.
-
-        Returns:
-            A list of `keras.callbacks.Callback`.
-        """
+        """A list of callbacks that a `fit` of the Distiller, compiled, needs."""
         return []
 
     def hold_out(self, data):
-        """How much of the training data this part needs held out.
+        """The share of the training data, from 0 to 1, to hold out, or `None`.
 
-        Args:
-            data: The `keras_dtkd.preparation.holdout.TrainingData`.
-
-        Returns:
-            A share between 0 and 1, or `None`. What is held out is then
-            `distiller.run_context.held_out`, `(x, y)`.
+        `data` is a `keras_dtkd.preparation.holdout.TrainingData`. What is held out is
+        then `distiller.run_context.held_out`, `(x, y)`.
         """
         return None
 

@@ -92,8 +92,7 @@ def layers_with_hyperparameters(distiller):
 class HyperparameterMixin(keras.layers.Layer):
     """A Keras layer whose class has `Hyperparameter` attributes.
 
-    Its configuration consists of the constructor's arguments, as the attributes of
-    their names are now.
+    Its configuration is the constructor's arguments, as the attributes are now.
     """
 
     def hyperparameter(self, name):
@@ -101,10 +100,7 @@ class HyperparameterMixin(keras.layers.Layer):
         return self.__dict__[f"_{name}_variable"]
 
     def push_hyperparameters(self):
-        """Writes every number into its variable again.
-
-        Under JAX a step's state overwrites what was assigned while an epoch ran.
-        """
+        """Assigns every number again: under JAX a step's state overwrites variables."""
         for hyperparameter in self._hyperparameters():
             hyperparameter.__set__(self, getattr(self, hyperparameter.name))
 
@@ -114,22 +110,19 @@ class HyperparameterMixin(keras.layers.Layer):
 
     def pull_hyperparameters(self):
         for hyperparameter in self._hyperparameters():
-            variable = self.hyperparameter(hyperparameter.name)
-            number = float(keras.ops.convert_to_numpy(variable.value))
-            aliases = {value: alias for alias, value in hyperparameter.aliases.items()}
-            number = aliases.get(number, number)
-            self.__dict__[f"_{hyperparameter.name}_number"] = number
+            name, aliases = hyperparameter.name, hyperparameter.aliases.items()
+            number = float(keras.ops.convert_to_numpy(self.hyperparameter(name).value))
+            number = {value: alias for alias, value in aliases}.get(number, number)
+            self.__dict__[f"_{name}_number"] = number
 
     def hyperparameter_names(self):
         return [hyperparameter.name for hyperparameter in self._hyperparameters()]
 
     def _hyperparameters(self):
-        for owner in type(self).__mro__:
-            for attribute in vars(owner).values():
-                if isinstance(attribute, Hyperparameter) and hasattr(
-                    self, attribute.name
-                ):
-                    yield attribute
+        attributes = (a for cls in type(self).__mro__ for a in vars(cls).values())
+        for attribute in attributes:
+            if isinstance(attribute, Hyperparameter) and hasattr(self, attribute.name):
+                yield attribute
 
     def get_config(self):
         arguments = constructor_arguments(self, HyperparameterMixin)

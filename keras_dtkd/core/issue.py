@@ -43,28 +43,16 @@ def has_errors(issues):
 def report_issues(issues, reported=()):
     """Warns of the warnings among issues, then raises the first error.
 
-    Args:
-        issues: A list of `Issue`.
-        reported: Issues that were reported before, and are not again.
-
-    Returns:
-        `issues`.
-
-    Raises:
-        ValueError: There is an error.
+    Not of those that were `reported` before. Returns `issues`.
     """
     new = [issue for issue in issues if issue not in reported]
     for issue in new:
         if issue.severity == WARNING:
-            warnings.warn(str(issue), stacklevel=_user_stacklevel())
+            # The first frame outside of this package.
+            frames = enumerate(inspect.stack(0), start=1)
+            levels = (i for i, f in frames if not f.filename.startswith(PACKAGE))
+            warnings.warn(str(issue), stacklevel=next(levels, 1))
     for issue in new:
         if issue.severity == ERROR:
             raise ValueError(str(issue)) from issue.cause
     return issues
-
-
-def _user_stacklevel():
-    """The `stacklevel` of the first frame outside of this package."""
-    frames = enumerate(inspect.stack(0))
-    outside = (i for i, frame in frames if not frame.filename.startswith(PACKAGE))
-    return next(outside, 1)

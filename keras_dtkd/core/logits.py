@@ -67,9 +67,9 @@ def select_output(outputs, key, names=None):
         key = known[0]
     if key in known:
         return outputs[key if isinstance(outputs, dict) else known.index(key)]
-    if isinstance(key, int) and not isinstance(outputs, dict):
-        if -len(outputs) <= key < len(outputs):
-            return outputs[key]
+    is_index = isinstance(key, int) and not isinstance(outputs, dict)
+    if is_index and -len(outputs) <= key < len(outputs):
+        return outputs[key]
     raise KeyError(known)
 
 
@@ -119,7 +119,7 @@ def infer_output_kind(model, tensor=None):
 
 _PASS_THROUGH = "passes on what it gets"
 _IDENTITY_LAYERS = keras.layers.Activation, keras.layers.Identity
-_RESHAPE_LAYERS = keras.layers.Reshape, keras.layers.Flatten
+_PASSING_LAYERS = keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten
 
 
 def _kind_of_operation(operation):
@@ -135,10 +135,8 @@ def _kind_of_operation(operation):
         return OutputKind.SIGMOID
     if name == "linear" and hasattr(operation, "kernel"):
         return OutputKind.LOGITS
-    passes = name == "linear" or isinstance(
-        operation, (keras.layers.Identity, *_RESHAPE_LAYERS)
-    )
-    return _PASS_THROUGH if passes else None
+    is_passing = name == "linear" or isinstance(operation, _PASSING_LAYERS)
+    return _PASS_THROUGH if is_passing else None
 
 
 def _walk_back_from_output(model, tensor):
@@ -184,5 +182,5 @@ def look_like_probabilities(outputs):
     outputs = np.asarray(outputs, "float32")
     if outputs.shape[-1] < 2 or not outputs.size:
         return False
-    inside = bool((outputs >= 0).all() and (outputs <= 1).all())
-    return inside and bool(np.abs(outputs.sum(-1) - 1).max() < 0.01)
+    is_inside = (outputs >= 0).all() and (outputs <= 1).all()
+    return bool(is_inside and np.abs(outputs.sum(-1) - 1).max() < 0.01)

@@ -5,6 +5,8 @@ from keras import ops
 
 
 class _MaskPassingLayer(keras.layers.Layer):
+    """An operation drops a mask, a layer passes it on."""
+
     def __init__(self, name):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.supports_masking = True
@@ -12,10 +14,7 @@ class _MaskPassingLayer(keras.layers.Layer):
 
 
 class MaskPreserving(_MaskPassingLayer):
-    """A function of a tensor and keywords, whose result carries the tensor's mask.
-
-    An operation drops a mask, a layer passes it on.
-    """
+    """A function of a tensor and keywords, whose result carries the tensor's mask."""
 
     def __init__(self, function):
         super().__init__(function.__name__)
@@ -26,16 +25,12 @@ class MaskPreserving(_MaskPassingLayer):
 
 
 class _MaskReader(_MaskPassingLayer):
-    """Keras hands a layer the mask that its input carries."""
-
     def call(self, outputs, mask=None):
+        # Keras hands a layer the mask that its input carries.
         return () if mask is None else mask
 
     def compute_mask(self, inputs, previous_mask):
         return None
-
-
-_READ_MASK = _MaskReader("mask")
 
 
 class _AttachMask(_MaskPassingLayer):
@@ -46,7 +41,7 @@ class _AttachMask(_MaskPassingLayer):
         return pair[1]
 
 
-_ATTACH_MASK = _AttachMask("masked")
+_READ_MASK, _ATTACH_MASK = _MaskReader("mask"), _AttachMask("masked")
 
 
 def attach_mask(outputs, mask):
@@ -63,13 +58,8 @@ def get_mask(outputs):
 def row_weights(logits, sample_weight=None, mask=None):
     """The weight of each row of logits, or `None` where all count the same.
 
-    Args:
-        logits: `(batch, ..., classes)`.
-        sample_weight: `(batch,)`, or with further axes of the logits. Optional.
-        mask: Booleans, likewise. Optional.
-
-    Returns:
-        float32 of the logits' shape less the classes.
+    `sample_weight` and the boolean `mask` are `(batch,)`, or with further axes of the
+    logits `(batch, ..., classes)`. The result is float32, `(batch, ...)`.
     """
     if sample_weight is None and mask is None:
         return None

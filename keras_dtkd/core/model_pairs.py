@@ -60,11 +60,9 @@ def normalize_model_name(name):
 
 def match_pair(teacher, student):
     """The key of `PAIRS` for two names in any spelling, or `None`."""
-    names = normalize_model_name(teacher), normalize_model_name(student)
-    for pair in PAIRS:
-        if tuple(map(normalize_model_name, pair)) == names:
-            return pair
-    return None
+    names = [normalize_model_name(name) for name in (teacher, student)]
+    matches = (pair for pair in PAIRS if [*map(normalize_model_name, pair)] == names)
+    return next(matches, None)
 
 
 def require_pair(teacher, student, problem, hint):
@@ -83,9 +81,6 @@ def require_pair(teacher, student, problem, hint):
 
 
 def pair_constants(teacher, student, loss, hint):
-    """The `PairConstants` of a pair, for the `for_pair` of the class named `loss`.
-
-    `hint` is a constructor call for other pairs.
-    """
+    """The `PairConstants` of a pair, for the `for_pair` of the class named `loss`."""
     problem = f"`{loss}.for_pair`: no published constants for"
     return PAIRS[require_pair(teacher, student, problem, f"`{hint}`")]

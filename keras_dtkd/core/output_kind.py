@@ -1,4 +1,6 @@
-"""Which kind of output a model has: known from its layers, its values or its loss."""
+"""What a model's outputs are, known from its layers, its values or its loss."""
+
+import keras
 
 from keras_dtkd.core import logits
 from keras_dtkd.core.compiled_loss import canonical_loss_name, declared_from_logits
@@ -10,26 +12,14 @@ def resolve_output_kind(
 ):
     """Decides whether an output holds logits or probabilities.
 
-    The layers decide. Where they are unknown, the model is evaluated, and its values
-    and the loss decide.
-
-    Args:
-        caller: The public class or function, for error messages.
-        role: What the model is called in error messages.
-        model: A `keras.Model`, or `None` where only the values are known.
-        symbolic_output: One of the model's symbolic outputs. The only one if `None`.
-        from_logits: The user's statement: `True`, `False` or `"auto"`.
-        loss: The loss of this output, or `None`.
-        num_outputs: Length of the last axis.
-        evaluate: Function without arguments that returns outputs for some samples,
-            float32 NumPy.
+    The layers decide. Where they are unknown (or `model` is `None`), the values of
+    `evaluate()`, float32 NumPy, and the loss of this output decide. A `ValueError`
+    where the user's `from_logits` is invalid, or contradicts them; it names `caller`,
+    and calls the model by its `role`.
 
     Returns:
-        An `OutputKind`. A single logit, and logits
+        An `OutputKind`. A single logit (`num_outputs`, the last axis, is 1), and logits
         of a binary loss, are `"binary logits"`.
-
-    Raises:
-        ValueError: `from_logits` is invalid, or contradicts the layers or the values.
     """
     if from_logits not in (True, False, "auto"):
         raise ValueError(
@@ -70,9 +60,28 @@ def is_binary_output(num_outputs, loss):
 def _may_be_sigmoid(model, from_logits, loss):
     if from_logits != "auto":
         return from_logits is False
-    if model is None:
-        # Numbers between 0 and 1 alone do not make a sigmoid.
-        return False
     declared = declared_from_logits(loss)
     has_readable_layers = bool(getattr(model, "operations", None))
-    return declared is False or (declared is None and not has_readable_layers)
+    is_likely = declared is False or (declared is None and not has_readable_layers)
+    # Numbers between 0 and 1 alone do not make a sigmoid.
+    return model is not None and is_likely
+
+
+def compute_output_spec(model, x, **kwargs):
+    """The outputs, as `keras.KerasTensor`s, that a model announces for NumPy inputs."""
+    x = keras.tree.map_structure(lambda a: keras.KerasTensor(a.shape, a.dtype.name), x)
+    return model.compute_output_spec(x, **kwargs)
+
+
+def symbolic_output(model, key, names=None):
+    """One of a model's symbolic outputs, if any, see `logits.select_output`."""
+    structure = getattr(model, "output", None)
+    if not getattr(model, "outputs", None) or structure is None:
+        return None
+    return logits.select_output(structure, key, names)
+
+
+def output_kind_of(model, key, names=None):
+    """As `logits.infer_output_kind`, of one of a model's several outputs."""
+    output = symbolic_output(model, key, names)
+    return None if output is None else logits.infer_output_kind(model, output)
