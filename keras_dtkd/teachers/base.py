@@ -5,8 +5,9 @@ from typing import Any
 
 import keras
 
+from keras_dtkd.core import logits
 from keras_dtkd.core.hooks import FitHooks
-from keras_dtkd.teachers.sample_id_checks import check_sample_ids
+from keras_dtkd.teachers.sample_ids import check_sample_ids
 
 
 class Teacher(FitHooks):
@@ -53,15 +54,13 @@ class Teacher(FitHooks):
         return () if self.model is None else (self.model,)
 
     def outputs(self, x, sample_ids=None):
-        """The teacher's outputs for a batch.
+        """The teacher's outputs for a batch: a tensor, list or dict.
+
+        Called without gradient, and without lasting effect on `variables`.
 
         Args:
             x: The batch of inputs, as the data gave it.
             sample_ids: Indices of the samples in the data, where the data brings them.
-
-        Returns:
-            A tensor, list or dict. Called without gradient, and without lasting
-            effect on `variables`.
         """
         raise NotImplementedError(
             f"`{type(self).__name__}` must override `outputs(x, sample_ids=None)`."
@@ -83,29 +82,22 @@ class Teacher(FitHooks):
 
 
 class ProtocolTeacher(Teacher):
-    """An object with `outputs(x, sample_ids)`, `variables` and `fingerprint()`.
-
-    Nothing else is read from it: subclass `Teacher` to state more.
-
-    Args:
-        wrapped: The object.
-    """
+    """An object with `outputs(x, sample_ids)`, `variables` and `fingerprint()`."""
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
+        self.outputs, self.fingerprint = wrapped.outputs, wrapped.fingerprint
 
     @property
     def variables(self):
-        """The object's variables."""
         return self.wrapped.variables
 
-    def outputs(self, x, sample_ids=None):
-        """The object's outputs for a batch."""
-        return self.wrapped.outputs(x, sample_ids)
 
-    def fingerprint(self):
-        """The object's fingerprint."""
-        return self.wrapped.fingerprint()
+def known_output_kind(teacher):
+    """The output kind that a teacher states or its layers show, or `None`."""
+    if teacher.output_kind is None and teacher.model is not None:
+        return logits.infer_output_kind(teacher.model)
+    return teacher.output_kind
 
 
 def resolve_teacher(teacher):
@@ -116,9 +108,6 @@ def resolve_teacher(teacher):
             outputs, or a list of them, which becomes an `Ensemble` of equal weights.
             An object that has `outputs(x, sample_ids)`, `variables` and
             `fingerprint()` is taken for a teacher that states no more than that.
-
-    Returns:
-        A `Teacher`.
 
     Raises:
         TypeError: It is none of these.

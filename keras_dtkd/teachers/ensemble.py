@@ -1,5 +1,6 @@
 """The weighted mean of several teachers."""
 
+import functools
 import hashlib
 import math
 
@@ -8,8 +9,12 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.core import logits
+from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers import base
+
+AVERAGES = "logits", "probs"
+SAME_KIND = "Give all of them the same kind of output."
 
 
 class Ensemble(base.Teacher):
@@ -63,15 +68,11 @@ class Ensemble(base.Teacher):
                 "`Ensemble`: `models` must be a list of models or teachers. Received: "
                 f"{type(models).__name__}."
             )
-        if average not in ("logits", "probs"):
-            raise ValueError(
-                "`Ensemble`: `average` must be 'logits' or 'probs'. Received: "
-                f"average={average!r}."
-            )
+        self.average = check_choice("Ensemble", "average", average, AVERAGES)
         self.members = [base.resolve_teacher(model) for model in models]
         self.weights = _normalize_weights(weights, len(self.members))
-        self.average = average
-        self.set_output_kinds([_output_kind(member) for member in self.members])
+        kinds = [base.known_output_kind(member) for member in self.members]
+        self.set_output_kinds([kind or OutputKind.LOGITS for kind in kinds])
 
     @property
     def variables(self):
@@ -97,16 +98,14 @@ class Ensemble(base.Teacher):
             member.on_epoch_begin(epoch, epochs)
 
     def training_callbacks(self, distiller):
-        """Those of all members, see `keras_dtkd.core.hooks.FitHooks`."""
         return [c for m in self.members for c in m.training_callbacks(distiller)]
 
     def hold_out(self, data):
-        """The largest share that a member needs, or `None`."""
         shares = [member.hold_out(data) for member in self.members]
         return max((share for share in shares if share is not None), default=None)
 
     def issues(self, context):
-        """Its own, with the sample ids that suit all members; else the members'."""
+        """Its own, on sample ids that suit all members; else the members'."""
         members = (issue for m in self.members for issue in m.issues(context))
         return super().issues(context) or list(members)
 
@@ -122,10 +121,8 @@ class Ensemble(base.Teacher):
     def output_kind(self):
         """What it gives: `"logits"`, or `"binary logits"` where a member has a sigmoid.
 
-        Of several outputs, the kind that all members have for the distilled one.
-
-        Raises:
-            ValueError: Some members choose a class and others rate each label.
+        Of several outputs, the kind that all members have for the distilled one. A
+        `ValueError` where some choose a class and others rate each label.
         """
         kinds = set(self.output_kinds)
         if self._multi_output and len(kinds) == 1:
@@ -134,33 +131,24 @@ class Ensemble(base.Teacher):
         if self._multi_output or (is_multilabel and OutputKind.SOFTMAX in kinds):
             raise ValueError(
                 "`Ensemble`: the members give different kinds of outputs: "
-                f"{', '.join(self.output_kinds)}. Give all of them the same kind of "
-                "output."
+                f"{', '.join(self.output_kinds)}. {SAME_KIND}"
             )
         return OutputKind.BINARY_LOGITS if is_multilabel else OutputKind.LOGITS
 
     def set_output_kinds(self, output_kinds, multi_output=False):
-        """Sets the members' output kinds, where they are known from more than layers.
+        """Sets the members' `OutputKind`s, where they are known from more than layers.
 
-        Args:
-            output_kinds: An `OutputKind` for each member.
-            multi_output: Whether they have several outputs. Then `output_kinds` are
-                those of the one that is distilled.
+        If they have several outputs, those of the one that is distilled.
         """
         self.output_kinds = [OutputKind(kind) for kind in output_kinds]
         self._multi_output = multi_output
 
     def as_multilabel(self):
-        """Makes logits those of a multi-label output, as the student's are.
-
-        Raises:
-            ValueError: A member ends in a softmax.
-        """
+        """Makes logits those of a multi-label output, as the student's are."""
         if OutputKind.SOFTMAX in self.output_kinds:
             raise ValueError(
                 "`Ensemble`: a member ends in a softmax, which chooses one class, but "
-                "the student rates each label by itself. Give all of them the same "
-                "kind of output."
+                f"the student rates each label by itself. {SAME_KIND}"
             )
         self.output_kinds = [kind.as_multilabel for kind in self.output_kinds]
         for member in self.members:
@@ -170,26 +158,23 @@ class Ensemble(base.Teacher):
     def outputs(self, x, sample_ids=None):
         """The mean of the members' outputs for a batch, float32 and shaped as theirs.
 
-        Raises:
-            ValueError: The members' outputs do not fit together.
+        A `ValueError` where the members' outputs do not fit together.
         """
         used = [i for i, weight in enumerate(self.weights) if weight > 0]
         outputs = [self.members[i].outputs(x, sample_ids) for i in used]
         _validate_compatible(outputs)
-        weights = [self.weights[i] for i in used]
+        weights, average = [self.weights[i] for i in used], _weighted_sum
         if len(keras.tree.flatten(outputs[0])) == 1:
             kinds = [self.output_kinds[i] for i in used]
-            return keras.tree.map_structure(
-                lambda *leaves: self._average(leaves, weights, kinds), *outputs
-            )
-        if self.average == "probs":
+            average = functools.partial(self._average, output_kinds=kinds)
+        elif self.average == "probs":
             raise ValueError(
                 "`Ensemble`: the members have several outputs, which "
                 "`average='probs'` cannot handle. Use `average='logits'`, or give "
                 "models with the distilled output alone."
             )
         return keras.tree.map_structure(
-            lambda *leaves: _weighted_sum(leaves, weights), *outputs
+            lambda *leaves: average(leaves, weights), *outputs
         )
 
     def _average(self, leaves, weights, output_kinds):
@@ -205,14 +190,11 @@ class Ensemble(base.Teacher):
             mean = _weighted_sum(member_logits, weights)
         if not multilabel:
             return mean
-        mean = mean[..., 1:] - mean[..., :1]
-        return mean if leaves[0].shape[-1] == 1 else ops.squeeze(mean, axis=-1)
+        margin = mean[..., 1] - mean[..., 0]
+        return margin[..., None] if leaves[0].shape[-1] == 1 else margin
 
     def fingerprint(self):
-        """Changes with `average`, the weights, the members and their order.
-
-        Another order would round sums otherwise, and so not continue bit for bit.
-        """
+        # Another order would round sums otherwise, and so not continue bit for bit.
         digest = hashlib.blake2b(self.average.encode(), digest_size=16)
         for member, weight in zip(self.members, self.weights, strict=True):
             digest.update(f"|{np.float32(weight)}:{member.fingerprint()}".encode())
@@ -231,7 +213,7 @@ def _normalize_weights(weights, count):
     try:
         values = np.array([float(weight) for weight in weights])
     except (TypeError, ValueError):
-        values = np.array([np.nan])
+        values = np.array([])
     is_valid = len(values) == count and (values >= 0).all()
     if not is_valid or not 0 < values.sum() < np.inf:
         raise ValueError(
@@ -239,14 +221,6 @@ def _normalize_weights(weights, count):
             f"negative and not all 0. Received: weights={weights!r}."
         )
     return (values / values.sum()).tolist()
-
-
-def _output_kind(member):
-    """A member's output kind, as far as it is known without running it."""
-    kind = member.output_kind
-    if kind is None and member.model is not None:
-        kind = logits.infer_output_kind(member.model)
-    return OutputKind.LOGITS if kind is None else kind
 
 
 def _weighted_sum(leaves, weights):
@@ -264,9 +238,8 @@ def _validate_compatible(outputs):
             "`Ensemble`: the members' outputs are nested in different ways. Give "
             f"models with the same outputs. Keras says: {error}"
         ) from error
-    first, *others = [keras.tree.flatten(output) for output in outputs]
-    for leaves in others:
-        for a, b in zip(first, leaves, strict=True):
+    for a, *others in zip(*map(keras.tree.flatten, outputs), strict=True):
+        for b in others:
             # An axis that a graph leaves open fits any.
             axes = zip(a.shape[1:], b.shape[1:], strict=False)
             unequal = any(m != n for m, n in axes if None not in (m, n))

@@ -3,28 +3,21 @@
 import keras
 
 from keras_dtkd import backend
-from keras_dtkd.core.arrays import num_samples
+from keras_dtkd.core.arrays import num_samples, take_rows
 from keras_dtkd.teachers.sample_ids import split_sample_ids
 
 
 def without_effect(teacher, function, variable_values=None, seeds=()):
     """Calls a function that runs the teacher, in a scope that keeps it as it is.
 
-    Args:
-        teacher: A `Teacher`.
-        function: Of no arguments.
-        variable_values: Values to use for `teacher.variables`, in order. Optional.
-        seeds: `keras.random.SeedGenerator`s that hold the teacher's random state in
-            place of its own, one for each of `teacher.seed_variables`. They advance.
-
-    Returns:
-        What the function returns.
+    `variable_values`, if any, are used for `teacher.variables`, in order. `seeds` are
+    `keras.random.SeedGenerator`s that hold and advance the teacher's random state in
+    place of its own, one for each of `teacher.seed_variables`.
     """
-    mapping: list = []
-    if variable_values is not None:
-        mapping += zip(teacher.variables, variable_values, strict=True)
     random_states = list(zip(teacher.seed_variables, seeds, strict=False))
-    mapping += [(variable, seed.state.value) for variable, seed in random_states]
+    mapping = [(variable, seed.state.value) for variable, seed in random_states]
+    if variable_values is not None:
+        mapping = [*zip(teacher.variables, variable_values, strict=True), *mapping]
     # The scope keeps what the teacher might assign (a counter, statistics) from its
     # variables, on every backend.
     with backend.no_grad(), keras.StatelessScope(mapping) as scope:
@@ -35,49 +28,26 @@ def without_effect(teacher, function, variable_values=None, seeds=()):
 
 
 def run_teacher(teacher, x, variable_values=None):
-    """The teacher's outputs for a batch: no gradient, no lasting effect.
-
-    Args:
-        teacher: A `Teacher`.
-        x: The batch of inputs, with or without sample ids.
-        variable_values: See `without_effect`.
-
-    Returns:
-        A tensor, list or dict.
-    """
+    """The teacher's outputs for a batch: no gradient, no lasting effect."""
     return without_effect(
         teacher, lambda: teacher.outputs(*split_sample_ids(x)), variable_values
     )
 
 
 def run_on_sample(teacher, sample):
-    """Yields the teacher's outputs for each batch of a sample, as `compile_teacher`.
-
-    Args:
-        teacher: A `Teacher`.
-        sample: Has `x`, NumPy, nested as the data has it, and `batch_size`.
-    """
+    """Yields the teacher's outputs for each batch of a `data_peek.Sample`."""
     forward = compile_teacher(teacher)
     for start in range(0, num_samples(sample.x), sample.batch_size):
-        batch = slice(start, start + sample.batch_size)
+        batch = take_rows(sample.x, slice(start, start + sample.batch_size))
         # Tensors, as in a step.
-        yield forward(
-            keras.tree.map_structure(
-                lambda a: keras.ops.convert_to_tensor(a[batch]),  # noqa: B023
-                sample.x,
-            )
-        )
+        yield forward(keras.tree.map_structure(keras.ops.convert_to_tensor, batch))
 
 
 def compile_teacher(teacher):
-    """`run_teacher` outside of any step, compiled under JAX, whose eager mode is slow.
+    """`run_teacher` of a batch, compiled under JAX, whose eager mode is slow."""
 
-    Args:
-        teacher: A `Teacher`.
+    def forward(x):
+        return run_teacher(teacher, x)
 
-    Returns:
-        A function of a batch of inputs.
-    """
-    if backend.backend_name() != "jax":
-        return lambda x: run_teacher(teacher, x)
-    return backend.jit(teacher.variables, lambda x: run_teacher(teacher, x))
+    is_jax = backend.backend_name() == "jax"
+    return backend.jit(teacher.variables, forward) if is_jax else forward

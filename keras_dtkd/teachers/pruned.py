@@ -1,5 +1,7 @@
 """A copy of a model without its smallest weights."""
 
+import numbers
+
 import keras
 import numpy as np
 
@@ -49,15 +51,12 @@ class Pruned(ModelTeacher):
                 "`Pruned`: `model` must be a `keras.Model`. Received: "
                 f"{type(model).__name__}."
             )
-        try:
-            self.rate = float(rate)
-        except (TypeError, ValueError):
-            self.rate = float("nan")
-        if not 0 <= self.rate < 1:
+        if not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
             raise ValueError(
                 f"`Pruned`: `rate` must lie in [0, 1). Received: rate={rate!r}."
             )
         super().__init__(_copy(model))
+        self.rate = float(rate)
         kernels = [v for v in self.model.weights if v.name.endswith("kernel")]
         if not kernels:
             raise ValueError(
@@ -65,7 +64,12 @@ class Pruned(ModelTeacher):
                 "so there is nothing to prune."
             )
         for kernel in kernels:
-            _zero_smallest(kernel, self.rate)
+            # On the host, and in its own dtype.
+            values = np.array(keras.ops.convert_to_numpy(kernel.value), order="C")
+            sizes = np.abs(values.astype("float64")).ravel()
+            smallest = np.argsort(sizes, kind="stable")[: round(rate * sizes.size)]
+            values.reshape(-1)[smallest] = 0
+            kernel.assign(values)
 
 
 def _copy(model):
@@ -94,12 +98,3 @@ def _copy(model):
             # It computes with what it derives from its weights.
             layer.finalize_state()
     return copy
-
-
-def _zero_smallest(kernel, rate):
-    """Sets the smallest share of a variable to 0, on the host and in its own dtype."""
-    values = np.array(keras.ops.convert_to_numpy(kernel.value), order="C")
-    sizes = np.abs(values.astype("float64")).ravel()
-    smallest = np.argsort(sizes, kind="stable")[: round(rate * sizes.size)]
-    values.reshape(-1)[smallest] = 0
-    kernel.assign(values)

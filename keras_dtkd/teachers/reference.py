@@ -6,8 +6,9 @@ import keras
 import numpy as np
 
 from keras_dtkd.teachers.base import ProtocolTeacher
-from keras_dtkd.teachers.fingerprint import verify_fingerprint
 from keras_dtkd.teachers.model_teacher import ModelTeacher
+
+FINGERPRINT_KEY = "teacher_fingerprint"
 
 
 class TeacherReference:
@@ -26,14 +27,7 @@ class TeacherReference:
         self._cached_fingerprint = None
 
     def set(self, teacher):
-        """Takes another teacher.
-
-        Args:
-            teacher: A `Teacher`.
-
-        Raises:
-            ValueError: A loaded state expects another one.
-        """
+        """Takes another `Teacher`, the one that a loaded state expects, if any."""
         if self.expected_fingerprint is not None:
             verify_fingerprint(teacher.fingerprint(), self.expected_fingerprint)
         self.teacher = teacher
@@ -51,19 +45,14 @@ class TeacherReference:
     def copy_random_states(self, seeds):
         """Copies of the teacher's random states, which advance in their place.
 
-        Args:
-            seeds: `keras.random.SeedGenerator`s of an earlier teacher, which are used
-                again: Keras would go on to track them.
-
-        Returns:
-            At least one for each of the teacher's, in the state that a loaded file
-            expects, if any.
+        They are as a loaded file expects, if any does. `seeds` are the
+        `keras.random.SeedGenerator`s of an earlier teacher, which are used again: Keras
+        would go on to track them.
         """
         states = [v.value for v in self.teacher.seed_variables]
-        expected = self.expected_seeds or ()
-        self.expected_seeds = None
         new = range(len(seeds), len(states))
         seeds = [*seeds, *(keras.random.SeedGenerator(0) for _ in new)]
+        expected, self.expected_seeds = self.expected_seeds, None
         for seed, state in zip(seeds, expected or states, strict=False):
             # A copy: under JAX a step consumes the arrays of its state.
             seed.state.assign(np.array(keras.ops.convert_to_numpy(state)))
@@ -72,15 +61,11 @@ class TeacherReference:
     def fingerprint(self, may_cache=False):
         """The teacher's fingerprint, or the one that a loaded file expects.
 
-        Args:
-            may_cache: Whether the teacher cannot change before `forget_fingerprint`:
-                it is read once then.
+        It is read once if it `may_cache`, until `forget_fingerprint`.
         """
         if self.teacher is None:
             return self.expected_fingerprint
-        if self._cached_fingerprint is not None:
-            return self._cached_fingerprint
-        fingerprint = self.teacher.fingerprint()
+        fingerprint = self._cached_fingerprint or self.teacher.fingerprint()
         if may_cache:
             self._cached_fingerprint = fingerprint
         return fingerprint
@@ -90,17 +75,38 @@ class TeacherReference:
         self._cached_fingerprint = None
 
     def load(self, fingerprint, seeds):
-        """Takes what a file holds of the teacher.
+        """Takes a teacher's fingerprint, or `None`, and random states from a file.
 
-        Args:
-            fingerprint: The fingerprint in it, or `None`.
-            seeds: Random states in it, NumPy arrays.
-
-        Raises:
-            ValueError: The teacher that is here is another one.
+        A `ValueError` where it is not that of the teacher.
         """
         if fingerprint is not None:
             if self.teacher is not None:
                 verify_fingerprint(self.fingerprint(), fingerprint)
             self.expected_fingerprint = fingerprint
         self.expected_seeds = [np.asarray(seed) for seed in seeds] or None
+
+
+def verify_fingerprint(fingerprint, expected):
+    """A `ValueError` where a saved state expects another teacher."""
+    if fingerprint != expected:
+        raise ValueError(
+            "`Distiller`: this state was saved with another teacher (fingerprint "
+            f"{expected[:8]}…, this one's is {fingerprint[:8]}…). Give the same "
+            "teacher to go on; to train from another, make a new Distiller with this "
+            "student."
+        )
+
+
+def write_fingerprint(store, fingerprint):
+    """Writes a fingerprint, if any, beside the variables in a file."""
+    if fingerprint is not None:
+        store[FINGERPRINT_KEY] = np.frombuffer(fingerprint.encode(), "uint8")
+
+
+def read_fingerprint(store):
+    """The variables alone, and the fingerprint or `None`."""
+    names = list(store.keys())
+    if FINGERPRINT_KEY not in names:
+        return store, None
+    expected = bytes(np.asarray(store[FINGERPRINT_KEY], "uint8")).decode()
+    return {name: store[name] for name in names if name != FINGERPRINT_KEY}, expected

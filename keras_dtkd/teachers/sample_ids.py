@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from keras_dtkd.core.arrays import num_samples
+from keras_dtkd.core import arrays
+from keras_dtkd.core.issue import ERROR, Issue
 
 _KEYS = {"inputs", "sample_ids"}
 
@@ -26,7 +27,7 @@ def with_sample_ids(x, sample_ids=None):
 
     >>> distiller.fit(with_sample_ids(x[chosen], chosen), y[chosen])
     """
-    count = num_samples(x)
+    count = arrays.num_samples(x)
     ids = np.arange(count) if sample_ids is None else np.asarray(sample_ids)
     if ids.shape != (count,) or ids.dtype.kind not in "iu":
         raise ValueError(
@@ -49,3 +50,58 @@ def split_sample_ids(x):
 def model_inputs(x):
     """The inputs alone, as a model takes them."""
     return split_sample_ids(x)[0]
+
+
+def check_sample_ids(teacher, context):
+    """Sample ids that are missing, or that a teacher does not know."""
+    issues = list(_check_data(teacher.num_samples, context))
+    validation = context.validation if context.evaluate_distillation else None
+    if validation is not None and not has_sample_ids(validation.x):
+        issues.append(_MISSING_IDS)
+    return issues
+
+
+def _check_data(count, context):
+    stored = f"`Distiller`: the teacher's outputs are stored, for {count} samples"
+    required = getattr(context.x, arrays.REQUIRED_IDS_ATTRIBUTE, None)
+    if None not in (required, count) and required > count:
+        message = (
+            f"{stored}, and the data needs {required}: images × "
+            "`augmentations_per_image`."
+        )
+        hint = (
+            "Let `augmentations_per_image` be as many as were stored, or store them "
+            "all: `keras_dtkd.teachers.store`."
+        )
+        yield Issue("sample_ids", ERROR, message, hint)
+    is_arrays = arrays.is_arrays(context.x)
+    x = context.x if is_arrays else context.sample.x
+    if has_sample_ids(x):
+        ids = arrays.to_numpy(x["sample_ids"])
+        is_indices = ids.ndim == 1 and ids.dtype.kind in "iu" and ids.size > 0
+        limit = np.inf if count is None else count
+        if not is_indices or ids.min() < 0 or ids.max() >= limit:
+            ends = f", from {ids.min()} to {ids.max()}" if ids.size else ""
+            message = (
+                f"{stored}. The data has `sample_ids` of shape {ids.shape}, "
+                f"{ids.dtype}{ends}."
+            )
+            yield Issue("sample_ids", ERROR, message)
+    elif is_arrays:
+        message = f"{stored}, and {arrays.num_samples(x)} inputs have no `sample_ids`."
+        hint = (
+            "Give `keras_dtkd.teachers.with_sample_ids(x, sample_ids)` in place of `x`."
+        )
+        yield Issue("sample_ids", ERROR, message, hint)
+    else:
+        yield _MISSING_IDS
+
+
+_MISSING_IDS = Issue(
+    "sample_ids",
+    ERROR,
+    "`Distiller`: the teacher's outputs are stored, and the batches have no "
+    "`sample_ids`.",
+    'Let each batch be `({"inputs": x, "sample_ids": ids}, y)`, where `ids` are '
+    "the places of its samples in the data that was stored.",
+)

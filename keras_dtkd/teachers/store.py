@@ -21,12 +21,6 @@ from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE, Stored
 CHUNK_DIR, PROGRESS_FILE = "chunks", "progress.json"
 # Samples of a file: so much is lost at most when the process dies.
 CHUNK_SIZE = 2048
-MISMATCH_TEXT = {
-    "teacher": "another teacher",
-    "samples": "other samples",
-    "output": "another output",
-    "dtype": "another dtype",
-}
 
 
 def store(
@@ -69,7 +63,9 @@ def store(
             f"dtype={dtype!r}."
         )
     batches, total, first = _batches(x, batch_size)
-    _build(teacher, first)
+    for model in teacher.models:
+        if not model.built:
+            model(keras.tree.map_structure(lambda a: a[:1], model_inputs(first)))
     metadata = {
         "teacher": teacher.fingerprint(),
         "samples": _digest(x) if is_arrays(x) else _digest(first, total),
@@ -78,10 +74,9 @@ def store(
     }
     if not _is_complete(folder, metadata):
         writer = _ChunkWriter(folder / CHUNK_DIR)
-        forward, progress = compile_teacher(teacher), None
-        if verbose:
-            progress = keras.utils.Progbar(total, unit_name="batch")
-        output_kind, done = _output_kind(teacher, output), 0
+        forward, output_kind = compile_teacher(teacher), base.known_output_kind(teacher)
+        progress = keras.utils.Progbar(total, verbose=bool(verbose), unit_name="batch")
+        done = 0
         for batch in batches:
             _validate_id_order(batch, done)
             done += num_samples(batch)
@@ -91,25 +86,16 @@ def store(
                     _validate_float16_range(values, output_kind)
                 # Another batch size than before the break may cut across.
                 writer.add(values[writer.num_samples - done :].astype(dtype))
-            if progress:
-                progress.add(1)
-        _finalize(folder, writer, {**metadata, "output_kind": output_kind})
+            progress.add(1)
+        _finalize(folder, writer.all(), {**metadata, "output_kind": output_kind})
     return Stored(folder)
-
-
-def _build(teacher, batch):
-    for model in teacher.models:
-        if not model.built:
-            model(keras.tree.map_structure(lambda a: a[:1], model_inputs(batch)))
 
 
 def _validate_id_order(batch, first):
     """The data's sample ids must be the indices of the stored outputs."""
     sample_ids = split_sample_ids(batch)[1]
-    if sample_ids is None:
-        return
-    expected = np.arange(first, first + num_samples(sample_ids))
-    if not np.array_equal(to_numpy(sample_ids), expected):
+    expected = np.arange(first, first + num_samples(batch))
+    if sample_ids is not None and not np.array_equal(to_numpy(sample_ids), expected):
         raise ValueError(
             "`store`: the data has `sample_ids` that do not run from 0 on in order. "
             "Give the samples unshuffled: of `keras_dtkd.datasets` the data set of all "
@@ -118,10 +104,7 @@ def _validate_id_order(batch, first):
 
 
 def _digest(x, batches=None):
-    """A digest of the number of samples, and of up to 64 of them all over `x`.
-
-    `x` are arrays, or the first batch of a data set with so many `batches`.
-    """
+    """Of how many samples (and batches) there are, and up to 64 of them all over."""
     x, count = model_inputs(x), num_samples(x)
     digest = hashlib.blake2b(f"{count} {batches}".encode(), digest_size=16)
     some = np.linspace(0, count - 1, min(count, 64)).astype(int)
@@ -137,10 +120,11 @@ def _is_complete(folder, metadata):
             continue
         stored = json.loads((folder / name).read_text(encoding="utf-8"))
         if unlike := [key for key, value in metadata.items() if stored[key] != value]:
+            others = [("other" if k == "samples" else "another", k) for k in unlike]
             raise ValueError(
                 f"`store`: {folder} holds what was stored with "
-                f"{' and '.join(MISMATCH_TEXT[key] for key in unlike)}. Give another "
-                "folder, or remove it."
+                f"{' and '.join(map(' '.join, others))}. Give another folder, or "
+                "remove it."
             )
         return name == METADATA_FILE
     write_json(folder / PROGRESS_FILE, metadata)
@@ -158,22 +142,17 @@ def _batches(x, batch_size):
         total = len(x)
     except TypeError:
         total = None
-    iterator = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in _iterate(x))
-    first = next(iterator)
+    is_dataset = isinstance(x, keras.utils.PyDataset)
+    batches = map(x.__getitem__, range(x.num_batches)) if is_dataset else iter(x)
+    inputs = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in batches)
+    first = next(inputs)
     numpy_first = keras.tree.map_structure(to_numpy, first)
-    return itertools.chain([first], iterator), total, numpy_first
-
-
-def _iterate(x):
-    if isinstance(x, keras.utils.PyDataset):
-        return (x[i] for i in range(x.num_batches))
-    return iter(x)
+    return itertools.chain([first], inputs), total, numpy_first
 
 
 def _forward_batch(teacher, forward, batch, output):
-    batch = keras.tree.map_structure(
-        lambda a: keras.ops.convert_to_tensor(to_numpy(a)), model_inputs(batch)
-    )
+    batch = keras.tree.map_structure(to_numpy, model_inputs(batch))
+    batch = keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
     outputs = forward(batch)
     try:
         values = logits.select_output(outputs, output, teacher.output_names)
@@ -188,8 +167,8 @@ def _forward_batch(teacher, forward, batch, output):
 
 def _validate_float16_range(values, output_kind):
     """Raises a `ValueError` for outputs that float16 cannot hold."""
-    looks_like = output_kind is None and logits.look_like_probabilities(values)
-    if looks_like or output_kind in (OutputKind.SOFTMAX, OutputKind.SIGMOID):
+    is_soft = output_kind is None and logits.look_like_probabilities(values)
+    if is_soft or output_kind in (OutputKind.SOFTMAX, OutputKind.SIGMOID):
         raise ValueError(
             "`store`: the teacher gives probabilities, and float16 knows none below "
             "6e-8. Use `dtype='float32'`."
@@ -201,21 +180,11 @@ def _validate_float16_range(values, output_kind):
         )
 
 
-def _output_kind(teacher, output):
-    """The kind that the teacher states or its layers show, or `None`."""
-    if teacher.output_kind is not None:
-        return teacher.output_kind
-    model = teacher.model
-    several = len(getattr(model, "outputs", None) or ()) > 1
-    return None if model is None or several else logits.infer_output_kind(model)
-
-
-def _finalize(folder, writer, metadata):
-    values = writer.all()
+def _finalize(folder, values, metadata):
     atomic_write(folder / OUTPUTS_FILE, lambda path: np.save(path, values))
     write_json(folder / METADATA_FILE, {**metadata, "num_samples": len(values)})
     (folder / PROGRESS_FILE).unlink()
-    shutil.rmtree(folder / CHUNK_DIR)
+    shutil.rmtree(folder / CHUNK_DIR, ignore_errors=True)
 
 
 class _ChunkWriter:
@@ -230,18 +199,12 @@ class _ChunkWriter:
         self._pending.append(values)
         self.num_samples += len(values)
         if sum(map(len, self._pending)) >= CHUNK_SIZE:
-            self._write()
+            chunk, self._pending = np.concatenate(self._pending), []
+            path = self.folder / f"{len(self._files()):06d}.npy"
+            atomic_write(path, lambda partial: np.save(partial, chunk))
 
     def all(self):
-        if self._pending:
-            self._write()
-        return np.concatenate([np.load(path) for path in self._files()])
+        return np.concatenate([*map(np.load, self._files()), *self._pending])
 
     def _files(self):
         return sorted(self.folder.glob("[0-9]*.npy"))
-
-    def _write(self):
-        path = self.folder / f"{len(self._files()):06d}.npy"
-        values = np.concatenate(self._pending)
-        atomic_write(path, lambda partial: np.save(partial, values))
-        self._pending = []
