@@ -15,7 +15,8 @@ from keras_dtkd.core.hyperparameters import (
 )
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.distribution import rank_callbacks
-from keras_dtkd.losses.resolve import input_gradient_losses, resolve_losses
+from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
+from keras_dtkd.losses.resolve import resolve_losses
 from keras_dtkd.preparation import default_compile, prepare, saved_state
 from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.base import resolve_teacher

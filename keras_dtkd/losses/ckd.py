@@ -6,13 +6,11 @@ from keras import ops
 from keras_dtkd.core.arguments import check_positive_ints
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.losses.base import DistillationLoss
-from keras_dtkd.losses.logit_mse import masked_difference, valid_classes
-from keras_dtkd.losses.requirements import check_uncentered
+from keras_dtkd.losses.logit_mse import RawLogitLoss, valid_classes
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class CKD(DistillationLoss):
+class CKD(RawLogitLoss):
     """Matches differences between samples, for few calls of the teacher.
 
     The authors draw two disjoint groups of p and q random samples, and compare the
@@ -34,18 +32,14 @@ class CKD(DistillationLoss):
       `calibrate_output_bias` after training, with `optimal_logits`. Or set
       `mean_penalty`, for example to 0.1, and `label_weight` to 0: the penalty pulls to
       the teacher's mean, while labels pull the student's logits halfway to theirs.
-    - A constant added to the logits of one sample does change it. With `centered=True`
-      each sample's mean over the classes is subtracted first. Logits recovered from a
-      softmax are known up to that constant only, and need it.
+    - A constant added to the logits of one sample does change it, see `LogitMSE`.
     - The gradient has the scale of the teacher's logits: tune the learning rate to it.
 
     The loss couples the samples of a batch. The variance is unbiased: its expectation
-    does not depend on the batch size, and so is the same for each replica's share under
-    `tf.distribute` and torch, but its noise does (under JAX the batch is the global
-    one). It is taken over all axes except the classes: samples, time steps, and the
-    labels of a multi-label output. Sample weights count as frequencies; where they sum
-    to less than the number of samples, they count as shares. A single sample has no
-    variance.
+    does not depend on the batch size, but its noise does. It is taken over all axes
+    except the classes: samples, time steps, and the labels of a multi-label output.
+    Sample weights count as frequencies; where they sum to less than the number of
+    samples, they count as shares. A single sample has no variance.
 
     Args:
         label_weight: Factor of the label term. Not negative. At 0 labels are not
@@ -55,14 +49,12 @@ class CKD(DistillationLoss):
         mean_penalty: Factor of the squared mean residual. Not negative. Its
             expectation falls slightly with the batch size: the mean of n samples is
             noisy.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
         centered: Whether to subtract each sample's mean over the classes from the
-            residuals.
+            residuals. False by default.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`. Raw logits, not probabilities.
-        teacher_logits: `(batch, ..., classes)`.
+        student_logits, teacher_logits: `(batch, ..., classes)`, raw logits.
         labels: See `keras_dtkd.functional.labels.one_hot`. Samples without a label
             are excluded from the label term.
         sample_weight: `(batch, ...)`, see `DistillationLoss`.
@@ -99,17 +91,13 @@ class CKD(DistillationLoss):
         teacher_weight=1.0,
         group_sizes=(1, 1),
         mean_penalty=0.0,
-        weight=1.0,
-        warmup_epochs=0,
-        centered=False,
         **kwargs,
     ):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+        super().__init__(**kwargs)
         self.group_sizes = check_positive_ints("CKD", "group_sizes", group_sizes, 2)
         self.label_weight = label_weight
         self.teacher_weight = teacher_weight
         self.mean_penalty = mean_penalty
-        self.centered = bool(centered)
 
     @property
     def needs_labels(self):  # type: ignore[override]
@@ -143,15 +131,12 @@ class CKD(DistillationLoss):
 
         Args:
             teacher_logits: `(batch, ..., classes)`.
-            labels: As in `call`; needed unless `label_weight` is 0.
+            labels: As in `call`; a `ValueError` without, unless `label_weight` is 0.
 
         Returns:
             The mean of the teacher's logits and the one-hot labels, weighted by
             `teacher_weight` and `label_weight`: a float32 tensor of the logits' shape.
             For a sample without a label, the teacher's logits.
-
-        Raises:
-            ValueError: Missing labels.
         """
         teacher_logits = ops.cast(teacher_logits, "float32")
         if not self.needs_labels:
@@ -169,7 +154,7 @@ class CKD(DistillationLoss):
 
     def _variance_and_mean(self, student_logits, target_logits, where, sample_weight):
         """Variance of the residuals and their squared mean, averaged over classes."""
-        d = masked_difference(student_logits, target_logits, where, self.centered)
+        d = self.difference(student_logits, target_logits, where)
         weights = ops.cast(where, d.dtype)
         if sample_weight is not None:
             weights = weights * sample_weight[..., None]
@@ -185,7 +170,3 @@ class CKD(DistillationLoss):
         variance = ops.where(has_variance, bessel, 0.0) * squares / divisor
         num_classes = ops.maximum(ops.sum(ops.cast(total > 0, d.dtype)), 1.0)
         return ops.sum(variance) / num_classes, ops.sum(mean**2) / num_classes
-
-    def issues(self, context):
-        """Adds a comparison of raw logits that are not known, see `FitHooks`."""
-        return [*super().issues(context), *check_uncentered(self, context)]

@@ -6,6 +6,11 @@ from keras_dtkd import backend
 from keras_dtkd.core.issue import ERROR, Issue
 
 
+def input_gradient_losses(losses):
+    """The losses that need input gradients, by name."""
+    return {n: loss for n, loss in losses.items() if loss.input_gradient is not None}
+
+
 def check_input_gradient(name, loss, context):
     """Input gradients that a loss cannot have."""
     return [
@@ -16,28 +21,19 @@ def check_input_gradient(name, loss, context):
 
 
 def _check_arguments(name, loss, context):
-    losses = {n: o for n, o in context.losses.items() if o.input_gradient is not None}
+    losses = input_gradient_losses(context.losses)
     kinds = dict.fromkeys(
-        f"{o.input_gradient!r} of {o.input_gradient_labels!r} labels"
+        (o.input_gradient, o.input_gradient_labels, o.distilled_output)
         for o in losses.values()
     )
     if len(kinds) > 1:
         names = ", ".join(f"`{other}`" for other in losses)
         message = (
-            f"`Distiller`: {names} need different input gradients, "
-            f"{' and '.join(kinds)}. One pass gives one kind."
+            f"`Distiller`: {names} need different input gradients (estimator, labels, "
+            f"output): {', '.join(map(str, kinds))}. One pass gives one kind."
         )
-        hint = "Give all of them the same `estimator` and `labels`."
+        hint = "Give all of them the same `estimator`, `labels` and `output`."
         yield Issue("different_input_gradients", ERROR, message, hint)
-    if len({o.distilled_output for o in losses.values()}) > 1:
-        names = ", ".join(f"`{other}`" for other in losses)
-        message = (
-            f"`Distiller`: {names} need the input gradients of different outputs. One "
-            "pass gives those of one."
-        )
-        yield Issue(
-            "different_input_gradients", ERROR, message, "Give them the same `output`."
-        )
     if loss.view is not None:
         message = (
             f"`Distiller`: `{name}` takes input gradients on the batch itself, and not "
@@ -103,7 +99,7 @@ def _check_outputs(name, loss, context):
 
 
 def check_second_order(caller, jit_compile):
-    """PyTorch's compiler has no derivative of a derivative."""
+    """Under PyTorch, a compiled step with a derivative of a derivative."""
     if jit_compile and backend.backend_name() == "torch":
         message = (
             f"`{caller}`: its step differentiates a derivative, which PyTorch cannot "

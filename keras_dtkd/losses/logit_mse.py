@@ -3,47 +3,55 @@
 import keras
 from keras import ops
 
+from keras_dtkd.core.issue import WARNING, Issue
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.functional.statistics import MASKED_LOGIT, center
 from keras_dtkd.losses.base import DistillationLoss
-from keras_dtkd.losses.requirements import check_uncentered
 
 
 def valid_classes(*logits):
-    """Classes that none of these logits masks out.
+    """Classes that none of these logits `(..., classes)` masks out, booleans.
 
-    Args:
-        *logits: `(..., classes)` each.
-
-    Returns:
-        Booleans, `(..., classes)`. NaN is not a mask, so that a diverged model gives a
-        NaN loss.
+    NaN is not a mask, so that a diverged model gives a NaN loss.
     """
-    masked = ops.less_equal(logits[0], MASKED_LOGIT)
-    for others in logits[1:]:
-        masked = ops.logical_or(masked, ops.less_equal(others, MASKED_LOGIT))
-    return ops.logical_not(masked)
+    masked = [ops.less_equal(z, MASKED_LOGIT) for z in logits]
+    return ops.logical_not(ops.any(ops.stack(masked), axis=0))
 
 
-def masked_difference(student_logits, target_logits, where, centered=False):
-    """Student logits minus target logits.
+class RawLogitLoss(DistillationLoss):
+    """Base of the losses that compare raw logits, minus their mean if `centered`."""
 
-    Args:
-        student_logits: `(..., classes)`.
-        target_logits: `(..., classes)`.
-        where: Booleans: the classes to include. The result is 0 for the others.
-        centered: Whether to subtract each sample's mean difference.
+    def __init__(self, weight=1.0, warmup_epochs=0, centered=False, **kwargs):
+        super().__init__(weight, warmup_epochs, **kwargs)
+        self.centered = bool(centered)
 
-    Returns:
-        `(..., classes)`.
-    """
-    # Both sides are made finite first: the gradient of inf - inf is NaN.
-    student_logits = ops.where(where, student_logits, 0.0)
-    difference = student_logits - ops.where(where, target_logits, 0.0)
-    return center(difference, where=where) if centered else difference
+    def difference(self, student_logits, target_logits, where):
+        """Student logits minus target logits, 0 for classes outside of `where`."""
+        # Both sides are made finite first: the gradient of inf - inf is NaN.
+        student_logits = ops.where(where, student_logits, 0.0)
+        difference = student_logits - ops.where(where, target_logits, 0.0)
+        return center(difference, where=where) if self.centered else difference
+
+    def issues(self, context):
+        """Adds a comparison of raw logits where those of one model are not known."""
+        issues = super().issues(context)
+        specs = context.specs_of(self)
+        if self.centered or None in specs:
+            return issues
+        softmax = [s.role for s in specs if s.output_kind == OutputKind.SOFTMAX]
+        if len(softmax) == 1:
+            message = (
+                f"`{context.name_of(self)}` compares raw logits, and those of the "
+                f"{softmax[0]}, which ends in a softmax, are known up to a constant of "
+                "each sample only."
+            )
+            hint = "Set `centered=True`."
+            issues.append(Issue("uncentered_softmax", WARNING, message, hint))
+        return issues
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class LogitMSE(DistillationLoss):
+class LogitMSE(RawLogitLoss):
     """The mean over the classes of `(z_s − z_t)²`, for each sample.
 
     It compares raw logits, by definition: a constant added to all logits of a sample
@@ -55,14 +63,11 @@ class LogitMSE(DistillationLoss):
     The gradient has the scale of the teacher's logits: tune the learning rate to it.
 
     Args:
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
+        weight: See `DistillationLoss`, like `warmup_epochs`.
         centered: Whether to compare logits minus their mean over the classes.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
 
     Returns:
         One value per sample, of shape `(batch, ...)`. Classes that either model masks
@@ -81,16 +86,8 @@ class LogitMSE(DistillationLoss):
     >>> Distiller(teacher, student, LogitMSE(weight=0.1)).fit(x, y)
     """
 
-    def __init__(self, weight=1.0, warmup_epochs=0, centered=False, **kwargs):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
-        self.centered = bool(centered)
-
     def call(self, student_logits, teacher_logits, labels=None):
         where = valid_classes(student_logits, teacher_logits)
-        error = masked_difference(student_logits, teacher_logits, where, self.centered)
+        error = self.difference(student_logits, teacher_logits, where)
         count = ops.sum(ops.cast(where, error.dtype), axis=-1)
         return ops.sum(error * error, axis=-1) / ops.maximum(count, 1.0)
-
-    def issues(self, context):
-        """Adds a comparison of raw logits that are not known, see `FitHooks`."""
-        return [*super().issues(context), *check_uncentered(self, context)]

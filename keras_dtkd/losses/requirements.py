@@ -1,6 +1,6 @@
 """What a loss declares to need, and whether models and data have it."""
 
-from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses.input_gradient_checks import check_input_gradient
 
@@ -9,11 +9,9 @@ def check_requirements(loss, context):
     """Labels, layers, views and input gradients that a loss cannot have."""
     name, teacher = context.name_of(loss), context.teacher
     issues = []
-    if loss.needs_labels:
-        issues += _check_labels(name, loss, context)
     has_gradient = loss.input_gradient is not None
     if loss.needs_labels or (has_gradient and loss.input_gradient_labels == "data"):
-        issues += _check_output_labels(name, loss, context)
+        issues += _check_labels(name, loss, context)
     if loss.teacher_layers and teacher.model is None:
         message = (
             f"`Distiller`: `{name}` needs layers of the teacher "
@@ -30,13 +28,13 @@ def check_requirements(loss, context):
         issues.append(Issue("stored_view", ERROR, message, hint))
     if loss.multilabel:
         issues += _check_multilabel(name, loss, context)
-    if loss.input_gradient is not None:
+    if has_gradient:
         issues += check_input_gradient(name, loss, context)
     return issues
 
 
 def _check_labels(name, loss, context):
-    """Labels that are missing, in the data or on the loss's view."""
+    """Labels that are missing, in the data, on its view or of its output."""
     if context.sample.y is None:
         message = f"`Distiller`: `{name}` needs labels, and the data has none."
         hint = "Pass `y`, or choose a loss that does without."
@@ -44,10 +42,6 @@ def _check_labels(name, loss, context):
     elif loss.view is not None and loss.input_gradient is None:
         message = f"`Distiller`: `{name}` needs labels, and a view has none."
         yield Issue("missing_labels", ERROR, message, "Leave `view` out.")
-
-
-def _check_output_labels(name, loss, context):
-    """Labels of several outputs, without those of the loss's output."""
     student, _ = context.specs_of(loss)
     try:
         if student is not None:
@@ -70,19 +64,3 @@ def _check_multilabel(name, loss, context):
             )
             hint = "Give it a linear or sigmoid output, or take another loss."
             yield Issue("softmax_output", ERROR, message, hint)
-
-
-def check_uncentered(loss, context):
-    """A loss on raw logits where those of one model are not known."""
-    specs = context.specs_of(loss)
-    if loss.centered or None in specs:
-        return []
-    softmax = [s.role for s in specs if s.output_kind == OutputKind.SOFTMAX]
-    if len(softmax) != 1:
-        return []
-    message = (
-        f"`{context.name_of(loss)}` compares raw logits, and those of the "
-        f"{softmax[0]}, which ends in a softmax, are known up to a constant of each "
-        "sample only."
-    )
-    return [Issue("uncentered_softmax", WARNING, message, "Set `centered=True`.")]

@@ -4,28 +4,21 @@ from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.dtkd import DTKD
 from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
 
-TEMPERATURE_LOG_NAMES = {"student_temperature", "teacher_temperature"}
 RESERVED_LOG_NAMES = {
     "loss",
     "task_loss",
     "agreement",
     "accuracy",
-    *TEMPERATURE_LOG_NAMES,
+    "student_temperature",
+    "teacher_temperature",
 }
 
 
 def resolve_losses(losses):
     """The losses by the names under which they are logged.
 
-    Args:
-        losses: `None` (`DTKD()`), one loss, a list, or a dict of names.
-
-    Returns:
-        A dict. Losses of one name get a number, from 2.
-
-    Raises:
-        TypeError: Something is no loss.
-        ValueError: No loss, or a name that the logs need for something else.
+    `losses` are `None` (`DTKD()`), one loss, a list, or a dict of names. Losses of one
+    name get a number, from 2.
     """
     if losses is None:
         losses = DTKD()
@@ -64,21 +57,11 @@ def _resolve_loss(loss):
     )
 
 
-def input_gradient_losses(losses):
-    """The losses that need input gradients, by name."""
-    return {n: loss for n, loss in losses.items() if loss.input_gradient is not None}
-
-
 def group_by_output(losses, default=None):
-    """The losses of each distilled output.
+    """The losses by name of each distilled output, by its name or index.
 
-    Args:
-        losses: Distillation losses by name.
-        default: The output of losses that name none.
-
-    Returns:
-        A dict from the name or index of an output, `None` for the only one, to its
-        losses by name. The default is first, also where no loss is for it.
+    `default` is the output of losses that name none, `None` for the only one. It is
+    first, also where no loss is for it.
     """
     groups: dict = {} if default is None else {default: {}}
     if any(loss.distilled_output is None for loss in losses.values()):
