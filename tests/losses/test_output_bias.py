@@ -161,7 +161,7 @@ RIGHT = np.random.default_rng(0).normal(size=(40, 4))
         (without_bias, RIGHT, "no layer of the student has a bias"),
         (bias_elsewhere, RIGHT, r"shape \(5,\), and its output 4 classes"),
         (something_between, RIGHT, "does not add to the outputs"),
-        (tiny_models.student, RIGHT[:, :3], r"\(32, 4\).* \(32, 3\)"),
+        (tiny_models.student, RIGHT[:, :3], r"\(40, 4\).* \(40, 3\)"),
         (tiny_models.student, RIGHT[:30], "`x` has 40 samples and `teacher_logits` 30"),
         (tiny_models.student, oracles.softmax(RIGHT), "look like probabilities"),
         (tiny_models.student, RIGHT * np.nan, "NaN or infinity"),
