@@ -274,7 +274,10 @@ def test_a_configuration_makes_the_same_distiller_again():
     d = Distiller(
         teacher(),
         student(),
-        {"a": KD(3.0, "jsd", 0.5, 2), "b": DTKD(rule="std", stop_gradient="weight")},
+        {
+            "a": KD(3.0, "jsd", weight=0.5, warmup_epochs=2),
+            "b": DTKD(rule="std", stop_gradient="weight"),
+        },
         task_weight=0.25,
         from_logits=True,
         evaluate_distillation=True,

@@ -1,16 +1,16 @@
 """What a distillation loss is."""
 
 import inspect
-import numbers
 import re
 from typing import Any, NamedTuple
 
 import keras
 
+from keras_dtkd.core.arguments import check_in_range
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.core.masking import get_mask, row_weights
-from keras_dtkd.losses.reduction import reduce
+from keras_dtkd.losses import reduction
 from keras_dtkd.losses.requirements import check_requirements
 from keras_dtkd.temperatures.base import Temperature
 
@@ -35,13 +35,15 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     that couples the samples of a batch returns its value broadcast to `(batch,)`, and
     takes a further argument `sample_weight=None`: how much each row counts in its
     statistics, `(batch, ...)` with the mask in it, or `None` where all count the same.
+    Under JAX its batch is the global one; under `tf.distribute` and `torch.distributed`
+    it is that of each replica.
     Losses compute in float32 whatever the models compute in; trainable parts are
     ordinary weights, which train with the student and are saved with it.
 
-    A `temperature` attribute that is a `Temperature` is notified of each epoch, and its
-    mean temperatures are logged. A loss with one may take a further argument
-    `return_temperatures=False` and return `LossValues(values, temperatures)` where it
-    is true: else its temperatures are computed a second time for the logs.
+    The mean temperatures of a `temperature` attribute are logged. A loss with one may
+    take a further argument `return_temperatures=False` and return
+    `LossValues(values, temperatures)` where it is true: else its temperatures are
+    computed a second time for the logs.
 
     Args:
         weight: Factor of this loss in the total. Not negative. May be changed while
@@ -60,9 +62,8 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             must hold.
         teacher_layers: Names of teacher layers, for `step.teacher_features`.
         needs_labels: Whether it needs labels.
-        input_gradient: How `step.student_input_gradient` and its teacher's are to be
-            taken: `"exact"`, or as a derivative along a random direction by `"jvp"` or
-            `"finite_difference"`; `None` where they are not needed.
+        input_gradient: Estimator of `step.student_input_gradient` and its teacher's,
+            see `InputGradientAlignment`; `None` where they are not needed.
         input_gradient_labels: Whose labels the cross-entropy is of: `"data"`, or
             `"teacher"` for its first choices.
         teacher_input_gradient: Whether the teacher's is needed too.
@@ -93,13 +94,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     step_spec: Any = None
 
     def __init__(
-        self,
-        weight=1.0,
-        warmup_epochs=0,
-        name=None,
-        view=None,
-        output=None,
-        **kwargs,
+        self, weight=1.0, warmup_epochs=0, name=None, view=None, output=None, **kwargs
     ):
         kwargs.setdefault("dtype", "float32")
         # Keras would number the name (`kd_1`), and the number would be in the logs.
@@ -111,8 +106,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             raise TypeError(
                 f"`{type(self).__name__}`: `view` is the name of one of the "
                 f"Distiller's views. Received: view={view!r}. Give the view itself to "
-                "the Distiller: `Distiller(teacher, student, "
-                f"{type(self).__name__}(view='strong'), views={{'strong': view}})`."
+                "the Distiller: `Distiller(..., views={'strong': view})`."
             )
         self.view = view
         if not isinstance(output, str | int | None) or isinstance(output, bool):
@@ -122,11 +116,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             )
         self.distilled_output = output
         self._warmup_factor = self.add_weight(
-            shape=(),
-            initializer="ones",
-            trainable=False,
-            dtype="float32",
-            name="warmup_factor",
+            (), "ones", dtype="float32", trainable=False, name="warmup_factor"
         )
         if type(self).build is keras.layers.Layer.build:
             self.built = True
@@ -138,13 +128,9 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
 
     @warmup_epochs.setter
     def warmup_epochs(self, value):
-        if value != "auto" and not (
-            isinstance(value, numbers.Real) and float(value) >= 0
-        ):
-            raise ValueError(
-                f"`{type(self).__name__}`: `warmup_epochs` must be 'auto' or a number "
-                f"of at least 0. Received: warmup_epochs={value!r}."
-            )
+        if value != "auto":
+            caller = type(self).__name__
+            check_in_range(caller, "warmup_epochs", value, 0, inclusive=True)
         self._warmup_epochs = value
 
     def call(self, student_logits, teacher_logits, labels=None):
@@ -171,25 +157,11 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         return type(self).build_from_step is not DistillationLoss.build_from_step
 
     def compute(self, step):
-        """The values for one `Step`. Override it for more than logits and labels.
-
-        Args:
-            step: A `keras_dtkd.Step`.
-
-        Returns:
-            One value a sample.
-        """
+        """One value a sample, from a `Step`. For more than logits and labels."""
         return self.compute_with_temperatures(step).values
 
     def compute_with_temperatures(self, step):
-        """The values for one `Step`, and the temperatures to log.
-
-        Args:
-            step: A `keras_dtkd.Step`.
-
-        Returns:
-            `LossValues`.
-        """
+        """The `LossValues` of a `Step`."""
         if type(self).compute is not DistillationLoss.compute:
             values = self.compute(step)
         elif self.needs_labels and step.y is None:
@@ -204,7 +176,14 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             )
         if isinstance(values, LossValues):
             return values
-        return LossValues(values, self._temperatures_of(step))
+        temperatures = self.get_temperatures()
+        if not temperatures:
+            return LossValues(values)
+        student = step.student_logits
+        weights = row_weights(student, step.sample_weight, get_mask(student))
+        return LossValues(
+            values, temperatures[0](student, step.teacher_logits, weights)
+        )
 
     def _call_with_supported_arguments(
         self,
@@ -226,27 +205,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             kwargs["return_temperatures"] = True
         return self(student_logits, teacher_logits, **kwargs)
 
-    def _temperatures_of(self, step):
-        """The temperatures to log of a loss that does not return them, or `None`."""
-        temperatures = self.get_temperatures()
-        if not temperatures:
-            return None
-        student = step.student_logits
-        weights = row_weights(student, step.sample_weight, get_mask(student))
-        return temperatures[0](student, step.teacher_logits, weights)
-
-    def reduce(self, values, outputs=None, sample_weight=None):
-        """The weighted mean of the values, by Keras's own rules.
-
-        Args:
-            values: `(batch,)` or `(batch, ...)`.
-            outputs: The student's output tensor. Its mask, if any, is honoured.
-            sample_weight: `(batch,)` or as `values`. Optional.
-
-        Returns:
-            A scalar, divided by the number of replicas under `tf.distribute`.
-        """
-        return reduce(values, outputs, sample_weight)
+    reduce = staticmethod(reduction.reduce)
 
     @property
     def effective_weight(self):
@@ -254,19 +213,11 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         return self.hyperparameter("weight") * self._warmup_factor
 
     def issues(self, context):
-        """What this loss needs and cannot have, see `keras_dtkd.core.hooks.FitHooks`.
-
-        An override adds to it: `return [*super().issues(context), ...]`.
-        """
+        """What this loss needs and cannot have. An override adds to it."""
         return check_requirements(self, context)
 
     def on_epoch_begin(self, epoch, epochs):
-        """Called before each epoch. Sets the warm-up factor; override to set more.
-
-        Args:
-            epoch: Counted from 1.
-            epochs: The last epoch of this `fit`.
-        """
+        """Sets the warm-up factor, and what changes in its temperatures."""
         self.push_hyperparameters()
         warmup = epochs / 12 if self.warmup_epochs == "auto" else self.warmup_epochs
         self._warmup_factor.assign(min(epoch / warmup, 1.0) if warmup > 0 else 1.0)
@@ -290,26 +241,15 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         """None: a mask is read at the student's output and nowhere else."""
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
-        """Makes this a loss for `keras.distillation.Distiller`.
+        """Called by `keras.distillation.Distiller`, with logits `(..., classes)`.
 
-        Args:
-            teacher_outputs: The teacher's logits, `(batch, ..., classes)`.
-            student_outputs: The student's logits.
-
-        Returns:
-            `weight · warmup factor · mean`, without sample weights.
+        Returns `weight · warmup factor · mean`, without sample weights.
         """
         values = self._call_with_supported_arguments(student_outputs, teacher_outputs)
-        if isinstance(values, LossValues):
-            values = values.values
         return self.effective_weight * self.reduce(values, student_outputs)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        """Called by `keras.distillation.Distiller`, which allows one output here.
-
-        Raises:
-            ValueError: More than one output, or different classes.
-        """
+        """Called by `keras.distillation.Distiller`; refuses more than one output."""
         shapes: list = [
             getattr(o, "shape", ()) for o in (teacher_outputs, student_outputs)
         ]
@@ -321,11 +261,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             )
 
     def validate_model_compatibility(self, teacher, student):
-        """Called by `keras.distillation.Distiller`: any pair of models will do.
-
-        Raises:
-            ValueError: The loss has no `call`: outputs alone are not enough.
-        """
+        """Called by `keras.distillation.Distiller`; refuses a loss without `call`."""
         if type(self).call is DistillationLoss.call:
             more = "more than outputs" if self.input_gradient is None else "the inputs"
             raise ValueError(
@@ -335,7 +271,6 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             )
 
     def get_config(self):
-        """The arguments that make this loss again."""
         # Keras's layers have an `output` of their own.
         return {**super().get_config(), "output": self.distilled_output}
 

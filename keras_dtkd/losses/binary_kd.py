@@ -5,8 +5,9 @@ from keras import ops
 
 from keras_dtkd.core.logits import OutputKind, to_logits
 from keras_dtkd.core.masking import get_mask, row_weights
+from keras_dtkd.functional.correlation import unmasked_by_any
 from keras_dtkd.functional.divergences import kl
-from keras_dtkd.functional.statistics import MIN_LOGIT, is_unmasked, soft_log_probs
+from keras_dtkd.functional.statistics import MIN_LOGIT, soft_log_probs
 from keras_dtkd.losses.base import LossValues
 from keras_dtkd.losses.temperature_loss import TemperatureLoss
 
@@ -26,21 +27,14 @@ class BinaryKD(TemperatureLoss):
     regardless of the compiled loss; a model that ends in a softmax is an error.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
+        temperature: A positive number or a `Temperature`, see `TemperatureLoss`.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., labels)`: one logit per label.
-        teacher_logits: `(batch, ..., labels)`.
-        labels: Unused.
-        sample_weight: For a temperature that couples the batch, see
-            `DistillationLoss`.
+        student_logits, teacher_logits: `(batch, ..., labels)`: one logit per label.
 
     Returns:
-        One value per sample, in nats times the temperature's weight, of shape
-        `(batch, ...)`.
+        One value per sample, `(batch, ...)`, in nats times the temperature's weight.
         Labels that both models mask out (by a logit of `-1e8` or less) are ignored.
 
     Raises:
@@ -57,21 +51,13 @@ class BinaryKD(TemperatureLoss):
 
     multilabel = True
 
-    def __init__(self, temperature=4.0, weight=1.0, warmup_epochs=0, **kwargs):
-        super().__init__(
-            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
-
     def compute_loss_values(
         self, student_logits, teacher_logits, labels, sample_weight
     ):
-        where = ops.logical_or(is_unmasked(student_logits), is_unmasked(teacher_logits))
-        where = ops.cast(where, "float32")
-        student = to_logits(
-            ops.maximum(student_logits, MIN_LOGIT), OutputKind.BINARY_LOGITS
-        )
-        teacher = to_logits(
-            ops.maximum(teacher_logits, MIN_LOGIT), OutputKind.BINARY_LOGITS
+        where = ops.cast(unmasked_by_any(student_logits, teacher_logits), "float32")
+        student, teacher = (
+            to_logits(ops.maximum(logits, MIN_LOGIT), OutputKind.BINARY_LOGITS)
+            for logits in (student_logits, teacher_logits)
         )
         if sample_weight is not None:
             # Pairs of a single label have no label axis.

@@ -29,21 +29,17 @@ class CSKD(DistillationLoss):
 
     The whole loss couples the batch: it is the same number for each sample, and
     grows with the batch size (for the same data about 2 at 2 samples, 8 at 64, 12 at
-    512). It is taken over samples and positions of sequences alike. Under JAX the batch
-    is the global one; under `tf.distribute` and `torch.distributed` it is that of each
-    replica. The gradient of a single sample is nearly 0.
+    512). It is taken over samples and positions of sequences alike. The gradient of a
+    single sample is nearly 0.
 
     Args:
         alpha: Factor α of every term. Not negative. Can be changed during training.
         temperatures: Positive numbers or `keras_dtkd.temperatures.Temperature`s, one
             for each term. `None` is the paper's `(4.0, CosineSimilarity())`.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
         sample_weight: `(batch, ...)`. Weights in the sums over the batch: a sample of
             weight 2 equals that sample twice. Optional.
 
@@ -69,10 +65,8 @@ class CSKD(DistillationLoss):
 
     alpha = Hyperparameter(minimum=0.0)
 
-    def __init__(
-        self, alpha=2.0, temperatures=None, weight=1.0, warmup_epochs=0, **kwargs
-    ):
-        super().__init__(weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+    def __init__(self, alpha=2.0, temperatures=None, **kwargs):
+        super().__init__(**kwargs)
         self.alpha = alpha
         if temperatures is None:
             # Not in the signature: all losses would share one instance.

@@ -26,28 +26,22 @@ class DIST(TemperatureLoss):
 
     The second term couples the batch: it is the same number for each sample, and
     changes with the batch size. It is taken over samples, positions of sequences and
-    the labels of a multi-label output alike. Under JAX the batch is the global one;
-    under `tf.distribute` and `torch.distributed` it is that of each replica. A single
-    sample has no correlation over samples: the term is then the constant `γ · w̄`,
-    without gradient. The correlation of two numbers is always ±1, with a gradient of
-    nearly 0: this holds over a batch of two samples, and along two classes, such as
-    the pair of each label of a multi-label output.
+    the labels of a multi-label output alike. A single sample has no correlation over
+    samples: the term is then the constant `γ · w̄`, without gradient. The correlation of
+    two numbers is always ±1, with a gradient of nearly 0: over a batch of two samples,
+    and along two classes, such as the pair of each label of a multi-label output.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training. The recipes use 4 on
-            CIFAR-100 and 1 on ImageNet.
+        temperature: A positive number or a `Temperature`, see `TemperatureLoss`.
+            The recipes use 4 on CIFAR-100 and 1 on ImageNet.
         beta: Factor β of the correlation along classes. Not negative.
         gamma: Factor γ of the correlation over samples. Not negative.
         scale_by_t2: Whether to multiply by the temperature's weight, as the authors'
             code does; the paper's appendix does not.
-        weight: Factor of this loss in the total. Not negative. The recipes use 2.
-        warmup_epochs: See `DistillationLoss`.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
         sample_weight: `(batch, ...)`. Weights in the correlations over samples: a
             sample of weight 2 equals that sample twice. Optional.
 
@@ -66,25 +60,16 @@ class DIST(TemperatureLoss):
 
     Example:
 
-    >>> Distiller(teacher, student, DIST(weight=2.0)).fit(x, y)
+    >>> Distiller(teacher, student, DIST(weight=2.0)).fit(x, y)  # as the recipes
     """
 
     beta = Hyperparameter(minimum=0.0)
     gamma = Hyperparameter(minimum=0.0)
 
     def __init__(
-        self,
-        temperature=4.0,
-        beta=1.0,
-        gamma=1.0,
-        scale_by_t2=True,
-        weight=1.0,
-        warmup_epochs=0,
-        **kwargs,
+        self, temperature=4.0, beta=1.0, gamma=1.0, scale_by_t2=True, **kwargs
     ):
-        super().__init__(
-            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
+        super().__init__(temperature, **kwargs)
         self.beta = beta
         self.gamma = gamma
         self.scale_by_t2 = scale_by_t2

@@ -25,22 +25,18 @@ class DKD(TemperatureLoss):
     have the same temperature.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training.
+        temperature: A positive number or a `Temperature`, see `TemperatureLoss`.
         alpha: Factor α of the target term. Not negative.
         beta: Factor β of the non-target term. Not negative. The authors tune it to the
             pair of models, see `for_pair`.
         warmup_epochs: See `DistillationLoss`. The authors use 20 of 240.
-        weight: Factor of this loss in the total. Not negative.
+        **kwargs: `weight` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
         labels: Integers or one-hot, see `functional.labels`. A soft label counts as
             its most probable class: the loss is not defined for two labels of a sample.
             The loss of a sample without a label (such as -1) is 0.
-        sample_weight: For a temperature that couples the batch, see
-            `DistillationLoss`.
 
     Returns:
         One value per sample, in nats times the temperature's weight, `(batch, ...)`.
@@ -64,17 +60,9 @@ class DKD(TemperatureLoss):
     needs_labels = True
 
     def __init__(
-        self,
-        temperature=4.0,
-        alpha=1.0,
-        beta=8.0,
-        warmup_epochs=20,
-        weight=1.0,
-        **kwargs,
+        self, temperature=4.0, alpha=1.0, beta=8.0, warmup_epochs=20, **kwargs
     ):
-        super().__init__(
-            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
+        super().__init__(temperature, warmup_epochs=warmup_epochs, **kwargs)
         self.alpha = alpha
         self.beta = beta
 
@@ -86,9 +74,6 @@ class DKD(TemperatureLoss):
             teacher: Name of the teacher, such as `"resnet32x4"`.
             student: Name of the student, such as `"resnet8x4"`.
             **kwargs: Arguments of the class, which override the pair's.
-
-        Returns:
-            A `DKD`.
 
         Raises:
             ValueError: Unknown pair. The message lists the eleven pairs.

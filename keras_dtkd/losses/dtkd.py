@@ -25,8 +25,7 @@ class DTKD(TemperatureLoss):
     the paper's criterion instead. `DTKD.published()` is the authors' exact form.
 
     Args:
-        temperature: τ: a positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training.
+        temperature: τ: a positive number or a `Temperature`, see `TemperatureLoss`.
         alpha: Factor α of the term with dynamic temperatures. Not negative.
         beta: Factor β of the term at τ. Not negative.
         rule: See `Dynamic`: `"exact"`, `"max"`, `"centered"` or `"std"`.
@@ -35,15 +34,11 @@ class DTKD(TemperatureLoss):
             between τ/2 and 3τ/2. Without it, the curvature for a student with small
             logits is so high that SGD at a usual learning rate may never recover.
         warmup_epochs: See `DistillationLoss`. `"auto"`, a twelfth of the epochs of
-            the `fit`, is the paper's 20 of 240.
-        weight: Factor of this loss in the total. Not negative.
+            the `fit`, is the authors' 20 of 240.
+        **kwargs: `weight` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`. Raw logits, not probabilities.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
-        sample_weight: For a temperature that couples the batch, see
-            `DistillationLoss`.
+        student_logits, teacher_logits: `(batch, ..., classes)`, raw logits.
 
     Returns:
         One value per sample, `(batch, ...)`.
@@ -72,11 +67,10 @@ class DTKD(TemperatureLoss):
         stop_gradient=None,
         min_temperature="auto",
         warmup_epochs="auto",
-        weight=1.0,
         **kwargs,
     ):
         dynamic = Dynamic(temperature, rule, stop_gradient, min_temperature)
-        super().__init__(dynamic, weight=weight, warmup_epochs=warmup_epochs, **kwargs)
+        super().__init__(dynamic, warmup_epochs=warmup_epochs, **kwargs)
         self.alpha = alpha
         self.beta = beta
 
@@ -87,19 +81,9 @@ class DTKD(TemperatureLoss):
         """The authors' exact form.
 
         `rule="max"`, gradient through both temperatures and their weight, no lower
-        bound of the temperatures, 20 epochs of warm-up. Train long: with a warm-up too
-        short for the student to learn, it may reach the degenerate minimum.
-
-        Args:
-            temperature: τ.
-            alpha: Factor of the dynamic term.
-            beta: Factor of the term at τ.
-            warmup_epochs: The authors use 20 of 240.
-            **kwargs: Arguments of the class, except `rule`, `stop_gradient` and
-                `min_temperature`.
-
-        Returns:
-            A `DTKD`.
+        bound of the temperatures. Train long: with a warm-up too
+        short for the student to learn, it may reach the degenerate minimum. Takes the
+        other arguments of the class; the authors' warm-up is 20 of 240 epochs.
         """
         return cls(
             temperature=temperature,
@@ -120,9 +104,6 @@ class DTKD(TemperatureLoss):
             teacher: Name of the teacher, such as `"resnet32x4"`.
             student: Name of the student, such as `"resnet8x4"`.
             **kwargs: Arguments of `DTKD.published`, which override the pair's.
-
-        Returns:
-            A `DTKD`.
 
         Raises:
             ValueError: Unknown pair. The message lists the eleven pairs.

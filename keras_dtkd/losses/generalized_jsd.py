@@ -17,8 +17,7 @@ class GeneralizedJSD(TemperatureLoss):
 
     - `convention="gkd"`: `w · (β KL(p ‖ m) + (1 − β) KL(q ‖ m))`, but `w · KL(p ‖ q)`
       at β = 0 and `w · KL(q ‖ p)` at β = 1. The formula itself falls to 0 towards
-      both ends (as β `KL(p ‖ q)` near β = 0), so it jumps there: at β = 0.99 the
-      gradient is nearly 0, at β = 1 it is that of the reverse KL.
+      both ends, so it jumps there: at β = 0.99 the gradient is nearly 0.
     - `convention="continuous"`: `w · ((1 − β) KL(p ‖ m) + β KL(q ‖ m))`, from
       `KL(p ‖ q)` at β = 0 to `KL(q ‖ p)` at β = 1 without a jump.
 
@@ -27,22 +26,15 @@ class GeneralizedJSD(TemperatureLoss):
     Args:
         beta: β, from 0 to 1: from mode covering to mode seeking. Cannot be changed
             later, because the ends have separate formulas.
-        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training.
+        temperature: A positive number or a `Temperature`, see `TemperatureLoss`.
         convention: `"gkd"` or `"continuous"`.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
-        sample_weight: For a temperature that couples the batch, see
-            `DistillationLoss`.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
 
     Returns:
-        One value per sample, in nats times the temperature's weight, of shape
-        `(batch, ...)`.
+        One value per sample, `(batch, ...)`, in nats times the temperature's weight.
 
     Raises:
         ValueError: `beta` is not in [0, 1], an unknown convention, a temperature not
@@ -59,18 +51,8 @@ class GeneralizedJSD(TemperatureLoss):
     >>> Distiller(teacher, student, GeneralizedJSD(beta=0.1)).fit(x, y)
     """
 
-    def __init__(
-        self,
-        beta=0.5,
-        temperature=1.0,
-        convention="gkd",
-        weight=1.0,
-        warmup_epochs=0,
-        **kwargs,
-    ):
-        super().__init__(
-            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
+    def __init__(self, beta=0.5, temperature=1.0, convention="gkd", **kwargs):
+        super().__init__(temperature, **kwargs)
         beta = check_in_range("GeneralizedJSD", "beta", beta, 0, 1, inclusive=True)
         self.beta = float(beta)
         self.convention = check_choice(

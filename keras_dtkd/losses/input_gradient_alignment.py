@@ -31,13 +31,14 @@ class InputGradientAlignment(InputGradientLoss):
     the gradient of all samples' losses with respect to the inputs of one.
 
     Args:
+        weight: See `DistillationLoss`. Tune it to `norm`: the authors' code has a
+            default of 0.5, and checkpoints for 1, 10 and 100, with `"batch"`.
         norm: `"per_sample"`, the mean of each sample's norm; or `"batch"`, the
             authors' published code: one Frobenius norm over the batch of the gradients
             of the *mean* loss, divided by the batch size B once more,
             `√(Σ_i ‖g_S,i − g_T,i‖²) / B²`. It falls with `B^1.5`: at 128 it is about
             1/1450 of the other. It couples the batch: sample weights count as
-            frequencies, and each replica or process has its own norm (under JAX the
-            batch is the global one).
+            frequencies.
         squared: Whether the norm is squared (before the last division by B).
         labels: Labels of the cross-entropy: `"data"`, or `"teacher"` for the teacher's
             predicted classes, which needs no labels.
@@ -50,10 +51,7 @@ class InputGradientAlignment(InputGradientLoss):
             compile); `"finite_difference"` takes it from two more forward passes of
             each model, with any layer. Both need `squared=True`: the root of an
             estimate is biased.
-        weight: Factor of this loss in the total. Not negative. Tune it to `norm`: the
-            authors' code has a default of 0.5, and checkpoints for 1, 10 and 100, with
-            `"batch"`.
-        warmup_epochs: See `DistillationLoss`.
+        **kwargs: `warmup_epochs` and more, see `DistillationLoss`.
 
     Raises:
         ValueError: An unknown `norm`, `labels` or `estimator`, an estimate that is not
@@ -83,12 +81,9 @@ class InputGradientAlignment(InputGradientLoss):
         labels="data",
         teacher_correct_only=False,
         estimator="exact",
-        warmup_epochs=0,
         **kwargs,
     ):
-        super().__init__(
-            norm, squared, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
+        super().__init__(weight, norm, squared, **kwargs)
         name = "InputGradientAlignment"
         self.labels = check_choice(name, "labels", labels, ("data", "teacher"))
         self.estimator = check_choice(name, "estimator", estimator, ESTIMATORS)

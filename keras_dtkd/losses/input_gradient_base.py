@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.masking import row_weights
 from keras_dtkd.functional.norms import safe_sqrt, squared_norm
 from keras_dtkd.losses.base import DistillationLoss
@@ -10,37 +11,20 @@ NORMS = ("per_sample", "batch")
 
 
 class InputGradientLoss(DistillationLoss):
-    """Base of the losses on input gradients, which are lengths of one or another.
+    """Base of the losses on input gradients, see `InputGradientAlignment`."""
 
-    Args:
-        norm: `"per_sample"` or `"batch"`.
-        squared: Whether the length is squared.
-        **kwargs: As `DistillationLoss`.
-
-    Raises:
-        ValueError: Another `norm`, or what `DistillationLoss` refuses.
-    """
-
-    def __init__(self, norm="per_sample", squared=False, **kwargs):
-        super().__init__(**kwargs)
-        if norm not in NORMS:
-            raise ValueError(
-                f"`{type(self).__name__}`: `norm` must be 'per_sample' or 'batch'. "
-                f"Received: norm={norm!r}."
-            )
-        self.norm = norm
+    def __init__(self, weight=1.0, norm="per_sample", squared=False, **kwargs):
+        super().__init__(weight, **kwargs)
+        self.norm = check_choice(type(self).__name__, "norm", norm, NORMS)
         self.squared = bool(squared)
 
     def norm_of(self, gradients, sample_weight=None, sample_mask=1.0):
-        """The length of each sample's gradient, or of the whole batch's.
+        """The norm of each sample's gradient, or of the whole batch's, `(batch,)`.
 
         Args:
             gradients: `(batch, ...)`, or nested; of the sum of the samples' losses.
             sample_weight: `(batch,)` or `(batch, 1)`. Optional.
             sample_mask: 1 or 0 for each sample, `(batch,)`.
-
-        Returns:
-            `(batch,)`; for `"batch"` the same value for each sample.
         """
         size = squared_norm(gradients)
         if self.norm == "per_sample":

@@ -19,11 +19,10 @@ class InputGradientPenalty(InputGradientLoss):
     inputs and BatchNorm.
 
     Args:
+        weight: See `DistillationLoss`, like `**kwargs`.
         norm: `"per_sample"`, or `"batch"` for the form of KDIGA's authors. See
             `InputGradientAlignment`.
         squared: Whether the norm is squared.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
 
     Raises:
         ValueError: Unknown `norm`, a negative weight. Before the first step: the errors
@@ -44,13 +43,6 @@ class InputGradientPenalty(InputGradientLoss):
     input_gradient = "exact"
     teacher_input_gradient = False
     needs_labels = True
-
-    def __init__(
-        self, weight=1.0, norm="per_sample", squared=False, warmup_epochs=0, **kwargs
-    ):
-        super().__init__(
-            norm, squared, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
 
     def compute(self, step):
         return self.norm_of(step.student_input_gradient, step.sample_weight)

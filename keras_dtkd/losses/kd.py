@@ -15,22 +15,15 @@ class KD(TemperatureLoss):
     temperatures and the weight `w` of `temperature` (T² for a constant T).
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training.
+        temperature: A positive number or a `Temperature`, see `TemperatureLoss`.
         divergence: `"kl"` (of the student from the teacher), `"reverse_kl"` or `"jsd"`.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
-        sample_weight: For a temperature that couples the batch, see
-            `DistillationLoss`.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
 
     Returns:
-        One value per sample, in nats times the temperature's weight, of shape
-        `(batch, ...)`.
+        One value per sample, `(batch, ...)`, in nats times the temperature's weight.
 
     Raises:
         ValueError: A temperature not above 0, an unknown divergence, a negative weight.
@@ -45,12 +38,8 @@ class KD(TemperatureLoss):
     >>> Distiller(teacher, student, KD(temperature=4.0)).fit(x, y)
     """
 
-    def __init__(
-        self, temperature=4.0, divergence="kl", weight=1.0, warmup_epochs=0, **kwargs
-    ):
-        super().__init__(
-            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
+    def __init__(self, temperature=4.0, divergence="kl", **kwargs):
+        super().__init__(temperature, **kwargs)
         self._divergence = divergences.get(divergence)
         self.divergence = divergence
 

@@ -20,25 +20,25 @@ class KerasDistillationLoss(DistillationLoss):
 
     Args:
         loss: The loss to wrap.
-        weight: Factor in the total.
-        warmup_epochs: See `DistillationLoss`.
+        **kwargs: As `DistillationLoss`.
 
     Raises:
         ValueError: Before the first step, where the loss cannot compare what it is
             given, such as features of unlike shapes.
     """
 
-    def __init__(self, loss, weight=1.0, warmup_epochs=0, name=None, **kwargs):
-        name = name or snake_case(type(loss).__name__)
-        super().__init__(weight, warmup_epochs, name=name, **kwargs)
+    def __init__(self, loss, name=None, **kwargs):
+        if isinstance(loss, dict):
+            loss = keras.saving.deserialize_keras_object(loss)
+        super().__init__(name=name or snake_case(type(loss).__name__), **kwargs)
         self.loss = loss
-        self.student_layers = _layer_names(loss, "student_layer_name")
-        self.teacher_layers = _layer_names(loss, "teacher_layer_name")
+        for role in ("student", "teacher"):
+            name = getattr(loss, f"{role}_layer_name", None)
+            setattr(self, f"{role}_layers", (name,) if name else ())
         # What it is given shows where it is called: before the first step.
         self.built = False
 
     def compute(self, step):
-        """The loss's own mean, once for each sample."""
         teacher = self._values_of(step, "teacher")
         student = self._values_of(step, "student")
         try:
@@ -72,19 +72,3 @@ class KerasDistillationLoss(DistillationLoss):
             return getattr(step, f"{role}_features")[layers[0]]
         nested = keras.tree.is_nested(getattr(self.loss, "loss", None))
         return getattr(step, f"{role}_outputs" if nested else f"{role}_logits")
-
-    def get_config(self):
-        """The arguments that make this loss again."""
-        loss = keras.saving.serialize_keras_object(self.loss)
-        return {**super().get_config(), "loss": loss}
-
-    @classmethod
-    def from_config(cls, config):
-        """Makes the loss again."""
-        loss = keras.saving.deserialize_keras_object(config.pop("loss"))
-        return cls(loss, **config)
-
-
-def _layer_names(loss, attribute):
-    name = getattr(loss, attribute, None)
-    return (name,) if name else ()

@@ -34,29 +34,23 @@ class R2KD(TemperatureLoss):
 
     The part over the samples of a class couples the batch. It is the same number for
     each sample, grows with the batch size, and is taken over samples and positions of
-    sequences alike. Under JAX the batch is the global one; under `tf.distribute` and
-    `torch.distributed` it is that of each replica. The gradient of a single sample is
-    nearly 0.
+    sequences alike. The gradient of a single sample is nearly 0.
 
     The paper's teacher, averaged with its pruned copy, is
     `teachers.Ensemble([teacher, teachers.Pruned(teacher, 0.1)], [0.7, 0.3])`, and its
     augmented batch is a second `R2KD` with a `view=`.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training.
+        temperature: A positive number or a `Temperature`, see `TemperatureLoss`.
         value_weight: Factor λ_v. Not negative.
         rank_weight: Factor λ_r. Not negative. Without T², as in the authors' code.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
         rank_temperature: The difference of two softened logits at which the sigmoid of
             their comparison is 0.73. Towards 0 the soft ranks approach the true ranks
             and their gradient vanishes. Positive, or `None` for no rank term.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
         sample_weight: `(batch, ...)`. Weights in the cosines over samples: a sample of
             weight 2 equals that sample twice. Optional.
 
@@ -90,16 +84,12 @@ class R2KD(TemperatureLoss):
         temperature=4.0,
         value_weight=2.0,
         rank_weight=2.0,
-        weight=1.0,
-        warmup_epochs=0,
         rank_temperature=1.0,
         **kwargs,
     ):
         # The name derived from the class would be `r2_kd`.
         kwargs.setdefault("name", "r2kd")
-        super().__init__(
-            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
+        super().__init__(temperature, **kwargs)
         self.value_weight = value_weight
         self.rank_weight = rank_weight
         self._uses_ranks = rank_temperature is not None
@@ -129,7 +119,4 @@ class R2KD(TemperatureLoss):
         return value + self.hyperparameter("rank_weight") * (1.0 - rank)
 
     def get_config(self):
-        return {
-            "rank_temperature": None,
-            **super().get_config(),
-        }
+        return {"rank_temperature": None, **super().get_config()}

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.core.masking import row_weights
 
 
 class _IdentityLoss(keras.losses.Loss):
@@ -20,7 +21,16 @@ _MEAN_REDUCTION = _IdentityLoss(name="weighted_mean", dtype="float32")
 
 
 def reduce(values, outputs=None, sample_weight=None):
-    """See `DistillationLoss.reduce`."""
+    """The weighted mean of one value a sample, by Keras's own rules.
+
+    Args:
+        values: `(batch,)` or `(batch, ...)`.
+        outputs: The student's output tensor. Its mask, if any, is applied.
+        sample_weight: `(batch,)` or as `values`. Optional.
+
+    Returns:
+        A scalar, divided by the number of replicas under `tf.distribute`.
+    """
     rank = len(values.shape)
     if outputs is not None and len(outputs.shape) == rank > 1:
         # Each label by itself: Keras's mask knows positions and no labels.
@@ -32,21 +42,16 @@ def reduce(values, outputs=None, sample_weight=None):
     if outputs is None or len(outputs.shape) - 1 != rank:
         outputs = values
     if sample_weight is not None:
-        sample_weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
-        if len(sample_weight.shape) > rank:
-            if sample_weight.shape[rank] != 1:
-                raise ValueError(
-                    f"`sample_weight` of shape {tuple(sample_weight.shape)} does not "
-                    f"fit losses of shape {tuple(values.shape)}. Give one weight a "
-                    "sample, or one a position."
-                )
-            sample_weight = ops.squeeze(sample_weight, axis=-1)
-        for _ in range(rank - len(sample_weight.shape)):
-            sample_weight = ops.expand_dims(sample_weight, -1)
-        if rank == len(sample_weight.shape):
-            # Keras multiplies the mask into the weights in place under torch: that
-            # needs their full shape, and would change those of the caller.
-            sample_weight = sample_weight * ops.ones_like(values)
+        sample_weight = ops.convert_to_tensor(sample_weight)
+        shape = tuple(sample_weight.shape)
+        if shape[rank:] not in ((), (1,)):
+            raise ValueError(
+                f"`sample_weight` of shape {shape} does not fit losses of shape "
+                f"{tuple(values.shape)}. Give one weight a sample, or one a position."
+            )
+        # Keras multiplies the mask into the weights in place under torch: that needs
+        # their full shape, and would change those of the caller.
+        sample_weight = row_weights(values[..., None], sample_weight)
     return _MEAN_REDUCTION(values, outputs, sample_weight)
 
 

@@ -10,8 +10,14 @@ class TemperatureLoss(DistillationLoss):
     A subclass overrides `compute_values`, which gets the temperatures of the batch.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures`.
+        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
+            Set it to a number to change it during training.
         **kwargs: As `DistillationLoss`.
+
+    Call arguments:
+        student_logits, teacher_logits: `(batch, ..., classes)`.
+        labels: As the data gives them, or `None`.
+        sample_weight: Weights of the rows, for what couples the batch. Optional.
 
     Raises:
         ValueError: A temperature not above 0, or what `DistillationLoss` refuses.
@@ -25,7 +31,7 @@ class TemperatureLoss(DistillationLoss):
     ...         return -temperatures.weight * ops.sum(p * log_q, axis=-1)
     """
 
-    def __init__(self, temperature, **kwargs):
+    def __init__(self, temperature=4.0, **kwargs):
         super().__init__(**kwargs)
         self._temperature = temperatures.get(temperature)
 
@@ -69,18 +75,7 @@ class TemperatureLoss(DistillationLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        """One value a sample, at given temperatures.
-
-        Args:
-            student_logits: `(batch, ..., classes)`.
-            teacher_logits: `(batch, ..., classes)`.
-            temperatures: A `TemperaturePair`.
-            labels: Labels, or `None`.
-            sample_weight: Weights of the rows in statistics of the batch, or `None`.
-
-        Returns:
-            `(batch, ...)`.
-        """
+        """One value a sample, `(batch, ...)`, at the given `TemperaturePair`."""
         raise NotImplementedError(
             f"`{type(self).__name__}` must override `compute_values(student_logits, "
             "teacher_logits, temperatures, labels, sample_weight)`."

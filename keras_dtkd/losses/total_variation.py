@@ -22,17 +22,11 @@ class TotalVariation(TemperatureLoss):
     is high, lower `weight`.
 
     Args:
-        temperature: A positive number, or any `keras_dtkd.temperatures.Temperature`.
-            Set it to a number to change it during training.
-        weight: Factor of this loss in the total. Not negative.
-        warmup_epochs: See `DistillationLoss`.
+        temperature: A positive number or a `Temperature`, see `TemperatureLoss`.
+        **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Call arguments:
-        student_logits: `(batch, ..., classes)`.
-        teacher_logits: `(batch, ..., classes)`.
-        labels: Unused.
-        sample_weight: For a temperature that couples the batch, see
-            `DistillationLoss`.
+        student_logits, teacher_logits: `(batch, ..., classes)`.
 
     Returns:
         One value per sample, times the temperature's weight, of shape `(batch, ...)`.
@@ -45,10 +39,8 @@ class TotalVariation(TemperatureLoss):
     >>> Distiller(teacher, student, TotalVariation()).fit(x, y)
     """
 
-    def __init__(self, temperature=1.0, weight=1.0, warmup_epochs=0, **kwargs):
-        super().__init__(
-            temperature, weight=weight, warmup_epochs=warmup_epochs, **kwargs
-        )
+    def __init__(self, temperature=1.0, **kwargs):
+        super().__init__(temperature, **kwargs)
 
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
