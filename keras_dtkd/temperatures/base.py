@@ -87,12 +87,7 @@ class Temperature(FitHooks, HyperparameterMixin):
         """None: a mask is read at the student's output and nowhere else."""
 
     def on_epoch_begin(self, epoch, epochs):
-        """Called before each epoch. Assign here what changes with time.
-
-        Args:
-            epoch: Counted from 1.
-            epochs: The last epoch of this `fit`.
-        """
+        """Called before each epoch. Assign here what changes with time."""
         self.push_hyperparameters()
 
 
@@ -121,14 +116,7 @@ class DerivedTemperature(Temperature):
 
 
 def get(value):
-    """A `Temperature` from whatever a user may give.
-
-    Args:
-        value: A positive number (the same for every sample), a `Temperature`, or
-            its serialized configuration.
-
-    Returns:
-        A `Temperature`.
+    """A `Temperature` from a positive number, a `Temperature` or its configuration.
 
     Raises:
         ValueError: The value is none of these.

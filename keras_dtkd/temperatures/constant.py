@@ -14,12 +14,10 @@ class Constant(Temperature):
         temperature: T. Positive. Can be changed during training.
 
     Call arguments:
-        student_logits: `(..., classes)`.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`.
 
     Returns:
-        `TemperaturePair` of three scalars: T, T and the weight T², which keeps the
-        size of the gradients when T changes.
+        `TemperaturePair` of three scalars: T, T and the weight T².
 
     Raises:
         ValueError: `temperature` is not above 0.

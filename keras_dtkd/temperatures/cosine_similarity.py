@@ -48,20 +48,17 @@ class CosineSimilarity(Temperature):
     `torch.distributed` it is that of each replica.
 
     Args:
-        min_temperature: Temperature of the sample with the highest similarity.
-            Positive. Can be changed during training.
-        max_temperature: Temperature of the sample with the lowest similarity. At least
-            `min_temperature`. Can be changed during training.
+        min_temperature: Lowest temperature. Positive. Can be changed during training.
+        max_temperature: Highest temperature, at least `min_temperature`. Can be changed
+            during training.
 
     Call arguments:
-        student_logits: `(..., classes)`.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`.
         sample_weight: `(...)`, or `None`. Samples of weight 0 are excluded from `c_min`
             and `c_max`; any other weight counts as 1.
 
     Returns:
-        `TemperaturePair`: `student` and `teacher` of shape `(..., 1)`, between
-        `min_temperature` and `max_temperature`, and `weight = T_i²` of shape `(...)`.
+        `TemperaturePair`: T_i, T_i, `(..., 1)`, and the weight T_i², `(...)`.
 
     Raises:
         ValueError: `min_temperature` is not above 0, or above `max_temperature`.
@@ -91,13 +88,10 @@ class CosineSimilarity(Temperature):
         distance = _distance(
             ops.stop_gradient(student_logits), ops.stop_gradient(teacher_logits)
         )
-        if sample_weight is None:
-            min_distance, max_distance = ops.min(distance), ops.max(distance)
-        else:
-            is_weighted = sample_weight > 0
-            # Distances lie between 0 and 1.
-            min_distance = ops.min(ops.where(is_weighted, distance, 1.0))
-            max_distance = ops.max(ops.where(is_weighted, distance, 0.0))
+        weights = ops.ones_like(distance) if sample_weight is None else sample_weight
+        # Distances lie between 0 and 1.
+        min_distance = ops.min(ops.where(weights > 0, distance, 1.0))
+        max_distance = ops.max(ops.where(weights > 0, distance, 0.0))
         tolerance = RELATIVE_TOLERANCE * max_distance + ABSOLUTE_TOLERANCE
         fraction = (distance - min_distance) / ops.maximum(
             max_distance - min_distance, tolerance
@@ -110,15 +104,12 @@ class CosineSimilarity(Temperature):
 
 
 def _distance(student_logits, teacher_logits):
-    """`1 − cos` of the probabilities, `(...)`, from 0 to 1.
-
-    Computed as half the squared distance of unit vectors: near 1 a cosine has no
-    digits left, and the temperatures of models that agree would be noise.
-    """
+    """`1 − cos` of the probabilities, `(...)`, from 0 to 1."""
 
     def unit_vector(logits):
         probs = ops.exp(soft_log_probs(logits))
         return probs / ops.sqrt(ops.sum(probs * probs, axis=-1, keepdims=True))
 
+    # Near 1 a cosine has no digits left: temperatures of equal models would be noise.
     difference = unit_vector(student_logits) - unit_vector(teacher_logits)
     return 0.5 * ops.sum(difference * difference, axis=-1)

@@ -30,8 +30,7 @@ class Curriculum(Temperature):
 
     Args:
         min_temperature: Lower bound of τ. Positive. Can be changed during training.
-        temperature_span: Upper bound minus lower bound of τ. Positive. Can be changed
-            during training.
+        temperature_span: Upper bound minus lower bound of τ, likewise.
         epochs: Number of epochs until λ reaches λ_1, E_loops. At least 1.
         initial_raw: Initial value of `raw`; 1 gives τ = 15.6.
         per_sample: Whether each sample has its own τ. `raw` is then the output of two
@@ -42,21 +41,18 @@ class Curriculum(Temperature):
             during training; takes effect at the next epoch.
         lambda_range: Initial and final λ, `(λ_0, λ_1)`. Not negative.
         excluded_from_weight_decay: Whether `raw` (or the dense layers) is excluded from
-            the optimizer's weight decay. Otherwise weight decay pulls it back to its
-            initial value. Keras keeps a single list of exclusions, and this one
-            replaces yours: to have both, pass `False` and exclude
+            the optimizer's weight decay, which else pulls it back to its initial value.
+            This exclusion replaces yours: to have both, pass `False` and exclude
             `temperature.trainable_variables` together with your own variables.
         seed: Seed of the initial weights of the first dense layer. The second layer
             starts such that `raw` is `initial_raw` for every sample.
 
     Call arguments:
-        student_logits: `(..., classes)`.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`.
 
     Returns:
-        `TemperaturePair` of τ, τ and τ², float32: scalars; with `per_sample`, of
-        shapes `(..., 1)`, `(..., 1)` and `(...)`. λ is 1 until `on_epoch_begin` is
-        called, as `fit` does.
+        `TemperaturePair` of τ, τ and τ²: scalars; with `per_sample`, of shapes
+        `(..., 1)`, `(..., 1)` and `(...)`. λ is 1 until a `fit` begins.
 
     Raises:
         ValueError: `min_temperature` or `temperature_span` is not above 0, `epochs` or

@@ -32,27 +32,21 @@ class Dynamic(DerivedTemperature):
       solves the paper's own criterion by Newton's method, without gradient. The
       default.
     - `"max"`: the paper's closed form, `T_t = 2xτ/(x+y)`, `T_s = 2yτ/(x+y)`, with x
-      and y the maximum of the raw logits of teacher and student. It equalizes the
-      maximum of the scaled logits, `x/T_t = y/T_s`. It changes when a constant is added
-      to a model's logits, and where x or y is not positive the formula fails (the
-      authors' code then gives negative or infinite temperatures): there the centered
-      maxima are used.
+      and y the maximum of the raw logits of teacher and student: equal maxima of the
+      scaled logits. It changes when a constant is added to a model's logits. Where x or
+      y is not positive (the authors' code then gives negative or infinite
+      temperatures), the centered maxima are used.
     - `"centered"`: the same with the maxima of mean-centered logits, invariant to
       shifts.
     - `"std"`: `T_t/T_s = σ_t/σ_s`: equal standard deviation of the scaled logits, which
       is equal sharpness to second order.
 
-    The published derivation is wrong: from `0 ≤ |sharpness difference| ≤ ‖u/T_t −
-    v/T_s‖` (proposition 1) it sets the bound to zero, which no temperatures do, and
-    zeroes one coordinate of it. The authors state this in an erratum, whose own δ gives
-    negative temperatures wherever two logits differ in sign. After the published
-    rule the sharpness still differs, by `log q_max − log p_max`.
-
+    The published derivation is wrong, as the authors state in an erratum: after its
+    closed form the sharpness still differs, by `log q_max − log p_max` (docs/dtkd.md).
     The published loss also has a degenerate minimum. Its weight `T_s · T_t` carries
-    gradient, so a student can lower the loss by shrinking its logits to zero:
-    `T_s → 0` while `v/T_s` stays constant. A student with small initial logits may do
-    so and end far below one trained without a teacher. `"exact"` has no such minimum;
-    with the other rules, `stop_gradient="weight"` removes it.
+    gradient, so a student can lower the loss by shrinking its logits to zero: `T_s → 0`
+    while `v/T_s` stays constant. `"exact"` has no such minimum; with the other rules,
+    `stop_gradient="weight"` removes it.
 
     Args:
         temperature: τ, the mean of both temperatures: a positive number, or any
@@ -69,8 +63,7 @@ class Dynamic(DerivedTemperature):
             with small logits.
 
     Call arguments:
-        student_logits: `(..., classes)`. Raw logits, not probabilities.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`, raw logits.
         sample_weight: For a base temperature that couples the batch.
 
     Returns:

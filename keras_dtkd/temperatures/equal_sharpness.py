@@ -14,17 +14,12 @@ def equal_sharpness(student_logits, teacher_logits, tau, min_temperature):
     """Solves `Λ(u / T_t) = Λ(v / T_s)` under `T_t + T_s = 2τ`.
 
     Λ is the log-sum-exp, u and v are the mean-centered logits of teacher and student.
-    For centered logits Λ grows strictly with sharpness, so there is exactly one
-    solution. The unknown is `ℓ = log(T_t / T_s)`; Newton's method starts at the
-    second-order solution `log(σ_u / σ_v)`. Each step has a length of at most 1 and
-    stays within the bracket that the signs of earlier residuals give.
+    The unknown is `ℓ = log(T_t / T_s)`; Newton's method starts at the second-order
+    solution `log(σ_u / σ_v)` and stays within the bracket of earlier residuals.
 
     Returns the teacher's and the student's temperature, `(..., 1)` each: the bound
     where the solution lies beyond `min_temperature` (at most `tau`), and τ where both
     models' logits are constant.
-
-    Reference:
-        Wei and Bai, arXiv 2404.12711, equation 3, with centered logits.
     """
     where = statistics.unmasked_by_both(student_logits, teacher_logits)
     teacher_centered = statistics.center(teacher_logits, where=where)

@@ -12,17 +12,10 @@ class GradientReversedWeight(keras.layers.Layer):
     by `step_scale` times the optimizer's own step, whether the optimizer is SGD or one
     that divides a factor of the gradient out again (Adam).
 
-    A new step scale changes neither the weight nor θ, nor the optimizer's state for θ
-    (an average of weights): the difference is moved into `offset`.
-
-    Args:
-        shape: Shape of the weight.
-        initializer: Initializer of `offset`, the initial weight.
-        step_scale: Factor of the optimizer's steps. Not negative.
-        weight_decay_to_offset: Whether the optimizer's weight decay pulls θ to 0, and
-            the weight to `offset`. Then `offset` must keep the initial weight, and a
-            new step scale rescales θ instead.
-        name: Name of the layer.
+    A new step scale changes neither the weight nor θ: the difference is moved into
+    `offset`. With `weight_decay_to_offset`, the optimizer's weight decay pulls θ to 0
+    and so the weight to `offset`, which must keep the initial weight: a new step scale
+    rescales θ instead.
 
     Reference:
         Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation",

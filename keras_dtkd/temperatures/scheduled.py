@@ -26,8 +26,7 @@ class Scheduled(Temperature):
             number set here holds until the next epoch begins.
 
     Call arguments:
-        student_logits: `(..., classes)`.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`.
 
     Returns:
         `TemperaturePair` of three scalars: T, T and the weight T².
@@ -61,11 +60,7 @@ class Scheduled(Temperature):
         return TemperaturePair.equal(self.hyperparameter("temperature") + 0.0)
 
     def on_epoch_begin(self, epoch, epochs):
-        """Sets the temperature of this epoch and validates the later ones, once.
-
-        Raises:
-            ValueError: One of them is not above 0.
-        """
+        """Sets the temperature of this epoch and validates the later ones, once."""
         super().on_epoch_begin(epoch, epochs)
         # A schedule that ends at 0 must not stop a long run in its last epoch.
         for later in range(max(epoch, self._num_validated_epochs), epochs):

@@ -30,14 +30,12 @@ class Standardized(DerivedTemperature):
     The first call warns if this is below 0.5.
 
     Args:
-        temperature: T, the base temperature: a positive number, or any `Temperature`,
-            whose temperatures are multiplied by σ. Set it to a number to change it
-            during training.
+        temperature: T: a positive number, or any `Temperature`, whose temperatures are
+            multiplied by σ. Set it to a number to change it during training.
 
     Call arguments:
-        student_logits: `(..., classes)`. Classes that either model masks out by a
-            logit of `-1e8` or less are ignored.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`. Classes that either model
+            masks out by a logit of `-1e8` or less are ignored.
         sample_weight: For a base temperature that couples the batch.
 
     Returns:
@@ -96,8 +94,7 @@ class Standardized(DerivedTemperature):
 def _unbiased_std(logits, where):
     """The standard deviation over the classes that count, `(..., 1)`."""
     count = ops.sum(ops.cast(where, logits.dtype), axis=-1, keepdims=True)
+    count = ops.maximum(count, 1.0)
     # A single class has no standard deviation: its variance is 0 with any divisor.
     correction = ops.sqrt(count / ops.maximum(count - 1.0, 1.0))
-    return statistics.std(logits, where=where, epsilon=EPSILON) * ops.maximum(
-        correction, 1.0
-    )
+    return correction * statistics.std(logits, where=where, epsilon=EPSILON)
