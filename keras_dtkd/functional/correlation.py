@@ -21,8 +21,7 @@ def cosine(x, y, axis=-1, weights=None):
     """Cosine similarity (uncentered correlation), `Σ w x y / (‖x‖ ‖y‖ + 1e-8)`.
 
     Args:
-        x: Any shape.
-        y: The same shape.
+        x, y: Of one shape.
         axis: The axis, or axes, to correlate along.
         weights: Weight of each entry, broadcastable to `x`. Equal by default.
 
@@ -39,12 +38,7 @@ def cosine(x, y, axis=-1, weights=None):
 def pearson(x, y, axis=-1, weights=None):
     """Pearson correlation: the `cosine` of `x` and `y` minus their means.
 
-    Args:
-        x: As in `cosine`, like `y` and `axis`.
-        weights: Weight of each entry, also in the means. Equal by default.
-
-    Returns:
-        The shape of `x` without these axes. 0 where `x` or `y` is constant.
+    Arguments and shapes are those of `cosine`. 0 where `x` or `y` is constant.
     """
 
     def center(z):
@@ -80,8 +74,7 @@ def unmasked_by_any(student_logits, teacher_logits):
     The student has to learn to exclude a class that only the teacher masks out.
 
     Args:
-        student_logits: `(..., classes)`.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`.
 
     Returns:
         Booleans of the same shape.
@@ -94,8 +87,7 @@ def inter_class_distance(measure, x, y, where):
 
     Args:
         measure: `cosine` or `pearson`.
-        x: `(..., classes)`.
-        y: `(..., classes)`.
+        x, y: `(..., classes)`.
         where: Booleans, `(..., classes)`: the classes to include.
 
     Returns:
@@ -109,8 +101,7 @@ def intra_class_distance(measure, x, y, where, weights=None):
 
     Args:
         measure: `cosine` or `pearson`.
-        x: `(..., classes)`.
-        y: `(..., classes)`.
+        x, y: `(..., classes)`.
         where: Booleans, `(..., classes)`: the classes to include.
         weights: Weight of each sample, `(...)`. Optional.
 

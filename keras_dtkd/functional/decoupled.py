@@ -25,14 +25,9 @@ def target_log_probs(logits, temperature, label):
 
 
 def non_target_log_probs(logits, temperature, label):
-    """Log-probabilities among the non-target classes.
+    """Log-probabilities among the non-target classes, softened, `(..., classes)`.
 
-    Args:
-        logits: As in `target_log_probs`, like `temperature` and `label`.
-
-    Returns:
-        Softened log-probabilities without the target class, whose probability is 0,
-        `(..., classes)`.
+    The target's probability is 0. Arguments are those of `target_log_probs`.
     """
     return soft_log_probs(_mask_target(logits, label), temperature)
 

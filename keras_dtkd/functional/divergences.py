@@ -23,8 +23,7 @@ def kl(teacher_log_probs, student_log_probs, axis=-1):
     """Kullback-Leibler divergence of the student from the teacher, `KL(p ‖ q)`.
 
     Args:
-        teacher_log_probs: Log-probabilities `log p`, shape `(..., classes)`.
-        student_log_probs: Log-probabilities `log q`, shape `(..., classes)`.
+        teacher_log_probs, student_log_probs: `log p` and `log q`, `(..., classes)`.
         axis: The axis of the classes.
 
     Returns:
@@ -51,11 +50,7 @@ def kl(teacher_log_probs, student_log_probs, axis=-1):
 def reverse_kl(teacher_log_probs, student_log_probs, axis=-1):
     """Divergence of the teacher from the student, `KL(q ‖ p)`: mode seeking.
 
-    Args:
-        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
-
-    Returns:
-        `Σ q (log q − log p)` in nats, of shape `(...)`.
+    Arguments and shapes are those of `kl`.
     """
     return kl(student_log_probs, teacher_log_probs, axis=axis)
 
@@ -63,12 +58,8 @@ def reverse_kl(teacher_log_probs, student_log_probs, axis=-1):
 def jsd(teacher_log_probs, student_log_probs, axis=-1):
     """Jensen-Shannon divergence: the mean divergence of both from their mixture.
 
-    Args:
-        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
-
-    Returns:
-        `½ KL(p ‖ m) + ½ KL(q ‖ m)` with `m = (p + q) / 2`, in nats, of shape `(...)`,
-        between 0 and `log 2`.
+    `½ KL(p ‖ m) + ½ KL(q ‖ m)` with `m = (p + q) / 2`, in nats, between 0 and `log 2`.
+    Arguments and shapes are those of `kl`.
 
     Reference:
         Lin, "Divergence measures based on the Shannon entropy", 1991.
@@ -82,29 +73,21 @@ def generalized_jsd(
     """Generalized Jensen-Shannon divergence, with the mixture `m = β p + (1 − β) q`.
 
     - `"gkd"`: `β KL(p ‖ m) + (1 − β) KL(q ‖ m)`, but `KL(p ‖ q)` at β = 0 and
-      `KL(q ‖ p)` at β = 1. It falls to 0 towards both ends (as β `KL(p ‖ q)` near
-      β = 0) and jumps there: at β = 0.99 the gradient is nearly 0, at β = 1 it is not.
-    - `"continuous"`: `(1 − β) KL(p ‖ m) + β KL(q ‖ m)`, with the weights exchanged. It
-      goes from `KL(p ‖ q)` at β = 0 to `KL(q ‖ p)` at β = 1 without a jump.
+      `KL(q ‖ p)` at β = 1, where it jumps.
+    - `"continuous"`: `(1 − β) KL(p ‖ m) + β KL(q ‖ m)`, with the same ends and no jump.
 
     At β = ½ both are `jsd`.
 
     Args:
-        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
+        teacher_log_probs: As in `kl`, like `student_log_probs`, `axis` and the result.
         beta: β, a Python number from 0 to 1.
         convention: `"gkd"` or `"continuous"`.
-
-    Returns:
-        The divergence in nats, of shape `(...)`.
 
     Raises:
         ValueError: `beta` is not in [0, 1], or the convention is unknown.
 
     Reference:
-        Agarwal et al., "On-Policy Distillation of Language Models", arXiv 2306.13649,
-        equation 1, which is `"gkd"` between its ends. The ends are those of TRL's
-        `GKDTrainer`. The form of the other convention is ours; ms-swift exchanges the
-        weights in the same way.
+        Agarwal et al., arXiv 2306.13649, equation 1. See `losses.GeneralizedJSD`.
     """
     if not 0 <= beta <= 1 or convention not in CONVENTIONS:
         raise ValueError(
@@ -131,12 +114,9 @@ def generalized_jsd(
 def total_variation(teacher_log_probs, student_log_probs, axis=-1):
     """Total variation distance: the maximum difference in the probability of any event.
 
-    Args:
-        teacher_log_probs: As in `kl`, like `student_log_probs` and `axis`.
-
-    Returns:
-        `½ Σ |p − q|`, of shape `(...)`, between 0 and 1. Its gradient jumps where the
-        sign of `p − q` changes, and is 0 for a class with `p = q` up to rounding.
+    `½ Σ |p − q|`, between 0 and 1; arguments and shapes are those of `kl`. Its gradient
+    jumps where the sign of `p − q` changes, and is 0 for a class with `p = q` up to
+    rounding.
     """
     # The sign of a rounding error would be a gradient of full size.
     differs = ops.abs(teacher_log_probs - student_log_probs) > FLOAT32_LOG_PROB_EPS
@@ -148,13 +128,7 @@ DIVERGENCES = {"kl": kl, "reverse_kl": reverse_kl, "jsd": jsd}
 
 
 def get(name):
-    """Looks up a divergence by name.
-
-    Args:
-        name: `"kl"`, `"reverse_kl"` or `"jsd"`.
-
-    Returns:
-        A function `(teacher_log_probs, student_log_probs, axis=-1) → values`.
+    """The function of a divergence by its name, one of `DIVERGENCES`.
 
     Raises:
         ValueError: Unknown name. The message lists the known ones.

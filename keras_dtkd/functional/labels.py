@@ -46,16 +46,9 @@ def one_hot(labels, logits):
 def to_class_probs(labels, logits):
     """Labels as a target of the cross-entropy. Soft labels stay soft.
 
-    Args:
-        labels: See `one_hot`. One number per class is a probability; for pairs of
-            logits a number from 0 to 1 is the probability of the second class.
-        logits: `(batch, ..., classes)`.
-
-    Returns:
-        float32 of the logits' shape. Zeros for a missing label.
-
-    Raises:
-        ValueError: The shapes do not fit.
+    Arguments, result and error are those of `one_hot`, but one number per class is a
+    probability, and for pairs of logits a number from 0 to 1 is that of the second
+    class.
 
     Example:
 

@@ -8,13 +8,9 @@ EPSILON = 1e-12
 
 
 def squared_norm(values):
-    """The sum of squares of each sample, over all other axes.
+    """The sum of squares of each sample, `(batch,)`, over all other axes.
 
-    Args:
-        values: `(batch, ...)`, or a nested structure of such tensors.
-
-    Returns:
-        `(batch,)`.
+    `values` are `(batch, ...)`, or a nested structure of such tensors.
     """
     leaves = [ops.reshape(a, (ops.shape(a)[0], -1)) for a in keras.tree.flatten(values)]
     squares = [ops.sum(a * a, axis=-1) for a in leaves]
@@ -24,10 +20,7 @@ def squared_norm(values):
 def safe_sqrt(squares):
     """`sqrt(s + 1e-12) − 1e-6`: 0 at 0, and so is the gradient of what was squared.
 
-    Args:
-        squares: Not negative, any shape.
-
-    Returns:
-        The same shape. Computed without the difference, which would lose digits.
+    `squares` are not negative, of any shape. Computed without the difference, which
+    would lose digits.
     """
     return squares / (ops.sqrt(squares + EPSILON) + EPSILON**0.5)

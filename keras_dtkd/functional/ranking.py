@@ -42,8 +42,7 @@ def spearman(x_ranks, y_ranks, where=None):
     """Spearman's rank correlation.
 
     Args:
-        x_ranks: Ranks `(..., classes)`, see `soft_ranks`.
-        y_ranks: Ranks `(..., classes)`.
+        x_ranks, y_ranks: Ranks `(..., classes)`, see `soft_ranks`.
         where: Optional booleans, `(..., classes)`: the classes to include.
 
     Returns:

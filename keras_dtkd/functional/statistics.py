@@ -10,14 +10,7 @@ MIN_LOGIT = -1e9
 
 
 def is_unmasked(logits):
-    """Classes that are not masked out, by a logit of `-1e8` or less.
-
-    Args:
-        logits: `(..., classes)`.
-
-    Returns:
-        Booleans of the same shape.
-    """
+    """Classes not masked out by a logit of `-1e8` or less, booleans of their shape."""
     return logits > MASKED_LOGIT
 
 
@@ -111,16 +104,11 @@ def agreement(student_logits, teacher_logits, axis=-1):
     """Whether student and teacher predict the same class.
 
     Args:
-        student_logits: `(..., classes)`.
-        teacher_logits: `(..., classes)`.
+        student_logits, teacher_logits: `(..., classes)`.
         axis: The axis of the classes.
 
     Returns:
         1.0 or 0.0, float32, shape `(...)`.
     """
-    return ops.cast(
-        ops.equal(
-            ops.argmax(student_logits, axis=axis), ops.argmax(teacher_logits, axis=axis)
-        ),
-        "float32",
-    )
+    student, teacher = (ops.argmax(z, axis) for z in (student_logits, teacher_logits))
+    return ops.cast(ops.equal(student, teacher), "float32")

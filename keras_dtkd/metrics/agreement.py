@@ -37,13 +37,7 @@ class Agreement(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
 
     def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
-        """Accumulates statistics of a batch.
-
-        Args:
-            teacher_outputs: `(batch, ..., classes)`.
-            student_outputs: `(batch, ..., classes)`.
-            sample_weight: `(batch,)` or `(batch, ...)`. Optional.
-        """
+        """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
         weights = row_weights(student_outputs, sample_weight)
         teacher, student = map(
             ops.convert_to_tensor, (teacher_outputs, student_outputs)

@@ -16,9 +16,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     probability, and bin b contains those in `((b − 1) / bins, b / bins]`. The error is
     computed from sums over all samples, so it does not depend on the batch size.
 
-    `y_true` are labels, integers or one-hot; a sample without a label (such as -1) is
-    ignored. `y_pred` are outputs `(batch, ..., classes)`, or `(batch, ..., 1)` for
-    binary classification. A mask on them is applied.
+    `y_true` are labels, integers `(batch, ...)` or `(batch, ..., 1)`, or one-hot; a
+    sample without a label (such as -1) is ignored. `y_pred` are outputs
+    `(batch, ..., classes)`, or `(batch, ..., 1)` for binary classification. A mask on
+    them is applied.
 
     Args:
         bins: Number of bins. At least 1.
@@ -63,13 +64,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Accumulates statistics of a batch.
-
-        Args:
-            y_true: Labels: integers `(batch, ...)` or `(batch, ..., 1)`, or one-hot.
-            y_pred: Outputs, `(batch, ..., classes)`.
-            sample_weight: `(batch,)` or `(batch, ...)`. Optional.
-        """
+        """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
         logits = to_logits(y_pred, self.from_logits)
         label = one_hot(y_true, logits)
         weights = row_weights(y_pred, sample_weight) * ops.sum(label, axis=-1)

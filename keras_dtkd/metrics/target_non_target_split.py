@@ -60,12 +60,11 @@ class TargetNonTargetSplit(keras.metrics.Metric):
         self.means = [keras.metrics.Mean(name=n, dtype=dtype) for n in COMPONENTS]
 
     def update_state(self, labels, logits, sample_weight=None):
-        """Accumulates statistics of a batch.
+        """Accumulates a batch.
 
         Args:
             labels: Integers `(batch, ...)` or `(batch, ..., 1)`, or one-hot.
-            logits: The pair `(teacher_logits, student_logits)`, each
-                `(batch, ..., classes)`.
+            logits: `(teacher_logits, student_logits)`, each `(batch, ..., classes)`.
             sample_weight: `(batch,)` or `(batch, ...)`. Optional.
         """
         teacher, student = map(to_logits, logits)

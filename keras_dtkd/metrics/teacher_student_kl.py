@@ -12,8 +12,9 @@ from keras_dtkd.metrics.inputs import FROM_LOGITS, row_weights, to_logits
 class TeacherStudentKL(keras.metrics.Mean):
     """Mean divergence of the student from the teacher, in nats.
 
-    `KL(softmax(z_t / T) ‖ softmax(z_s / T))`, without the factor T² of a loss. A mask
-    on the student's outputs is applied.
+    `KL(softmax(z_t / T) ‖ softmax(z_s / T))`, without the factor T² of a loss. `y_true`
+    are the teacher's outputs and `y_pred` the student's, both `(batch, ..., classes)`.
+    A mask on the student's outputs is applied.
 
     Args:
         temperature: T, a positive number for both models.
@@ -46,13 +47,7 @@ class TeacherStudentKL(keras.metrics.Mean):
         self.from_logits = check_choice(caller, "from_logits", from_logits, FROM_LOGITS)
 
     def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
-        """Accumulates statistics of a batch.
-
-        Args:
-            teacher_outputs: `(batch, ..., classes)`.
-            student_outputs: `(batch, ..., classes)`.
-            sample_weight: `(batch,)` or `(batch, ...)`. Optional.
-        """
+        """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
         teacher, student = (
             soft_log_probs(to_logits(outputs, self.from_logits), self.temperature)
             for outputs in (teacher_outputs, student_outputs)

@@ -12,8 +12,9 @@ class TemperatureStatistics(keras.metrics.Metric):
     """Mean, standard deviation and range of temperatures, over all samples.
 
     The result is a dict: `student_temperature_mean`, `_std` (of the population),
-    `_min`, `_max`, and the same for `teacher_temperature`. A mask on the student's
-    logits is applied; samples of weight 0 are ignored. Only samples of this process
+    `_min`, `_max`, and the same for `teacher_temperature`. `y_true` are the teacher's
+    logits and `y_pred` the student's, both `(batch, ..., classes)`. A mask on the
+    latter is applied; samples of weight 0 are ignored. Only samples of this process
     are measured: a minimum cannot be summed over processes.
 
     Args:
@@ -39,26 +40,19 @@ class TemperatureStatistics(keras.metrics.Metric):
     def __init__(self, temperature, name="temperature_statistics", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.temperature = temperatures.get(temperature)
-        self.count = self._variable("count", "zeros", ())
+        self.count = self._variable("count", ())
         # For student and teacher.
-        infinity = keras.initializers.Constant(float("inf"))
-        minus_infinity = keras.initializers.Constant(-float("inf"))
-        self.mean = self._variable("mean", "zeros")
-        self.squared_deviations = self._variable("squared_deviations", "zeros")
-        self.minimum = self._variable("minimum", infinity)
-        self.maximum = self._variable("maximum", minus_infinity)
+        self.mean = self._variable("mean")
+        self.squared_deviations = self._variable("squared_deviations")
+        self.minimum = self._variable("minimum", initial=float("inf"))
+        self.maximum = self._variable("maximum", initial=-float("inf"))
 
-    def _variable(self, name, initializer, shape=(2,)):
+    def _variable(self, name, shape=(2,), initial=0.0):
+        initializer = keras.initializers.Constant(initial)
         return self.add_variable(shape, initializer, dtype="float32", name=name)
 
     def update_state(self, teacher_logits, student_logits, sample_weight=None):
-        """Accumulates statistics of a batch.
-
-        Args:
-            teacher_logits: `(batch, ..., classes)`.
-            student_logits: `(batch, ..., classes)`.
-            sample_weight: `(batch,)` or `(batch, ...)`. Optional.
-        """
+        """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
         weights = row_weights(student_logits, sample_weight)
         student, teacher = to_logits(student_logits), to_logits(teacher_logits)
         t = self.temperature(student, teacher, weights)
@@ -73,11 +67,8 @@ class TemperatureStatistics(keras.metrics.Metric):
         self.maximum.assign(ops.maximum(self.maximum, maximum))
 
     def _merge(self, values, weights):
-        """Merges a batch into mean and squared deviations (Chan, Golub and LeVeque).
-
-        In float32, a difference of sums of squares has no correct digits if the
-        temperatures hardly vary.
-        """
+        """Merges a batch into mean and squared deviations (Chan, Golub and LeVeque)."""
+        # A difference of sums of squares has no correct digits in float32.
         batch_count = ops.sum(weights)
         mean = ops.divide_no_nan(ops.sum(weights * values, axis=-1), batch_count)
         squares = ops.sum(weights * (values - mean[:, None]) ** 2, axis=-1)
@@ -91,24 +82,21 @@ class TemperatureStatistics(keras.metrics.Metric):
 
     def result(self):
         """Returns a dict of scalars, all 0 without samples."""
-
-        def zero_if_empty(values):
-            return ops.where(self.count > 0, ops.convert_to_tensor(values), 0.0)
-
         statistics = {
             "mean": self.mean,
             "std": ops.sqrt(ops.divide_no_nan(self.squared_deviations, self.count)),
-            "min": zero_if_empty(self.minimum),
-            "max": zero_if_empty(self.maximum),
+            "min": self.minimum,
+            "max": self.maximum,
         }
         return {
-            f"{side}_temperature_{name}": ops.cast(values[i], self.dtype)
+            f"{side}_temperature_{name}": ops.cast(
+                ops.where(self.count > 0, values[i], 0.0), self.dtype
+            )
             for i, side in enumerate(("student", "teacher"))
             for name, values in statistics.items()
         }
 
     def reset_state(self):
-        """Resets the statistics to those of no samples."""
         super().reset_state()
         self.minimum.assign(ops.full((2,), float("inf")))
         self.maximum.assign(ops.full((2,), -float("inf")))
