@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from keras_dtkd.datasets.checks import validate_fraction
-from keras_dtkd.datasets.tfds import open_tfds
+from keras_dtkd.core.arguments import check_in_range
+from keras_dtkd.datasets.tfds import load_tfds
 
 DATASET_NAMES = ("cifar10", "cifar100", "fashion_mnist", "digits")
-SPLITS = ("train", "test")
 
 
 def load_arrays(name, data_dir=None, *, validation=0.0, download=True):
@@ -42,11 +41,9 @@ def load_arrays(name, data_dir=None, *, validation=0.0, download=True):
         raise ValueError(
             f"`load_arrays`: unknown data set {name!r}. Choose one of {DATASET_NAMES}."
         )
-    validate_fraction("load_arrays", validation)
-    if name == "digits":
-        train, test = _load_digits()
-    else:
-        train, test = (open_tfds(name, data_dir, download)(s) for s in SPLITS)
+    check_in_range("load_arrays", "validation", validation, 0, 1, inclusive=True)
+    is_digits = name == "digits"
+    train, test = _load_digits() if is_digits else load_tfds(name, data_dir, download)
     return *split_validation(train, validation), test
 
 

@@ -2,23 +2,9 @@
 
 import numpy as np
 
-from keras_dtkd.core.arguments import check_in_range
 
-
-def validate_fraction(caller, validation):
-    """Raises a `ValueError` if `validation` is not a fraction of the images."""
-    check_in_range(caller, "validation", validation, 0, 1, inclusive=True)
-
-
-def validate_images(pipeline, train, test):
-    """The pairs as NumPy arrays, `[train, test]`; `ValueError` if they do not fit."""
-    return [
-        _validate_pair(pipeline, name, pair)
-        for name, pair in (("train", train), ("test", test))
-    ]
-
-
-def _validate_pair(pipeline, name, pair):
+def validate_images(pipeline, name, pair):
+    """The pair named `name` as NumPy arrays; a `ValueError` if they do not fit."""
     is_sequence = isinstance(pair, tuple | list)
     if not is_sequence or len(pair) != 2:
         received = type(pair).__name__
@@ -46,24 +32,18 @@ def _validate_pair(pipeline, name, pair):
             f"`{pipeline.caller}`: labels must be numeric. Received: {labels.dtype}. "
             "Number the classes from 0."
         )
-    if images.dtype != "uint8":
-        _validate_pixels(pipeline.caller, images)
-    return images, labels
-
-
-def _validate_pixels(caller, images):
     low, high, is_float = images.min(), images.max(), images.dtype.kind == "f"
     is_scaled = is_float and high <= 1
     # False for NaN.
     if low >= 0 and high <= 255 and not is_scaled:
-        return
+        return images, labels
     hint = "Pass them without normalization."
     if low >= 0 and is_scaled:
         hint = "Multiply them by 255."
     elif is_float and low > -128 and 128 < high < 384:
         hint = "Clip the overshoot of resizing: `np.clip(images, 0, 255)`."
     raise ValueError(
-        f"`{caller}`: pixels must lie between 0 and 255; they are divided by 255 and "
-        f"normalized here. Received: {images.dtype} images with a minimum of {low:.3g} "
-        f"and a maximum of {high:.3g}. {hint}"
+        f"`{pipeline.caller}`: pixels must lie between 0 and 255; they are divided by "
+        f"255 and normalized here. Received: {images.dtype} images with a minimum of "
+        f"{low:.3g} and a maximum of {high:.3g}. {hint}"
     )

@@ -9,8 +9,6 @@ import numpy as np
 from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.datasets.pipeline import ImagePipeline
 
-ANNOTATIONS_FILE = "val_annotations.txt"
-
 
 def image_folder(
     path, batch_size=64, augment=True, seed=None, *, image_size=64, **options
@@ -50,21 +48,20 @@ def image_folder(
     check_positive_int("image_folder", "image_size", image_size)
     pipeline = ImagePipeline("image_folder", batch_size, augment, seed, **options)
     path = Path(path).expanduser()
-    train, test = path / "train", path / "val"
-    test = test if test.is_dir() else path / "test"
-    for split in (train, test):
+    splits = [path / "train", path / ("val" if (path / "val").is_dir() else "test")]
+    for split in splits:
         if not split.is_dir():
             raise FileNotFoundError(
                 f"`image_folder`: {split} does not exist. `path` must contain images "
                 "in train/<class>/ and in val/<class>/ (or test/<class>/)."
             )
-    classes = {p.name for p in train.iterdir() if p.is_dir() and p.name[0] != "."}
-    class_indices = {name: i for i, name in enumerate(sorted(classes))}
-    train, test = (_load_images(s, class_indices, image_size) for s in (train, test))
-    return pipeline.build(train, test)
+    classes = sorted(
+        p.name for p in splits[0].iterdir() if p.is_dir() and p.name[0] != "."
+    )
+    return pipeline.build(*(_load_images(s, classes, image_size) for s in splits))
 
 
-def _load_images(split, class_indices, size):
+def _load_images(split, classes, size):
     try:
         dataset = keras.utils.image_dataset_from_directory(
             split,
@@ -78,7 +75,7 @@ def _load_images(split, class_indices, size):
     except ValueError as error:
         raise FileNotFoundError(f"`image_folder`: {error}") from None
     paths = [Path(p) for p in dataset.file_paths]
-    labels = _infer_labels(split, paths, class_indices)
+    labels = _infer_labels(split, paths, classes)
     images = np.empty((len(labels), size, size, 3), "uint8")
     decoded = dataset.as_numpy_iterator()
     for i, path in enumerate(paths):
@@ -93,14 +90,15 @@ def _load_images(split, class_indices, size):
     return images, labels
 
 
-def _infer_labels(split, paths, class_indices):
-    annotations = split / ANNOTATIONS_FILE
+def _infer_labels(split, paths, classes):
+    annotations = split / "val_annotations.txt"
     has_annotations = annotations.is_file()
     lines = annotations.read_text().splitlines() if has_annotations else []
     fields = [re.split(r"\t+" if "\t" in line else r"\s+", line) for line in lines]
     classes_by_file = {name: rest[0] for name, *rest in fields if rest}
-    labels = np.empty(len(paths), "int32")
-    for i, path in enumerate(paths):
+    class_indices = {name: i for i, name in enumerate(classes)}
+    labels = []
+    for path in paths:
         folders = path.relative_to(split).parts
         if any(folder[0] == "." for folder in folders):
             raise ValueError(
@@ -114,5 +112,5 @@ def _infer_labels(split, paths, class_indices):
                 f"in {split.parent / 'train'}. Correct one of them"
                 f"{'' if has_annotations else hint}."
             )
-        labels[i] = class_indices[name]
-    return labels
+        labels.append(class_indices[name])
+    return np.array(labels, "int32")

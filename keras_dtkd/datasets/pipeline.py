@@ -6,11 +6,10 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from keras_dtkd.core.arguments import check_choice
+from keras_dtkd.core.arguments import check_choice, check_in_range
 from keras_dtkd.core.arrays import REQUIRED_IDS_ATTRIBUTE
 from keras_dtkd.datasets.arrays import split_validation
-from keras_dtkd.datasets.augment import PADDING, crop_and_flip
-from keras_dtkd.datasets.checks import validate_fraction, validate_images
+from keras_dtkd.datasets.checks import validate_images
 from keras_dtkd.datasets.tfds import require_tensorflow
 
 
@@ -21,17 +20,13 @@ def from_arrays(train, test, batch_size=64, augment=False, seed=None, **options)
         train: `(images, labels)`; images from 0 to 255, `(images, height, width,
             channels)`, all held in memory.
         test: `(images, labels)` for evaluation.
-        batch_size: Images per batch. The last batch may be smaller.
-        augment: Whether training images are randomly cropped, after padding with 4
-            black pixels on each side, and flipped with probability 1/2.
-        seed: An integer that determines order, crops and flips of every epoch. `None`
-            for different ones in each run.
+        batch_size: See `cifar100`.
+        augment: See `cifar100`.
+        seed: See `cifar100`.
         **options: See `cifar100`. `mean` defaults to 0 and `std` to 1.
 
     Returns:
-        `train, test`, or, with a validation fraction, `train, validation, test`; with
-        `augmentations_per_image` one more comes first. Each is a `tf.data.Dataset` of
-        `(images, labels)`, see `cifar100`.
+        The datasets of `cifar100`, with these images and labels.
 
     Raises:
         ValueError: An argument is out of range or does not fit the images.
@@ -45,7 +40,9 @@ def from_arrays(train, test, batch_size=64, augment=False, seed=None, **options)
     return pipeline.build(train, test)
 
 
-# Smallest value of the integer arguments; with `None` for a default.
+# Black pixels added on each side before a crop.
+PADDING = 4
+# Smallest value of the integer arguments; the others may be `None`.
 INTEGERS = {"batch_size": 1, "first_epoch": 0}
 OPTIONAL_INTEGERS = {"augmentations_per_image": 1, "seed": -(2**63)}
 
@@ -54,8 +51,7 @@ OPTIONAL_INTEGERS = {"augmentations_per_image": 1, "seed": -(2**63)}
 class ImagePipeline:
     """From images to batches. Validates its arguments before any data is read.
 
-    For the arguments, see `from_arrays` and `cifar100`; `caller` is the name of the
-    public function, for error messages.
+    For the arguments see `cifar100`; `caller` is the public function, for errors.
     """
 
     caller: str
@@ -71,13 +67,13 @@ class ImagePipeline:
     data_format: str = "channels_last"
 
     def __post_init__(self):
-        validate_fraction(self.caller, self.validation)
-        for name, minimum in {**INTEGERS, **OPTIONAL_INTEGERS}.items():
+        fraction = self.validation
+        check_in_range(self.caller, "validation", fraction, 0, 1, inclusive=True)
+        for name, minimum in (INTEGERS | OPTIONAL_INTEGERS).items():
             value = getattr(self, name)
-            if value is None and name in OPTIONAL_INTEGERS:
-                continue
             is_integer = isinstance(value, numbers.Integral)
-            if not is_integer or not minimum <= int(value) < 2**63:
+            is_valid = is_integer and minimum <= int(value) < 2**63
+            if not is_valid and not (value is None and name in OPTIONAL_INTEGERS):
                 self._raise(name, f"must be an integer between {minimum} and 2**63 - 1")
         if self.first_epoch and self.seed is None:
             self._raise("seed", "is required by `first_epoch`, which continues a run")
@@ -92,16 +88,14 @@ class ImagePipeline:
         raise ValueError(f"`{self.caller}`: `{name}` {rule}. Received: {received}")
 
     def build(self, train, test):
-        """The datasets of these images and labels: training first, test last.
-
-        With `augmentations_per_image`, all augmented training images come first.
-        """
-        train, test = validate_images(self, train, test)
-        splits = [*split_validation(train, self.validation), test]
-        datasets = [self._training_dataset(*splits[0])]
-        datasets += [self._sequential(*arrays) for arrays in splits[1:]]
+        """The datasets of these images and labels, in the order of `cifar100`."""
+        train = validate_images(self, "train", train)
+        test = validate_images(self, "test", test)
+        train, *validation = split_validation(train, self.validation)
+        datasets = [self._training_dataset(*train)]
+        datasets += [self._sequential(*arrays) for arrays in (*validation, test)]
         if self.augmentations_per_image is not None:
-            datasets.insert(0, self._all_augmentations(*splits[0]))
+            datasets.insert(0, self._all_augmentations(*train))
         return datasets
 
     def _sequential(self, images, labels):
@@ -129,9 +123,8 @@ class ImagePipeline:
     def _training_dataset(self, images, labels):
         """Passes over the training set, each with its own order and augmentation.
 
-        They depend only on the seed and the index of the epoch, so that a stopped run
-        can continue. An epoch is counted when its last batch is handed out: Keras and
-        others peek at a first batch and restart, which must not change anything.
+        An epoch is counted when its last batch is handed out: Keras and others peek at
+        a first batch and restart, which must not change anything.
         """
         import tensorflow as tf
 
@@ -141,19 +134,14 @@ class ImagePipeline:
         # Not a `tf.Variable`, which the scope of a strategy would mirror.
         epoch_counter = np.array(self.first_epoch, "int64")
 
-        def current_epoch():
-            return epoch_counter.copy()
-
-        def count_epoch():
-            epoch_counter[...] += 1
-            return epoch_counter.copy()
+        def count_epochs(number):
+            return np.add(epoch_counter, number, out=epoch_counter).copy()
 
         def shuffled_indices(_):
-            epoch = tf.ensure_shape(tf.numpy_function(current_epoch, [], tf.int64), ())
+            epoch = tf.ensure_shape(tf.numpy_function(count_epochs, [0], tf.int64), ())
             order, offset, flip = tf.unstack(tf.random.split([seed, epoch], 3))
-            indices = tf.random.experimental.stateless_shuffle(
-                tf.range(num_images), order
-            )
+            shuffle = tf.random.experimental.stateless_shuffle
+            indices = shuffle(tf.range(num_images), order)
             tensors = indices, *_sample_augmentation(num_images, offset, flip)
             if self.augmentations_per_image is not None:
                 # The same for every seed, so that the teacher runs on them only once.
@@ -166,9 +154,10 @@ class ImagePipeline:
             return tf.data.Dataset.from_tensor_slices(tensors).batch(self.batch_size)
 
         def count_last_batch(batch_index, batch):
+            # Calling Python after each batch would take a fifth of the time.
             count = tf.cond(
                 batch_index == last_batch,
-                lambda: tf.numpy_function(count_epoch, [], tf.int64),
+                lambda: tf.numpy_function(count_epochs, [1], tf.int64),
                 lambda: batch_index,
             )
             with tf.control_dependencies([count]):
@@ -213,6 +202,31 @@ class ImagePipeline:
             return x, tf.gather(labels, indices)
 
         return dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def crop_and_flip(images, offsets, flips):
+    """Crops each image from its zero-padded version and flips some horizontally.
+
+    `offsets`, `(batch, 2)`, are the row and the column where the crop begins in the
+    padded image, from 0 to 8; `images` are not normalized yet: the padding is black.
+    All pixels are gathered at once, for speed: see docs/datasets.md.
+
+    Reference:
+        He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385,
+        section 4.2.
+    """
+    import tensorflow as tf
+
+    height, width, channels = images.shape[1:]
+    border = [PADDING, PADDING]
+    padded = tf.pad(images, [[0, 0], border, border, [0, 0]])
+    rows = tf.range(height) + offsets[:, :1]
+    columns = tf.range(width)
+    columns = tf.where(flips[:, None], width - 1 - columns, columns) + offsets[:, 1:]
+    # Indices into all padded images of the batch, flattened to one axis of pixels.
+    starts = tf.range(tf.shape(images)[0])[:, None] * (height + 2 * PADDING)
+    pixels = (starts + rows)[:, :, None] * (width + 2 * PADDING) + columns[:, None, :]
+    return tf.gather(tf.reshape(padded, (-1, channels)), pixels)
 
 
 def _sample_augmentation(num_images, offset_seed, flip_seed):

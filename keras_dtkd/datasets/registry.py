@@ -35,8 +35,7 @@ def cifar100(
             continue a run, pass the `initial_epoch` of `fit`. Default 0.
         augmentations_per_image: Number of fixed crops and flips of each image: epoch e
             shows number `e % augmentations_per_image`. For a teacher whose outputs are
-            stored, see `keras_dtkd.teachers.store`. By default every epoch has new
-            ones.
+            stored, see docs/datasets.md. By default every epoch has new ones.
         mean: Mean of pixels scaled to [0, 1], for each channel. Default: as published.
         std: Standard deviation of the same pixels. Default: as published.
         data_format: `"channels_last"`, the default, or `"channels_first"`.
@@ -66,15 +65,8 @@ def cifar100(
 
     >>> train, validation, test = cifar100(seed=0, validation=0.1)
     >>> distiller.fit(train, validation_data=validation, epochs=240)
-
-    A teacher that is too slow to run in every epoch:
-
-    >>> augmented, train, test = cifar100(seed=0, augmentations_per_image=8)
-    >>> teacher = keras_dtkd.teachers.store(teacher, augmented, "teacher_outputs")
-    >>> Distiller(teacher, student).fit(train, validation_data=test, epochs=240)
     """
-    arguments = batch_size, augment, seed
-    return _build_datasets("cifar100", arguments, options, data_dir, download)
+    return _load("cifar100", batch_size, augment, data_dir, seed, download, options)
 
 
 def cifar10(
@@ -93,8 +85,7 @@ def cifar10(
 
     >>> train, test = cifar10(batch_size=128, seed=0)
     """
-    arguments = batch_size, augment, seed
-    return _build_datasets("cifar10", arguments, options, data_dir, download)
+    return _load("cifar10", batch_size, augment, data_dir, seed, download, options)
 
 
 def fashion_mnist(
@@ -113,8 +104,9 @@ def fashion_mnist(
 
     >>> train, test = fashion_mnist(seed=0)
     """
-    arguments = batch_size, augment, seed
-    return _build_datasets("fashion_mnist", arguments, options, data_dir, download)
+    return _load(
+        "fashion_mnist", batch_size, augment, data_dir, seed, download, options
+    )
 
 
 def digits(batch_size=64, seed=None, **options):
@@ -135,10 +127,11 @@ def digits(batch_size=64, seed=None, **options):
             "`digits` has no augmentation: a flipped digit is not a digit. Leave out "
             "`augment=True`."
         )
-    return _build_datasets("digits", (batch_size, False, seed), options)
+    return _load("digits", batch_size, False, None, seed, True, options)
 
 
-def _build_datasets(name, arguments, options, data_dir=None, download=True):
+def _load(name, batch_size, augment, data_dir, seed, download, options):
     options = {**NORMALIZATION[name], **options}
-    pipeline = ImagePipeline(name, *arguments, **options)
+    # Before any data is read, it validates the options.
+    pipeline = ImagePipeline(name, batch_size, augment, seed, **options)
     return pipeline.build(*load_arrays(name, data_dir, download=download))

@@ -9,12 +9,11 @@ import urllib.request
 import keras
 import numpy as np
 
+SPLITS = ["train", "test"]
 
-def open_tfds(name, data_dir, download):
-    """Opens a data set of TensorFlow Datasets and prepares it if necessary.
 
-    Returns a function from the name of a split to its images and labels, NumPy.
-    """
+def load_tfds(name, data_dir, download):
+    """`[(x, y), (x_test, y_test)]`, NumPy. Prepares the data set if necessary."""
     try:
         import tensorflow_datasets as tfds
     except ImportError:
@@ -28,9 +27,10 @@ def open_tfds(name, data_dir, download):
     if not builder.is_prepared():
         _prepare(builder, download)
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        return lambda split: _read_array_record(builder.as_data_source(split=split))
+        return [_read_array_record(builder.as_data_source(split)) for split in SPLITS]
     require_tensorflow(name)
-    return lambda split: _read_tfrecord(tfds, builder, split)
+    batches = builder.as_dataset(split=SPLITS, batch_size=-1, as_supervised=True)
+    return [(x, y.astype("int32")) for x, y in tfds.as_numpy(batches)]
 
 
 def require_tensorflow(caller):
@@ -50,7 +50,7 @@ def require_tensorflow(caller):
 
 
 def _prepare(builder, download):
-    folder = builder.data_path.parent.parent
+    folder = builder.data_path.parents[1]
     reason = None if download else "download=False"
     # ArrayRecord can be read without TensorFlow.
     file_format = "array_record"
@@ -75,12 +75,6 @@ def _prepare(builder, download):
             "TensorFlow Datasets downloads it; or pass `data_dir=`, a folder in which "
             f"it is prepared (one that contains {builder.name}/<version>/)."
         )
-
-
-def _read_tfrecord(tfds, builder, split):
-    batch = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
-    images, labels = tfds.as_numpy(batch)
-    return images, labels.astype("int32")
 
 
 def _read_array_record(source):

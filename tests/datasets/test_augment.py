@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_dtkd.datasets.augment import crop_and_flip
+from keras_dtkd.datasets.pipeline import crop_and_flip
 
 pytest.importorskip("tensorflow")
 
