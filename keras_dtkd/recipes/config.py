@@ -17,8 +17,11 @@ def _is_component(value):
     return isinstance(value, dict) and set(value) == {"class", "arguments"}
 
 
-def _resolve_class(config, module):
-    """The class of a module that a config names, or a `ValueError`."""
+def from_config(config, module, only_validate=False):
+    """Builds the object of a module that a config describes, with its temperatures.
+
+    Raises a `ValueError` for an unknown class; with `only_validate` it builds nothing.
+    """
     module_name = module.__name__.split(".")[-1]
     if not _is_component(config):
         raise ValueError(
@@ -31,28 +34,15 @@ def _resolve_class(config, module):
             f"`Recipe`: no class {config['class']!r} in `keras_dtkd.{module_name}`. "
             f"Choose one of: {', '.join(sorted(classes))}."
         )
-    return classes[config["class"]]
-
-
-def validate_config(config, module):
-    """Checks that a config's class exists, and those of the temperatures in it."""
-    _resolve_class(config, module)
-    for value in config["arguments"].values():
-        for item in value if isinstance(value, list) else [value]:
-            if _is_component(item):
-                validate_config(item, temperatures)
-
-
-def from_config(config, module):
-    """Builds the object that a config describes, with the temperatures in it."""
 
     def build(value):
         if isinstance(value, list):
             return [build(item) for item in value]
-        return from_config(value, temperatures) if _is_component(value) else value
+        is_nested = _is_component(value)
+        return from_config(value, temperatures, only_validate) if is_nested else value
 
     arguments = {name: build(value) for name, value in config["arguments"].items()}
-    return _resolve_class(config, module)(**arguments)
+    return None if only_validate else classes[config["class"]](**arguments)
 
 
 def rescale_epochs(value, scale):

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import math
-from typing import Any
 
 import keras
 
@@ -11,7 +10,7 @@ from keras_dtkd import losses, views
 from keras_dtkd.core import arguments, logits
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.distiller import Distiller
-from keras_dtkd.recipes.config import from_config, rescale_epochs, validate_config
+from keras_dtkd.recipes.config import from_config, rescale_epochs
 from keras_dtkd.recipes.sgd import TorchSGD
 from keras_dtkd.recipes.tables import NUM_TRAINING_SAMPLES
 from keras_dtkd.teachers import Ensemble, Pruned
@@ -86,12 +85,9 @@ class Recipe:
             arguments.check_positive_int("Recipe", name, getattr(self, name))
         for name in ("learning_rate", "lr_decay_factor"):
             arguments.check_in_range("Recipe", name, getattr(self, name), 0, math.inf)
-        for name in ("weight_decay", "task_weight"):
-            value = getattr(self, name)
-            arguments.check_in_range("Recipe", name, value, 0, inclusive=True)
-        arguments.check_in_range(
-            "Recipe", "momentum", self.momentum, 0, 1, inclusive=True
-        )
+        for name in ("weight_decay", "task_weight", "momentum"):
+            value, high = getattr(self, name), 1 if name == "momentum" else math.inf
+            arguments.check_in_range("Recipe", name, value, 0, high, inclusive=True)
         for epoch in self.milestones:
             arguments.check_positive_int("Recipe", "milestones", epoch)
         if list(self.milestones) != sorted(self.milestones):
@@ -101,7 +97,7 @@ class Recipe:
             )
         for name, module in (("distillation_losses", losses), ("views", views)):
             for config in getattr(self, name).values():
-                validate_config(config, module)
+                from_config(config, module, only_validate=True)
         if not self.distillation_losses and self.task_weight != 1:
             raise ValueError(
                 "`Recipe`: without distillation losses the student trains without a "
@@ -120,13 +116,7 @@ class Recipe:
         Milestones, warm-ups and the epochs of a curriculum change in proportion;
         `"auto"`, the learning rate and the batch size do not change. Milestones are
         whole epochs, so in very short runs some coincide, or lie after the last epoch.
-
-        Args:
-            epochs: An integer of at least 1.
-
-        Returns:
-            A `Recipe`, with the scaling noted in its `source`; this one if it has that
-            number of epochs.
+        The `source` notes the scaling.
 
         Raises:
             ValueError: `epochs` is not an integer of at least 1.
@@ -138,25 +128,22 @@ class Recipe:
         def scale(value):
             return value * epochs / self.epochs
 
+        note = f"Scaled from {self.epochs} to {epochs} epochs."
         return dataclasses.replace(
             self,
             epochs=epochs,
             milestones=tuple(1 + round(scale(m - 1)) for m in self.milestones),
             distillation_losses=rescale_epochs(self.distillation_losses, scale),
-            source=f"{self.source} Scaled from {self.epochs} to {epochs} "
-            "epochs.".lstrip(),
+            source=f"{self.source} {note}".lstrip(),
         )
 
     def build_optimizer(self, steps_per_epoch=None):
-        """SGD with the recipe's learning rate schedule.
+        """A `TorchSGD` with the recipe's learning rate schedule.
 
         Args:
             steps_per_epoch: Batches per epoch. `None` for all of CIFAR-100; required
                 for other data and for a subset, because the milestones are counted in
                 steps.
-
-        Returns:
-            A `TorchSGD`.
 
         Raises:
             ValueError: No `steps_per_epoch`, and the size of the data set is unknown.
@@ -171,27 +158,16 @@ class Recipe:
                 )
             steps_per_epoch = math.ceil(num_samples / self.batch_size)
         arguments.check_positive_int("Recipe", "steps_per_epoch", steps_per_epoch)
-        learning_rate: Any = float(self.learning_rate)
-        if self.milestones:
-            learning_rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-                # The last step at the previous rate, steps counted from 0.
-                [(epoch - 1) * steps_per_epoch - 1 for epoch in self.milestones],
-                [
-                    learning_rate * self.lr_decay_factor**i
-                    for i in range(len(self.milestones) + 1)
-                ],
-            )
-        return TorchSGD(
-            learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        # The last step at the previous rate, steps counted from 0.
+        boundaries = [(epoch - 1) * steps_per_epoch - 1 for epoch in self.milestones]
+        first, factor = float(self.learning_rate), self.lr_decay_factor
+        rates = [first * factor**i for i in range(len(boundaries) + 1)]
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay
+        rate = schedule(boundaries, rates) if boundaries else first
+        return TorchSGD(rate, self.momentum, weight_decay=self.weight_decay)
 
     def build_losses(self):
-        """Builds the distillation losses.
-
-        Returns:
-            A dict of losses by name, as `Distiller` takes it; empty for the student
-            without a teacher.
-        """
+        """The distillation losses by name, as `Distiller` takes them."""
         configs = self.distillation_losses
         return {name: from_config(config, losses) for name, config in configs.items()}
 
@@ -207,46 +183,30 @@ class Recipe:
         Returns:
             A `Distiller`; the student itself without distillation losses.
         """
-        model, options = student, dict[str, Any]()
+        model = student
         if self.distillation_losses:
             if self.pruning is not None:
                 weight = self.pruning["weight"]
                 pruned = Pruned(teacher, self.pruning["rate"])
                 teacher = Ensemble([teacher, pruned], [weight, 1 - weight])
-            options["views"] = {
-                name: from_config(config, views) for name, config in self.views.items()
-            }
-            options["task_weight"] = self.task_weight
-            model = Distiller(teacher, student, self.build_losses(), **options)
-        has_softmax = logits.infer_output_kind(student) == OutputKind.SOFTMAX
-        model.compile(
-            optimizer=self.build_optimizer(steps_per_epoch),
-            loss=keras.losses.SparseCategoricalCrossentropy(
-                from_logits=not has_softmax
-            ),
-            metrics=["accuracy"],
-        )
+            model = Distiller(
+                teacher,
+                student,
+                self.build_losses(),
+                task_weight=self.task_weight,
+                views={n: from_config(view, views) for n, view in self.views.items()},
+            )
+        is_logits = logits.infer_output_kind(student) != OutputKind.SOFTMAX
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
+        optimizer = self.build_optimizer(steps_per_epoch)
+        model.compile(optimizer, loss, metrics=["accuracy"])
         return model
 
     def to_dict(self):
-        """The recipe as plain data, for `json.dump`.
-
-        Returns:
-            A dict, independent of the recipe.
-        """
+        """The recipe as a dict of plain data, a copy, for `json.dump`."""
         return {**dataclasses.asdict(self), "milestones": list(self.milestones)}
 
     @classmethod
     def from_dict(cls, data):
-        """Builds a recipe from plain data.
-
-        Args:
-            data: Output of `to_dict`.
-
-        Returns:
-            An equal `Recipe`.
-
-        Raises:
-            TypeError: A missing or unknown field.
-        """
+        """The recipe of a dict from `to_dict`; a `TypeError` for other fields."""
         return cls(**data)

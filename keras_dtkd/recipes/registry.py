@@ -8,20 +8,12 @@ from keras_dtkd.recipes.recipe import Recipe
 
 
 def methods():
-    """The names of all methods.
-
-    Returns:
-        A list that begins with `"ce"`, the student without a teacher.
-    """
+    """The names of all methods. The first is `"ce"`, the student without a teacher."""
     return list(tables.METHODS)
 
 
 def pairs():
-    """The pairs of networks for which the papers publish constants.
-
-    Returns:
-        A list of `(teacher, student)`.
-    """
+    """The pairs, `(teacher, student)`, for which the papers publish constants."""
     return list(model_pairs.PAIRS)
 
 
@@ -32,9 +24,6 @@ def baseline_for(method):
     of that weight. Baselines are tuned to a pair as their methods are; but `"cskd"` and
     `"dist"` have weight 4 for every pair, and their baseline `"ce_4kd"` has the weight
     of DTKD for the pair.
-
-    Args:
-        method: Name of a method.
 
     Returns:
         Name of the baseline; `None` for baselines, for methods with the weight of KD,
@@ -70,21 +59,19 @@ def get(method, teacher=None, student=None, data="cifar100"):
             f"{', '.join(tables.METHODS)}."
         )
     fields = copy.deepcopy(tables.METHODS[method])
-    pair = None
-    if teacher is not None and student is not None:
+    pair = model_pairs.DEFAULT_PAIR
+    is_pair = teacher is not None and student is not None
+    if is_pair:
         problem = "`recipes.get`: no published recipe for"
         hint = f"`student=` alone: `recipes.get({method!r}, student={student!r})`"
-        pair = teacher, student = model_pairs.require_pair(
-            teacher, student, problem, hint
-        )
-    tuned = tables.tuned_arguments(
-        method, model_pairs.PAIRS[pair or model_pairs.DEFAULT_PAIR]
-    )
+        pair = model_pairs.require_pair(teacher, student, problem, hint)
+        teacher, student = pair
+    tuned = tables.tuned_arguments(method, model_pairs.PAIRS[pair])
     for loss in fields["distillation_losses"].values():
         loss["arguments"].update(tuned)
     fields["source"] = f"{fields['source']}. {tables.SCHEDULE}."
-    if tuned and pair is None:
-        default = " → ".join(model_pairs.DEFAULT_PAIR)
+    if tuned and not is_pair:
+        default = " → ".join(pair)
         fields["source"] += f" Constants tuned to a pair are those of {default}."
     if data != "cifar100":
         fields["source"] += f" Published for cifar100, not for {data}."

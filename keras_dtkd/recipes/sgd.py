@@ -5,6 +5,8 @@ import re
 import keras
 from keras import ops
 
+from keras_dtkd.core.arguments import check_in_range
+
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class TorchSGD(keras.optimizers.SGD):
@@ -45,23 +47,17 @@ class TorchSGD(keras.optimizers.SGD):
     ):
         # Without `weight_decay`: Keras would apply its own decay in addition.
         super().__init__(learning_rate, float(momentum), nesterov, name=name, **kwargs)
-        if not weight_decay >= 0:
-            raise ValueError(
-                "`TorchSGD`: `weight_decay` must be a number of at least 0. "
-                f"Received: weight_decay={weight_decay!r}."
-            )
+        check_in_range("TorchSGD", "weight_decay", weight_decay, 0, inclusive=True)
         self.l2_weight_decay = float(weight_decay)
         self._excluded_ids: tuple[int, ...] = ()
         self._excluded_names: tuple[str, ...] = ()
-        self._uses_decay: tuple[bool, ...] = ()
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         """Excludes variables from weight decay. Replaces earlier exclusions.
 
         Args:
             var_list: `keras.Variable`s.
-            var_names: Regular expressions. Variables with a matching name are
-                excluded.
+            var_names: Regular expressions that match names of variables.
 
         Raises:
             ValueError: The optimizer is already built.
@@ -76,7 +72,6 @@ class TorchSGD(keras.optimizers.SGD):
         self._excluded_names = tuple(var_names or ())
 
     def build(self, variables):
-        """Creates the momentum variables and determines which variables decay."""
         if self.built:
             return
         super().build(variables)
@@ -87,7 +82,6 @@ class TorchSGD(keras.optimizers.SGD):
         )
 
     def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable."""
         # Under TensorFlow `variable` is the `tf.Variable` inside the `keras.Variable`;
         # Keras's guide to custom optimizers looks up its index in this way.
         index = self._get_variable_index(variable)
@@ -105,5 +99,4 @@ class TorchSGD(keras.optimizers.SGD):
         self.assign_sub(variable, ops.multiply(step, rate))
 
     def get_config(self):
-        """Constructor arguments."""
         return {**super().get_config(), "weight_decay": self.l2_weight_decay}

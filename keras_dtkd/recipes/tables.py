@@ -1,7 +1,5 @@
 """Each method's hyperparameters and their sources."""
 
-import itertools
-
 from keras_dtkd.recipes.config import component
 
 # The authors' code counts epochs from 1 and lowers the rate if `epoch > 150`.
@@ -22,44 +20,37 @@ LOW_LEARNING_RATE = 0.01
 NUM_TRAINING_SAMPLES = {"cifar100": 50_000}
 
 
-def method_entry(source, task_weight=1.0, fields=None, **losses):
+def method_entry(source, task_weight=1.0, **losses):
     """A method's fields of a recipe, with the distillation losses by name."""
-    return {
-        "source": source,
-        "task_weight": task_weight,
-        "distillation_losses": losses,
-        **(fields or {}),
-    }
+    fields = {"source": source, "task_weight": task_weight}
+    return {**fields, "distillation_losses": losses}
 
 
 def kd_entry(source, name="kd", loss="KD", weight=0.9, **arguments):
     """Hinton's weights: 0.1 for the labels, 0.9 for a loss on softened logits."""
-    losses = {name: component(loss, weight=weight, **arguments)}
-    return method_entry(source, 0.1, **losses)
+    loss = component(loss, weight=weight, **arguments)
+    return method_entry(source, 0.1, **{name: loss})
 
 
 def dtkd_entry(source, rule, stop_gradient, min_temperature):
     """A variant of DTKD. Its two weights are those of the pair."""
-    arguments = {
-        "temperature": 4.0,
-        "rule": rule,
-        "stop_gradient": stop_gradient,
-        "min_temperature": min_temperature,
-        "warmup_epochs": 20,
-    }
-    return method_entry(source, dtkd=component("DTKD", **arguments))
+    loss = component(
+        "DTKD",
+        temperature=4.0,
+        rule=rule,
+        stop_gradient=stop_gradient,
+        min_temperature=min_temperature,
+        warmup_epochs=20,
+    )
+    return method_entry(source, dtkd=loss)
 
 
 DTKD = (
     "Wei and Bai, arXiv 2404.12711; factors, temperature and warm-up of the code, "
     "JinYu1998/DTKD"
 )
-R2KD = {
-    "temperature": 4.0,
-    "value_weight": 2.0,
-    "rank_weight": 2.0,
-    "rank_temperature": 1.0,
-}
+SIMILARITY = component("CosineSimilarity", min_temperature=2.0, max_temperature=6.0)
+R2KD = dict(temperature=4.0, value_weight=2.0, rank_weight=2.0, rank_temperature=1.0)
 DKD_ALPHA = 1.0
 UNPUBLISHED = "No recipe for images is published: temperature and factors are ours. "
 
@@ -104,20 +95,11 @@ METHODS = {
     "cskd": method_entry(
         "Ham et al., arXiv 2311.14307; no code is public, so the formula and its "
         "factors are those of a later work, llieeai/lud, which trains for 480 epochs",
-        cskd=component(
-            "CSKD",
-            alpha=2.0,
-            temperatures=[
-                4.0,
-                component("CosineSimilarity", min_temperature=2.0, max_temperature=6.0),
-            ],
-        ),
+        cskd=component("CSKD", alpha=2.0, temperatures=[4.0, SIMILARITY]),
     ),
     "cswt": kd_entry(
         "The temperature of arXiv 2311.14307 (as in llieeai/lud) in kd: ours",
-        temperature=component(
-            "CosineSimilarity", min_temperature=2.0, max_temperature=6.0
-        ),
+        temperature=SIMILARITY,
     ),
     "ctkd": kd_entry(
         "Li et al., arXiv 2211.16231, equations 6 to 12; factors of the code, "
@@ -137,21 +119,21 @@ METHODS = {
     "r2kd": method_entry(
         "Kim et al., arXiv 2311.13934; factors of the code, Seonghak35/R2KD, whose "
         "rank term has no gradient: the soft ranks are ours; mixup is one of its five",
-        fields={
-            "views": {"mixup": component("Mixup", alpha=0.2)},
-            "pruning": {"rate": 0.1, "weight": 0.7},
-        },
         r2kd=component("R2KD", **R2KD),
         r2kd_mixup=component("R2KD", **R2KD, view="mixup"),
-    ),
+    )
+    | {
+        "views": {"mixup": component("Mixup", alpha=0.2)},
+        "pruning": {"rate": 0.1, "weight": 0.7},
+    },
     "ckd": method_entry(
         "Wilf et al., arXiv 2311.02253; factors of the code, alextxu/ckd, whose rate "
         "is tuned from 0.025 to 0.1 on a few thousand images and whose runs stop "
         "early; the closed form and the calibration are ours",
         task_weight=0.0,
-        fields={"calibrate": True},
         ckd=component("CKD", label_weight=1.0, teacher_weight=1.0, group_sizes=[1, 1]),
-    ),
+    )
+    | {"calibrate": True},
     "logit_mse": method_entry(
         f"{UNPUBLISHED}Ba and Caruana, arXiv 1312.6184; the control of ckd",
         task_weight=0.0,
@@ -175,19 +157,15 @@ METHODS = {
 # A lower bound that the temperatures of trained models do not reach.
 LOOSE_MIN_TEMPERATURE = 0.1
 # dtkd_max, dtkd_max_weight, dtkd_max_all, dtkd_centered, ...
-STOP_GRADIENT_VARIANTS = {"": False, "_weight": "weight", "_all": True}
-METHODS |= {
-    f"dtkd_{rule}{suffix}": dtkd_entry(
-        f"{DTKD}; rule={rule!r}, stop_gradient={stop!r} and the smallest temperature "
-        "are a variant of ours",
-        rule,
-        stop,
-        LOOSE_MIN_TEMPERATURE,
-    )
-    for rule, (suffix, stop) in itertools.product(
-        ("max", "centered", "std"), STOP_GRADIENT_VARIANTS.items()
-    )
-}
+for rule in ("max", "centered", "std"):
+    for suffix, stop in (("", False), ("_weight", "weight"), ("_all", True)):
+        METHODS[f"dtkd_{rule}{suffix}"] = dtkd_entry(
+            f"{DTKD}; rule={rule!r}, stop_gradient={stop!r} and the smallest "
+            "temperature are a variant of ours",
+            rule,
+            stop,
+            LOOSE_MIN_TEMPERATURE,
+        )
 METHODS["dtkd_loose"] = dtkd_entry(
     f"{DTKD}; equation 3 solved, nearly without a bound: ours",
     "exact",
@@ -196,9 +174,7 @@ METHODS["dtkd_loose"] = dtkd_entry(
 )
 
 BASELINES = {
-    **{name: "ce_4kd" for name in METHODS if name.startswith("dtkd")},
-    "cskd": "ce_4kd",
-    "dist": "ce_4kd",
+    **{n: "ce_4kd" for n in METHODS if n.startswith("dtkd") or n in ("cskd", "dist")},
     "dkd": "ce_9kd",
     "ls": "kd_9",
     "ckd": "logit_mse",
@@ -211,13 +187,11 @@ def tuned_arguments(method, constants):
     ls = {"temperature": constants.ls_temperature, "weight": constants.ls_weight}
     if method.startswith("dtkd"):
         return dtkd_weights
+    standardized = component("Standardized", temperature=ls["temperature"])
     return {
         "ce_4kd": {"weight": sum(dtkd_weights.values())},
         "ce_9kd": {"weight": DKD_ALPHA + constants.dkd_beta},
         "dkd": {"beta": constants.dkd_beta},
         "kd_9": ls,
-        "ls": {
-            **ls,
-            "temperature": component("Standardized", temperature=ls["temperature"]),
-        },
+        "ls": {**ls, "temperature": standardized},
     }.get(method, {})
