@@ -1,7 +1,6 @@
 """Reliability diagrams: accuracy by confidence."""
 
 import numpy as np
-from keras import ops
 
 from keras_dtkd.metrics.expected_calibration_error import ExpectedCalibrationError
 from keras_dtkd.plots import inputs, style
@@ -77,20 +76,16 @@ def _bin_statistics(name, labels, outputs, bins, from_logits):
     labels = inputs.flatten_labels(CALLER, labels, array.shape)
     metric = ExpectedCalibrationError(bins, from_logits)
     metric.update_state(labels, array.reshape(-1, array.shape[-1]).astype("float32"))
-    sums = [
-        inputs.to_float64(ops.convert_to_tensor(values))
-        for values in (metric.count, metric.correct, metric.confidence)
-    ]
+    variables = metric.count, metric.correct, metric.confidence
+    sums = [inputs.to_float64(variable.value) for variable in variables]
     if not sums[0].sum():
         raise ValueError(f"`{CALLER}`: no sample has a valid label.")
     return *sums, float(metric.result())
 
 
 def _draw_model(top, bottom, name, color, count, correct, confidence, error):
-    is_filled = count > 0
-    x = confidence[is_filled] / count[is_filled]
-    y = correct[is_filled] / count[is_filled]
-    fraction = count / count.sum()
+    is_filled, fraction = count > 0, count / count.sum()
+    x, y = (v[is_filled] / count[is_filled] for v in (confidence, correct))
     top.vlines(x, x, y, color=color, lw=1, alpha=0.6)
     top.plot(x, y, color=color, lw=1.5, label=f"{name}: ECE {error:.3f}", marker=".")
     # Bins of few samples matter less, but must be visible.

@@ -10,7 +10,6 @@ from keras_dtkd.core.logits import look_like_probabilities
 from keras_dtkd.functional import statistics
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.metrics.inputs import to_logits
-from keras_dtkd.temperatures import base
 
 
 def to_float64(value):
@@ -34,18 +33,16 @@ def validate_dict(caller, name, value, example):
 
 def validate_pair(caller, student_logits, teacher_logits):
     """Both models' logits, float32, `(samples, classes)`."""
-    logits = {"student_logits": student_logits, "teacher_logits": teacher_logits}
-    logits = {name: to_float64(value) for name, value in logits.items()}
-    student_shape, teacher_shape = (array.shape for array in logits.values())
-    if student_shape != teacher_shape:
+    student, teacher = to_float64(student_logits), to_float64(teacher_logits)
+    if student.shape != teacher.shape:
         raise ValueError(
-            f"`{caller}`: `student_logits` have the shape {student_shape} and "
-            f"`teacher_logits` {teacher_shape}. Pass both for the same samples."
+            f"`{caller}`: `student_logits` have the shape {student.shape} and "
+            f"`teacher_logits` {teacher.shape}. Pass both for the same samples."
         )
-    for name, array in logits.items():
-        validate_outputs(caller, name, array, from_logits=True)
-    converted = (to_float64(to_logits(array)) for array in logits.values())
-    return [_flatten(array).astype("float32") for array in converted]
+    validate_outputs(caller, "student_logits", student, from_logits=True)
+    validate_outputs(caller, "teacher_logits", teacher, from_logits=True)
+    converted = arrays.to_numpy(to_logits(student)), arrays.to_numpy(to_logits(teacher))
+    return [array.reshape(-1, array.shape[-1]) for array in converted]
 
 
 def validate_outputs(caller, name, array, from_logits):
@@ -71,15 +68,12 @@ def validate_outputs(caller, name, array, from_logits):
 
 
 def flatten_labels(caller, value, shape):
-    """Labels by sample: integers `(samples,)`, or `(samples, classes)` if one-hot.
-
-    `shape` is that of the outputs that they belong to, `(..., classes)`.
-    """
+    """Integers `(samples,)`, or `(samples, classes)`, for outputs of a shape."""
     array = to_float64(value)
     if array.shape in (shape[:-1], (*shape[:-1], 1)):
         return array.reshape(-1)
     if array.shape == shape:
-        return _flatten(array)
+        return array.reshape(-1, shape[-1])
     raise ValueError(
         f"`{caller}`: labels of shape {array.shape} do not fit outputs of shape "
         f"{shape}. Pass integers of shape {shape[:-1]}, or one number for each class."
@@ -87,7 +81,7 @@ def flatten_labels(caller, value, shape):
 
 
 def class_indices(caller, labels, outputs, logits):
-    """The class of each sample, -1 without a label. `outputs` as the labels are for."""
+    """The class of each sample, -1 without a label. Labels are of `outputs`' shape."""
     if labels is None:
         return np.full(len(logits), -1)
     labels = flatten_labels(caller, labels, to_float64(outputs).shape)
@@ -97,7 +91,6 @@ def class_indices(caller, labels, outputs, logits):
 
 def temperatures_of(temperature, student, teacher):
     """The student's and the teacher's temperatures, NumPy `(samples,)`."""
-    temperature = base.get(temperature)
     pair = temperature(ops.convert_to_tensor(student), ops.convert_to_tensor(teacher))
     shape = (len(student), 1)
     return [np.broadcast_to(to_float64(side), shape)[:, 0] for side in pair[:2]]
@@ -109,7 +102,3 @@ def soft_probs_and_entropy(logits, temperature):
     log_probs = to_float64(statistics.soft_log_probs(*tensors))
     probs = np.exp(log_probs)
     return probs, -(probs * log_probs).sum(-1)
-
-
-def _flatten(array):
-    return array.reshape(-1, array.shape[-1])

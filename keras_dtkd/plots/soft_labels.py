@@ -70,23 +70,23 @@ def soft_labels(
     pair = inputs.temperatures_of(temperature, student, teacher)
     student_p, _ = inputs.soft_probs_and_entropy(student, pair[0][:, None])
     teacher_p, entropy = inputs.soft_probs_and_entropy(teacher, pair[1][:, None])
-    indices, is_by_entropy = _select_samples(samples, entropy)
+    indices = _select_samples(samples, entropy)
     if images is not None:
         images = _select_images(images, indices, len(teacher))
     classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
     is_constant = np.ptp(pair) < 1e-6 * np.mean(pair)
 
     rows, columns = -(-len(indices) // MAX_COLUMNS), min(len(indices), MAX_COLUMNS)
-    ratios = (1,) if images is None else (1, 1.4)
+    height, ratios = (3, (1,)) if images is None else (4.6, (1, 1.4))
     if figure is None:
-        height = (3 if images is None else 4.6) * rows + 0.6
-        figure = style.new_figure(max(3.6 * columns, 5), height)
+        figure = style.new_figure(max(3.6 * columns, 5), height * rows + 0.6)
     grid = figure.add_gridspec(len(ratios) * rows, columns, height_ratios=ratios * rows)
     cells = [divmod(count, MAX_COLUMNS) for count in range(len(indices))]
-    bars = [grid[len(ratios) * (row + 1) - 1, column] for row, column in cells]
-    first = figure.add_subplot(bars[0])
-    others = (figure.add_subplot(cell, sharey=first) for cell in bars[1:])
-    for i, (_, column), ax in zip(indices, cells, (first, *others), strict=True):
+    axes: list = []
+    for i, (row, column) in zip(indices, cells, strict=True):
+        cell = grid[len(ratios) * (row + 1) - 1, column]
+        ax = figure.add_subplot(cell, sharey=axes[0] if axes else None)
+        axes.append(ax)
         probs = {"teacher": teacher_p[i], "student": student_p[i]}
         _draw_bars(ax, probs, names, top, classes[i])
         title = f"Sample {i}"
@@ -97,23 +97,24 @@ def soft_labels(
         ax.set_title(title, fontsize=10)
         ax.set_ylabel("" if column else "Probability (%)")
     if (classes[indices] >= 0).any():
-        first.plot([], [], "v", color="black", ms=5, label="true class")
-    legend = first.get_legend_handles_labels()
+        axes[0].plot([], [], "v", color="black", ms=5, label="true class")
+    legend = axes[0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside lower center", ncols=3)
     if images is not None:
         for image, (row, column) in zip(images, cells, strict=True):
-            _draw_image(figure.add_subplot(grid[2 * row, column]), image)
+            ax = figure.add_subplot(grid[2 * row, column])
+            ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+            ax.axis("off")
     title = f"Soft labels at T = {pair[1][0]:.3g}"
     if not is_constant:
         title = f"Soft labels by {type(temperature).__name__}"
-    if is_by_entropy and len(indices) > 1:
+    if isinstance(samples, numbers.Integral) and len(indices) > 1:
         title += ", by increasing entropy of the teacher"
     figure.suptitle(title, fontsize=12)
     return style.root_figure(figure)
 
 
 def _select_images(images, indices, count):
-    """The images of these samples, within [0, 1]."""
     shape = tuple(getattr(images, "shape", None) or np.shape(images))
     is_image = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4))
     if not is_image or shape[0] != count:
@@ -131,13 +132,12 @@ def _select_images(images, indices, count):
 
 
 def _select_samples(samples, entropy):
-    """Indices of samples, and whether they were selected by the teacher's entropy."""
     count = len(entropy)
     if isinstance(samples, numbers.Integral):
         check_positive_int(CALLER, "samples", samples)
         order = np.argsort(entropy, kind="stable")
         ranks = np.linspace(0, count - 1, min(int(samples), count)).round().astype(int)
-        return order[ranks].tolist(), True
+        return order[ranks]
     indices = np.asarray(samples)
     is_valid = indices.ndim == 1 and indices.size and indices.dtype.kind in "iu"
     if not is_valid or indices.min() < -count or indices.max() >= count:
@@ -145,7 +145,7 @@ def _select_samples(samples, entropy):
             f"`{CALLER}`: `samples` must be a number of samples or a list of indices "
             f"between 0 and {count - 1}. Received: samples={samples!r}."
         )
-    return (indices % count).tolist(), False
+    return indices % count
 
 
 def _draw_bars(ax, probs, names, top, true_class):
@@ -154,10 +154,8 @@ def _draw_bars(ax, probs, names, top, true_class):
     if len(names) > top:
         shown = np.argsort(-mean, kind="stable")[:top]
         names = [names[k] for k in shown] + ["others"]
-        probs = {
-            model: np.append(p[shown], max(1 - p[shown].sum(), 0.0))
-            for model, p in probs.items()
-        }
+        for model, p in probs.items():
+            probs[model] = np.append(p[shown], max(1 - p[shown].sum(), 0.0))
     x = np.arange(len(names))
     for (model, p), shift in zip(probs.items(), (-0.2, 0.2), strict=True):
         ax.bar(x + shift, 100 * p, 0.38, color=style.MODEL_COLORS[model], label=model)
@@ -165,16 +163,9 @@ def _draw_bars(ax, probs, names, top, true_class):
         height = 100 * max(p[column] for p in probs.values())
         text = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
         ax.annotate("▼", (column, height), (0, 2), **text)
-    is_rotated = max(map(len, names)) * len(names) > 40
-    ax.set_xticks(x, names, fontsize=9)
-    if is_rotated:
-        for label in ax.get_xticklabels():
-            label.set(rotation=45, ha="right", rotation_mode="anchor")
+    tilt = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    is_wide = max(map(len, names)) * len(names) > 40
+    ax.set_xticks(x, names, fontsize=9, **(tilt if is_wide else {}))
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("Class" if len(shown) == len(names) else "Class, most probable first")
     style.despine(ax)
-
-
-def _draw_image(ax, image):
-    ax.imshow(image, cmap="gray", vmin=0, vmax=1)
-    ax.axis("off")

@@ -10,11 +10,7 @@ MODEL_COLORS = {"teacher": TEACHER, "student": STUDENT}
 
 
 def new_figure(width, height):
-    """Creates a figure, with a size in inches, that belongs to no window.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+    """Creates a figure, with a size in inches, that belongs to no window."""
     try:
         from keras_dtkd.plots.notebook_figure import NotebookFigure
     except ImportError as error:

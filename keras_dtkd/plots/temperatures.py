@@ -67,47 +67,40 @@ def temperatures(
     else:
         measure, unit = "given difficulty", "as given"
         difficulty = inputs.to_float64(difficulty).reshape(-1)
-        is_finite = np.isfinite(difficulty)
-        if len(difficulty) != len(teacher) or not is_finite.all():
+        num_finite = np.isfinite(difficulty).sum()
+        if not len(difficulty) == len(teacher) == num_finite:
             raise ValueError(
                 f"`{CALLER}`: `difficulty` must be a finite number for each of the "
                 f"{len(teacher)} samples. Received: {len(difficulty)} numbers, "
-                f"{is_finite.sum()} of them finite."
+                f"{num_finite} of them finite."
             )
     classes = inputs.class_indices(CALLER, labels, teacher_logits, teacher)
     is_misclassified = (classes >= 0) & (classes != teacher.argmax(-1))
 
     order = np.argsort(difficulty, kind="stable")
-    x = difficulty
+    x, xlabel = difficulty, f"{measure.capitalize()} ({unit})"
+    ax = style.new_figure(7.5, 4.5).subplots() if ax is None else ax
     if by == "rank":
         x = np.empty(len(order))
         x[order] = 100 * (np.arange(len(order)) + 0.5) / len(order)
-    if ax is None:
-        ax = style.new_figure(7.5, 4.5).subplots()
+        xlabel = f"Samples from easy to hard (percentile of the {measure})"
+        ax.set_xlim(0, 100)
     groups = np.array_split(order, min(bins, len(order)))
-    models = [
-        ("student's", pair[0], style.STUDENT),
-        ("teacher's", pair[1], style.TEACHER),
-    ]
     if np.array_equal(*pair):
         # The upper of two equal curves would hide the other.
         models = [("both models'", pair[0], "black")]
+    else:
+        names, colors = ("student's", "teacher's"), (style.STUDENT, style.TEACHER)
+        models = [*zip(names, pair, colors, strict=True)]
     for model in models:
         _draw_model(ax, x, groups, is_misclassified, *model)
     label = f"mean {mean:.3g}"
     ax.axhline(mean, color=style.GRAY, ls=":", lw=1, zorder=1, label=label)
     crosses = " (crosses: teacher is wrong)" if is_misclassified.any() else ""
-    xlabel = f"{measure.capitalize()} ({unit})"
-    if by == "rank":
-        xlabel = f"Samples from easy to hard (percentile of the {measure})"
-    ax.set(
-        title=f"Temperatures of {type(temperature).__name__}, from easy to hard samples"
-        f"\npoints: samples{crosses}; lines: medians; bands: quartiles",
-        xlabel=xlabel,
-        ylabel="Temperature (divides the logits)",
-        xlim=(0, 100) if by == "rank" else None,
-    )
-    ax.title.set_fontsize(11)
+    title = f"Temperatures of {type(temperature).__name__}, from easy to hard samples"
+    legend = f"points: samples{crosses}; lines: medians; bands: quartiles"
+    ax.set_title(f"{title}\n{legend}", fontsize=11)
+    ax.set(xlabel=xlabel, ylabel="Temperature (divides the logits)")
     # A constant temperature has no range to scale the axis to.
     if np.ptp(pair) < 0.01 * mean:
         ax.set_ylim(0, 2 * mean)
@@ -117,27 +110,16 @@ def temperatures(
 
 
 def _draw_model(ax, x, groups, is_misclassified, name, temperatures, color):
-    """Draws points, medians and quartiles of a model."""
-    for marker, mask, size, alpha in (
-        ("o", ~is_misclassified, 7, 0.25),
-        ("x", is_misclassified, 14, 0.5),
+    # Thousands of points would make a vector file large.
+    points = {"color": color, "zorder": 1, "rasterized": True}
+    for mask, kind in (
+        (~is_misclassified, {"marker": "o", "s": 7, "alpha": 0.25, "lw": 0}),
+        (is_misclassified, {"marker": "x", "s": 14, "alpha": 0.5, "lw": 0.9}),
     ):
-        ax.scatter(
-            x[mask],
-            temperatures[mask],
-            s=size,
-            marker=marker,
-            color=color,
-            alpha=alpha,
-            lw=0 if marker == "o" else 0.9,
-            zorder=1,
-            # Thousands of points would make a vector file large.
-            rasterized=True,
-        )
+        ax.scatter(x[mask], temperatures[mask], **points, **kind)
     centers = [np.median(x[group]) for group in groups]
-    low, median, high = np.array(
-        [np.quantile(temperatures[group], (0.25, 0.5, 0.75)) for group in groups]
-    ).T
+    quartiles = [np.quantile(temperatures[g], (0.25, 0.5, 0.75)) for g in groups]
+    low, median, high = np.transpose(quartiles)
     ax.fill_between(centers, low, high, color=color, alpha=0.15, lw=0)
     # Where models overlap, edges keep both bands visible; the dashed line is on top.
     for edge in (low, high):

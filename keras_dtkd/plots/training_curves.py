@@ -1,6 +1,7 @@
 """Training curves of several methods, averaged over seeds."""
 
 import collections.abc
+import re
 
 import numpy as np
 
@@ -39,18 +40,16 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     """
     inputs.validate_dict(CALLER, "runs", runs, "{'KD': [run, ...], 'DTKD': [...]}")
     curves = {name: _align_runs(name, value, metric) for name, value in runs.items()}
-    if ax is None:
-        ax = style.new_figure(7.5, 4.5).subplots()
-    for index, (name, color) in enumerate(style.colors(curves).items()):
-        epochs, values = curves[name]
-        mean = values.mean(0)
+    ax = style.new_figure(7.5, 4.5).subplots() if ax is None else ax
+    colors = style.colors(curves)
+    for index, (name, (epochs, values)) in enumerate(curves.items()):
+        mean, color = values.mean(0), colors[name]
         line_style = LINE_STYLES[index // len(style.PALETTE) % len(LINE_STYLES)]
         # A single point has no line.
         marker = "o" if len(epochs) == 1 else None
         ax.plot(epochs, mean, line_style, color=color, lw=2, marker=marker, label=name)
         if len(values) > 1:
-            std = values.std(0, ddof=1)
-            band = {"color": color, "alpha": 0.2, "lw": 0}
+            std, band = values.std(0, ddof=1), {"color": color, "alpha": 0.2, "lw": 0}
             ax.fill_between(epochs, mean - std, mean + std, **band)
     _label_axes(ax, curves, metric)
     style.label_lines(ax)
@@ -63,14 +62,13 @@ def _label_axes(ax, curves, metric):
     seeds = sorted({len(values) for _, values in curves.values()})
     num_seeds = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     spread = f"mean ± std of {num_seeds} seeds" if seeds[-1] > 1 else "one seed each"
-    name = metric.replace("_", " ")
-    name = f"validation {name[4:]}" if metric.startswith("val_") else name
+    name = re.sub("^val ", "validation ", metric.replace("_", " "))
     name = name[:1].upper() + name[1:]
     all_values = np.concatenate([values.ravel() for _, values in curves.values()])
-    low, high = np.nanmin(all_values), np.nanmax(all_values)
+    is_fraction = np.nanmin(all_values) >= 0 and np.nanmax(all_values) <= 1
     ax.set_title(f"{name} by epoch: {spread}", fontsize=11)
     ax.set(xlabel="Epoch", ylabel=name)
-    if "accuracy" in metric and low >= 0 and high <= 1:
+    if "accuracy" in metric and is_fraction:
         # Only the tick labels change; the lines keep their values.
         ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         ax.set_ylabel(f"{name} (%)")
@@ -99,9 +97,8 @@ def _as_runs(value):
     if _history_of(value) is not None:
         return [value]
     value = list(value) if isinstance(value, list | tuple) else inputs.to_float64(value)
-    if len(value) and _history_of(value[0]) is None and np.ndim(value[0]) == 0:
-        return [value]
-    return value
+    is_run = len(value) and _history_of(value[0]) is None and np.ndim(value[0]) == 0
+    return [value] if is_run else value
 
 
 def _history_of(run):
