@@ -54,11 +54,7 @@ class View(FitHooks, keras.layers.Layer):
         return self.layer(x, training=True)
 
     def check(self, x):
-        """Called before the first step, with samples of the inputs.
-
-        Raises:
-            ValueError: They are several, and the view changes one.
-        """
+        """Raises a `ValueError` for several inputs, if the view changes one."""
         if keras.tree.is_nested(x) and type(self).call is View.call:
             raise ValueError(
                 f"`{type(self).__name__}` changes one batch of images. The models have "
@@ -74,15 +70,9 @@ class View(FitHooks, keras.layers.Layer):
             return [Issue("view_inputs", ERROR, str(error), cause=error)]
         return []
 
-    def compute_output_spec(self, x):
-        """Of the shape and dtype that the inputs have."""
-        return keras.tree.map_structure(
-            lambda a: keras.KerasTensor(a.shape, a.dtype), x
-        )
-
     def get_config(self):
-        config = super().get_config()
-        return {**config, "layer": keras.saving.serialize_keras_object(self.layer)}
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer}
 
     @classmethod
     def from_config(cls, config):

@@ -39,5 +39,4 @@ class CutMix(BuiltInView):
         # A number would be the upper end of a range to draw α from.
         layer = keras.layers.CutMix(factor=(alpha, alpha), seed=seed, dtype="float32")
         super().__init__(layer, name=name, **kwargs)
-        self.alpha = alpha
-        self.seed = seed
+        self.alpha, self.seed = alpha, seed

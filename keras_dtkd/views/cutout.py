@@ -48,6 +48,4 @@ class Cutout(BuiltInView):
             dtype="float32",
         )
         super().__init__(layer, name=name, **kwargs)
-        self.side = side
-        self.fill_value = fill_value
-        self.seed = seed
+        self.side, self.fill_value, self.seed = side, fill_value, seed

@@ -35,5 +35,4 @@ class Mixup(BuiltInView):
         check_in_range("Mixup", "alpha", alpha, 0)
         layer = keras.layers.MixUp(alpha=alpha, seed=seed, dtype="float32")
         super().__init__(layer, name=name, **kwargs)
-        self.alpha = alpha
-        self.seed = seed
+        self.alpha, self.seed = alpha, seed

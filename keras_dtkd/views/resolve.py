@@ -10,22 +10,20 @@ def resolve_views(views):
     """
     if views is None:
         return {}
-    if isinstance(views, dict):
-        return {name: _view(view, name) for name, view in views.items()}
-    named = {}
-    for view in views if isinstance(views, list | tuple) else [views]:
-        view = _view(view, getattr(view, "name", None))
-        if view.name in named:
-            raise ValueError(
-                f"`Distiller`: two views are called {view.name!r}. Give them in a "
-                "dict, by names of your choice."
-            )
-        named[view.name] = view
-    return named
-
-
-def _view(view, name):
-    return view if isinstance(view, View) else View(view, name=name)
+    if not isinstance(views, dict):
+        several = views if isinstance(views, list | tuple) else [views]
+        names = [getattr(view, "name", None) for view in several]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"`Distiller`: two views are called {name!r}. Give them in a dict, "
+                    "by names of your choice."
+                )
+        views = dict(zip(names, several, strict=True))
+    return {
+        name: view if isinstance(view, View) else View(view, name=name)
+        for name, view in views.items()
+    }
 
 
 def validate_views(losses, views):
@@ -37,11 +35,10 @@ def validate_views(losses, views):
                 f"`Distiller`: the loss {name!r} is for the view {loss.view!r}. Views "
                 f"given by `views=`: {known}."
             )
-    unused = [
-        name for name in views if all(name != loss.view for loss in losses.values())
-    ]
-    if unused:
-        raise ValueError(
-            f"`Distiller`: no loss is for the view {unused[0]!r}. Say so with "
-            f"`view={unused[0]!r}` in a loss, or leave the view out."
-        )
+    used = [loss.view for loss in losses.values()]
+    for name in views:
+        if name not in used:
+            raise ValueError(
+                f"`Distiller`: no loss is for the view {name!r}. Give a loss "
+                f"`view={name!r}`, or leave the view out."
+            )
