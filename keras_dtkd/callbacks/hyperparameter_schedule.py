@@ -34,9 +34,7 @@ class HyperparameterSchedule(keras.callbacks.Callback):
                 "or a Keras learning-rate schedule. Received: "
                 f"schedule={schedule!r}."
             )
-        self.name = name
-        self.schedule = schedule
-        self.verbose = verbose
+        self.name, self.schedule, self.verbose = name, schedule, verbose
 
     def on_train_begin(self, logs=None):
         # An unknown name is an error before the first step.

@@ -16,19 +16,16 @@ class Resume(keras.callbacks.Callback):
     """Keeps the state of the last whole epoch: a run killed at any moment goes on.
 
     The file appears under its name when it is whole and on the disk, and the name says
-    how many epochs it holds: there is no moment at which a weight and a count of two
-    epochs could be taken for one state. (`keras.callbacks.BackupAndRestore` writes them
-    one after the other.) Holds everything that `save_weights` does: of a Distiller the
-    student, the optimizer, the losses' state, the random state of its layers, the
-    teacher's fingerprint. (A plain Keras model's file lacks the random state.) Under
-    torch the state of its random numbers too, from which Keras's `Dropout` without a
-    seed draws there.
+    how many epochs it holds. (`keras.callbacks.BackupAndRestore` writes weights and
+    epoch one after the other.) It holds what `save_weights` does: of a Distiller the
+    student, the optimizer, the losses' state, the random state of its layers (which a
+    plain Keras model's file lacks), the teacher's fingerprint; under torch the state of
+    its random numbers too, from which Keras's `Dropout` without a seed draws there.
 
     Where several processes train together, rank 0 writes and all read: the folder must
     be one that all of them see.
 
-    Whatever else the run depends on must be the same again: the same data, in an order
-    that depends on the epoch alone, or not shuffled.
+    The data must be the same again, in an order that depends on the epoch alone.
 
     Args:
         folder: Where the file is. Made where there is none. One run, one folder.
@@ -104,11 +101,9 @@ class Resume(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if backend.rank_and_world_size()[0] != 0:
             return
-        before = self._files()
-        path = self.folder / f"{epoch + 1}.weights.h5"
+        before, path = self._files(), self.folder / f"{epoch + 1}.weights.h5"
         atomic_write(path, self._write)
-        # No process reads them now: all have read them before the first step, which
-        # they take together.
+        # All processes have read them before the first step, which they take together.
         for older in before.values():
             if older != path:
                 older.unlink()

@@ -20,9 +20,8 @@ class RobustAccuracy(keras.callbacks.Callback):
     evaluated, because `CSVLogger` takes its columns from it, and so is the last.
 
     Args:
-        x: Inputs, an array. All of them are attacked; a few hundred show the trend.
-        y: Their labels, like all arguments but the following as in
-            `keras_dtkd.attacks.robust_accuracy`.
+        x: Inputs, an array; a few hundred show the trend. Arguments are those of
+            `keras_dtkd.attacks.robust_accuracy`, except:
         frequency: Epochs between two evaluations.
         name: Name of the log.
         output: Name or index of the output to attack. The Distiller's by default.
@@ -62,8 +61,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         self.name = name
         self.attack = resolve_attack("RobustAccuracy", attack)
         self.output_options = output, from_logits, batch_size
-        self.verbose = verbose
-        self.options = options
+        self.verbose, self.options = verbose, options
         self._evaluation: Any = None
         self._first_epoch = None
 

@@ -23,22 +23,17 @@ class LayerBuilder:
     """Adds layers to a functional graph, with the conventions that all networks share.
 
     Parameters and arithmetic equal those of the PyTorch networks: no bias before a
-    batch norm, a padding of 1 on each side of a 3x3 window for every stride. Every
-    layer is named. Layers with weights have the name of the reference's module, with
-    `_` for `.`, which `load_torch` relies on.
-
-    Args:
-        data_format: `"channels_last"` or `"channels_first"`.
-        initializer: Initializer of convolution kernels: a function of fan-in and
-            fan-out.
+    batch norm, a padding of 1 on each side of a 3x3 window for every stride. Layers
+    with weights have the name of the reference's module, with `_` for `.`, which
+    `load_torch` relies on. `initializer` of convolution kernels is a function of fan-in
+    and fan-out.
     """
 
     def __init__(self, data_format, initializer=fan_out_normal):
         self.data_format = data_format
         self.axis = -1 if data_format == "channels_last" else 1
-        # Called for each layer: a shared initializer object would give all kernels of
-        # one shape the same values. The fans are computed here, because Keras swaps
-        # those of a depthwise kernel.
+        # Called for each layer: a shared object would give all kernels of one shape the
+        # same values. The fans are ours: Keras swaps those of a depthwise kernel.
         self.initializer = initializer
 
     def channels(self, x):
@@ -98,9 +93,9 @@ class LayerBuilder:
         `kernel` and `bias` are its initializers, by default `fan_in_uniform`.
         """
         x = layers.GlobalAveragePooling2D(self.data_format, name="pooled")(x)
-        fans = x.shape[-1], classes
-        kernel = kernel or fan_in_uniform(*fans)
-        bias = bias or fan_in_uniform(*fans)
+        kernel, bias = (
+            given or fan_in_uniform(x.shape[-1], classes) for given in (kernel, bias)
+        )
         return layers.Dense(
             classes, kernel_initializer=kernel, bias_initializer=bias, name="logits"
         )(x)

@@ -23,7 +23,7 @@ STAGES = {1: "stage1", 2: "stage2", 4: "stage3", 6: "stage4"}
 def mobilenetv2(inputs, classes, data_format):
     """A MobileNetV2 of half width, except for the 1280 features before the logits.
 
-    Its stages have linear outputs, and therefore no `"…_preact"`.
+    Its stages have linear outputs, and so no `"…_preact"`.
 
     Reference:
         Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv

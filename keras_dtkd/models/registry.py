@@ -60,9 +60,8 @@ def match_name(name):
 def get(name, num_classes=100, input_shape=None, data_format=None):
     """A network of the CIFAR distillation literature, newly initialized.
 
-    Its feature maps are outputs of layers with fixed names: `"stem"`, `"stage1"`,
-    `"stage2"`, ..., their pre-activations `"stage1_preact"`, ..., `"pooled"` and
-    `"logits"`.
+    Its feature maps are outputs of layers with fixed names: `"stem"`, `"stage1"`, ...,
+    their pre-activations `"stage1_preact"`, ..., `"pooled"` and `"logits"`.
     docs/models.md lists them for each network, with sizes and parameters.
 
     Args:
@@ -87,7 +86,7 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
 
     >>> Distiller(models.get("resnet32x4"), models.get("ShuffleV1")).fit(x, y)
     """
-    model_name = match_name(name)
+    name = match_name(name)
     num_classes = check_positive_int("models.get", "num_classes", num_classes)
     formats = ("channels_last", "channels_first", None)
     check_choice("models.get", "data_format", data_format, formats)
@@ -100,8 +99,8 @@ def get(name, num_classes=100, input_shape=None, data_format=None):
             "data_format='channels_last'."
         )
     inputs = keras.Input(_resolve_input_shape(input_shape, data_format), name="images")
-    logits = NETWORKS[model_name](inputs, num_classes, data_format)
-    return keras.Model(inputs, logits, name=model_name)
+    logits = NETWORKS[name](inputs, num_classes, data_format)
+    return keras.Model(inputs, logits, name=name)
 
 
 def _resolve_input_shape(input_shape, data_format):

@@ -18,9 +18,8 @@ def resnet(
     """A ResNet with a 3x3 stem of stride 1 and no pooling.
 
     `repeats` is the number of blocks in each stage, `width` the number of channels of
-    the first, which each further stage doubles. Blocks have two 3x3 convolutions. The
-    3x3 convolution of a bottleneck has its stride, and the scale of its last batch norm
-    is not initialized to zero.
+    the first, which each further stage doubles. The 3x3 convolution of a bottleneck has
+    its stride, and the scale of its last batch norm is not initialized to zero.
 
     Reference:
         He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385,
@@ -56,10 +55,9 @@ def wide_resnet(inputs, classes, data_format, depth, factor):
     """A ResNet of `6n + 4` layers whose stages are `factor` times as wide.
 
     Batch norm and ReLU come before each convolution. `"stem"` and the stages are the
-    raw sums; `"stage1_preact"` etc. are the outputs of the next batch norm. In
-    training, the reference computes these by a second call of the three batch norms,
-    which updates their moving statistics twice a step (0.81 old + 0.19 new). Here each
-    batch norm is called once, and every statistic is updated once.
+    raw sums; `"stage1_preact"` etc. are the outputs of the next batch norm. The
+    reference calls these batch norms a second time, which updates their statistics
+    twice a step (0.81 old + 0.19 new); here they are called once.
 
     Reference:
         Zagoruyko and Komodakis, "Wide Residual Networks", arXiv 1605.07146.

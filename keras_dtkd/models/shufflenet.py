@@ -73,9 +73,8 @@ def shufflev2(inputs, classes, data_format):
                 y, x = ops.split(x, 2, axis=builder.axis)
                 x = _branch_v2(builder, x, half, 1, name, 1)
             x = layers.Concatenate(builder.axis, name=f"{output}_preact")([y, x])
-            # After the concatenation, so that there is a pre-activation to name. The
-            # untouched half is already non-negative, and a second ReLU does not change
-            # its values or gradients.
+            # After the concatenation, so that there is a pre-activation to name. A
+            # second ReLU does not change the untouched half.
             x = layers.ReLU(name=f"{output}_relu")(x)
             x = builder.channel_shuffle(x, 2, name=output)
     x = builder.conv_norm(x, 1024, 1, names=("conv2", "bn2", "conv2_relu"))

@@ -16,9 +16,7 @@ BATCH_NORM_NAMES = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-LAYER_NAMES = {"weight": "kernel", "bias": "bias"}
-# Transposition of PyTorch's weights to Keras's kernels, which do not depend on the data
-# format.
+# From PyTorch's axes to Keras's, in either data format.
 KERNEL_AXES = {
     layers.Conv2D: (2, 3, 1, 0),
     layers.DepthwiseConv2D: (2, 3, 0, 1),
@@ -34,9 +32,8 @@ def load_torch(model, weights):
     """Loads a PyTorch `state_dict` into a network, by name.
 
     Expects the names of the networks in megvii-research/mdistiller, such as
-    `layer1.0.conv1.weight`, `bn1.running_mean`, `fc.bias`. A prefix `module.` and batch
-    counters are ignored, and the last layer may be called `fc`, `linear` or
-    `classifier`. PyTorch is not needed.
+    `layer1.0.conv1.weight`, `bn1.running_mean`, `fc.bias` (or `linear`, `classifier`).
+    A prefix `module.` and batch counters are ignored. PyTorch is not needed.
 
     Args:
         model: A network of `models.get`, in either data format.
@@ -86,9 +83,8 @@ def load_sequential_npz(model, weights):
         `model`.
 
     Raises:
-        ValueError: Arrays are missing, unexpected, or of another shape, with their
-            names; or the file cannot be read. The model is unchanged.
-        TypeError: `weights` is neither a dict nor a path.
+        TypeError: As `load_torch`.
+        ValueError: As `load_torch`.
 
     Example:
 
@@ -156,13 +152,13 @@ def read_npz(caller, path):
 def _assign(caller, model, given, locate, kernel_axes):
     """Assigns each array to the variable of the layer and kind that `locate` gives."""
     model_layers = {layer.name: layer for layer in model.layers}
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict = {}
     for name, array in given.items():
         layer_name, kind = locate(name)
         layer, key = model_layers.get(layer_name), name
         if layer is not None:
             is_batch_norm = isinstance(layer, layers.BatchNormalization)
-            names = BATCH_NORM_NAMES if is_batch_norm else LAYER_NAMES
+            names = BATCH_NORM_NAMES if is_batch_norm else {"weight": "kernel"}
             key = f"{layer_name}/{names.get(kind, kind)}"
         axes = kernel_axes.get(type(layer), ())
         if kind == "weight" and array.ndim == len(axes):
@@ -181,22 +177,17 @@ def _assign(caller, model, given, locate, kernel_axes):
             if key in arrays and arrays[key].shape != tuple(variable.shape)
         ],
     }
-    if any(errors.values()):
-        summary = "; ".join(
-            f"{len(names)} {kind}: {_shorten(names)}"
-            for kind, names in errors.items()
-            if names
-        )
+    summary = []
+    for kind, keys in errors.items():
+        more = f" and {len(keys) - MAX_LISTED} more" if keys[MAX_LISTED:] else ""
+        listed = ", ".join(keys[:MAX_LISTED])
+        summary += [f"{len(keys)} {kind}: {listed}{more}"] if keys else []
+    if summary:
         raise ValueError(
-            f"`models.{caller}`: the weights do not fit `{model.name}`: {summary}. "
-            "Build the network that they were trained with, with the same number of "
-            "classes."
+            f"`models.{caller}`: the weights do not fit `{model.name}`: "
+            f"{'; '.join(summary)}. Build the network that they were trained with, "
+            "with the same number of classes."
         )
     for key, variable in variables.items():
         variable.assign(arrays[key].astype("float32"))
     return model
-
-
-def _shorten(names):
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"{', '.join(names[:MAX_LISTED])}{more}"
