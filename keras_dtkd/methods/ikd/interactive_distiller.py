@@ -29,7 +29,7 @@ class InteractiveDistiller(Distiller):
     `α τ² KL + (1 − α) CE`. The exam: what the student would be after one step of plain
     SGD on that loss is examined on other labelled samples, and the teacher's optimizer
     lowers the exam's cross-entropy, by changing the soft targets. Both happen in one
-    compiled step of Keras's own, on the weights as they were before it.
+    compiled step, on the weights as they were before it.
 
     The teacher runs in inference mode: no dropout, and its batch statistics stay. Its
     frozen layers stay frozen, and its regularizers count nowhere. The exam should be
@@ -57,10 +57,9 @@ class InteractiveDistiller(Distiller):
         from_logits: As the `Distiller`'s.
         output: As the `Distiller`'s.
 
-    Logs beside the `Distiller`'s: `exam_loss`, after the look-ahead, of the feedback;
-    of the controls that of the model which learns from it. `course` is the divergence
-    τ² KL without its weight α, and `loss` the course's alone, `α course + (1 − α)
-    task_loss` and the student's regularizers: the exam moves weights and is not in it.
+    Logs beside the `Distiller`'s: `exam_loss`, after the look-ahead (in the controls,
+    of the model that learns from it), and `course`, τ² KL without its weight α. `loss`
+    is the course's, `α course + (1 − α) task_loss` and the student's regularizers.
 
     Raises:
         ValueError: Whatever is wrong with models or data, before the first step.

@@ -26,20 +26,11 @@ def feedback_objective(
 ):
     """The exam's cross-entropy after a look-ahead step of plain SGD, a scalar.
 
-    The estimator affects only the error of its gradient with respect to the teacher's
-    weights, which flows through the `teacher_logits` of the course.
-
-    Args:
-        forward: From weights, inputs and `training` to the student's logits.
-        weights: The student's trainable weights, constants.
-        course: `(x, labels or None, teacher_logits)`.
-        exam: `(x, labels)`.
-        estimator: One of `ESTIMATORS`.
-        rate: η of the look-ahead step.
-        tau: Temperature of the course.
-        loss_weights: `(soft, hard)`, the weights of soft targets and labels.
-        reduce_mean: From one value a sample of the course to their weighted mean.
-        all_reduce_gradient: From this device's gradient to that of all devices.
+    Its gradient reaches the teacher through the logits in `course`, up to the error of
+    `estimator`. `forward` computes the student's logits from weights, inputs and
+    `training`; `weights` are constants; `course` is `(x, labels or None, teacher
+    logits)`, `exam` `(x, labels)`; `loss_weights` are those of soft targets and labels.
+    `reduce_mean` takes the mean over samples, `all_reduce_gradient` over devices.
     """
     x, labels, teacher = course
     soft, hard = loss_weights

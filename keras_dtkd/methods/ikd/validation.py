@@ -69,10 +69,7 @@ def validate_exam(distiller, x, y):
 
 
 def check_feedback(distiller, context):
-    """Issues of the models, the compilation and the exam.
-
-    `context` is the `ValidationContext`, compiled.
-    """
+    """Issues of the models, the compilation and the exam."""
     student, teacher = distiller.student, distiller.trainable_teacher
     issues: list = []
     if distiller.exam_for != "student" and not teacher.trainable_variables:

@@ -45,7 +45,6 @@ class Policy(Temperature):
         holdout: Data that rewards are measured on: inputs and labels, `(x, y)`, or a
             fraction of the arrays passed to `fit`, drawn at random (except the samples
             of its `validation_split`). The student is not trained on these samples.
-            Data that is not arrays needs `(x, y)`.
         reward_samples: Number of held-out samples per reward, drawn anew for each
             rollout.
         reward_every: Number of weight updates per reward, a divisor of `rollout`.
@@ -59,9 +58,8 @@ class Policy(Temperature):
             that.
         hidden: Units of the hidden layer of each network.
         capacity: Maximum number of samples (of sequences, positions) per batch.
-        mode: `"learn"`; or one of the others, which are not trained: `"frozen"` always
-            uses the mean action; `"shuffled"` assigns the temperatures of a batch to
-            its samples at random (the same distribution, independent of the state);
+        mode: `"learn"`; or without training: `"frozen"` uses the mean action;
+            `"shuffled"` assigns the temperatures of a batch to its samples at random;
             `"constant"` gives all samples the mean temperature of the last rollout.
         seed: Seed of the actions, and of the networks' hidden layers.
 
@@ -164,7 +162,7 @@ class Policy(Temperature):
     def holdout(self, value):
         pair = isinstance(value, list | tuple) and len(value) == 2
         if pair and value[1] is not None:
-            report_issues(check_arrays(*value, "held-out "))
+            report_issues(check_arrays(value[0], value[1], "held-out "))
         elif isinstance(value, numbers.Real):
             check_in_range("Policy", "holdout", value, 0.0, 1.0)
         elif value is not None:

@@ -1,4 +1,4 @@
-"""Proximal policy optimization of one Gaussian action per sample."""
+"""Proximal policy optimization of one Gaussian action per sample, by a reward model."""
 
 import math
 
@@ -6,17 +6,39 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.methods.rlkd.reward_model import (
-    REWARD_INPUT_DIM,
-    RewardModel,
-    mlp,
-    standardize,
-)
-
 # State of a sample: top probability and margin of the teacher, and of the student.
-STATE_DIM = REWARD_INPUT_DIM - 1
+STATE_DIM = 4
+# The reward model also takes the squashed action.
+REWARD_INPUT_DIM = STATE_DIM + 1
 # A policy that no longer explores cannot learn.
 SIGMA_RANGE = (0.05, 2.0)
+
+
+def mlp(input_dim, hidden, seed, *last_layers):
+    """A `keras.Sequential` of two dense layers and further ones, always in float32.
+
+    Half precision would add a loss scale, and with it more optimizer variables: a
+    policy trained under one dtype policy would not load under another.
+    """
+    uniform = keras.initializers.RandomUniform
+    model = keras.Sequential(
+        [
+            keras.Input((input_dim,), dtype="float32"),
+            # Its units distinguish probabilities 0.1 or 0.2 apart.
+            keras.layers.Dense(
+                hidden,
+                activation="tanh",
+                kernel_initializer=uniform(-6.0, 6.0, seed),
+                bias_initializer=uniform(-6.0, 6.0, seed + 1),
+                dtype="float32",
+            ),
+            # The same output for all samples before training.
+            keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32"),
+            *last_layers,
+        ]
+    )
+    model.dtype_policy = "float32"
+    return model
 
 
 def log_prob(action, mean, log_sigma):
@@ -62,11 +84,66 @@ class _GaussianHead(keras.layers.Layer):
         return ops.concatenate([mean, log_sigma], axis=-1)
 
 
-class PPO:
-    """Policy, value baseline and reward model, with an Adam each.
+class RewardModel(keras.Model):
+    """Models the rewards of groups of samples as sums over the samples.
 
-    They are not part of any other model. The arguments are those of `Policy`.
+    Groups are `(groups, samples, REWARD_INPUT_DIM + 1)`. The last number is 1 for a
+    sample and 0 for padding; a group without samples is padding itself.
     """
+
+    def __init__(self, hidden, learning_rate, seed):
+        super().__init__(name="reward_model", dtype="float32")
+        self.network = mlp(REWARD_INPUT_DIM, hidden, seed)
+        self.built = True
+        self.compile(keras.optimizers.Adam(learning_rate, global_clipnorm=1.0), "mse")
+        self.optimizer.build(self.trainable_variables)
+
+    def contributions(self, groups):
+        """The summands, `(groups, samples)`."""
+        is_valid = groups[..., REWARD_INPUT_DIM]
+        inputs = ops.reshape(groups[..., :REWARD_INPUT_DIM], (-1, REWARD_INPUT_DIM))
+        values = ops.reshape(self.network(inputs), ops.shape(is_valid))
+        # With this factor the sum of N independent summands has the size of one.
+        count = ops.maximum(ops.sum(is_valid, axis=-1, keepdims=True), 1.0)
+        return values * is_valid / ops.sqrt(count)
+
+    def call(self, groups):
+        return ops.sum(self.contributions(groups), axis=-1)
+
+    def train_on_rewards(self, groups, rewards, epochs):
+        """Trains on the standardized rewards `(groups,)`, one step an epoch."""
+        is_valid = groups[..., REWARD_INPUT_DIM].max(-1)
+        target = standardize(rewards, is_valid > 0)[0].astype("float32")
+        # Keras's mean includes the groups that are padding.
+        weights = (is_valid * len(is_valid) / is_valid.sum()).astype("float32")
+        for _ in range(epochs):
+            self.train_on_batch(groups, target, sample_weight=weights)
+
+    def per_sample_rewards(self, groups, rewards):
+        """Each sample's share of its group's reward: `r_i = f_i + (R − Σ f) / N`.
+
+        They sum to the reward. float64, `(groups, samples)`; 0 for padding.
+        """
+        is_valid = groups[..., REWARD_INPUT_DIM].astype("float64")
+        _, scale = standardize(rewards, is_valid.max(-1) > 0)
+        contributions = self.contributions(ops.convert_to_tensor(groups))
+        contributions = ops.convert_to_numpy(contributions)
+        contributions = scale * contributions.astype("float64")
+        count = np.maximum(is_valid.sum(-1, keepdims=True), 1.0)
+        residual = np.asarray(rewards)[:, None] - contributions.sum(-1, keepdims=True)
+        return contributions + residual / count * is_valid
+
+
+def standardize(values, is_valid):
+    """Values minus their mean, over their deviation, 0 for padding; the deviation."""
+    values = np.asarray(values, "float64")
+    mean, scale = values[is_valid].mean(), values[is_valid].std()
+    scale = scale if scale > 0 else 1.0
+    return np.where(is_valid, (values - mean) / scale, 0.0), scale
+
+
+class PPO:
+    """Policy, value baseline and reward model, with an Adam each, see `Policy`."""
 
     def __init__(self, hidden, sigma, learning_rate, clip, epochs, seed):
         self.epochs = epochs
@@ -103,14 +180,14 @@ class PPO:
     def update(self, groups, rewards):
         """Trains the three networks on one rollout.
 
-        Every sample is an episode of one step: its temperature changes the weight
-        update it is used in, and the reward is measured right after that. Each reward
-        has a group, `(samples, STATE_DIM + 1)`: states and actions of these samples.
+        Every sample is an episode of one step. Each reward has a group,
+        `(samples, STATE_DIM + 1)`: states and actions of its samples.
         """
         padded = _pad_groups(groups)
         rewards = np.pad(np.asarray(rewards), (0, len(padded) - len(rewards)))
         inputs = padded.copy()
-        inputs[..., STATE_DIM] = _numpy(ops.sigmoid(inputs[..., STATE_DIM]))
+        squashed = ops.sigmoid(inputs[..., STATE_DIM])
+        inputs[..., STATE_DIM] = ops.convert_to_numpy(squashed)
         self.reward_model.train_on_rewards(inputs, rewards, 5 * self.epochs)
         sample_rewards = self.reward_model.per_sample_rewards(inputs, rewards)
         samples = padded.reshape(-1, REWARD_INPUT_DIM + 1)
@@ -118,27 +195,24 @@ class PPO:
         is_valid = samples[:, REWARD_INPUT_DIM] > 0
         weights = (is_valid * len(is_valid) / is_valid.sum()).astype("float32")
 
-        value = _numpy(self.critic(ops.convert_to_tensor(states)))[:, 0]
+        value = ops.convert_to_numpy(self.critic(states))[:, 0]
         returns = standardize(sample_rewards.reshape(-1), is_valid)[0]
         advantage = standardize(returns - value, is_valid)[0]
         for _ in range(self.epochs):
             target = returns[:, None].astype("float32")
             self.critic.train_on_batch(states, target, sample_weight=weights)
 
-        mean, log_sigma = _numpy(self.actor(ops.convert_to_tensor(states))).T
+        mean, log_sigma = ops.convert_to_numpy(self.actor(states)).T
         tensors = map(ops.convert_to_tensor, (actions, mean, log_sigma))
-        old_log_prob = _numpy(log_prob(*tensors))
+        old_log_prob = ops.convert_to_numpy(log_prob(*tensors))
         target = np.stack([actions, old_log_prob, advantage], -1).astype("float32")
         for _ in range(self.epochs):
             self.actor.train_on_batch(states, target, sample_weight=weights)
 
 
 def _pad_groups(groups):
-    """Groups of different sizes as an array `(groups, samples, REWARD_INPUT_DIM + 1)`.
-
-    The last number is 1 for a sample and 0 for padding. The sizes are powers of two, to
-    limit the number of compilations.
-    """
+    """Groups of different sizes as an array for the `RewardModel`."""
+    # Powers of two limit the number of compilations.
     longest = max(len(group) for group in groups)
     sizes = [2 ** math.ceil(math.log2(size)) for size in (len(groups), longest)]
     padded = np.zeros((*sizes, REWARD_INPUT_DIM + 1), "float32")
@@ -146,7 +220,3 @@ def _pad_groups(groups):
         rows[: len(group), :REWARD_INPUT_DIM] = group
         rows[: len(group), REWARD_INPUT_DIM] = 1.0
     return padded
-
-
-def _numpy(tensor):
-    return ops.convert_to_numpy(tensor)

@@ -9,17 +9,12 @@ class RolloutBuffer(keras.layers.Layer):
     """Stores state and action of each sample of the last `num_steps` steps.
 
     In weights, because nothing else outlives a compiled step. `is_sampling` is 1 while
-    the policy samples its actions and steps are recorded, else 0.
-
-    Args:
-        num_steps: Number of steps that fit.
-        capacity: Maximum number of samples per step.
-        width: Numbers per sample: state and action.
-        name: Name of the layer.
+    the policy samples its actions and steps are recorded, else 0. At most `capacity`
+    samples per step, of `width` numbers: state and action.
     """
 
-    def __init__(self, num_steps, capacity, width, name="rollout_buffer"):
-        super().__init__(name=name, dtype="float32", autocast=False)
+    def __init__(self, num_steps, capacity, width):
+        super().__init__(name="rollout_buffer", dtype="float32", autocast=False)
         self.capacity = capacity
         # For the error about a large batch, before a step is compiled.
         self._is_recording = True
@@ -41,10 +36,9 @@ class RolloutBuffer(keras.layers.Layer):
         self._num_calls.assign(0.0)
 
     def add(self, rows, sample_weight=None):
-        """Records a step, inside the step. No-op unless the policy is sampling.
+        """Records `rows`, `(..., width)`, inside a step, if the policy is sampling.
 
-        `rows` are `(..., width)`. Samples of weight 0 are left out. A batch above the
-        capacity is a `ValueError`.
+        Samples of weight 0 are left out. A batch above the capacity is a `ValueError`.
         """
         num_steps, num_rows, width = self._rows.shape
         rows = ops.reshape(rows, (-1, width - 1))
@@ -66,8 +60,7 @@ class RolloutBuffer(keras.layers.Layer):
     def pop(self, num_steps):
         """The samples since the last `pop` or `reset`, NumPy `(rows, width)`.
 
-        Called between steps. A `RuntimeError` where there were not `num_steps` calls,
-        or a batch was too large.
+        A `RuntimeError` unless there were `num_steps` calls with batches that fit.
         """
         num_calls = int(ops.convert_to_numpy(self._num_calls))
         if num_calls != num_steps:

@@ -7,8 +7,11 @@ from keras import ops
 
 from keras_dtkd.losses import KD
 from keras_dtkd.methods.rlkd import Policy
-from keras_dtkd.methods.rlkd.ppo import clipped_surrogate_loss, log_prob
-from keras_dtkd.methods.rlkd.reward_model import RewardModel
+from keras_dtkd.methods.rlkd.ppo import (
+    RewardModel,
+    clipped_surrogate_loss,
+    log_prob,
+)
 from tests import oracles
 from tests.gradients import gradient, value_and_grad
 from tests.logit_cases import CASES, assert_close, draw
@@ -233,7 +236,10 @@ def test_controls_have_the_same_temperatures_independent_of_the_state():
         ({"max_temperature": float("inf")}, "`max_temperature`"),
         ({"sigma": 3.0}, "`sigma`"),
         ({"holdout": 1.0}, "`holdout`"),
-        ({"holdout": (np.ones((3, 2)), np.ones(2))}, "3 held-out inputs and 2 held-out labels"),
+        (
+            {"holdout": (np.ones((3, 2)), np.ones(2))},
+            "3 held-out inputs and 2 held-out labels",
+        ),
         ({"holdout": np.ones((3, 2))}, r"a ndarray. Give `holdout=\(x, y\)`.* share"),
         ({"holdout": (np.ones((3, 2)), None)}, r"a tuple. Give `holdout=\(x, y\)`"),
         (
