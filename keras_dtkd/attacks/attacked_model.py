@@ -155,10 +155,7 @@ class AttackedModel:
         return tuple(ops.convert_to_tensor(array[indices]) for array in arrays)
 
     def gradient(self, x, y, resize_matrices=None):
-        """The gradient of each sample's margin loss with respect to its input.
-
-        It has the direction of the cross-entropy's gradient, not its length.
-        """
+        """The gradient of each sample's margin loss with respect to its input."""
         gradient = self._gradient_fn(x, y, resize_matrices)
         if not self._gradient_checked and not bool(ops.any(ops.not_equal(gradient, 0))):
             warnings.warn(
@@ -196,8 +193,8 @@ class AttackedModel:
 def _margin_loss(class_logits, y):
     """Log-odds of the other classes against the label, `(samples,)`.
 
-    The cross-entropy is their softplus. Its slope vanishes for a confident model, and
-    its gradient then loses all digits in `p - 1`: the model would seem robust.
+    The cross-entropy is their softplus: its gradient has the same direction, but loses
+    all digits in `p - 1` for a confident model, which would seem robust.
     """
     is_label = ops.one_hot(y, class_logits.shape[-1], dtype="bool")
     label_logit = ops.sum(ops.where(is_label, class_logits, 0.0), axis=-1)

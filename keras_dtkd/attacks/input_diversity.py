@@ -1,8 +1,4 @@
-"""Random resizing and padding of images, for the gradients of DI²-FGSM.
-
-Bilinear resizing is linear and separable: one matrix for the height and one for the
-width. Their shapes do not depend on the sampled sizes, so nothing is compiled again.
-"""
+"""Random resizing and padding of images, for the gradients of DI²-FGSM."""
 
 import keras
 import numpy as np
@@ -15,8 +11,8 @@ def sample_resize_matrices(rng, shape, probability):
     """Samples matrices that shrink images and place them on a black background.
 
     An image is resized with that probability, to a height between 0.9 of the height and
-    one pixel less than it; other matrices are the identity. Returns float32 tensors
-    `(batch, height, height)` and `(batch, width, width)`.
+    one pixel less. Returns tensors `(batch, height, height)`, `(batch, width, width)`:
+    of one shape for all sizes, so that nothing is compiled again.
     """
     height, width = shape[1:3] if _channels_last() else shape[2:]
     rows = np.tile(np.eye(height, dtype="float32"), (shape[0], 1, 1))

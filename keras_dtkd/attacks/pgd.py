@@ -38,10 +38,7 @@ def pgd(
     cross-entropy, each followed by the projection onto the ball and onto the range of
     the data. The result for a sample is the last point of the first start that is
     misclassified; for a sample that no start misleads, the last point of highest loss.
-
-    The model runs in inference mode. Its weights, statistics, random states and
-    gradients do not change. All batches have one shape, so JAX and TensorFlow compile
-    once.
+    The model runs in inference mode, and nothing in it changes.
 
     Args:
         model: A built `keras.Model` with one input array that returns logits, softmax
@@ -54,10 +51,8 @@ def pgd(
             an array that broadcasts against one input (for normalized channels
             `epsilon / std`).
         steps: Gradient steps from each start.
-        step_size: Length of a step, in the units and norm of `epsilon`; a number or an
-            array like `epsilon`. `2 * epsilon / steps` if `None`: 0.1 ε for 20 steps,
-            as in KDIGA's evaluation. The steps together then span the ball: from any
-            start every point of it can be reached.
+        step_size: Length of a step, like `epsilon`. `2 * epsilon / steps` if `None`:
+            the steps together span the ball.
         restarts: Number of starts. Only samples that are still robust get another.
         random_start: Whether a start is uniform in the ball. `False` starts at `x`.
         norm: Norm of the ball: `"linf"` or `"l2"`.
@@ -69,7 +64,7 @@ def pgd(
         range: `(lowest, highest)` value of the data, numbers or arrays that broadcast
             against one input. The results are within it. `None` for no limit.
         seed: Integer seed of the random starts and of the diversity. Different at each
-            call if `None`. Keras's global seed is neither read nor changed.
+            call if `None`; Keras's global seed is not used.
         targeted: Whether `y` contains target classes, which the attack moves towards.
         output: Name or index of the model's output, for a model with several.
         from_logits: `True` for logits, `False` for probabilities, `"auto"` to infer it.
@@ -80,16 +75,14 @@ def pgd(
         Adversarial inputs, float32 NumPy of the shape of `x`.
 
     Raises:
-        ValueError: Before the first step: integer inputs, a model that casts its
-            inputs to integers, inputs outside of `range`, `epsilon` not above 0, soft
-            labels or labels that do not fit the output, no `output` for a model with
-            several, and similar.
+        ValueError: Before the first step: integer inputs, inputs outside of `range`,
+            `epsilon` not above 0, labels that do not fit the output, no `output` for a
+            model with several, and similar.
 
     Reference:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
-        arXiv 1706.06083. Step size and 20 steps: the evaluation of Shao et al., "How
-        and When Adversarial Robustness Transfers in Knowledge Distillation?", arXiv
-        2110.12072, by the authors' code.
+        arXiv 1706.06083. Step size and 20 steps: the evaluation of Shao et al. (KDIGA),
+        arXiv 2110.12072, by the authors' code.
 
     Example:
 
@@ -116,8 +109,7 @@ def fgsm(
     """Fast gradient sign method: one step of size `epsilon`.
 
     `x + ε · sign(∇ₓ CE)`, clipped to the range of the data; for `"l2"`,
-    `x + ε · ∇ₓ CE / ‖∇ₓ CE‖₂`. The weakest and cheapest attack here. Not a measure of
-    robustness by itself.
+    `x + ε · ∇ₓ CE / ‖∇ₓ CE‖₂`. The weakest attack here, no measure of robustness.
 
     Args:
         model: The model, like all arguments as in `keras_dtkd.attacks.pgd`.
@@ -164,14 +156,12 @@ def di2_fgsm(
 
     From `x`, `g ← momentum · g + ∇ₓ CE(T(x)) / ‖∇ₓ CE(T(x))‖₁` and
     `x ← x + step_size · sign(g)`, projected onto the ball and the range of the data.
-    With the probability `diversity`, `T` shrinks an image and places it on a black
-    background. `diversity=0` is MI-FGSM, `momentum=0` DI²-FGSM.
+    `T` is as `diversity` in `pgd`. `diversity=0` is MI-FGSM, `momentum=0` DI²-FGSM.
 
     Args:
         model: The model, like all arguments as in `keras_dtkd.attacks.pgd`, except:
         x: Images, unless `diversity=0`.
-        step_size: Length of a step. `epsilon / steps` if `None`, as in MI-FGSM: the
-            steps together reach the surface of the ball.
+        step_size: Length of a step. `epsilon / steps` if `None`, as in MI-FGSM.
         seed: Integer seed of the resizing.
 
     Returns:

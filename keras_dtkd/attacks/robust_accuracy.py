@@ -18,8 +18,7 @@ class Robustness(NamedTuple):
 
     Attributes:
         clean_accuracy: Fraction of the samples that are classified correctly.
-        robust_accuracy: Fraction that is classified correctly before and after the
-            attack.
+        robust_accuracy: Fraction that is so before and after the attack.
         is_robust: NumPy booleans `(samples,)`, `True` for the latter samples. The
             robust accuracy under two attacks is `(a.is_robust & b.is_robust).mean()`.
     """
@@ -94,7 +93,10 @@ class RobustnessEvaluation:
         if is_built_in:
             _validate_options(caller, self.attack, options)
         self.x = validate_inputs(caller, x)
-        attacked = AttackedModel(caller, model, self.x, *output_options, loss)
+        output, from_logits, batch_size = output_options
+        attacked = AttackedModel(
+            caller, model, self.x, output, from_logits, batch_size, loss
+        )
         self.attacked, self.y = attacked, attacked.class_indices(y, len(self.x))
         if is_built_in:
             # Such an attack reuses what is compiled, and shows its progress.
