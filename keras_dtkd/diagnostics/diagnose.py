@@ -1,5 +1,6 @@
 """Diagnosis of a teacher, a student and their data before training."""
 
+from keras_dtkd.core.issue import INFO, Issue
 from keras_dtkd.diagnostics import (
     input_scaling,
     logit_ranges,
@@ -92,8 +93,8 @@ def _run_diagnostics(distiller, samples):
     logits, labels, batches = evaluation.logits, evaluation.labels, evaluation.batches
     inputs, losses = [model_inputs(s.x) for s in samples], distiller.distillation_losses
 
-    sizes = zip(("samples", "classes"), logits["student"].shape, strict=True)
-    statistics["data"].update({name: float(size) for name, size in sizes})
+    num_samples, num_classes = map(float, logits["student"].shape)
+    statistics["data"] |= {"samples": num_samples, "classes": num_classes}
     models = evaluation.models
     statistics["inputs"] = input_scaling.compute_input_statistics(models, inputs)
     for role in ROLES:
@@ -130,15 +131,15 @@ def _explain_low_accuracy(evaluation, samples):
     accuracy = teacher_quality.compute_accuracy(logits, labels)
     if accuracy is None:
         return []
-    issues: list = []
-    permutation = scaling = None
+    issues, permutation, scaling = [], None, None
     nll = teacher_quality.negative_log_likelihood(logits, labels)
     # An accurate and confident teacher cannot become much better.
     if accuracy + MIN_ACCURACY_GAIN <= 1 or nll > teacher_quality.HIGH_NLL:
         try:
             permutation = teacher_quality.find_label_permutation(logits, labels)
         except ImportError:
-            issues = [teacher_quality.not_checked_issue("permuted_classes", "scipy")]
+            message = "`permuted_classes` is not checked: `scipy` is not installed."
+            issues = [Issue("not_checked", INFO, message, "pip install scipy")]
         scaling = input_scaling.find_better_scaling(
             evaluation.teacher_logits, [sample.x for sample in samples], logits, labels
         )

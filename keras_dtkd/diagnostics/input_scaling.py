@@ -30,10 +30,9 @@ MIN_LABELS = 30  # Fewer are no evidence of the confidence.
 
 
 def compute_input_statistics(models, inputs):
-    """Range, mean and deviation of the inputs: `"given"`, `"teacher"`, `"student"`.
+    """Range, mean and deviation of a single numeric input, as given and by role.
 
-    The latter two of `first_weighted_layer_input`, unless the teacher is an ensemble.
-    Empty for several inputs, or inputs that are no numbers.
+    By role those of `first_weighted_layer_input`, unless the teacher is an ensemble.
     """
     given = [keras.tree.flatten(x) for x in inputs]
     is_single = all(len(leaves) == 1 for leaves in given)
@@ -57,29 +56,28 @@ def _range(batches):
 
 
 def first_weighted_layer_input(model, x):
-    """What reaches a model's first layer with weights, in inference mode.
+    """What reaches a model's first layer with weights, in inference mode; NumPy.
 
-    NumPy, float32; `None` where that layer has several inputs, or where a normalization
-    comes first, which makes the scale of the inputs irrelevant.
+    `None` for several inputs, and where a normalization makes their scale irrelevant.
     """
-    first: list = []
+    calls: list = []
 
-    def capture_first(layer, call):
+    def record(layer, call):
         def wrapped(*args, **kwargs):
-            if not first:
-                first.append((layer, [*args, *kwargs.values()][0]))
+            calls.append((layer, [*args, *kwargs.values()][0]))
             return call(*args, **kwargs)
 
         return layer, wrapped
 
     watched = [layer for layer in iter_layers(model) if _is_scale_sensitive(layer)]
-    wrapped = [capture_first(layer, layer.call) for layer in watched]
+    wrapped = [record(layer, layer.call) for layer in watched]
     x = keras.tree.map_structure(ops.convert_to_tensor, x)
     with patch_calls(wrapped), keras.StatelessScope(), backend.no_grad():
         model(x, training=False)
-    if not first or _is_normalization(first[0][0]) or keras.tree.is_nested(first[0][1]):
+    layer, inputs = calls[0] if calls else (None, ())
+    if _is_normalization(layer) or keras.tree.is_nested(inputs):
         return None
-    return arrays.to_numpy(ops.convert_to_numpy(ops.cast(first[0][1], "float32")))
+    return arrays.to_numpy(ops.convert_to_numpy(ops.cast(inputs, "float32")))
 
 
 def _is_scale_sensitive(layer):
@@ -103,9 +101,9 @@ def check_nan_inputs(inputs, logits):
     location = next(filter(None, map(arrays.describe_nan_inputs, inputs)), None)
     if location is not None:
         is_broken = any(np.isnan(values).any() for values in logits.values())
-        severity = ERROR if is_broken else WARNING
         outputs = "hold NaN too" if is_broken else "are finite"
         message = f"The data holds NaN in {location}; the outputs {outputs}."
+        severity = ERROR if is_broken else WARNING
         yield Issue("nan_inputs", severity, message, "Replace them if not intended.")
 
 
@@ -148,11 +146,10 @@ def _interval(ranges):
 
 
 def find_better_scaling(teacher_logits, inputs, before, labels):
-    """The scaling under which the teacher is much better than its logits `before`.
+    """`(name, accuracy)` of the scaling under which the teacher is much better.
 
-    Gives `(name, accuracy)` of the scaling with the lowest NLL, or `None`. Networks may
-    predict the same classes on any scale, but are calibrated only on one.
-    `teacher_logits` is that of the `Evaluation`, `inputs` a list of batches.
+    Better than its logits `before`, by NLL; or `None`. Networks may predict the same
+    classes on any scale, but are calibrated only on one.
     """
     leaves = zip(*map(keras.tree.flatten, inputs), strict=True)
     is_scalable = [all(map(_is_scalable, batches)) for batches in leaves]

@@ -77,10 +77,9 @@ def uses_raw_maximum(losses):
 
 
 def compute_dtkd_statistics(logits, losses):
-    """Where the published rule is undefined, and its temperatures elsewhere.
+    """Where the published rule is undefined, and its temperatures, see `Report`.
 
-    Measures the first of `rules_with_weight_gradient`, else the published rule, on
-    NumPy logits `(samples, classes)` by role. See `Report`.
+    Of the first of `rules_with_weight_gradient`, else of the published rule.
     """
     rule = (*rules_with_weight_gradient(losses), Dynamic(4.0, rule="max"))[0]
     metric = TemperatureStatistics(rule)

@@ -45,10 +45,7 @@ def measure_losses(losses, batches):
 
 
 def loss_gradient(loss, batch):
-    """The gradient of a loss's mean in the student's logits, without its weight.
-
-    NumPy, shaped as the logits. The norms of all samples add up to their mean.
-    """
+    """The gradient of a loss's mean in the student's logits, without its weight."""
     key = loss.view, loss.distilled_output
     step, output = batch.steps[key]
 
@@ -62,7 +59,7 @@ def loss_gradient(loss, batch):
 
 
 def task_gradient(batch):
-    """Value of the task loss on a batch, and its gradient. See `loss_gradient`."""
+    """Value of the task loss on a batch, and its gradient in the student's logits."""
 
     def compute(logits):
         return batch.task_loss(_to_student_outputs(logits, batch, (None, None)))
@@ -76,7 +73,7 @@ def _value_and_grad(function, logits):
         value, gradient = backend.value_and_grad(
             lambda z: ops.cast(function(z), "float32"), logits
         )
-    return float(value), np.asarray(ops.convert_to_numpy(gradient), "float32")
+    return float(value), np.asarray(ops.convert_to_numpy(gradient), "float64")
 
 
 def _to_student_outputs(logits, batch, key):
@@ -102,9 +99,7 @@ def _to_output(logits, kind, like):
 
 def mean_norm(gradients):
     """Mean norm of a sample's gradient, over a list of batches."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = [np.sqrt((g.astype("float64") ** 2).sum(-1)).sum() for g in gradients]
-    return float(np.mean(sums))
+    return float(np.mean([np.linalg.norm(g, axis=-1).sum() for g in gradients]))
 
 
 def _gradient_norm(loss, batches):
@@ -123,16 +118,14 @@ def check_loss(name, loss, measured, batches, has_labels):
     elif norm is None:
         through = "inner layers" if loss.input_gradient is None else "weights"
         message = (
-            f"`{name}` acts through the student's {through}, not through its logits"
+            f"`{name}` acts through the student's {through}, not through its logits."
         )
         hint = "Gradients are taken in the logits: the size of this one is not known."
-        yield Issue("not_measured", INFO, f"{message}.", hint)
+        yield Issue("not_measured", INFO, message, hint)
     elif norm <= ZERO_GRADIENT and _is_logits_loss(loss):
         # Equal models need no gradient.
-        if (
-            _gradient_norm(KD(view=loss.view, output=loss.distilled_output), batches)
-            > EQUAL_MODELS
-        ):
+        reference = KD(view=loss.view, output=loss.distilled_output)
+        if _gradient_norm(reference, batches) > EQUAL_MODELS:
             message = f"`{name}` has no gradient in the student's logits."
             hint = "Look for an `argmax`, `argsort`, comparison or `stop_gradient`."
             if loss.needs_labels and not has_labels:
@@ -146,9 +139,9 @@ def check_loss(name, loss, measured, batches, has_labels):
 
 def _is_logits_loss(loss):
     """Whether all that a loss teaches reaches the student through its logits."""
-    overrides_compute = type(loss).compute is not DistillationLoss.compute
-    is_of_keras = isinstance(loss, KerasDistillationLoss)
-    return not _acts_on_inner_layers(loss) and (is_of_keras or not overrides_compute)
+    has_own_compute = type(loss).compute is not DistillationLoss.compute
+    is_known = isinstance(loss, KerasDistillationLoss) or not has_own_compute
+    return is_known and not _acts_on_inner_layers(loss)
 
 
 def _acts_on_inner_layers(loss):

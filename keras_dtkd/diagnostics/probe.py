@@ -1,12 +1,7 @@
-"""A Distiller that is checked and evaluated on a few batches, but never trained.
-
-The only module of diagnostics that uses the Distiller's internals, `preparation` and
-`validation`: the others work on arrays, models, losses and Steps.
-"""
+"""A Distiller that is checked and evaluated on a few batches, but never trained."""
 
 import dataclasses
 import itertools
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +11,7 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
+from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.issue import ERROR, has_errors, report_issues
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.functional.labels import one_hot
@@ -46,10 +42,7 @@ class ProbeBatch(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Both models and all losses on the sample batches, by role where it matters.
-
-    Each unmasked position of a sequence is a sample.
-    """
+    """Both models and all losses; each unmasked position of a sequence is a sample."""
 
     batches: list
     logits: dict  # NumPy, `(samples, classes)`.
@@ -60,28 +53,22 @@ class Evaluation(NamedTuple):
 
 
 def sample_batches(data, num_batches, teacher=None):
-    """The first batches of the data; of arrays, samples spread over all of them.
+    """A `data_peek.Sample` of each of the first batches, in a list.
 
-    Gives a list of `keras_dtkd.preparation.data_peek.Sample`, NumPy. An iterator loses
-    the batches that are taken. A teacher of stored outputs needs sample IDs.
+    Of arrays, samples spread over all of them, with the ids that the teacher may need.
     """
-    if not isinstance(num_batches, numbers.Integral) or num_batches < 1:
-        raise ValueError(
-            f"`diagnose` needs a positive integer. Received: batches={num_batches!r}."
-        )
+    num_batches = check_positive_int("diagnose", "batches", num_batches)
     if isinstance(data, tuple) and data and teacher is not None:
         data = (data_peek.add_sample_ids(teacher, data[0], False), *data[1:])
     if arrays.is_arrays(data):
-        batches = _split_arrays(data, int(num_batches))
+        batches = _split_arrays(data, num_batches)
     elif isinstance(data, keras.utils.PyDataset):
         # Its own iterator, if any, does not end.
-        count = data.num_batches
-        batches = map(
-            data.__getitem__, itertools.count() if count is None else range(count)
-        )
+        count = num_batches if data.num_batches is None else data.num_batches
+        batches = map(data.__getitem__, range(count))
     else:
         batches = iter(data)
-    batches = itertools.islice(batches, int(num_batches))
+    batches = itertools.islice(batches, num_batches)
     samples = [data_peek.peek(iter([batch]))[0] for batch in batches]
     if not samples:
         raise ValueError("`diagnose`: `data` holds no batch. Give some samples.")
@@ -99,23 +86,21 @@ def _split_arrays(data, num_batches):
     num_batches = -(-count // BATCH_SIZE)
     for i in range(num_batches):
         chunk = indices[i : count - count % num_batches : num_batches]
-        parts = (x,) if y is None else (x, y)
-        yield tuple(arrays.take_rows(part, chunk) for part in parts)
+        yield arrays.take_rows((x,) if y is None else (x, y), chunk)
 
 
 def run_validation(distiller, samples):
     """What `fit` would report: issues, and whether the Distiller can be evaluated."""
     issues = _find_issues(distiller, samples)
     from_logits = distiller.from_logits
-    if from_logits != "auto" and has_errors(issues):
-        # Where `from_logits` is wrong, everything else can be measured without it.
-        distiller.from_logits = "auto"
-        others = _find_issues(distiller, samples)
-        code = "probabilities_as_logits" if from_logits else "logits_as_probabilities"
-        caused = [issue for issue in issues if issue not in others]
-        issues = [*(dataclasses.replace(i, code=code) for i in caused), *others]
-        return issues, not has_errors(others)
-    return issues, not has_errors(issues)
+    if from_logits == "auto" or not has_errors(issues):
+        return issues, not has_errors(issues)
+    # Where `from_logits` is wrong, everything else can be measured without it.
+    distiller.from_logits = "auto"
+    others = _find_issues(distiller, samples)
+    code = "probabilities_as_logits" if from_logits else "logits_as_probabilities"
+    caused = [dataclasses.replace(i, code=code) for i in issues if i not in others]
+    return caused + others, not has_errors(others)
 
 
 def _find_issues(distiller, samples):
@@ -140,8 +125,8 @@ def _find_issues(distiller, samples):
 def evaluate_batches(distiller, samples):
     """Runs both models and all losses on the samples. See `Evaluation`."""
     batches = [_evaluate_batch(distiller, sample) for sample in samples]
-    teacher = distiller.teacher_reference.teacher
-    kinds = [spec.output_kind for spec in distiller.output_specs.get()]
+    student, teacher = distiller.output_specs.get()
+    models = distiller.teacher_reference.teacher.models
     student_logits, teacher_logits, labels = (
         np.concatenate(values) if values[0] is not None else None
         for values in zip(*map(_flatten_batch, batches), strict=True)
@@ -150,8 +135,8 @@ def evaluate_batches(distiller, samples):
         batches,
         {"student": student_logits, "teacher": teacher_logits},
         labels,
-        {"student": [distiller.student], "teacher": teacher.models},
-        dict(zip(("student", "teacher"), kinds, strict=True)),
+        {"student": [distiller.student], "teacher": models},
+        {"student": student.output_kind, "teacher": teacher.output_kind},
         _build_teacher_logits(distiller, samples, batches),
     )
 
@@ -201,13 +186,13 @@ def _build_teacher_logits(distiller, samples, batches):
     if distiller.teacher_reference.teacher.needs_sample_ids:
         return None
     forward = compile_teacher(distiller.teacher_reference.teacher)
+    spec = distiller.output_specs.get().teacher
 
-    def compute(transform, sample, batch):
-        x = keras.tree.map_structure(ops.convert_to_tensor, transform(sample.x))
-        return _flatten(
-            distiller.output_specs.get().teacher.select_logits(forward(x)), batch
-        )
+    def compute(transform):
+        logits = []
+        for sample, batch in zip(samples, batches, strict=True):
+            x = keras.tree.map_structure(ops.convert_to_tensor, transform(sample.x))
+            logits.append(_flatten(spec.select_logits(forward(x)), batch))
+        return np.concatenate(logits)
 
-    return lambda transform: np.concatenate(
-        [compute(transform, *pair) for pair in zip(samples, batches, strict=True)]
-    )
+    return compute

@@ -47,14 +47,9 @@ class Report(dict):
 
     def as_dict(self):
         """Everything, for JSON: `statistics`, `issues` and `is_healthy`."""
-        return {
-            "statistics": dict(self),
-            "issues": [
-                {name: getattr(issue, name) for name in ISSUE_KEYS}
-                for issue in self.issues
-            ],
-            "is_healthy": self.is_healthy,
-        }
+        issues = [{key: getattr(i, key) for key in ISSUE_KEYS} for i in self.issues]
+        healthy = self.is_healthy
+        return {"statistics": dict(self), "issues": issues, "is_healthy": healthy}
 
     def __repr__(self):
         codes = [issue.code for issue in self.issues]
@@ -89,14 +84,13 @@ class Report(dict):
             paths[f"published DTKD temperature: {name}"] = [("dtkd", k) for k in keys]
         paths["agreement"] = [("agreement",)]
         paths["published DTKD rule undefined on"] = [("dtkd", "invalid_share")]
-        names = self.get("losses", ())
-        losses: dict = {n: [("losses", n, key) for key in LOSS_KEYS] for n in names}
-        if losses:
-            losses = {"task": [("task", key) for key in LOSS_KEYS], **losses}
+        losses: dict = {"task": [("task", key) for key in LOSS_KEYS]}
+        for name in self.get("losses", ()):
+            losses[name] = [("losses", name, key) for key in LOSS_KEYS]
         tables = [[["", *ROLES]], [LOSS_HEADER]]
         for table, rows in zip(tables, (paths, losses), strict=True):
-            cells = {name: [self._cell(p) for p in row] for name, row in rows.items()}
-            table += [[n, *row] for n, row in cells.items() if set(row) != {MISSING}]
+            cells = [[name, *map(self._cell, row)] for name, row in rows.items()]
+            table += [row for row in cells if set(row[1:]) != {MISSING}]
         return [table for table in tables if len(table) > 1]
 
     def _cell(self, path):

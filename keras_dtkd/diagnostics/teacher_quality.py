@@ -1,7 +1,6 @@
 """What the teacher knows of the labels, and in which order of the classes.
 
-Throughout, `logits` are NumPy `(samples, classes)`, and `labels` `(samples,)`, -1 for a
-missing label.
+`logits` are NumPy `(samples, classes)`, `labels` `(samples,)`, -1 for a missing label.
 """
 
 import keras
@@ -41,12 +40,12 @@ def compute_label_statistics(logits, labels):
     """Confidence, and with labels accuracy and calibration error."""
     statistics = {"confidence": float(_softmax(logits).max(-1).mean())}
     accuracy = compute_accuracy(logits, labels)
-    if accuracy is not None:
-        metric = ExpectedCalibrationError(from_logits=True)
-        metric.update_state(labels, logits)
-        error = float(ops.convert_to_numpy(metric.result()))
-        statistics = {"accuracy": accuracy, "calibration_error": error, **statistics}
-    return statistics
+    if accuracy is None:
+        return statistics
+    metric = ExpectedCalibrationError(from_logits=True)
+    metric.update_state(labels, logits)
+    error = float(ops.convert_to_numpy(metric.result()))
+    return {"accuracy": accuracy, "calibration_error": error, **statistics}
 
 
 def _softmax(logits):
@@ -78,19 +77,11 @@ def is_significant(gain, num_labels, nll, entropy):
     return bool(gain >= max(MIN_ACCURACY_GAIN, noise))
 
 
-def not_checked_issue(code, package):
-    """A check that was left out because a package is missing."""
-    message = f"`{code}` is not checked: `{package}` is not installed."
-    return Issue("not_checked", INFO, message, f"pip install {package}")
-
-
 def check_teacher_at_chance(logits, labels):
     """A teacher that is no better than guessing."""
     keep = (labels >= 0) & ~np.isnan(logits).any(-1)
-    if not keep.any():
-        return
     logits, labels = logits[keep], labels[keep]
-    if _is_better_than_guessing(logits, labels):
+    if not keep.any() or _is_better_than_guessing(logits, labels):
         return
     message = (
         f"On {len(labels)} labels the teacher's accuracy is "
@@ -129,10 +120,9 @@ def _area_under_roc(scores, is_positive):
 
 
 def find_label_permutation(logits, labels):
-    """Another order of the teacher's classes under which it is much better. Uses SciPy.
+    """The label of each predicted class, and the accuracy under another class order.
 
-    Gives the label of each predicted class, and the accuracy, or `None`. Found on half
-    of the samples and evaluated on the other half, which the assignment did not see.
+    `None` if no order is much better, on samples by which it was not found. Uses SciPy.
     """
     logits, labels = logits[labels >= 0], labels[labels >= 0]
     predicted = logits.argmax(-1)
