@@ -54,11 +54,8 @@ def check_choice(caller, name, value, choices):
 
 
 def _is_finite_number(value):
-    return (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _is_positive_int(value):

@@ -1,9 +1,8 @@
 """Numbers that may be changed while training runs.
 
-A Python number read inside a compiled step is baked into it. A `Hyperparameter` is a
-number outside (`loss.weight`, `loss.weight = 0.5`) and a scalar Keras variable inside
-(`loss.hyperparameter("weight")`), so that a change takes effect without recompiling and
-is saved with the model's state.
+A `Hyperparameter` is a number outside of a compiled step (`loss.weight = 0.5`) and a
+scalar Keras variable inside (`loss.hyperparameter("weight")`): a change takes effect
+without recompiling, and is saved with the model's state.
 """
 
 import keras
@@ -47,13 +46,9 @@ class Hyperparameter:
         variable = layer.__dict__.get(f"_{self.name}_variable")
         number = self.aliases.get(number, number)
         if variable is None:
-            variable = layer.add_weight(
-                shape=(),
-                initializer=keras.initializers.Constant(number),
-                trainable=False,
-                dtype="float32",
-                name=self.name,
-            )
+            initializer = keras.initializers.Constant(number)
+            options = {"trainable": False, "dtype": "float32", "name": self.name}
+            variable = layer.add_weight((), initializer, **options)
             layer.__dict__[f"_{self.name}_variable"] = variable
         else:
             variable.assign(number)
@@ -66,8 +61,7 @@ class Hyperparameter:
             number = float(value)
         except (TypeError, ValueError):
             number = float("nan")
-        wrong = not np.isfinite(number)
-        rule = "a finite number"
+        wrong, rule = not np.isfinite(number), "a finite number"
         if self.greater_than is not None:
             wrong = wrong or number <= self.greater_than
             rule = f"a number above {self.greater_than}"

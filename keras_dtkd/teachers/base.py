@@ -74,11 +74,7 @@ class Teacher(FitHooks):
 
     def issues(self, context):
         """Sample ids that are missing; called once more before the teacher runs."""
-        return check_sample_ids(self, context) if self.needs_sample_ids else []
-
-    def __call__(self, x, sample_ids=None):
-        """The teacher's outputs for a batch, see `outputs`."""
-        return self.outputs(x, sample_ids)
+        return list(check_sample_ids(self, context)) if self.needs_sample_ids else []
 
 
 class ProtocolTeacher(Teacher):
@@ -86,11 +82,16 @@ class ProtocolTeacher(Teacher):
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
-        self.outputs, self.fingerprint = wrapped.outputs, wrapped.fingerprint
 
     @property
     def variables(self):
         return self.wrapped.variables
+
+    def outputs(self, x, sample_ids=None):
+        return self.wrapped.outputs(x, sample_ids)
+
+    def fingerprint(self):
+        return self.wrapped.fingerprint()
 
 
 def known_output_kind(teacher):

@@ -26,12 +26,9 @@ class Ensemble(base.Teacher):
 
     A member's output kind is read off its layers. Where they do not show it (subclassed
     models), a Distiller finds it out from the first outputs; outside of one, such a
-    member is taken for one of logits. Members with a sigmoid rate each label by
-    itself: then so does the ensemble. It gives one logit a label, and in `"probs"` it
-    averages each label's.
-
-    Several outputs are averaged one by one as they are, whatever their kinds, and in
-    `"logits"` only.
+    member is taken for one of logits. If a member's sigmoid rates each label by itself,
+    so does the ensemble: it gives one logit a label, and in `"probs"` averages each
+    label's. Several outputs are averaged one by one as they are, in `"logits"` only.
 
     Args:
         models: `keras.Model`s and `Teacher`s, at least one. They stay as they are.

@@ -53,14 +53,10 @@ class ModelTeacher(Teacher):
 
 
 def weights_fingerprint(model):
-    """A digest of a model's weights: shapes, dtypes and bytes, in order.
+    """A digest of a built model's weights: shapes, dtypes and bytes, in order.
 
-    Args:
-        model: A built `keras.Model`.
-
-    Returns:
-        32 hexadecimal digits. The names of layers do not matter, so the same model
-        loaded again has the same fingerprint.
+    32 hexadecimal digits. The names of layers do not matter, so the same model loaded
+    again has the same fingerprint.
     """
     digest = hashlib.blake2b(digest_size=16)
     for weight in model.weights:

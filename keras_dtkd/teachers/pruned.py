@@ -15,9 +15,8 @@ class Pruned(ModelTeacher):
     In each kernel the `round(rate · n)` weights of smallest `|w|` of its n are 0;
     of equal ones the first. Kernels are the weights whose name ends so, at any depth:
     of dense, convolutional (depthwise, separable), attention and recurrent layers.
-    Biases, embeddings and normalizations are left alone. Nothing is trained after.
-
-    It runs in inference mode, and its batch statistics are the model's, for good.
+    Biases, embeddings and normalizations are left alone. Nothing is trained after. It
+    runs in inference mode, and its batch statistics are the model's, for good.
 
     Args:
         model: A built `keras.Model`: functional, sequential, or of a class of its own
@@ -51,7 +50,7 @@ class Pruned(ModelTeacher):
                 "`Pruned`: `model` must be a `keras.Model`. Received: "
                 f"{type(model).__name__}."
             )
-        if not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
+        if not isinstance(rate, numbers.Real) or not 0 <= float(rate) < 1:
             raise ValueError(
                 f"`Pruned`: `rate` must lie in [0, 1). Received: rate={rate!r}."
             )

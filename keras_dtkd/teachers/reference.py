@@ -28,8 +28,7 @@ class TeacherReference:
 
     def set(self, teacher):
         """Takes another `Teacher`, the one that a loaded state expects, if any."""
-        if self.expected_fingerprint is not None:
-            verify_fingerprint(teacher.fingerprint(), self.expected_fingerprint)
+        verify_fingerprint(teacher, self.expected_fingerprint)
         self.teacher = teacher
         self.forget_fingerprint()
 
@@ -43,11 +42,10 @@ class TeacherReference:
         return self.teacher
 
     def copy_random_states(self, seeds):
-        """Copies of the teacher's random states, which advance in their place.
+        """Copies of the teacher's random states, or those that a loaded file expects.
 
-        They are as a loaded file expects, if any does. `seeds` are the
-        `keras.random.SeedGenerator`s of an earlier teacher, which are used again: Keras
-        would go on to track them.
+        `seeds`, the `keras.random.SeedGenerator`s of an earlier teacher, are used
+        again: Keras would go on to track them.
         """
         states = [v.value for v in self.teacher.seed_variables]
         new = range(len(seeds), len(states))
@@ -79,15 +77,16 @@ class TeacherReference:
 
         A `ValueError` where it is not that of the teacher.
         """
-        if fingerprint is not None:
-            if self.teacher is not None:
-                verify_fingerprint(self.fingerprint(), fingerprint)
-            self.expected_fingerprint = fingerprint
+        verify_fingerprint(self.teacher, fingerprint)
+        self.expected_fingerprint = fingerprint or self.expected_fingerprint
         self.expected_seeds = [np.asarray(seed) for seed in seeds] or None
 
 
-def verify_fingerprint(fingerprint, expected):
+def verify_fingerprint(teacher, expected):
     """A `ValueError` where a saved state expects another teacher."""
+    if teacher is None or expected is None:
+        return
+    fingerprint = teacher.fingerprint()
     if fingerprint != expected:
         raise ValueError(
             "`Distiller`: this state was saved with another teacher (fingerprint "

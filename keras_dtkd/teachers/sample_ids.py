@@ -5,6 +5,7 @@ import numpy as np
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, Issue
 
+CODE = "sample_ids"
 _KEYS = {"inputs", "sample_ids"}
 
 
@@ -54,26 +55,16 @@ def model_inputs(x):
 
 def check_sample_ids(teacher, context):
     """Sample ids that are missing, or that a teacher does not know."""
-    issues = list(_check_data(teacher.num_samples, context))
-    validation = context.validation if context.evaluate_distillation else None
-    if validation is not None and not has_sample_ids(validation.x):
-        issues.append(_MISSING_IDS)
-    return issues
-
-
-def _check_data(count, context):
+    count = teacher.num_samples
     stored = f"`Distiller`: the teacher's outputs are stored, for {count} samples"
     required = getattr(context.x, arrays.REQUIRED_IDS_ATTRIBUTE, None)
     if None not in (required, count) and required > count:
-        message = (
-            f"{stored}, and the data needs {required}: images × "
-            "`augmentations_per_image`."
-        )
+        needed = f"{required}: images × `augmentations_per_image`"
         hint = (
             "Let `augmentations_per_image` be as many as were stored, or store them "
             "all: `keras_dtkd.teachers.store`."
         )
-        yield Issue("sample_ids", ERROR, message, hint)
+        yield Issue(CODE, ERROR, f"{stored}, and the data needs {needed}.", hint)
     is_arrays = arrays.is_arrays(context.x)
     x = context.x if is_arrays else context.sample.x
     if has_sample_ids(x):
@@ -82,23 +73,23 @@ def _check_data(count, context):
         limit = np.inf if count is None else count
         if not is_indices or ids.min() < 0 or ids.max() >= limit:
             ends = f", from {ids.min()} to {ids.max()}" if ids.size else ""
-            message = (
-                f"{stored}. The data has `sample_ids` of shape {ids.shape}, "
-                f"{ids.dtype}{ends}."
-            )
-            yield Issue("sample_ids", ERROR, message)
+            form = f"of shape {ids.shape}, {ids.dtype}{ends}"
+            yield Issue(CODE, ERROR, f"{stored}. The data has `sample_ids` {form}.")
     elif is_arrays:
         message = f"{stored}, and {arrays.num_samples(x)} inputs have no `sample_ids`."
         hint = (
             "Give `keras_dtkd.teachers.with_sample_ids(x, sample_ids)` in place of `x`."
         )
-        yield Issue("sample_ids", ERROR, message, hint)
+        yield Issue(CODE, ERROR, message, hint)
     else:
+        yield _MISSING_IDS
+    validation = context.validation if context.evaluate_distillation else None
+    if validation is not None and not has_sample_ids(validation.x):
         yield _MISSING_IDS
 
 
 _MISSING_IDS = Issue(
-    "sample_ids",
+    CODE,
     ERROR,
     "`Distiller`: the teacher's outputs are stored, and the batches have no "
     "`sample_ids`.",

@@ -143,8 +143,8 @@ def _batches(x, batch_size):
     except TypeError:
         total = None
     is_dataset = isinstance(x, keras.utils.PyDataset)
-    batches = map(x.__getitem__, range(x.num_batches)) if is_dataset else iter(x)
-    inputs = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in batches)
+    items = map(x.__getitem__, range(x.num_batches)) if is_dataset else iter(x)
+    inputs = (keras.utils.unpack_x_y_sample_weight(item)[0] for item in items)
     first = next(inputs)
     numpy_first = keras.tree.map_structure(to_numpy, first)
     return itertools.chain([first], inputs), total, numpy_first
@@ -168,16 +168,14 @@ def _forward_batch(teacher, forward, batch, output):
 def _validate_float16_range(values, output_kind):
     """Raises a `ValueError` for outputs that float16 cannot hold."""
     is_soft = output_kind is None and logits.look_like_probabilities(values)
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
     if is_soft or output_kind in (OutputKind.SOFTMAX, OutputKind.SIGMOID):
-        raise ValueError(
-            "`store`: the teacher gives probabilities, and float16 knows none below "
-            "6e-8. Use `dtype='float32'`."
-        )
-    if np.abs(values[np.isfinite(values)]).max(initial=0.0) > np.finfo("float16").max:
-        raise ValueError(
-            "`store`: the teacher gives logits beyond 65504, the greatest number of "
-            "float16. Use `dtype='float32'`."
-        )
+        problem = "probabilities, and float16 knows none below 6e-8"
+    elif largest > np.finfo("float16").max:
+        problem = "logits beyond 65504, the greatest number of float16"
+    else:
+        return
+    raise ValueError(f"`store`: the teacher gives {problem}. Use `dtype='float32'`.")
 
 
 def _finalize(folder, values, metadata):

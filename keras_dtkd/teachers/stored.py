@@ -23,12 +23,10 @@ class Stored(Teacher):
     100 classes 20 MB as float32. A step costs what the student costs.
 
     They belong to samples as the teacher saw them. Where the data is augmented, store
-    the outputs for as many fixed augmentations of each sample as you want
-    (`augmentations_per_image=` of `keras_dtkd.datasets`); the batches then carry
-    `sample_ids`.
-
-    `fit(x, y)` with all the samples that were stored needs nothing further. Other data
-    gives `with_sample_ids(x, sample_ids)`, or batches of that form.
+    the outputs for some fixed augmentations of each sample (`augmentations_per_image=`
+    of `keras_dtkd.datasets`); the batches then carry `sample_ids`. `fit(x, y)` with all
+    the samples that were stored needs nothing further. Other data gives
+    `with_sample_ids(x, sample_ids)`, or batches of that form.
 
     Args:
         outputs: A folder written by `store`, or an array `(samples, ..., classes)`.
@@ -74,11 +72,8 @@ class Stored(Teacher):
     def outputs(self, x, sample_ids=None):
         """The stored outputs of these samples.
 
-        Ids out of range are an error, or give NaN where a backend, compiled or on an
-        accelerator, cannot raise one.
-
-        Raises:
-            ValueError: No `sample_ids`.
+        Without ids a `ValueError`. Those out of range are an error, or give NaN where a
+        backend, compiled or on an accelerator, cannot raise one.
         """
         if sample_ids is None:
             raise ValueError(
