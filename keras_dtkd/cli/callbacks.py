@@ -1,15 +1,14 @@
 """Callbacks that time a run, save its best student, and record its progress."""
 
 import time
-from pathlib import Path
 
 import keras
 
 from keras_dtkd import backend
-from keras_dtkd.cli import run_dir
 from keras_dtkd.cli.environment import peak_memory
 from keras_dtkd.cli.errors import UserError
-from keras_dtkd.core.atomic_io import atomic_write, fsync
+from keras_dtkd.cli.run_dir import LOG_FILE, RUN_FILE
+from keras_dtkd.core.atomic_io import atomic_write, fsync, write_json
 
 
 class EpochTimer(keras.callbacks.Callback):
@@ -51,17 +50,14 @@ class BestStudent(keras.callbacks.Callback):
 
     def __init__(self, folder, student, history):
         super().__init__()
-        self.folder = folder
-        self.student = student
-        self._history = list(history)
+        self.folder, self.student, self._history = folder, student, list(history)
         remove_checkpoints(folder, history)
-        if history:
-            path = checkpoint_path(folder, best_epoch(history))
-            if not path.exists():
-                raise UserError(
-                    f"{path}, the best student so far, is missing. Remove {folder} to "
-                    "start again."
-                )
+        best = checkpoint_path(folder, best_epoch(history)) if history else None
+        if best and not best.exists():
+            raise UserError(
+                f"{best}, the best student so far, is missing. Remove {folder} to "
+                "start again."
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         remove_checkpoints(self.folder, self._history)
@@ -88,35 +84,30 @@ def remove_checkpoints(folder, history=()):
             path.unlink()
 
 
-class SyncedCSVLogger(keras.callbacks.CSVLogger):
-    """A `CSVLogger` whose rows are on the disk before the state of their epoch."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
-        fsync(Path(self.filename))
-
-
 class RunProgress(keras.callbacks.Callback):
-    """Writes run.json after each epoch. The last session of `run` is this process."""
+    """Writes run.json after each epoch. The last session of `run` is this process.
+
+    Must come between `CSVLogger` and `Resume`: a row of the log is on the disk before
+    the state of its epoch.
+    """
 
     def __init__(self, folder, run):
         super().__init__()
-        self.folder = folder
-        self.run = run
+        self.folder, self.run = folder, run
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        fsync(self.folder / LOG_FILE)
         self.run["epochs_done"] = epoch + 1
         self.write()
 
     def write(self):
-        """Writes run.json."""
         self.run["sessions"][-1] |= {
             "wall_seconds": time.perf_counter() - self._start,
             "peak_memory_bytes": peak_memory(),
             "peak_device_memory_bytes": backend.device_info()[1],
         }
-        run_dir.write_run(self.folder, self.run)
+        write_json(self.folder / RUN_FILE, self.run)
 
 
 def save_student(student, path):

@@ -10,36 +10,25 @@ from keras_dtkd import backend
 from keras_dtkd.cli import compare, evaluate, export, options, report, train
 from keras_dtkd.cli.errors import UserError
 
-DESCRIPTION = (
-    "Trains and compares students on CIFAR-like images, resumably: knowledge "
-    "distillation by the methods of docs/recipes.md. The same command continues an "
-    "interrupted run."
+DESCRIPTION = """Trains and compares students on CIFAR-like images, resumably: knowledge
+distillation by the methods of docs/recipes.md. The same command continues an
+interrupted run."""
+COMMANDS = dict(
+    train=train, compare=compare, report=report, evaluate=evaluate, export=export
 )
-COMMANDS = {
-    "train": train,
-    "compare": compare,
-    "report": report,
-    "evaluate": evaluate,
-    "export": export,
-}
-RESUMABLE = ("train", "compare")
 # The exit code of a shell after Ctrl-C, for systems without signals.
 INTERRUPTED = 130
 
 
 def main(argv=None):
-    """Runs one command.
-
-    Args:
-        argv: Arguments after `keras-dtkd`. Those of the process if `None`.
+    """Runs one command, of arguments after `keras-dtkd` or those of the process.
 
     Returns:
         The exit code: 0, or 1 if a run failed or an exported model differs. After
         Ctrl-C the process dies of SIGINT, so that a calling script ends too.
 
     Raises:
-        SystemExit: 2, after a sentence on stderr: the command cannot be executed, and
-            nothing was started.
+        SystemExit: 2, after a sentence on stderr, if nothing was started.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser("keras-dtkd", description=DESCRIPTION)
@@ -49,10 +38,10 @@ def main(argv=None):
         module.add_arguments(commands.add_parser(name, help=text, description=text))
     args = parser.parse_args(argv)
     args.argv = argv
-    requested = getattr(args, "backend", None)
+    requested = getattr(args, "backend", backend.backend_name())
     caller = f"keras-dtkd {args.command}"
     try:
-        if requested not in (None, backend.backend_name()):
+        if requested != backend.backend_name():
             return _rerun_on_backend(requested, argv)
         return COMMANDS[args.command].run(args)
     except (UserError, ModuleNotFoundError) as error:
@@ -62,9 +51,8 @@ def main(argv=None):
         print(f"{caller}: {text}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        hint = ""
-        if args.command in RESUMABLE:
-            hint = " The same command continues the run."
+        is_resumable = args.command in ("train", "compare")
+        hint = " The same command continues the run." if is_resumable else ""
         print(f"\n{caller}: interrupted.{hint}", file=sys.stderr)
         return _exit_on_sigint()
 

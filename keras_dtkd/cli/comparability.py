@@ -2,7 +2,15 @@
 
 from keras_dtkd import recipes
 
-BACKEND_PACKAGES = {"tensorflow": ("tensorflow",), "jax": ("jax", "jaxlib")}
+# The total weight of losses that are KD at equal temperatures, after the warm-up.
+LOSS_WEIGHTS = {
+    "KD": lambda a: a["weight"],
+    "DTKD": lambda a: a["alpha"] + a["beta"],
+    "DKD": lambda a: a["alpha"] + a["beta"],
+    # One term for each of its temperatures.
+    "CSKD": lambda a: a["alpha"] * len(a["temperatures"]),
+    "DIST": lambda a: a["weight"] * (a["beta"] + a["gamma"]),
+}
 
 
 def group_comparable(runs):
@@ -12,12 +20,12 @@ def group_comparable(runs):
     """
     groups: list[list] = []
     for run in sorted(runs, key=lambda run: not run.get("sessions")):
-        fitting = (group for group in groups if not diff_runs([group[0], run]))
-        group = next(fitting, None)
-        if group is None:
-            groups.append([run])
+        for group in groups:
+            if not diff_runs([group[0], run]):
+                group.append(run)
+                break
         else:
-            group.append(run)
+            groups.append([run])
     return groups
 
 
@@ -53,38 +61,19 @@ def _flatten(value, path=()):
 def _environment(run):
     """Versions and device, of each process that worked on the run."""
     backend = run["settings"]["backend"]
-    packages = "keras", "keras_dtkd", *BACKEND_PACKAGES.get(backend, (backend,))
-    values: dict[str, dict] = {}
-    for session in run.get("sessions", []):
-        versions = {**session.get("versions", {}), "device": session.get("device")}
-        for name in (*packages, "device"):
-            if versions.get(name):
-                values.setdefault(name, {})[versions[name]] = None
-    return {name: " and ".join(distinct) for name, distinct in values.items()}
+    packages = ("jax", "jaxlib") if backend == "jax" else (backend,)
+    names = "keras", "keras_dtkd", *packages, "device"
+    sessions = [{**s.get("versions", {}), **s} for s in run.get("sessions", [])]
+    values = {n: dict.fromkeys(s[n] for s in sessions if s.get(n)) for n in names}
+    return {n: " and ".join(distinct) for n, distinct in values.items() if distinct}
 
 
 def total_loss_weight(recipe):
-    """The total weight after the warm-up of losses that are KD at equal temperatures.
-
-    `None` if a loss is of another kind.
-    """
-    weights = [_loss_weight(loss) for loss in recipe["distillation_losses"].values()]
-    return None if None in weights else sum(weights)
-
-
-def _loss_weight(loss):
-    arguments = loss["arguments"]
-    match loss["class"]:
-        case "DTKD" | "DKD":
-            return arguments["alpha"] + arguments["beta"]
-        case "CSKD":
-            # One term for each of its temperatures.
-            return arguments["alpha"] * len(arguments["temperatures"])
-        case "DIST":
-            return arguments["weight"] * (arguments["beta"] + arguments["gamma"])
-        case "KD":
-            return arguments["weight"]
-    return None
+    """The weight of all losses of a recipe; `None` if one is of another kind."""
+    losses = recipe["distillation_losses"].values()
+    if not {loss["class"] for loss in losses} <= LOSS_WEIGHTS.keys():
+        return None
+    return sum(LOSS_WEIGHTS[loss["class"]](loss["arguments"]) for loss in losses)
 
 
 def unequal_weights(runs):
@@ -99,11 +88,10 @@ def unequal_weights(runs):
         baseline = recipes.baseline_for(method)
         expected = weights.get((*pair, baseline), values)
         if values != expected and None not in values | expected:
-            numbers = [
+            found, wanted = (
                 " and ".join(f"{weight:g}" for weight in sorted(distinct))
                 for distinct in (values, expected)
-            ]
-            sentences.append(
-                f"weights differ: {method} {numbers[0]}, {baseline} {numbers[1]}"
             )
+            text = f"weights differ: {method} {found}, {baseline} {wanted}"
+            sentences.append(text)
     return list(dict.fromkeys(sentences))

@@ -8,20 +8,11 @@ import sys
 import time
 
 from keras_dtkd import backend, recipes
-from keras_dtkd.cli import (
-    console,
-    options,
-    parent_watch,
-    report,
-    run_config,
-    run_dir,
-    train,
-)
+from keras_dtkd.cli import options, report, run_config, run_dir, train
 from keras_dtkd.cli.errors import UserError, as_user_error
+from keras_dtkd.core.atomic_io import write_json
 
 OUTPUT_FILE = "output.txt"
-# Lines of a failed run's output that are shown.
-TAIL_LINES = 5
 
 
 def add_arguments(parser):
@@ -48,7 +39,6 @@ def _add_grid_arguments(parser):
 
 def run(args):
     """Runs the command."""
-    screen = console.console()
     for name in args.backends:
         options.require_backend("--backends", name)
     with as_user_error():
@@ -65,16 +55,22 @@ def run(args):
         with contextlib.suppress(run_dir.RunLocked), run_dir.lock(plan.folder):
             if run_dir.validate_run_dir(plan) is None:
                 # The table lists the run, whatever happens to it.
-                run_dir.write_run(plan.folder, _planned_record(plan))
+                planned = {"status": "planned", **plan.to_dict()}
+                write_json(plan.folder / run_dir.RUN_FILE, planned)
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
     num_finished = 0
     for number, plan in enumerate(missing, 1):
         title = "{method} {backend} seed {seed}".format(**plan.settings)
         title = f"{number}/{len(missing)} {title}"
         try:
-            run = _run(plan, args, title, screen)
-            num_finished += run["status"] == "finished"
-            text = _describe(run, plan.folder)
+            run = _run(plan, args, title)
+            if run["status"] == "finished":
+                num_finished += 1
+                text = train.summary(run)
+            else:
+                reason, *lines = run["error"]
+                text = f"failed, {reason}; see {plan.folder / OUTPUT_FILE}"
+                text = "\n    ".join([text, *lines])
         except UserError as error:
             # The folder belongs to another process, which records its own result.
             text = str(error)
@@ -89,40 +85,27 @@ def run(args):
     return 0 if num_finished == len(missing) else 1
 
 
-def _planned_record(plan):
-    return {"status": "planned", **plan.to_dict()}
-
-
 def _is_finished(plan):
-    run = run_dir.validate_run_dir(plan)
-    return run is not None and run["status"] == "finished"
+    return (run_dir.validate_run_dir(plan) or {}).get("status") == "finished"
 
 
-def _run(plan, args, title, screen):
+def _run(plan, args, title):
     """Trains one run in a process of its own. Returns the content of its run.json."""
-    if _wait_for_lock(plan, title, screen) and _is_finished(plan):
+    if _wait_for_lock(plan, title) and _is_finished(plan):
         return run_dir.read_run(plan.folder)
-    exit_code = _train_in_subprocess(plan, args, title, screen)
+    exit_code = _train_in_subprocess(plan, args, title)
     output = (plan.folder / OUTPUT_FILE).read_text(errors="replace")
     with run_dir.lock(plan.folder):
         # Raises if another comparison started a run with other settings.
-        run = run_dir.validate_run_dir(plan) or _planned_record(plan)
+        run = run_dir.validate_run_dir(plan) or {"status": "planned", **plan.to_dict()}
         if run["status"] != "finished":
-            lines = output.splitlines()[-TAIL_LINES:]
+            lines = output.splitlines()[-5:]
             run |= {"status": "failed", "error": [f"exit code {exit_code}", *lines]}
-            run_dir.write_run(plan.folder, run)
+            write_json(plan.folder / run_dir.RUN_FILE, run)
     return run
 
 
-def _describe(run, folder):
-    if run["status"] == "finished":
-        return train.summary(run)
-    reason, *lines = run["error"]
-    text = f"failed, {reason}; see {folder / OUTPUT_FILE}"
-    return "\n    ".join([text, *lines])
-
-
-def _train_in_subprocess(plan, args, title, screen):
+def _train_in_subprocess(plan, args, title):
     """Runs `keras-dtkd train` and shows its progress. Returns its exit code."""
     settings, parser = plan.settings, argparse.ArgumentParser()
     _add_grid_arguments(parser)
@@ -132,42 +115,34 @@ def _train_in_subprocess(plan, args, title, screen):
         *("--method", settings["method"], "--backend", settings["backend"]),
         *("--seed", str(settings["seed"]), *shared_options),
     ]
+    backend_name = {"KERAS_BACKEND": settings["backend"]}
     with (
         (plan.folder / OUTPUT_FILE).open("a") as output,
         subprocess.Popen(
             command,
-            env={
-                **os.environ,
-                **parent_watch.ENV,
-                "KERAS_BACKEND": settings["backend"],
-            },
-            # Watched by the process, which ends with this one.
+            env={**os.environ, **train.EXIT_WITH_PARENT, **backend_name},
+            # Watched by the process, which ends when this one closes it or ends.
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
-        screen.status(title) as status,
     ):
-        try:
-            while process.poll() is None:
-                epochs_done = 0
-                with contextlib.suppress(UserError):
-                    run = run_dir.read_run(plan.folder) or {}
-                    epochs_done = run.get("epochs_done", 0)
-                status.update(f"{title}: epoch {epochs_done} of {settings['epochs']}")
-                time.sleep(0.5)
-        except BaseException:
-            process.kill()
-            raise
+        while process.poll() is None:
+            if sys.stdout.isatty():
+                run = run_dir.read_run(plan.folder) or {}
+                progress = f"epoch {run.get('epochs_done', 0)} of {settings['epochs']}"
+                # The next line is printed over it.
+                print(f"{title}: {progress}", end="\r", flush=True)
+            time.sleep(0.5)
     return process.returncode
 
 
-def _wait_for_lock(plan, title, screen):
+def _wait_for_lock(plan, title):
     """Waits until no other process trains this run. Returns whether one did."""
     try:
         with run_dir.lock(plan.folder):
             return False
     except run_dir.RunLocked:
         print(f"{title}: another process trains it, waiting", flush=True)
-    with screen.status(f"{title}: waiting"), run_dir.lock(plan.folder, wait=True):
+    with run_dir.lock(plan.folder, wait=True):
         return True

@@ -1,16 +1,15 @@
-"""The images of a run, as arrays and as batches."""
+"""The images of a run, as arrays and as batches, and its networks."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_dtkd import datasets, models
 from keras_dtkd.datasets.registry import NORMALIZATION
+from keras_dtkd.models import weights
 
 NAMES = tuple(NORMALIZATION)
-NUM_CLASSES = {"cifar100": 100}
-# A flipped digit is not a digit.
-NO_AUGMENTATION = ("digits",)
 
 
 class Images(NamedTuple):
@@ -23,13 +22,11 @@ class Images(NamedTuple):
 
     @property
     def shape(self):
-        """Shape of one image."""
         return self.test[0].shape[1:]
 
     @property
     def num_classes(self):
-        """Number of classes."""
-        return NUM_CLASSES.get(self.data, 10)
+        return 100 if self.data == "cifar100" else 10
 
     @property
     def evaluation(self):
@@ -48,8 +45,7 @@ def load(data, data_dir=None, validation=0.0, train_size=None):
                 f"--validation {validation}."
             )
         # Independent of the seed; a subset of every larger `train_size`.
-        permutation = np.random.RandomState(0).permutation(len(x))
-        indices = np.sort(permutation[:train_size])
+        indices = np.sort(np.random.RandomState(0).permutation(len(x))[:train_size])
         x, y = x[indices], y[indices]
     return Images(data, (x, y), parts[1] if validation else None, parts[-1])
 
@@ -59,23 +55,39 @@ def build_network(name, images):
     return models.get(name, images.num_classes, images.shape, "channels_last")
 
 
+def load_teacher(path, name, images):
+    """Builds a network for `images` and loads its weights, or raises `ValueError`."""
+    model = build_network(name, images)
+    if path.suffix == ".npz":
+        arrays = weights.read_npz("load_torch", path)
+        if any(key.startswith("f.") for key in arrays):
+            return models.load_sequential_npz(model, arrays)
+        return models.load_torch(model, arrays)
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns about layers without weights in the file.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except Exception as error:  # noqa: BLE001 - whatever Keras and h5py raise
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--teacher-weights {path}: these are not the weights of a {name} for "
+            f"{images.num_classes} classes and images {images.shape}: {reason}"
+        ) from error
+    return model
+
+
 def make_datasets(images, settings, first_epoch):
     """`(all_versions, train, evaluation)`, batches for `fit`.
 
-    `all_versions` has all augmented versions of the training images, in order; it is
-    `None` without a fixed number of them. With a fixed number and a teacher, `train`
-    has sample ids.
+    `all_versions`, which may be `None`, has all of the fixed augmented versions of the
+    training images, in order. With them and a teacher, `train` has sample ids.
     """
     versions = settings["versions"]
+    options = {name: settings[name] for name in ("batch_size", "augment", "seed")}
+    options |= {"first_epoch": first_epoch, "augmentations_per_image": versions}
     *all_versions, train, evaluation = datasets.from_arrays(
-        images.train,
-        images.evaluation,
-        settings["batch_size"],
-        settings["augment"],
-        settings["seed"],
-        first_epoch=first_epoch,
-        augmentations_per_image=versions,
-        **NORMALIZATION[images.data],
+        images.train, images.evaluation, **options, **NORMALIZATION[images.data]
     )
     if versions and settings["teacher"] is None:
         # `map` must not prefetch: keep the options of `train`.
@@ -84,7 +96,6 @@ def make_datasets(images, settings, first_epoch):
     return all_versions[0] if versions else None, train, evaluation
 
 
-def sequential_batches(images, part, batch_size=64):
+def sequential_batches(images, part):
     """Normalized batches of a part, in order, without augmentation."""
-    constants = NORMALIZATION[images.data]
-    return datasets.from_arrays(part, part, batch_size, **constants)[1]
+    return datasets.from_arrays(part, part, **NORMALIZATION[images.data])[1]

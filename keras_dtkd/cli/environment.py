@@ -1,5 +1,6 @@
 """Versions, machine and memory of a process."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -21,10 +22,8 @@ def environment_info(argv):
     """Versions, machine and command (the arguments `argv`), as plain data."""
     versions = {"python": platform.python_version(), "keras_dtkd": __version__}
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "versions": versions,
         "device": backend.device_info()[0],
@@ -37,14 +36,10 @@ def environment_info(argv):
 
 def peak_memory():
     """Peak main memory of this process in bytes, `None` on Windows."""
-    try:
-        # On Linux `ru_maxrss` includes the memory of the parent process, and of the
-        # program that ran in this process before `exec`.
-        status = PROC_STATUS.read_text(encoding="utf-8")
-        match = re.search(r"VmHWM:\s*(\d+) kB", status)
-    except OSError:
-        match = None
-    if match:
+    # On Linux `ru_maxrss` includes the memory of the parent process, and of the program
+    # that ran in this process before `exec`.
+    status = PROC_STATUS.read_text() if PROC_STATUS.exists() else ""
+    if match := re.search(r"VmHWM:\s*(\d+) kB", status):
         return 1024 * int(match[1])
     try:
         import resource

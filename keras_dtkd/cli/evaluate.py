@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from keras_dtkd.cli import console, data, run_dir
+from keras_dtkd.cli import data, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
@@ -44,17 +44,14 @@ def run(args):
         raise UserError(f"{args.path} is not a run: name the data set with --data.")
     if args.on != "test" and not settings:
         raise UserError(f"--on {args.on} needs a run, and {args.path} is a file.")
-    data_dir = run.get("paths", {}).get("data_dir")
+    data_dir, saved = args.data_dir, run.get("paths", {}).get("data_dir")
     # That of the run may be on another machine.
-    data_dir = Path(data_dir) if data_dir and Path(data_dir).is_dir() else None
+    if data_dir is None and saved and Path(saved).is_dir():
+        data_dir = Path(saved)
+    validation, train_size = settings.get("validation"), settings.get("train_size")
     with as_user_error():
-        images = data.load(
-            data_name,
-            args.data_dir or data_dir,
-            validation=settings.get("validation") or 0.0,
-            train_size=settings.get("train_size"),
-        )
-        model = load_model(file)
+        images = data.load(data_name, data_dir, validation or 0.0, train_size)
+        model = keras.saving.load_model(file, compile=False)
     part = getattr(images, args.on)
     if part is None:
         raise UserError(f"{args.path} was trained without --validation images.")
@@ -68,8 +65,9 @@ def run(args):
     if args.json:
         print(json.dumps({"file": str(file), "on": args.on, **values}, indent=1))
         return 0
-    rows = [[name.replace("_", " "), f"{value:.6g}"] for name, value in values.items()]
-    console.print_table((f"{data_name}, {args.on}", "value"), rows, str(file))
+    print(f"{file}: {data_name}, {args.on}")
+    for name, value in values.items():
+        print(f"{name.replace('_', ' '):20}{value:.6g}")
     return 0
 
 
@@ -90,11 +88,6 @@ def find_student(path, epoch):
             "Copy it from where it was trained, or train the run."
         )
     return file, run
-
-
-def load_model(path):
-    """Loads a saved network for evaluation."""
-    return keras.saving.load_model(path, compile=False)
 
 
 def predict_logits(model, images, part):
@@ -121,14 +114,12 @@ def accuracy(model, images, part):
 def evaluate_all(model, images, part):
     """All metrics of the `evaluate` command."""
     z, labels = predict_logits(model, images, part), part[1]
-    entropy = keras.losses.sparse_categorical_crossentropy(labels, z, from_logits=True)
-    top_5 = keras.metrics.sparse_top_k_categorical_accuracy(labels, z, k=5)
-    calibration_error = ExpectedCalibrationError()
-    calibration_error.update_state(labels, z)
-    return {
-        "images": len(labels),
-        "accuracy": float((z.argmax(-1) == labels).mean()),
-        "top_5_accuracy": float(keras.ops.mean(keras.ops.cast(top_5, "float32"))),
-        "cross_entropy": float(keras.ops.mean(entropy)),
-        "calibration_error": float(calibration_error.result()),
+    correct = z.argmax(-1) == labels
+    metrics = {
+        "top_5_accuracy": keras.metrics.SparseTopKCategoricalAccuracy(k=5),
+        "cross_entropy": keras.metrics.SparseCategoricalCrossentropy(from_logits=True),
+        "calibration_error": ExpectedCalibrationError(),
     }
+    # Each update returns the result.
+    values = {name: float(metric(labels, z)) for name, metric in metrics.items()}
+    return {"images": len(labels), "accuracy": float(correct.mean()), **values}

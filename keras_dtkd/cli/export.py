@@ -15,11 +15,7 @@ import numpy as np
 from keras_dtkd import backend
 from keras_dtkd.cli import options
 from keras_dtkd.cli.errors import UserError, as_user_error
-from keras_dtkd.cli.evaluate import (
-    add_student_arguments,
-    find_student,
-    load_model,
-)
+from keras_dtkd.cli.evaluate import add_student_arguments, find_student
 
 # Inputs of standard normal numbers, similar to normalized images.
 NUM_PROBES = 8
@@ -34,7 +30,7 @@ numpy.save(sys.argv[3], keras.ops.convert_to_numpy(outputs))
 
 
 def _run_keras(path, x):
-    return load_model(path).predict(x, verbose=0)
+    return keras.saving.load_model(path, compile=False).predict(x, verbose=0)
 
 
 def _run_saved_model(path, x):
@@ -104,7 +100,7 @@ def run(args):
     if args.format != "tf_saved_model" and target.suffix != suffix:
         raise UserError(f"--to {target}: the name of this format ends with {suffix}.")
     with as_user_error():
-        model = load_model(file)
+        model = keras.saving.load_model(file, compile=False)
     shape = (NUM_PROBES, *model.input_shape[1:])
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     # Keras exports a model that was called; under JAX `predict` does not count.

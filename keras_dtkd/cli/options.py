@@ -9,7 +9,6 @@ from keras_dtkd.cli.data import NAMES
 from keras_dtkd.cli.errors import UserError
 
 BACKENDS = ("tensorflow", "jax", "torch")
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def require_backend(option, name):
@@ -20,10 +19,9 @@ def require_backend(option, name):
 
 def _number(convert, is_valid, problem):
     def parse(text):
-        number = convert(text)
-        if not is_valid(number):
+        if not is_valid(convert(text)):
             raise argparse.ArgumentTypeError(f"{text} is {problem}")
-        return number
+        return convert(text)
 
     return parse
 
@@ -65,7 +63,7 @@ def add_arguments(parser):
     add("--warmup", type=non_negative_int, metavar="N",
         help="epochs until the distillation losses have their full weight, for methods "
         "with a warm-up, instead of the recipe's")
-    add("--precision", choices=PRECISIONS, default="float32",
+    add("--precision", choices=("float32", "bfloat16", "float16"), default="float32",
         help="compute dtype of the networks; weights stay float32")
     add("--validation", type=fraction, default=0.0, metavar="FRACTION",
         help="fraction of the training images on which the best epoch is chosen; with "

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from keras_dtkd import recipes
-from keras_dtkd.cli.data import NO_AUGMENTATION
-from keras_dtkd.cli.teacher import resolve_weights
+from keras_dtkd.cli import run_dir
 from keras_dtkd.core.model_pairs import match_pair
 from keras_dtkd.models.registry import match_name
 
@@ -20,34 +19,23 @@ NOT_PRECOMPUTED = (
 
 @dataclasses.dataclass(frozen=True)
 class RunPlan:
-    """A run before its start.
-
-    Attributes:
-        settings: Those of run.json. Runs with equal settings are the same run.
-        recipe: Its `Recipe`.
-        folder: Its folder.
-        teacher_file: File of the teacher's weights; `None` without a teacher.
-        teacher_outputs_dir: Folder of the stored teacher outputs; `None` if the teacher
-            runs in each step.
-        data_dir: Folder of the data set, or `None`.
-    """
+    """A run before its start. Runs with equal settings are the same run."""
 
     settings: dict
     recipe: recipes.Recipe
     folder: Path
     teacher_file: Path | None
+    # `None` if the teacher runs in each step.
     teacher_outputs_dir: Path | None
     data_dir: Path | None
 
     def to_dict(self):
         """The plan for run.json."""
+        paths = {"teacher_weights": self.teacher_file, "data_dir": self.data_dir}
         return {
             "settings": self.settings,
             "recipe": self.recipe.to_dict(),
-            "paths": {
-                "teacher_weights": self.teacher_file and str(self.teacher_file),
-                "data_dir": self.data_dir and str(self.data_dir),
-            },
+            "paths": {name: path and str(path) for name, path in paths.items()},
         }
 
     def diff(self, saved):
@@ -65,22 +53,18 @@ def _identity(run):
 
 
 def plan_run(args, method, backend, seed):
-    """The `RunPlan` of parsed options. Reads only the file of the teacher's weights.
-
-    Raises:
-        ValueError: Unknown network, or a missing teacher.
-    """
+    """The `RunPlan` of parsed options. Reads only the file of the teacher's weights."""
     student = match_name(args.student)
     teacher = args.teacher and match_name(args.teacher)
     recipe = _recipe(args, method, teacher, student)
     uses_teacher = bool(recipe.distillation_losses)
     teacher_file = digest = outputs_dir = None
     if uses_teacher:
-        teacher_file = resolve_weights(args, method, teacher)
+        teacher_file = _resolve_weights(args, method, teacher)
         digest = hashlib.sha256(teacher_file.read_bytes()).hexdigest()
     settings = {
         "data": args.data,
-        "teacher": teacher if uses_teacher else None,
+        "teacher": recipe.teacher,
         "teacher_sha256": digest,
         "student": student,
         "method": method,
@@ -95,7 +79,8 @@ def plan_run(args, method, backend, seed):
         "train_size": args.train_size,
         # The name in published studies.
         "versions": args.augmentations_per_image,
-        "augment": not args.no_augment and args.data not in NO_AUGMENTATION,
+        # A flipped digit is not a digit.
+        "augment": not args.no_augment and args.data != "digits",
         "deterministic": args.deterministic,
     }
     root = args.output / args.data
@@ -114,6 +99,36 @@ def plan_run(args, method, backend, seed):
     return RunPlan(settings, recipe, folder, teacher_file, outputs_dir, args.data_dir)
 
 
+def _resolve_weights(args, method, name):
+    """The file of the teacher's weights: the options name it, or a run's folder."""
+    path, student = args.teacher_weights, name or "resnet32x4"
+    hint = (
+        f"Train one with `keras-dtkd train --method ce --student {student} --data "
+        f"{args.data}` and give its folder as --teacher-weights; or give a .keras or "
+        ".weights.h5 file of that network, or an .npz file of its PyTorch weights."
+    )
+    if name is None or path is None:
+        missing = f"the weights of the teacher {name}" if name else "a --teacher"
+        raise ValueError(f"--method {method} needs {missing}. {hint}")
+    if path.is_dir():
+        settings = (run_dir.read_run(path) or {"settings": {}})["settings"]
+        trained = settings.get("student"), settings.get("data")
+        if trained != (name, args.data):
+            raise ValueError(
+                f"--teacher-weights {path}: it holds a {trained[0]} for {trained[1]}, "
+                f"but the teacher is a {name} for {args.data}."
+            )
+        path = path / run_dir.STUDENT_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"--teacher-weights {path}: no such file. {hint}")
+    if not path.name.endswith((".keras", ".weights.h5", ".npz")):
+        raise ValueError(
+            f"--teacher-weights {path}: give a .keras, .weights.h5, .npz file, or the "
+            "folder of a run."
+        )
+    return path
+
+
 def _recipe(args, method, teacher, student):
     if teacher and match_pair(teacher, student):
         recipe = recipes.get(method, teacher, student, args.data)
@@ -127,11 +142,8 @@ def _recipe(args, method, teacher, student):
     if args.warmup is not None:
         for arguments in _losses_with_warmup(recipe):
             arguments["warmup_epochs"] = args.warmup
-    return dataclasses.replace(
-        recipe,
-        batch_size=args.batch_size or recipe.batch_size,
-        learning_rate=args.learning_rate or recipe.learning_rate,
-    )
+    changes = {"batch_size": args.batch_size, "learning_rate": args.learning_rate}
+    return dataclasses.replace(recipe, **{n: v for n, v in changes.items() if v})
 
 
 def _losses_with_warmup(recipe):

@@ -5,16 +5,12 @@ import csv
 import json
 
 from keras_dtkd.cli.errors import UserError
-from keras_dtkd.core.atomic_io import atomic_write, write_json
+from keras_dtkd.core.atomic_io import atomic_write
 
 RUN_FILE = "run.json"
 LOG_FILE = "log.csv"
 STUDENT_FILE = "student.keras"
 BEST_FILE = "best.keras"
-STATE_DIR = "state"
-LOCK_FILE = "lock"
-# Recipe fields that the run.json files of published studies have under another name.
-RENAMED_RECIPE_FIELDS = {"factor": "lr_decay_factor"}
 
 
 def read_run(folder):
@@ -31,24 +27,17 @@ def read_run(folder):
         ) from None
     if not isinstance(run, dict) or not run.keys() >= {"status", "settings"}:
         raise UserError(f"{path} is not that of a run of keras-dtkd. Move it.")
-    if "recipe" in run:
-        run["recipe"] = {
-            RENAMED_RECIPE_FIELDS.get(name, name): value
-            for name, value in run["recipe"].items()
-        }
+    recipe = run.get("recipe", {})
+    if "factor" in recipe:
+        # The name in published studies.
+        recipe["lr_decay_factor"] = recipe.pop("factor")
     return run
-
-
-def write_run(folder, run):
-    """Writes run.json atomically."""
-    write_json(folder / RUN_FILE, run)
 
 
 def validate_run_dir(plan):
     """The content of run.json, or `None` if the run has not started.
 
-    Raises:
-        UserError: The folder holds another run; the message lists what differs.
+    Raises `UserError`, with the differences, if the folder holds another run.
     """
     run = read_run(plan.folder)
     if run is None or run["status"] == "planned":
@@ -70,26 +59,21 @@ class RunLocked(UserError):
 def lock(folder, wait=False):
     """A context in which no other process uses this folder, created if missing.
 
-    The operating system releases the lock of a process that dies.
-
-    Raises:
-        RunLocked: Another process uses the folder, and `wait` is false.
-        UserError: The folder cannot be written to.
+    The operating system releases the lock of a process that dies. Raises `RunLocked` if
+    another process uses the folder and `wait` is false.
     """
     import filelock
 
-    file_lock = filelock.FileLock(folder / LOCK_FILE, timeout=-1 if wait else 0)
+    file_lock = filelock.FileLock(folder / "lock", timeout=-1 if wait else 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file_lock.acquire()
+        acquired = file_lock.acquire()
     except filelock.Timeout:
         raise RunLocked(f"{folder}: another process trains this run.") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be written to: {error}.") from None
-    try:
+    with acquired:
         yield
-    finally:
-        file_lock.release()
 
 
 def read_log(folder):

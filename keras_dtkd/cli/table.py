@@ -1,6 +1,7 @@
 """One table of runs: a row per method and backend, with statistics over seeds."""
 
 import collections
+import itertools
 import statistics
 
 from keras_dtkd import recipes
@@ -28,15 +29,12 @@ def build_table(runs):
     """
     groups, values = group_runs(runs), _setting_values(runs)
     rows = [{**key, **_statistics(dedupe_seeds(group))} for key, group in groups]
+    notes = [*_notes(runs, rows), *_group_notes(groups)]
     return {
         "common": {n: (v or [None])[0] for n, v in values.items() if len(v) < 2},
         "varying": [name for name, distinct in values.items() if len(distinct) > 1],
         "rows": rows,
-        "notes": [
-            *_notes(runs, rows),
-            *_group_notes(groups),
-            *comparability.unequal_weights(runs),
-        ],
+        "notes": notes + comparability.unequal_weights(runs),
     }
 
 
@@ -45,11 +43,11 @@ def _setting_values(runs):
     distinct = {}
     for name in runs[0]["settings"]:
         if name not in (*KEY_COLUMNS, "seed"):
-            values = [run["settings"].get(name) for run in runs]
+            values = {str(v): v for v in (run["settings"].get(name) for run in runs)}
             if name.startswith("teacher"):
                 # A run without a teacher is compared with all teachers.
-                values = [value for value in values if value is not None]
-            distinct[name] = list({str(value): value for value in values}.values())
+                values.pop("None", None)
+            distinct[name] = list(values.values())
     return distinct
 
 
@@ -65,15 +63,13 @@ def group_runs(runs):
     for run in runs:
         key = tuple(run["settings"].get(name) for name in names)
         groups.setdefault(key, []).append(run)
-
-    def order(key):
-        return ranks.get(key[0], len(ranks)), *map(str, key)
-
     result = []
-    for key in sorted(groups, key=order):
+    for key in sorted(
+        groups, key=lambda k: (ranks.get(k[0], len(ranks)), *map(str, k))
+    ):
         parts = comparability.group_comparable(groups[key])
+        row = dict(zip(names, key, strict=True))
         for number, part in enumerate(parts, 1):
-            row = dict(zip(names, key, strict=True))
             result.append(({**row, "part": number if parts[1:] else None}, part))
     return result
 
@@ -93,25 +89,22 @@ def dedupe_seeds(runs):
 
 def _statistics(runs):
     finished = [run for run in runs if run["status"] == "finished"]
+    unfinished = [run for run in runs if run["status"] != "finished"]
     sessions = [session for run in finished for session in run["sessions"]]
-
-    def peak(name):
-        return _or_none(max, [session.get(name) for session in sessions])
-
+    step_seconds = [run["result"]["step_seconds"] for run in finished]
+    memory = [session.get("peak_memory_bytes") for session in sessions]
+    device_memory = [session.get("peak_device_memory_bytes") for session in sessions]
     parameters = {run["parameters"] for run in finished}
     return {
         "seeds": [run["settings"]["seed"] for run in finished],
         "missing": [
             {"seed": run["settings"]["seed"], "status": run["status"]}
-            for run in runs
-            if run["status"] != "finished"
+            for run in unfinished
         ],
         **{which: _mean_and_std(finished, which) for which in ("best", "last")},
-        "step_seconds": _or_none(
-            statistics.median, [run["result"]["step_seconds"] for run in finished]
-        ),
-        "memory_bytes": peak("peak_memory_bytes"),
-        "device_memory_bytes": peak("peak_device_memory_bytes"),
+        "step_seconds": _or_none(statistics.median, step_seconds),
+        "memory_bytes": _or_none(max, memory),
+        "device_memory_bytes": _or_none(max, device_memory),
         "parameters": parameters.pop() if len(parameters) == 1 else None,
     }
 
@@ -138,11 +131,9 @@ def _notes(runs, rows):
     for row in rows:
         if row["missing"]:
             seeds = ", ".join(f"{m['seed']} ({m['status']})" for m in row["missing"])
-            notes.append(
-                f"missing: {row_name(row)} on {row['backend']}, seeds {seeds}: not in "
-                "the statistics"
-            )
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+            where = f"{row_name(row)} on {row['backend']}"
+            notes.append(f"missing: {where}, seeds {seeds}: not in the statistics")
+    methods = dict.fromkeys(row["method"] for row in rows)
     for method in methods:
         if control := recipes.baseline_for(method):
             hint = "" if control in methods else ", which is not among these runs"
@@ -151,46 +142,40 @@ def _notes(runs, rows):
 
 
 def _group_notes(groups):
-    notes: list[str] = []
-    parts: dict[str, list] = {}
+    notes = []
     for key, runs in groups:
         seeds = collections.Counter(run["settings"]["seed"] for run in runs)
+        where = f"{row_name(key)} on {key['backend']}"
         for seed, count in sorted(seeds.items()):
             if count > 1:
-                notes.append(
-                    f"{row_name(key)} on {key['backend']}, seed {seed}: "
-                    f"{count} runs, one of which counts; remove the others"
-                )
-        if key["part"]:
-            parts.setdefault(str({**key, "part": None}), []).append((key, runs[0]))
-    for rows in parts.values():
-        numbers = ", ".join(f"({key['part']})" for key, _ in rows)
-        differences = comparability.diff_runs([run for _, run in rows])
-        text = "; ".join(
-            f"{n}: {', '.join(map(str, v))}" for n, v in differences.items()
-        )
-        notes.append(
-            f"{rows[0][0]['method']} on {rows[0][0]['backend']}: {numbers} are not "
-            f"averaged, they differ in {text}"
-        )
+                text = f"{count} runs, one of which counts; remove the others"
+                notes.append(f"{where}, seed {seed}: {text}")
+    for _, parts in itertools.groupby(groups, lambda group: {**group[0], "part": None}):
+        keys, part_runs = zip(*parts, strict=True)
+        if len(keys) > 1:
+            numbers = ", ".join(f"({key['part']})" for key in keys)
+            differences = comparability.diff_runs([runs[0] for runs in part_runs])
+            names = (f"{n}: {', '.join(map(str, v))}" for n, v in differences.items())
+            notes.append(
+                f"{keys[0]['method']} on {keys[0]['backend']}: {numbers} are not "
+                f"averaged, they differ in {'; '.join(names)}"
+            )
     return notes
 
 
 def to_cells(table):
-    """Header and rows as text."""
+    """The header and the rows as text."""
     names = [*KEY_COLUMNS, *table["varying"]]
-    return [*names, *METRIC_COLUMNS], [_cells(row, names) for row in table["rows"]]
+    return [[*names, *METRIC_COLUMNS], *(_cells(row, names) for row in table["rows"])]
 
 
 def _cells(row, names):
     memory = row["device_memory_bytes"] or row["memory_bytes"]
-    seeds = f"{len(row['seeds'])}"
-    if row["missing"]:
-        seeds += f" of {len(row['seeds']) + len(row['missing'])}"
+    finished, missing = len(row["seeds"]), len(row["missing"])
     return [
         row_name(row),
         *("–" if row[name] is None else str(row[name])[:16] for name in names[1:]),
-        seeds,
+        f"{finished} of {finished + missing}" if missing else f"{finished}",
         *(_percent(row[which]) for which in ("best", "last")),
         "–" if row["step_seconds"] is None else f"{1e3 * row['step_seconds']:.1f}",
         "–" if memory is None else f"{memory / 1e9:.2f}",
@@ -217,7 +202,7 @@ def table_title(table):
 
 def to_markdown(table):
     """The table as Markdown."""
-    header, rows = to_cells(table)
+    header, *rows = to_cells(table)
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
     notes = [f"- {note}" for note in table["notes"]]
     return "\n".join([table_title(table), "", *lines, "", *notes]) + "\n"

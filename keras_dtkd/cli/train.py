@@ -2,8 +2,10 @@
 
 import importlib.util
 import math
+import os
 import statistics
 import sys
+import threading
 from datetime import UTC, datetime
 
 import keras
@@ -12,12 +14,14 @@ import numpy as np
 from keras_dtkd import backend, calibrate_output_bias, recipes
 from keras_dtkd.callbacks import Resume
 from keras_dtkd.cli import callbacks as run_callbacks
-from keras_dtkd.cli import data, evaluate, options, parent_watch, run_config, run_dir
-from keras_dtkd.cli import teacher as teachers
+from keras_dtkd.cli import data, evaluate, options, run_config, run_dir
 from keras_dtkd.cli.environment import environment_info
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import atomic_io
 from keras_dtkd.teachers import store
+
+# In the environment of a process whose stdin is a pipe held open by its parent.
+EXIT_WITH_PARENT = {"KERAS_DTKD_EXIT_WITH_PARENT": "1"}
 
 
 def add_arguments(parser):
@@ -38,7 +42,8 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command."""
-    parent_watch.exit_with_parent()
+    if EXIT_WITH_PARENT.items() <= os.environ.items():
+        threading.Thread(target=exit_with_parent, daemon=True).start()
     with as_user_error():
         plan = run_config.plan_run(args, args.method, args.backend, args.seed)
     # Keras would raise this in the first epoch.
@@ -55,14 +60,12 @@ def run(args):
         mixed = "" if args.precision == "float32" else "mixed_"
         keras.config.set_dtype_policy(mixed + args.precision)
         with as_user_error():
-            images = data.load(
-                args.data, args.data_dir, args.validation, args.train_size
+            subset = args.validation, args.train_size
+            images = data.load(args.data, args.data_dir, *subset)
+            teacher = plan.teacher_file and data.load_teacher(
+                plan.teacher_file, plan.settings["teacher"], images
             )
-            teacher = None
-            if plan.teacher_file:
-                name = plan.settings["teacher"]
-                teacher = teachers.load_teacher(plan.teacher_file, name, images)
-            resume = Resume(plan.folder / run_dir.STATE_DIR)
+            resume = Resume(plan.folder / "state")
             resume.check()
             if previous is None and resume.epoch:
                 raise UserError(
@@ -71,14 +74,25 @@ def run(args):
                     "folder to start again."
                 )
             run_dir.truncate_log(plan.folder, resume.epoch)
-        print(summary(_train(plan, previous, images, teacher, args)))
+        print(summary(_train(plan, previous, images, teacher, resume, args)))
     return 0
 
 
-def _train(plan, previous, images, teacher, args):
+def exit_with_parent():
+    """Ends this process when its stdin, a pipe, is closed.
+
+    The operating system closes it however the parent ends, SIGKILL included.
+    """
+    # Not `sys.stdin`: a daemon thread would hold its lock at interpreter shutdown.
+    while os.read(0, 1):
+        pass
+    # As abrupt as SIGKILL, which every run survives.
+    os._exit(1)
+
+
+def _train(plan, previous, images, teacher, resume, args):
     """Trains from the saved state to the end. Returns the content of run.json."""
     folder, settings, recipe = plan.folder, plan.settings, plan.recipe
-    resume = Resume(folder / run_dir.STATE_DIR)
     session = {"began": _now(), "first_epoch": resume.epoch}
     session |= environment_info(args.argv)
     run = {
@@ -94,14 +108,15 @@ def _train(plan, previous, images, teacher, args):
     keras.utils.set_random_seed(settings["seed"])
     student = data.build_network(settings["student"], images)
     run["parameters"] = student.count_params()
-    steps_per_epoch = math.ceil(len(images.train[0]) / settings["batch_size"])
+    labels = images.train[1]
+    steps_per_epoch = math.ceil(len(labels) / settings["batch_size"])
     all_versions, train, evaluation = data.make_datasets(images, settings, resume.epoch)
     if plan.teacher_outputs_dir:
         # The first run that needs the outputs computes them.
-        path, show = plan.teacher_outputs_dir, args.verbose == 1
+        path = plan.teacher_outputs_dir
         with run_dir.lock(path, wait=True):
             atomic_io.remove_partial_files(path)
-            teacher = store(teacher, all_versions, path, verbose=show)
+            teacher = store(teacher, all_versions, path, verbose=args.verbose == 1)
     model = recipe.build_distiller(teacher, student, steps_per_epoch=steps_per_epoch)
     callbacks = [run_callbacks.EpochTimer(steps_per_epoch)]
     if settings["validation"]:
@@ -110,7 +125,7 @@ def _train(plan, previous, images, teacher, args):
         callbacks.append(run_callbacks.BestStudent(folder, student, accuracies))
     # Before `Resume`, so that the log has at least the epochs of the state.
     log_path = folder / run_dir.LOG_FILE
-    callbacks.append(run_callbacks.SyncedCSVLogger(log_path, append=True))
+    callbacks.append(keras.callbacks.CSVLogger(log_path, append=True))
     if args.tensorboard:
         logs = str(folder / "tensorboard")
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
@@ -128,15 +143,17 @@ def _train(plan, previous, images, teacher, args):
     if settings["validation"]:
         epoch = run_callbacks.best_epoch(log["val_accuracy"])
         path = run_callbacks.checkpoint_path(folder, epoch)
-        students[run_dir.BEST_FILE] = evaluate.load_model(path)
+        students[run_dir.BEST_FILE] = keras.saving.load_model(path, compile=False)
     if recipe.calibrate:
-        labels = images.train[1]
         if all_versions is None:
             batches = data.sequential_batches(images, images.train)
-            x = np.concatenate([x for x, _ in batches.as_numpy_iterator()])
             outputs = evaluate.predict_logits(teacher, images, images.train)
         else:
-            x, outputs = teachers.first_version(teacher, all_versions, len(labels))
+            # The first version of each image.
+            batches = all_versions.unbatch().take(len(labels)).batch(len(labels))
+            outputs = teacher.outputs(None, np.arange(len(labels)))
+            outputs = keras.ops.convert_to_numpy(outputs)
+        x = np.concatenate([x for x, _ in batches.as_numpy_iterator()])
         (loss,) = model.distillation_losses.values()
         target = keras.ops.convert_to_numpy(loss.optimal_logits(outputs, labels))
         for network in students.values():
@@ -148,34 +165,32 @@ def _train(plan, previous, images, teacher, args):
     run["val_accuracy"] = [
         round(value * num_evaluated) / num_evaluated for value in log["val_accuracy"]
     ]
-    run["result"] = _final_result(run, images, *students.values())
     # NaN in the first epoch of each process.
-    step_seconds = [value for value in log["step_seconds"] if not math.isnan(value)]
-    run["result"]["step_seconds"] = (
-        statistics.median(step_seconds) if step_seconds else None
-    )
+    seconds = [value for value in log["step_seconds"] if not math.isnan(value)]
+    run["result"] = {
+        **_accuracies(run, images, *students.values()),
+        "step_seconds": statistics.median(seconds) if seconds else None,
+    }
     run |= {"status": "finished", "ended": _now()}
     progress.write()
     run_callbacks.remove_checkpoints(folder)
     return run
 
 
-def _final_result(run, images, student, best=None):
-    """Accuracy of the best and the last epoch on the test images."""
+def _accuracies(run, images, student, best_student=None):
+    """Those of the best and the last epoch on the test images."""
     accuracies = run["val_accuracy"]
-    best_accuracy, last_accuracy = max(accuracies), accuracies[-1]
     epoch = run_callbacks.best_epoch(accuracies)
-    if best is not None or run["recipe"]["calibrate"]:
-        last_accuracy = evaluate.accuracy(student, images, images.test)
-    if best is not None:
-        best_accuracy = evaluate.accuracy(best, images, images.test)
-    elif last_accuracy > best_accuracy:
+    best = {"epoch": epoch, "accuracy": max(accuracies)}
+    last = {"epoch": len(accuracies), "accuracy": accuracies[-1]}
+    if best_student is not None or run["recipe"]["calibrate"]:
+        last["accuracy"] = evaluate.accuracy(student, images, images.test)
+    if best_student is not None:
+        best["accuracy"] = evaluate.accuracy(best_student, images, images.test)
+    elif last["accuracy"] > best["accuracy"]:
         # The calibrated student of the last epoch is another candidate.
-        best_accuracy, epoch = last_accuracy, len(accuracies)
-    return {
-        "best": {"epoch": epoch, "accuracy": best_accuracy},
-        "last": {"epoch": len(accuracies), "accuracy": last_accuracy},
-    }
+        best = last
+    return {"best": best, "last": last}
 
 
 def summary(run):

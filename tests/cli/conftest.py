@@ -90,4 +90,3 @@ class InProcess:
 def in_process(monkeypatch):
     """`compare` trains in this process: a new one imports for seconds."""
     monkeypatch.setattr(compare.subprocess, "Popen", InProcess)
-    monkeypatch.setattr(compare.parent_watch, "exit_with_parent", lambda: None)

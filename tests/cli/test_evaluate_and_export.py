@@ -11,8 +11,6 @@ from keras_dtkd import datasets
 from keras_dtkd.cli import data, export, main
 from tests.cli.conftest import BACKEND
 
-pytest.importorskip("rich")
-
 
 def evaluate(capsys, *argv):
     assert main(["evaluate", *map(str, argv), "--json"]) == 0
@@ -106,9 +104,9 @@ def test_data_dir_is_that_of_the_run_if_it_exists(
     (path / "run.json").write_text(json.dumps(run))
     used, load = [], data.load
 
-    def record(name, data_dir, **options):
+    def record(name, data_dir, *options):
         used.append(data_dir)
-        return load(name, **options)
+        return load(name, None, *options)
 
     monkeypatch.setattr(data, "load", record)
     evaluate(capsys, path)

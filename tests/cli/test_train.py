@@ -19,10 +19,9 @@ import pytest
 
 from keras_dtkd import datasets, recipes
 from keras_dtkd.cli import callbacks, main
-from keras_dtkd.cli.data import NAMES, load, sequential_batches
+from keras_dtkd.cli.data import NAMES, load, load_teacher, sequential_batches
 from keras_dtkd.cli.errors import UserError
 from keras_dtkd.cli.run_dir import lock
-from keras_dtkd.cli.teacher import load_teacher
 from keras_dtkd.core import atomic_io
 from keras_dtkd.datasets.registry import NORMALIZATION
 from tests.cli.conftest import BACKEND, run_folder, train_argv
@@ -157,11 +156,13 @@ def test_log_is_synced_after_each_row(tmp_path, monkeypatch):
     monkeypatch.setattr(
         atomic_io.os, "fsync", lambda _: synced.append(path.read_text())
     )
-    log = callbacks.SyncedCSVLogger(path, append=True)
+    log = keras.callbacks.CSVLogger(path, append=True)
+    progress = callbacks.RunProgress(tmp_path, {"sessions": [{}]})
     log.set_model(None)
     log.on_train_begin()
-    log.on_epoch_end(0, {"val_loss": 0.5})
-    assert [line.split() for line in synced] == [["epoch,val_loss", "0,0.5"]]
+    for callback in (log, progress):
+        callback.on_epoch_end(0, {"val_loss": 0.5})
+    assert synced[0].split() == ["epoch,val_loss", "0,0.5"]
     log.on_train_end()
 
 
