@@ -56,24 +56,19 @@ def value_and_grad(function, x):
 
 
 def with_fixed_rng(function):
-    """The function, whose every call draws the random numbers of its first call.
+    """The function, whose every call draws the same random numbers.
 
     Only the first one advances the generator, from which layers without a seed draw
     under torch. Keras's own seeds are for the caller to reset, in a
     `keras.StatelessScope`. Cannot be called inside of `jvp`.
     """
-    states: list = []
+    before, after = current().get_rng_state(), []
 
     def call(*args):
-        if states:
-            current().set_rng_state(states[0])
-        else:
-            states.append(current().get_rng_state())
+        current().set_rng_state(before)
         result = function(*args)
-        if len(states) > 1:
-            current().set_rng_state(states[1])
-        else:
-            states.append(current().get_rng_state())
+        after.append(current().get_rng_state())
+        current().set_rng_state(after[0])
         return result
 
     return call

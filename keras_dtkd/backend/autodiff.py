@@ -27,8 +27,8 @@ def value_and_input_grad(fn, x, has_aux=False):
     or `((value, aux), gradient)`; the gradient is 0 where `fn` does not depend on `x`.
     Under `torch.no_grad` the results are constants.
     """
-    differentiate = backend.current().value_and_input_grad
-    return _result(differentiate(_with_aux(fn, has_aux), _tensors(x)), has_aux)
+    fn, x = _with_aux(fn, has_aux), _tensors(x)
+    return _result(backend.current().value_and_input_grad(fn, x), has_aux)
 
 
 def jvp(fn, x, v, has_aux=False):
@@ -38,9 +38,8 @@ def jvp(fn, x, v, has_aux=False):
     tangent)`, or `((value, aux), tangent)`. Costs about two evaluations, whatever the
     shape of the value; XLA takes long to compile it under TensorFlow.
     """
-    differentiate = backend.current().jvp
-    result = differentiate(_with_aux(fn, has_aux), _tensors(x), _tensors(v))
-    return _result(result, has_aux)
+    fn, x, v = _with_aux(fn, has_aux), _tensors(x), _tensors(v)
+    return _result(backend.current().jvp(fn, x, v), has_aux)
 
 
 def finite_difference(fn, x, v, has_aux=False, step=FINITE_DIFFERENCE_STEP):

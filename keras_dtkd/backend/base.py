@@ -13,26 +13,21 @@ from keras_dtkd.backend.deferred_interrupt import DeferredInterrupt
 
 @dataclasses.dataclass(frozen=True)
 class SessionParts:
-    """What a session needs of a model.
-
-    The variables are functions: a session of a single step must not walk over them.
-    `sync_variables` fills them with the state of a run, under JAX alone.
-    """
+    """What a session needs of a model; of variables, functions that collect them."""
 
     variables: Callable
     trainable_variables: Callable
     metrics_variables: Callable
     optimizer: Any
     strategy: Any
-    sync_variables: Callable
+    sync_variables: Callable  # Fills them with the state of a run, under JAX.
     is_training: bool
 
 
 class Backend:
-    """What Keras does not do the same way on every backend.
+    """What Keras does not do the same way on every backend, by default nothing.
 
-    A subclass for each overrides what differs. It gets variables and functions, and
-    never a Distiller; `session` is the model's `Session`.
+    It gets variables and functions, and never a Distiller; `session` is a `Session`.
     """
 
     def replicas(self):
@@ -56,10 +51,7 @@ class Backend:
         raise NotImplementedError
 
     def get_rng_state(self):
-        """The state of the backend's own random numbers, a dict of NumPy arrays.
-
-        Empty but under torch: elsewhere Keras keeps a seed for each layer.
-        """
+        """The state of torch's random numbers, by name. Keras keeps seeds elsewhere."""
         return {}
 
     def set_rng_state(self, states):
@@ -81,12 +73,10 @@ class Backend:
         """Removes the gradients of the last step, where the backend keeps them."""
 
     def jit(self, variables, function):
-        """The function, compiled once for each shape of its arguments.
+        """The function, compiled once for each shape of its arguments; not under torch.
 
-        It reads the variables as they are at each call, and assigns none: what a layer
-        would keep (statistics, a random state) is forgotten. `variables` are all that
-        it reads: they travel with its arguments, so that none is a constant.
-        `value_and_grad` may stand inside. Under torch it is not compiled.
+        `variables` are all that it reads, as they are at each call, and it assigns
+        none: what a layer would keep (statistics, a random state) is forgotten.
         """
         raise NotImplementedError
 
@@ -95,45 +85,32 @@ class Backend:
         return contextlib.nullcontext()
 
     def run_with_state(self, function, variables, state):
-        """Calls a function before Keras's own step, which may assign `variables`.
+        """Calls a function that may assign `variables`, the non-trainable ones.
 
-        These are the model's non-trainable variables. `state` is a list of the state
-        that the step got under JAX, else empty. Returns `(result, state)`, the state
-        with what the function assigned.
+        Under JAX `state` holds the state that the step got, else it is empty. Returns
+        `(result, state)`, the state with what the function assigned.
         """
         return function(), state
 
     def wrap_step(self, function, session, state_variables, variables, attach):
         """A step function of Keras, protected from interrupts halfway.
 
-        Under JAX, what a compiled step reads must be an argument: the teacher's
-        variables travel with the data, so they are neither constants of the compiled
-        step nor part of the state that Keras empties, donates and writes back.
-
-        Args:
-            function: The result of Keras's `make_train_function` or its like.
-            session: The `Session` of the model.
-            state_variables: A function that returns the model's groups of variables,
-                in the order of JAX's state.
-            variables: The teacher's variables.
-            attach: From labels and the values of these variables to what takes the
-                labels' place; `None` for a step that does not run the teacher.
+        Under JAX the teacher's `variables` travel with the data, so that they are
+        neither constants of the compiled step nor part of the state that Keras empties
+        and writes back. `attach` makes of labels and their values what takes the
+        labels' place, or is `None` where the teacher does not run. `state_variables()`
+        are the model's groups of them, in the order of JAX's state.
         """
         return session.interrupt.protect_step(function)
 
     def weight_loss_by_batch_share(self, session, loss, batch_size):
-        """This device's mean loss, with a gradient scaled by its number of samples.
-
-        An uneven batch leaves some devices with fewer samples than others, and each
-        sample of the global batch must count the same.
-        """
+        """This device's mean loss, its gradient scaled by its share of the samples."""
         return loss
 
     def all_reduce_mean(self, session, values, batch_size):
-        """The means over all devices' samples of this device's means.
+        """The means over all devices' samples, with the gradient of this device's own.
 
-        Their gradient is that of this device's own: a loss that went through
-        `weight_loss_by_batch_share` gets the rest when gradients are averaged.
+        `weight_loss_by_batch_share` does the rest when gradients are averaged.
         """
         means = self._global_means(session, values, batch_size)
         if means is None:
@@ -163,9 +140,9 @@ class Backend:
         """Assigns rank 0's variables in all processes, where they may differ."""
 
     def all_reduced_metrics(self, session, variables, ends_epoch):
-        """A context in which the metric variables are those of all processes.
+        """A context in which the metrics are those of all processes.
 
-        `variables` is a function. `ends_epoch`: the metrics are those of training.
+        `variables()` are theirs. If it `ends_epoch`, all processes must do so.
         """
         return contextlib.nullcontext()
 
@@ -175,20 +152,15 @@ class Backend:
 
 
 class Session:
-    """The runs of one model: deferred interrupts, processes that train together.
-
-    Attributes:
-        interrupt: Defers Ctrl-C to the end of a step.
-        averager: The `GradientAverager` while several torch processes train.
-        is_synchronized: Whether all processes started alike.
-        in_step: Whether metrics are those of a step: this process's own.
-    """
+    """The runs of one model: deferred interrupts, processes that train together."""
 
     def __init__(self, backend):
         self.backend = backend
         self.interrupt = DeferredInterrupt()
+        # The `GradientAverager` while several torch processes train.
         self.averager = None
         self.is_synchronized = False
+        # Whether metrics are those of a step: this process's own.
         self.in_step = False
 
     @contextlib.contextmanager
@@ -198,8 +170,7 @@ class Session:
         It leaves every variable filled (after an exception too), defers Ctrl-C to the
         end of a step, and makes gradients and metrics those of all processes.
         """
-        opened = self.backend.open_session(self, parts)
-        with opened, self.interrupt.installed():
+        with self.backend.open_session(self, parts), self.interrupt.installed():
             yield
 
     @contextlib.contextmanager
@@ -218,8 +189,7 @@ class Session:
     def synchronize_start(self, variables, must_agree):
         """Makes all processes start with rank 0's variables, once.
 
-        A `ValueError` where they disagree in one of the numbers of `must_agree`, by
-        name; `None` stands for one that is not known.
+        A `ValueError` where they disagree in a number of `must_agree`, unless `None`.
         """
         if self.is_synchronized and not must_agree:
             return

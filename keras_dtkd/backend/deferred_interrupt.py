@@ -9,15 +9,13 @@ from typing import Any
 class DeferredInterrupt:
     """Defers Ctrl-C to the end of a step. A second one does not wait.
 
-    A compiled JAX step consumes the state it is given: an interrupt between its end
-    and the moment Keras holds the new state would lose the student's weights. Under
-    TensorFlow and PyTorch, native code that reads a Python attribute swallows the
-    exception now and then: it is raised again at the end of the step.
+    A compiled JAX step consumes its state: an interrupt between its end and the moment
+    Keras holds the new state would lose the student's weights. Under TensorFlow and
+    PyTorch, native code that reads a Python attribute may swallow the exception.
     """
 
     def __init__(self):
-        self._is_deferring = False
-        self._is_pending = False
+        self._is_deferring = self._is_pending = False
         self._previous_handler: Any = None
 
     @contextlib.contextmanager

@@ -44,8 +44,7 @@ class JaxBackend(Backend):
     def enable_determinism(self):
         # Read when a device is used for the first time.
         flags = os.environ.get("XLA_FLAGS", "")
-        flags = f"{flags} --xla_gpu_deterministic_ops=true"
-        os.environ["XLA_FLAGS"] = flags.strip()
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
 
     def device_info(self):
         import jax
@@ -98,12 +97,10 @@ class JaxBackend(Backend):
                 # The state is Keras's still: a pending interrupt may be raised.
                 interrupt.raise_pending()
                 return function(state, map(attach_values, data) if attach else data)
-            except StopIteration:
+            except BaseException as error:
                 interrupt.raise_pending(has_failed=True)
-                raise
-            except BaseException:
-                interrupt.raise_pending(has_failed=True)
-                _restore_state(state_variables(), state)
+                if not isinstance(error, StopIteration):
+                    _restore_state(state_variables(), state)
                 raise
 
         return step
@@ -142,7 +139,8 @@ def to_distribution(variables, replicated=False):
 
     def place(variable):
         value = variable.value
-        if not isinstance(value.sharding, jax.sharding.SingleDeviceSharding):
+        is_single = isinstance(value.sharding, jax.sharding.SingleDeviceSharding)
+        if distribution is None or not is_single:
             return value
         layout = distribution.get_variable_layout(variable)
         if replicated:
@@ -150,17 +148,14 @@ def to_distribution(variables, replicated=False):
             layout = keras.distribution.TensorLayout(whole, distribution.device_mesh)
         return keras.distribution.distribute_tensor(value, layout)
 
-    if distribution is None:
-        return [variable.value for variable in variables]
     return [place(variable) for variable in variables]
 
 
 def _restore_state(groups, state):
     """Fills the variables that Keras emptied with the state before the step."""
     trainable, non_trainable, optimizer, metrics = groups
-    groups = [trainable, non_trainable, metrics]
-    if len(state) == 4:
-        groups.insert(2, optimizer)
+    if len(state) < 4:
+        groups = trainable, non_trainable, metrics
     for variables, values in zip(groups, state, strict=False):
         for variable, value in zip(variables, values, strict=True):
             if not value.is_deleted():

@@ -80,20 +80,17 @@ class TensorFlowBackend(Backend):
     def value_and_input_grad(self, fn, x):
         import tensorflow as tf
 
-        leaves = keras.tree.flatten(x)
         with tf.GradientTape() as tape, _moments_of_any_order():
-            tape.watch(leaves)
+            tape.watch(x)
             value, aux = fn(x)
-        gradients = tape.gradient(value, leaves, unconnected_gradients="zero")
+        gradients = tape.gradient(value, x, unconnected_gradients="zero")
         # That of a lookup is a list of rows.
-        gradients = list(map(tf.convert_to_tensor, gradients))
-        return (value, aux), keras.tree.pack_sequence_as(x, gradients)
+        return (value, aux), keras.tree.map_structure(tf.convert_to_tensor, gradients)
 
     def jvp(self, fn, x, v):
         import tensorflow as tf
 
-        leaves, directions = keras.tree.flatten(x), keras.tree.flatten(v)
-        with tf.autodiff.ForwardAccumulator(leaves, directions) as accumulator:
+        with tf.autodiff.ForwardAccumulator(x, v) as accumulator:
             with _moments_of_any_order():
                 value, aux = fn(x)
             tangent = accumulator.jvp(value, unconnected_gradients="zero")

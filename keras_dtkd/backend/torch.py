@@ -6,18 +6,18 @@ import os
 import keras
 
 from keras_dtkd.backend.base import Backend
-from keras_dtkd.backend.torch_gradient_averaging import (
-    GradientAverager,
-    default_device,
-    rank_and_world_size,
-)
+from keras_dtkd.backend.torch_gradient_averaging import GradientAverager, default_device
 
 
 class TorchBackend(Backend):
     """See `Backend`."""
 
     def rank_and_world_size(self):
-        return rank_and_world_size()
+        import torch
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
 
     def zero_grad(self, variables):
         # Keras finds what to clear by the variables' paths, which two losses of one
@@ -75,7 +75,7 @@ class TorchBackend(Backend):
         session.averager.local_batch_size = batch_size
         # Gradients in half precision are as large as those of one process: a scaled
         # loss overflows where it would there.
-        share = loss / rank_and_world_size()[1]
+        share = loss / session.averager.world_size
         return share + (loss - share).detach()
 
     def _global_means(self, session, values, batch_size):
@@ -86,7 +86,8 @@ class TorchBackend(Backend):
         import torch
 
         local = torch.tensor(numbers, device=default_device())
-        gathered = [torch.empty_like(local) for _ in range(rank_and_world_size()[1])]
+        _, world_size = self.rank_and_world_size()
+        gathered = [torch.empty_like(local) for _ in range(world_size)]
         torch.distributed.all_gather(gathered, local)
         return [values.tolist() for values in gathered]
 
@@ -106,15 +107,12 @@ class TorchBackend(Backend):
         ]
         with torch.enable_grad(), _twice_differentiable():
             value, aux = fn(keras.tree.pack_sequence_as(x, leaves))
-            gradients = [None] * len(leaves)
             if value.requires_grad:
                 gradients = torch.autograd.grad(
-                    value, leaves, create_graph=recorded, allow_unused=True
+                    value, leaves, create_graph=recorded, materialize_grads=True
                 )
-        gradients = [
-            torch.zeros_like(leaf) if gradient is None else gradient
-            for leaf, gradient in zip(leaves, gradients, strict=True)
-        ]
+            else:
+                gradients = [torch.zeros_like(leaf) for leaf in leaves]
         if not recorded:
             value, aux = keras.tree.map_structure(lambda a: a.detach(), (value, aux))
         return (value, aux), keras.tree.pack_sequence_as(x, gradients)
@@ -128,19 +126,16 @@ class TorchBackend(Backend):
 
     @contextlib.contextmanager
     def open_session(self, session, parts):
-        # Evaluations in between, by a callback, are this process's alone.
-        is_training = parts.is_training
-        is_open = is_training and session.averager is not None
-        if rank_and_world_size()[1] == 1 or is_open:
+        _, world_size = self.rank_and_world_size()
+        is_open = parts.is_training and session.averager is not None
+        if world_size == 1 or is_open:
             yield
             return
-        before = session.averager
-        session.averager = GradientAverager(parts) if is_training else None
-        patched = contextlib.nullcontext()
-        if is_training:
-            patched = session.averager.patch_optimizer()
+        # Evaluations in between, by a callback, are this process's alone.
+        averager = GradientAverager(parts, world_size) if parts.is_training else None
+        before, session.averager = session.averager, averager
         try:
-            with patched:
+            with averager.patched_optimizer() if averager else contextlib.nullcontext():
                 yield
         finally:
             session.averager = before

@@ -9,23 +9,16 @@ from keras_dtkd.core import arrays
 
 
 def rank_zero_callbacks(callbacks, verbose):
-    """Callbacks and verbosity for this process: rank 0 alone prints and writes.
+    """The arguments of `fit` for this process: rank 0 alone prints and writes.
 
-    Args:
-        callbacks: As `fit` got them.
-        verbose: As in `fit`.
-
-    Returns:
-        `(callbacks, verbose)`. On other ranks without those that write files; a
-        `BackupAndRestore` there still restores.
+    A `BackupAndRestore` of other ranks still restores.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         # Keras makes another of them, with the number of epochs that ours needs.
         callbacks = callbacks.callbacks
-    callbacks = callbacks or []
-    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    callbacks = keras.tree.flatten(callbacks or [])
     if backend.rank_and_world_size()[0] == 0:
-        return list(callbacks), verbose
+        return callbacks, verbose
     writers = [
         keras.callbacks.ModelCheckpoint,
         keras.callbacks.CSVLogger,
@@ -47,49 +40,38 @@ def rank_zero_callbacks(callbacks, verbose):
 
 
 def validate_divisible_batches(x, batch_size, kwargs):
-    """Every batch of `fit` can be split over the devices, the last one too.
+    """A `ValueError` for a batch of arrays that JAX's devices cannot share evenly.
 
-    Args:
-        x: As `fit` got it. Only arrays are looked at.
-        batch_size: As `fit` got it.
-        kwargs: Other arguments of `fit`.
-
-    Raises:
-        ValueError: Under JAX, a batch that its devices cannot share evenly.
+    `kwargs` are the other arguments of `fit`.
     """
     even = backend.batch_divisor()
     if even is None:
         return
     multiple = max(1, even // backend.rank_and_world_size()[1])
     split, validation = kwargs.get("validation_split"), kwargs.get("validation_data")
-    steps = kwargs.get("steps_per_epoch")
-    rows = _rows(x)
-    if rows and split and validation is None:
+    steps, validation_steps = map(kwargs.get, ("steps_per_epoch", "validation_steps"))
+    rows = arrays.num_samples(x) if arrays.is_arrays(x) else 0
+    runs = [(rows, batch_size, steps)]
+    if split and validation is None:
         first = math.floor(rows * (1 - split))
-        _validate_divisible(first, batch_size, steps, multiple)
-        rows, steps = rows - first, kwargs.get("validation_steps")
-    _validate_divisible(rows, batch_size, steps, multiple)
-    if isinstance(validation, list | tuple):
+        runs = [
+            (first, batch_size, steps),
+            (rows - first, batch_size, validation_steps),
+        ]
+    elif isinstance(validation, list | tuple) and arrays.is_arrays(validation[0]):
         batch_size = kwargs.get("validation_batch_size") or batch_size
-        steps = kwargs.get("validation_steps")
-        _validate_divisible(_rows(validation[0]), batch_size, steps, multiple)
-
-
-def _rows(x):
-    return arrays.num_samples(x) if arrays.is_arrays(x) else None
-
-
-def _validate_divisible(rows, batch_size, steps, multiple):
-    if rows is None:
-        return
-    batch_size = batch_size or (math.ceil(rows / steps) if steps else 32)
-    sizes = [min(batch_size, rows)]
-    if steps is None or steps * batch_size > rows:
-        sizes.append(rows % batch_size)
-    for size in sizes:
-        if size % multiple:
-            raise ValueError(
-                f"`Distiller`: {rows} rows in batches of {batch_size} leave a batch of "
-                f"{size}, which JAX cannot split over {multiple} devices. Make "
-                f"`batch_size` and the number of rows multiples of {multiple}."
-            )
+        rows = arrays.num_samples(validation[0])
+        runs.append((rows, batch_size, validation_steps))
+    for rows, batch_size, steps in runs:
+        batch_size = batch_size or (math.ceil(rows / steps) if steps else 32)
+        sizes = [min(batch_size, rows)]
+        if steps is None or steps * batch_size > rows:
+            sizes.append(rows % batch_size)
+        for size in sizes:
+            if size % multiple:
+                raise ValueError(
+                    f"`Distiller`: {rows} rows in batches of {batch_size} leave a "
+                    f"batch of {size}, which JAX cannot split over {multiple} devices. "
+                    "Make `batch_size` and the number of rows multiples of "
+                    f"{multiple}."
+                )

@@ -1,7 +1,6 @@
-"""Several processes: who am I, and which rows are mine?
+"""This process's rows, under `torchrun` and `keras.distribution.initialize` (JAX).
 
-For PyTorch under `torchrun`, and for JAX after `keras.distribution.initialize`. Where
-one process drives all devices, Keras splits the data itself.
+Where one process drives all devices, Keras splits the data itself.
 """
 
 import keras
@@ -62,21 +61,6 @@ def shard(*arrays, batch_size):
             f"`shard`: `batch_size` must be a multiple of {multiple}, over which a "
             f"batch is split. Received: batch_size={batch_size}."
         )
-    length = _length(arrays)
-    parts = []
-    for start in range(0, length, batch_size):
-        stop = min(start + batch_size, length)
-        rows = np.arange(start, stop if even is None else stop - (stop - start) % even)
-        if len(rows) >= world:
-            parts.append(np.array_split(rows, world)[mine])
-    rows = np.concatenate(parts) if parts else np.zeros(0, int)
-    chosen = keras.tree.map_structure(
-        lambda array: None if array is None else to_numpy(array)[rows], arrays
-    )
-    return chosen[0] if len(arrays) == 1 else tuple(chosen)
-
-
-def _length(arrays):
     leaves = [leaf for leaf in keras.tree.flatten(arrays) if leaf is not None]
     lengths = {len(leaf) if np.ndim(leaf) else 0 for leaf in leaves}
     if len(lengths) != 1:
@@ -84,4 +68,14 @@ def _length(arrays):
             "`shard`: all arrays must have the same first axis. Received lengths: "
             f"{sorted(lengths) or 'none'}."
         )
-    return lengths.pop()
+    length, parts = lengths.pop(), [np.zeros(0, int)]
+    for start in range(0, length, batch_size):
+        stop = min(start + batch_size, length)
+        rows = np.arange(start, stop if even is None else stop - (stop - start) % even)
+        if len(rows) >= world:
+            parts.append(np.array_split(rows, world)[mine])
+    rows = np.concatenate(parts)
+    chosen = keras.tree.map_structure(
+        lambda array: None if array is None else to_numpy(array)[rows], arrays
+    )
+    return chosen[0] if len(arrays) == 1 else tuple(chosen)
