@@ -8,7 +8,7 @@ import sys
 import time
 
 from keras_dtkd import backend, recipes
-from keras_dtkd.cli import options, report, run_config, run_dir, train
+from keras_dtkd.cli import console, options, report, run_config, run_dir, train
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core.atomic_io import write_json
 
@@ -126,14 +126,19 @@ def _train_in_subprocess(plan, args, title):
             stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
+        console.console().status(title) as status,
     ):
-        while process.poll() is None:
-            if sys.stdout.isatty():
-                run = run_dir.read_run(plan.folder) or {}
-                progress = f"epoch {run.get('epochs_done', 0)} of {settings['epochs']}"
-                # The next line is printed over it.
-                print(f"{title}: {progress}", end="\r", flush=True)
-            time.sleep(0.5)
+        try:
+            while process.poll() is None:
+                epochs_done = 0
+                with contextlib.suppress(UserError):
+                    run = run_dir.read_run(plan.folder) or {}
+                    epochs_done = run.get("epochs_done", 0)
+                status.update(f"{title}: epoch {epochs_done} of {settings['epochs']}")
+                time.sleep(0.5)
+        except BaseException:
+            process.kill()
+            raise
     return process.returncode
 
 
@@ -144,5 +149,5 @@ def _wait_for_lock(plan, title):
             return False
     except run_dir.RunLocked:
         print(f"{title}: another process trains it, waiting", flush=True)
-    with run_dir.lock(plan.folder, wait=True):
+    with console.console().status(title), run_dir.lock(plan.folder, wait=True):
         return True

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from keras_dtkd.cli import data, run_dir
+from keras_dtkd.cli import console, data, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
@@ -65,9 +65,8 @@ def run(args):
     if args.json:
         print(json.dumps({"file": str(file), "on": args.on, **values}, indent=1))
         return 0
-    print(f"{file}: {data_name}, {args.on}")
-    for name, value in values.items():
-        print(f"{name.replace('_', ' '):20}{value:.6g}")
+    rows = [[name.replace("_", " "), f"{value:.6g}"] for name, value in values.items()]
+    console.print_table((f"{data_name}, {args.on}", "value"), rows, str(file))
     return 0
 
 

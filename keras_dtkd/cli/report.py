@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from keras_dtkd import plots
-from keras_dtkd.cli import run_dir, table
+from keras_dtkd.cli import console, run_dir, table
 from keras_dtkd.cli.errors import UserError
 from keras_dtkd.core.atomic_io import atomic_write, write_json, write_text
 from keras_dtkd.plots import style
@@ -53,11 +53,8 @@ def write_report(folder):
             f"{folder}: the table cannot be written: {error}. `keras-dtkd report "
             "--json` prints it without writing files."
         ) from None
-    print(table.table_title(result))
-    rows = table.to_cells(result)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(*map(str.ljust, row, widths), sep="  ")
+    header, *rows = table.to_cells(result)
+    console.print_table(header, rows, table.table_title(result))
     for note in notes:
         print(f"- {note}")
     written = [name for name in FILES.values() if (folder / name).exists()]

@@ -43,7 +43,7 @@ def describe_shapes(x):
 
 def num_samples(arrays):
     """The length of the first axis."""
-    leaf = keras.tree.flatten(arrays)[0]
+    leaf = next(iter(keras.tree.flatten(arrays)), ())
     return leaf.shape[0] if getattr(leaf, "shape", ()) else len(leaf)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.teachers.sample_ids import has_sample_ids, with_sample_ids
-from keras_dtkd.validation.data import check_arrays, check_lengths
+from keras_dtkd.validation.data import check_arrays, check_lengths, no_samples
 
 
 class Sample(NamedTuple):
@@ -39,10 +39,12 @@ def peek(x, y=None, batch_size=None):
     if isinstance(x, keras.utils.PyDataset):
         batch = x[0]
     elif hasattr(x, "__next__"):
-        batch = next(x)
+        batch = next(x, None)
         x = _prepend(batch, x)
     else:
-        batch = next(iter(x))
+        batch = next(iter(x), None)
+    if batch is None:
+        report_issues(no_samples())
     batch_x, batch_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     batch_x = _to_numpy(batch_x)
     return Sample(batch_x, _to_numpy(batch_y), arrays.num_samples(batch_x)), x

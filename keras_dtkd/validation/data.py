@@ -15,6 +15,12 @@ def check_arrays(x, y, description=""):
     return check_lists(x, y, description) or check_lengths(x, y, description)
 
 
+def no_samples(description=""):
+    """The issue of data without a sample."""
+    message = f"`Distiller`: the {description}data holds no samples."
+    return [Issue("no_samples", ERROR, message, "Give at least one.")]
+
+
 def check_lists(x, y, description=""):
     """Lists of numbers or words, in which Keras would look for several arrays.
 
@@ -35,7 +41,9 @@ def check_lists(x, y, description=""):
 
 
 def check_lengths(x, y, description="", name="label"):
-    """Arrays of samples in which some lack their label, or their weight."""
+    """Arrays of no samples, or in which some lack their label, or their weight."""
+    if not arrays.num_samples(x):
+        return no_samples(description)
     if y is None or arrays.num_samples(y) == arrays.num_samples(x):
         return []
     message = (

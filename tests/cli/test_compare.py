@@ -16,6 +16,8 @@ from keras_dtkd.cli.errors import UserError
 from keras_dtkd.cli.run_dir import lock
 from tests.cli.conftest import BACKEND, TINY, run_folder
 
+pytest.importorskip("rich")
+
 
 def compare_argv(output, teacher, *methods):
     options = ["--teacher", "resnet8", "--teacher-weights", str(teacher)]

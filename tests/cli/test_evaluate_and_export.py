@@ -11,6 +11,8 @@ from keras_dtkd import datasets
 from keras_dtkd.cli import data, export, main
 from tests.cli.conftest import BACKEND
 
+pytest.importorskip("rich")
+
 
 def evaluate(capsys, *argv):
     assert main(["evaluate", *map(str, argv), "--json"]) == 0

@@ -8,6 +8,8 @@ import pytest
 from keras_dtkd import recipes
 from tests.cli.fake_runs import build_table, report, write_run
 
+pytest.importorskip("rich")
+
 
 def test_table_has_mean_and_std_of_best_and_last_epoch(tmp_path):
     runs = {

@@ -179,6 +179,19 @@ def test_inputs_in_a_list_raise():
         d.fit(list(X), Y, verbose=0)
 
 
+@pytest.mark.invariant(number=10)
+def test_data_without_samples_raises():
+    d = Distiller(teacher(), student(), KD())
+    for run in (d.fit, d.evaluate, d.train_on_batch):
+        with pytest.raises(ValueError, match="the data holds no samples"):
+            run(X[:0], Y[:0])
+    for batches in ([], iter(())):
+        with pytest.raises(ValueError, match="the data holds no samples"):
+            peek(batches)
+    with pytest.raises(ValueError, match="the validation data holds no samples"):
+        d.fit(X, Y, validation_data=(X[:0], Y[:0]), verbose=0)
+
+
 def test_nan_inputs_are_described():
     holed = X.copy()
     holed[3, 1] = holed[5] = np.nan

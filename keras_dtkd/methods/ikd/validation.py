@@ -54,7 +54,7 @@ def validate_exam(distiller, x, y):
             f"`{NAME}`: the exam needs labels. Give `fit(..., exam=(x, y))` or "
             "`set_exam(x, y)` arrays of some labelled samples."
         )
-    report_issues(check_arrays(x, y, "exam's "))
+    report_issues(check_arrays(x, y, "exam "))
     batch_size = distiller.exam_batch_size
     if batch_size is not None and not 1 <= batch_size <= num_samples(x):
         raise ValueError(

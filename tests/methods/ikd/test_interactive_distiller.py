@@ -590,8 +590,10 @@ def test_an_invalid_exam_is_refused_before_the_first_step():
     distiller = InteractiveDistiller(large, small)
     with pytest.raises(ValueError, match="needs labels"):
         distiller.fit(X, Y, exam=(X, None), verbose=0)
-    with pytest.raises(ValueError, match="24 exam's inputs and 10 exam's labels"):
+    with pytest.raises(ValueError, match="24 exam inputs and 10 exam labels"):
         distiller.fit(X, Y, exam=(X, EXAM[1]), verbose=0)
+    with pytest.raises(ValueError, match="the exam data holds no samples"):
+        distiller.fit(X, Y, exam=(X[:0], Y[:0]), verbose=0)
     for labels in (Y, None):
         with pytest.raises(ValueError, match="labels of the exam from 7 to 10"):
             distiller.fit(X, labels, exam=(EXAM[0], EXAM[1] + 7), verbose=0)
@@ -611,7 +613,7 @@ def test_an_invalid_exam_is_refused_before_the_first_step():
         ((EXAM[0].reshape(-1, 2, 3), EXAM[1]), r"the exam: samples of shape \(2, 3\)"),
         ((EXAM[0], EXAM[1].astype(str)), "labels of the exam such as '.' are no"),
         ((EXAM[0], np.full(10, np.nan)), "labels of the exam hold NaN"),
-        ((EXAM[0].tolist(), EXAM[1]), "the exam's inputs are a list of single"),
+        ((EXAM[0].tolist(), EXAM[1]), "the exam inputs are a list of single"),
     ],
     ids=["nan", "shape", "text", "nan labels", "lists"],
 )
