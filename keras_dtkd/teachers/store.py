@@ -63,6 +63,8 @@ def store(
             f"dtype={dtype!r}."
         )
     batches, total, first = _batches(x, batch_size)
+    if not num_samples(first):
+        raise ValueError("`store`: `x` holds no samples. Give at least one.")
     for model in teacher.models:
         if not model.built:
             model(keras.tree.map_structure(lambda a: a[:1], model_inputs(first)))
@@ -145,7 +147,7 @@ def _batches(x, batch_size):
     is_dataset = isinstance(x, keras.utils.PyDataset)
     items = map(x.__getitem__, range(x.num_batches)) if is_dataset else iter(x)
     inputs = (keras.utils.unpack_x_y_sample_weight(item)[0] for item in items)
-    first = next(inputs)
+    first = next(inputs, [])
     numpy_first = keras.tree.map_structure(to_numpy, first)
     return itertools.chain([first], inputs), total, numpy_first
 

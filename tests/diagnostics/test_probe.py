@@ -80,7 +80,7 @@ def test_labels_are_optional(data):
     [
         ((X, Y), 0, "batches=0"),
         ((X, Y), 1.5, "batches=1.5"),
-        ((X[:0], Y[:0]), 1, "no batch"),
+        ((X[:0], Y[:0]), 1, "no samples"),
         (iter([]), 1, "no batch"),
         ((X, Y[:5]), 1, "5 labels"),
     ],

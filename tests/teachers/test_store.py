@@ -212,6 +212,12 @@ def test_shuffled_sample_ids_are_refused(tmp_path):
     np.testing.assert_array_equal(outputs_of(stored), X[:, :4] * 2.0)
 
 
+@pytest.mark.parametrize("x", [X[:0], iter(())], ids=["arrays", "batches"])
+def test_data_without_samples_is_refused(tmp_path, x):
+    with pytest.raises(ValueError, match="holds no samples"):
+        store(Counting(), x, tmp_path, verbose=0)
+
+
 def test_a_model_that_is_not_built_is_built(tmp_path):
     model = keras.Sequential([keras.layers.Dense(4)])
     stored = store(model, X, tmp_path, verbose=0)
