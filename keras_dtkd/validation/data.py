@@ -10,18 +10,19 @@ from keras_dtkd.core.issue import ERROR, WARNING, Issue
 MAX_SCALE_RATIO = 8.0
 
 
-def check_arrays(x, y, description=""):
+def check_arrays(x, y, description="", caller="Distiller"):
     """Arrays that are lists of values, or have other lengths than their labels."""
-    return check_lists(x, y, description) or check_lengths(x, y, description)
+    issues = check_lists(x, y, description, caller)
+    return issues or check_lengths(x, y, description, caller=caller)
 
 
-def no_samples(description=""):
+def no_samples(description="", caller="Distiller"):
     """The issue of data without a sample."""
-    message = f"`Distiller`: the {description}data holds no samples."
+    message = f"`{caller}`: the {description}data holds no samples."
     return [Issue("no_samples", ERROR, message, "Give at least one.")]
 
 
-def check_lists(x, y, description=""):
+def check_lists(x, y, description="", caller="Distiller"):
     """Lists of numbers or words, in which Keras would look for several arrays.
 
     `description` is of the data, in messages: `"validation "`.
@@ -32,7 +33,7 @@ def check_lists(x, y, description=""):
         leaves = [leaf for leaf in leaves if arrays.is_array_or_scalar(leaf)]
         if any(np.ndim(leaf) == 0 for leaf in leaves):
             message = (
-                f"`Distiller`: the {description}{name} are a list of single values, in "
+                f"`{caller}`: the {description}{name} are a list of single values, in "
                 "which Keras would look for several arrays."
             )
             hint = f"Give one array: `np.asarray({'x' if name == 'inputs' else 'y'})`."
@@ -40,14 +41,14 @@ def check_lists(x, y, description=""):
     return issues
 
 
-def check_lengths(x, y, description="", name="label"):
+def check_lengths(x, y, description="", name="label", caller="Distiller"):
     """Arrays of no samples, or in which some lack their label, or their weight."""
     if not arrays.num_samples(x):
-        return no_samples(description)
+        return no_samples(description, caller)
     if y is None or arrays.num_samples(y) == arrays.num_samples(x):
         return []
     message = (
-        f"`Distiller`: {arrays.num_samples(x)} {description}inputs and "
+        f"`{caller}`: {arrays.num_samples(x)} {description}inputs and "
         f"{arrays.num_samples(y)} {description}{name}s."
     )
     hint = f"Give each sample its {name}."

@@ -22,7 +22,7 @@ class DualOptimizer(keras.optimizers.Optimizer):
         student_optimizer,
         teacher_optimizer,
         num_teacher_variables=0,
-        name="two_optimizers",
+        name="dual_optimizer",
     ):
         super().__init__(learning_rate=0.0, name=name)
         self.student_optimizer = keras.optimizers.get(student_optimizer)

@@ -3,6 +3,7 @@
 import types
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
@@ -128,7 +129,7 @@ class InteractiveDistiller(Distiller):
         )
         # Tracked, unlike a Distiller's: it trains and is saved.
         self.trainable_teacher = teacher
-        self.batch_seed_generator = keras.random.SeedGenerator(name="draws")
+        self.batch_seed_generator = keras.random.SeedGenerator(name="feedback_batches")
 
     @property
     def losses(self):
@@ -165,7 +166,12 @@ class InteractiveDistiller(Distiller):
         `exam` is `(x, y)`, see `set_exam`. May be left out if a call before gave it.
         """
         if exam is not None:
-            self.set_exam(*(exam if isinstance(exam, list | tuple) else [exam]))
+            if not isinstance(exam, list | tuple) or len(exam) != 2:
+                raise ValueError(
+                    "`InteractiveDistiller`: `exam` is no pair of inputs and labels. "
+                    "Give `exam=(x, y)`."
+                )
+            self.set_exam(*exam)
         return super().fit(x, y, *args, **kwargs)
 
     def set_exam(self, x, y=None):
@@ -193,7 +199,9 @@ class InteractiveDistiller(Distiller):
             self.optimizer.num_teacher_variables = len(teacher.trainable_variables)
         report_issues(validation.check_feedback(self, context))
         if self.feedback_data.initial_teacher_weights is None:
-            self.feedback_data.initial_teacher_weights = teacher.get_weights()
+            self.feedback_data.initial_teacher_weights = [
+                np.array(ops.convert_to_numpy(v.value)) for v in teacher.variables
+            ]
 
     def _with_teacher_outputs(self, *args):
         *state, batch = args
@@ -284,12 +292,16 @@ class InteractiveDistiller(Distiller):
         Raises:
             ValueError: This object has not trained the teacher.
         """
-        if self.feedback_data.initial_teacher_weights is None:
+        initial_weights = self.feedback_data.initial_teacher_weights
+        if initial_weights is None:
             raise ValueError(
                 "`InteractiveDistiller.restore_teacher`: this object has not trained "
                 "the teacher, so it does not know what it was before."
             )
-        self.trainable_teacher.set_weights(self.feedback_data.initial_teacher_weights)
+        # `set_weights` would leave out the random states.
+        variables = self.trainable_teacher.variables
+        for variable, value in zip(variables, initial_weights, strict=True):
+            variable.assign(value)
         self.optimizer.reset_teacher_optimizer()
 
     def teacher_fingerprint(self):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dtkd.core.arguments import check_choice, check_in_range
+from keras_dtkd.core.arguments import check_choice, check_in_range, check_number
 from keras_dtkd.core.arrays import num_samples, to_numpy
 from keras_dtkd.core.issue import ERROR, Issue, report_issues
 from keras_dtkd.losses.input_gradient_checks import check_second_order
@@ -33,7 +33,7 @@ def validate_arguments(
     """Numbers in their range, choices that there are, and a teacher to train."""
     check_in_range(NAME, "temperature", temperature, 0)
     check_in_range(NAME, "lookahead_learning_rate", lookahead_learning_rate, 0)
-    if not 0 < alpha <= 1:
+    if not 0 < check_number(NAME, "alpha", alpha) <= 1:
         raise ValueError(
             f"`{NAME}`: `alpha`, the weight of the soft targets, must lie in (0, 1]. "
             f"Received: alpha={alpha!r}."
@@ -54,7 +54,7 @@ def validate_exam(distiller, x, y):
             f"`{NAME}`: the exam needs labels. Give `fit(..., exam=(x, y))` or "
             "`set_exam(x, y)` arrays of some labelled samples."
         )
-    report_issues(check_arrays(x, y, "exam "))
+    report_issues(check_arrays(x, y, "exam ", NAME))
     batch_size = distiller.exam_batch_size
     if batch_size is not None and not 1 <= batch_size <= num_samples(x):
         raise ValueError(

@@ -45,10 +45,12 @@ class Policy(Temperature):
         holdout: Data that rewards are measured on: inputs and labels, `(x, y)`, or a
             fraction of the arrays passed to `fit`, drawn at random (except the samples
             of its `validation_split`). The student is not trained on these samples.
+            Data that is not arrays needs `(x, y)`.
         reward_samples: Number of held-out samples per reward, drawn anew for each
             rollout.
-        reward_every: Number of weight updates per reward, a divisor of `rollout`.
-            `1 / (1 − momentum)` is a good choice.
+        reward_every: Number of weight updates per reward, a divisor of `rollout`. With
+            momentum, an update takes effect over several steps: `1 / (1 − momentum)`
+            is a good choice.
         rollout: Number of weight updates between two updates of the policy. An epoch is
             divided into rollouts of about that length.
         epochs: Steps of the policy's and the value baseline's optimizer per update of
@@ -162,7 +164,8 @@ class Policy(Temperature):
     def holdout(self, value):
         pair = isinstance(value, list | tuple) and len(value) == 2
         if pair and value[1] is not None:
-            report_issues(check_arrays(value[0], value[1], "held-out "))
+            x, y = value
+            report_issues(check_arrays(x, y, "held-out ", "Policy"))
         elif isinstance(value, numbers.Real):
             check_in_range("Policy", "holdout", value, 0.0, 1.0)
         elif value is not None:

@@ -238,6 +238,19 @@ def test_fit_changes_the_teacher_and_restore_undoes_it_to_the_byte():
     assert [w.tobytes() for w in large.get_weights()] == before
 
 
+def test_a_restored_teacher_has_its_random_states_of_before_the_first_fit():
+    large = teacher()
+    large = keras.Sequential([large, keras.layers.Dropout(0.5)])
+    large.build((None, X.shape[1]))
+    before = [keras.ops.convert_to_numpy(v.value).tobytes() for v in large.variables]
+    distiller = InteractiveDistiller(large, student())
+    distiller.fit(X, Y, exam=EXAM, verbose=0)
+    large(X, training=True)
+    distiller.restore_teacher()
+    restored = [keras.ops.convert_to_numpy(v.value).tobytes() for v in large.variables]
+    assert len(before) > len(large.weights) and restored == before
+
+
 def with_adagrad():
     optimizer = keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.2)
     distiller = InteractiveDistiller(
@@ -570,6 +583,10 @@ def test_probabilities_of_both_models_are_recognized():
             "`lookahead_learning_rate` must be a finite number above 0",
         ),
         ({"alpha": 0.0}, r"`alpha`.*\(0, 1\]"),
+        ({"alpha": None}, "`alpha` must be a finite number"),
+        ({"alpha": "0.5"}, "`alpha` must be a finite number"),
+        ({"alpha": [0.5]}, "`alpha` must be a finite number"),
+        ({"alpha": True}, "`alpha` must be a finite number"),
         ({"estimator": "guess"}, "estimator='guess'"),
         ({"exam_for": "nobody"}, "exam_for='nobody'"),
     ],
@@ -590,16 +607,21 @@ def test_an_invalid_exam_is_refused_before_the_first_step():
     distiller = InteractiveDistiller(large, small)
     with pytest.raises(ValueError, match="needs labels"):
         distiller.fit(X, Y, exam=(X, None), verbose=0)
-    with pytest.raises(ValueError, match="24 exam inputs and 10 exam labels"):
+    with pytest.raises(
+        ValueError, match="`InteractiveDistiller`: 24 exam inputs and 10 exam labels"
+    ):
         distiller.fit(X, Y, exam=(X, EXAM[1]), verbose=0)
-    with pytest.raises(ValueError, match="the exam data holds no samples"):
+    with pytest.raises(
+        ValueError, match="`InteractiveDistiller`: the exam data holds no samples"
+    ):
         distiller.fit(X, Y, exam=(X[:0], Y[:0]), verbose=0)
     for labels in (Y, None):
         with pytest.raises(ValueError, match="labels of the exam from 7 to 10"):
             distiller.fit(X, labels, exam=(EXAM[0], EXAM[1] + 7), verbose=0)
-    with pytest.raises(ValueError, match=r"exam needs labels. Give `fit\(..., exam="):
-        distiller.fit(X, Y, exam=EXAM[0], verbose=0)
-    with pytest.raises(ValueError, match="np.asarray"):
+    for exam in (EXAM[0], (*EXAM, EXAM[1]), ()):
+        with pytest.raises(ValueError, match=r"no pair .* Give `exam=\(x, y\)`"):
+            distiller.fit(X, Y, exam=exam, verbose=0)
+    with pytest.raises(ValueError, match="`InteractiveDistiller`: the exam labels are"):
         distiller.fit(X, Y, exam=(EXAM[0], EXAM[1].tolist()), verbose=0)
     with pytest.raises(ValueError, match="has not trained"):
         distiller.restore_teacher()

@@ -238,13 +238,17 @@ def test_controls_have_the_same_temperatures_independent_of_the_state():
         ({"holdout": 1.0}, "`holdout`"),
         (
             {"holdout": (np.ones((3, 2)), np.ones(2))},
-            "3 held-out inputs and 2 held-out labels",
+            "`Policy`: 3 held-out inputs and 2 held-out labels",
         ),
         ({"holdout": np.ones((3, 2))}, r"a ndarray. Give `holdout=\(x, y\)`.* share"),
         ({"holdout": (np.ones((3, 2)), None)}, r"a tuple. Give `holdout=\(x, y\)`"),
         (
             {"holdout": ([[1.0], [2.0]], [1, 0])},
-            "held-out inputs are a list of single",
+            "`Policy`: the held-out inputs are a list of single",
+        ),
+        (
+            {"holdout": (np.ones((0, 2)), np.ones(0))},
+            "`Policy`: the held-out data holds no samples",
         ),
         ({"rollout": 0}, "`rollout`"),
         ({"reward_every": 3}, "must divide"),
