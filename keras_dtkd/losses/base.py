@@ -1,12 +1,13 @@
 """What a distillation loss is."""
 
 import inspect
+import math
+import numbers
 import re
 from typing import Any, NamedTuple
 
 import keras
 
-from keras_dtkd.core.arguments import check_in_range
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.core.masking import get_mask, row_weights
@@ -128,9 +129,13 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
 
     @warmup_epochs.setter
     def warmup_epochs(self, value):
-        if value != "auto":
-            caller = type(self).__name__
-            check_in_range(caller, "warmup_epochs", value, 0, inclusive=True)
+        is_auto = isinstance(value, str) and value == "auto"
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_auto and not (is_number and 0 <= value < math.inf):
+            raise ValueError(
+                f"`{type(self).__name__}`: `warmup_epochs` must be 'auto' or a number "
+                f"of at least 0. Received: warmup_epochs={value!r}."
+            )
         self._warmup_epochs = value
 
     def call(self, student_logits, teacher_logits, labels=None):
@@ -246,6 +251,8 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         Returns `weight · warmup factor · mean`, without sample weights.
         """
         values = self._call_with_supported_arguments(student_outputs, teacher_outputs)
+        if isinstance(values, LossValues):
+            values = values.values
         return self.effective_weight * self.reduce(values, student_outputs)
 
     def validate_outputs(self, teacher_outputs, student_outputs):

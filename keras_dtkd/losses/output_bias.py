@@ -53,42 +53,38 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
     >>> teacher_logits = teacher.predict(x)  # once, before training
     >>> calibrate_output_bias(student, x, loss.optimal_logits(teacher_logits, y))
     """
-    target = np.asarray(arrays.to_numpy(teacher_logits), "float32")
+    teacher_logits = arrays.to_numpy(teacher_logits)
     if not arrays.is_arrays(x):
         raise TypeError(
             f"{CALLER}: `x` must be arrays, in the order of `teacher_logits`. "
             f"Received: {type(x).__name__}."
         )
     samples = arrays.num_samples(x)
-    if samples != len(target) or not samples:
+    if samples != len(teacher_logits) or not samples:
         raise ValueError(
             f"{CALLER}: `x` has {samples} samples and `teacher_logits` "
-            f"{len(target)}. Pass the logits of these samples, in their order."
+            f"{len(teacher_logits)}. Pass the logits of these samples, in their order."
         )
-    outputs, mask, dtype = _predict(student, x, batch_size)
-    if outputs.shape != target.shape:
-        raise ValueError(
-            f"{CALLER}: the student's output has the shape {outputs.shape}, and "
-            f"`teacher_logits` have {target.shape}. Pass logits of the same classes, "
-            "the last axis, and of the same positions."
-        )
-    if logits.look_like_probabilities(target):
-        raise ValueError(
-            f"{CALLER}: `teacher_logits` look like probabilities: they lie in [0, 1] "
-            "and sum to 1. Pass logits: "
-            "`keras_dtkd.core.logits.to_logits(p, 'softmax')`."
-        )
-    output_kind = logits.infer_output_kind(student)
-    if output_kind is None:
-        is_softmax = logits.look_like_probabilities(outputs)
-        output_kind = OutputKind.SOFTMAX if is_softmax else OutputKind.LOGITS
-    z = _logits(outputs, output_kind)
-    # NaN is not a mask: the error below must report it.
-    where = mask & ~((z <= MASKED_LOGIT) | (target <= MASKED_LOGIT))
-    axes = tuple(range(z.ndim - 1))
-    count = where.sum(axes)
-    difference = np.where(where, target, 0) - np.where(where, z, 0)
-    shift = difference.sum(axes, dtype="float64") / np.maximum(count, 1)
+    output_kind, total, count = None, 0.0, 0
+    for start in range(0, samples, batch_size):
+        batch = slice(start, start + batch_size)
+        outputs, mask, dtype = _predict(student, arrays.take_rows(x, batch))
+        target = np.asarray(teacher_logits[batch], "float32")
+        if output_kind is None:
+            _validate_target(outputs, target)
+            output_kind = logits.infer_output_kind(student)
+            if output_kind is None:
+                is_softmax = logits.look_like_probabilities(outputs)
+                output_kind = OutputKind.SOFTMAX if is_softmax else OutputKind.LOGITS
+            before = _logits(outputs, output_kind)
+        z = _logits(outputs, output_kind)
+        # NaN is not a mask: the error below must report it.
+        where = mask & ~((z <= MASKED_LOGIT) | (target <= MASKED_LOGIT))
+        axes = tuple(range(z.ndim - 1))
+        difference = np.where(where, target, 0) - np.where(where, z, 0)
+        total = total + difference.sum(axes, dtype="float64")
+        count = count + where.sum(axes)
+    shift = total / np.maximum(count, 1)
     if output_kind == OutputKind.SOFTMAX:
         shift = np.where(count > 0, shift - shift[count > 0].mean(), 0)
     shift = shift.astype("float32")
@@ -100,10 +96,7 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
     bias = _output_bias(student, shift.shape)
     value = np.array(keras.ops.convert_to_numpy(bias.value))
     bias.assign(value + shift.astype(value.dtype))
-    before = z[:batch_size]
-    outputs, _, _ = _predict(
-        student, arrays.take_rows(x, slice(batch_size)), batch_size
-    )
+    outputs, _, _ = _predict(student, arrays.take_rows(x, slice(batch_size)))
     error = _logits(outputs, output_kind) - before - shift
     if output_kind == OutputKind.SOFTMAX:
         error = error - error.mean(-1, keepdims=True)
@@ -118,27 +111,38 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
     return shift
 
 
-def _predict(student, x, batch_size):
-    """The student's outputs, their mask, `(..., 1)`, both NumPy, and their dtype."""
-    outputs, masks, dtype = [], [], None
-    for start in range(0, arrays.num_samples(x), batch_size):
-        batch = arrays.take_rows(x, slice(start, start + batch_size))
-        output = run_teacher(ModelTeacher(student), batch)
-        try:
-            output = logits.select_output(output, None)
-        except KeyError as error:
-            names = getattr(student, "output_names", None) or error.args[0]
-            raise ValueError(
-                f"{CALLER}: the student has several outputs: "
-                f"{', '.join(map(str, names))}. Pass a `keras.Model` with the same "
-                "inputs and a single output."
-            ) from None
-        mask = get_mask(output)
-        mask = keras.ops.ones_like(output[..., 0], "bool") if mask is None else mask
-        masks.append(keras.ops.convert_to_numpy(mask)[..., None])
-        dtype = keras.backend.standardize_dtype(output.dtype)
-        outputs.append(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
-    return np.concatenate(outputs), np.concatenate(masks), dtype
+def _validate_target(outputs, target):
+    """The teacher's logits of the first batch."""
+    if outputs.shape != target.shape:
+        raise ValueError(
+            f"{CALLER}: of the first batch, the student's output has the shape "
+            f"{outputs.shape}, and `teacher_logits` have {target.shape}. Pass logits "
+            "of the same classes, the last axis, and of the same positions."
+        )
+    if logits.look_like_probabilities(target):
+        raise ValueError(
+            f"{CALLER}: `teacher_logits` look like probabilities: they lie in [0, 1] "
+            "and sum to 1. Pass logits: "
+            "`keras_dtkd.core.logits.to_logits(p, 'softmax')`."
+        )
+
+
+def _predict(student, x):
+    """The student's output for a batch, its mask, `(..., 1)`, and its dtype."""
+    output = run_teacher(ModelTeacher(student), x)
+    try:
+        output = logits.select_output(output, None)
+    except KeyError as error:
+        names = getattr(student, "output_names", None) or error.args[0]
+        raise ValueError(
+            f"{CALLER}: the student has several outputs: "
+            f"{', '.join(map(str, names))}. Pass a `keras.Model` with the same inputs "
+            "and a single output."
+        ) from None
+    mask = get_mask(output)
+    mask = True if mask is None else keras.ops.convert_to_numpy(mask)[..., None]
+    dtype = keras.backend.standardize_dtype(output.dtype)
+    return keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")), mask, dtype
 
 
 def _logits(outputs, output_kind):

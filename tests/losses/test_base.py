@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_dtkd import Step
 from keras_dtkd.losses import DTKD, KD, DistillationLoss
-from keras_dtkd.losses.base import snake_case
+from keras_dtkd.losses.base import LossValues, snake_case
 from tests import oracles
 from tests.logit_cases import CASE, assert_close, draw
 from tests.tensors import tensor
@@ -178,6 +178,25 @@ def test_compute_loss_is_weight_times_ramp_times_mean_under_the_mask():
     values = oracles.kd(student, np.asarray(ops.convert_to_numpy(teacher), "float64"))
     expected = 0.5 * 0.25 * values[kept == 1].mean()
     assert_close(number(loss.compute_loss(teacher, outputs)), expected)
+
+
+class AlwaysValues(DistillationLoss):
+    def call(self, student_logits, teacher_logits):
+        return LossValues(ops.mean((student_logits - teacher_logits) ** 2, axis=-1))
+
+
+def test_inside_the_distiller_of_keras_a_loss_may_return_loss_values():
+    student, teacher = tensor(np.zeros((2, 4))), tensor(np.ones((2, 4)))
+    assert_close(number(AlwaysValues(weight=0.5).compute_loss(teacher, student)), 0.5)
+
+
+@pytest.mark.parametrize(
+    "value", ["Auto", None, -1, True, float("nan"), float("inf"), np.ones(2)]
+)
+def test_a_wrong_warmup_is_refused(value):
+    message = "`KD`: `warmup_epochs` must be 'auto' or a number of at least 0. Received"
+    with pytest.raises(ValueError, match=message):
+        KD(warmup_epochs=value)
 
 
 def test_inside_the_distiller_of_keras_other_classes_are_refused():

@@ -1,5 +1,7 @@
 """The output bias becomes what CKD leaves open, and nothing else is touched."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -139,6 +141,21 @@ def test_inputs_can_be_nested_and_logits_can_be_tensors():
     assert_close(calibrate_output_bias(student, x, teacher_logits, 16), OFFSET)
 
 
+def test_no_array_of_the_size_of_the_data_set_is_made():
+    student = sequential(layers.Dense(256), shape=(1,))
+    x = np.ones((20_000, 1), "float32")
+    teacher_logits = np.ones((20_000, 256), "float16")
+    tracemalloc.start()
+    try:
+        calibrate_output_bias(student, x, teacher_logits, 500)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert_close(outputs_of(student, x[:1]), 1.0)
+    # Some arrays of a batch, float32 or float64.
+    assert peak < teacher_logits.nbytes
+
+
 def without_bias():
     return sequential(layers.Dense(4, use_bias=False))
 
@@ -161,7 +178,7 @@ RIGHT = np.random.default_rng(0).normal(size=(40, 4))
         (without_bias, RIGHT, "no layer of the student has a bias"),
         (bias_elsewhere, RIGHT, r"shape \(5,\), and its output 4 classes"),
         (something_between, RIGHT, "does not add to the outputs"),
-        (tiny_models.student, RIGHT[:, :3], r"\(40, 4\).* \(40, 3\)"),
+        (tiny_models.student, RIGHT[:, :3], r"\(32, 4\).* \(32, 3\)"),
         (tiny_models.student, RIGHT[:30], "`x` has 40 samples and `teacher_logits` 30"),
         (tiny_models.student, oracles.softmax(RIGHT), "look like probabilities"),
         (tiny_models.student, RIGHT * np.nan, "NaN or infinity"),
