@@ -60,21 +60,22 @@ def first_weighted_layer_input(model, x):
 
     `None` for several inputs, and where a normalization makes their scale irrelevant.
     """
-    calls: list = []
+    first: list = []
 
-    def record(layer, call):
+    def record_first(layer, call):
         def wrapped(*args, **kwargs):
-            calls.append((layer, [*args, *kwargs.values()][0]))
+            if not first:
+                first.extend((layer, [*args, *kwargs.values()][0]))
             return call(*args, **kwargs)
 
         return layer, wrapped
 
     watched = [layer for layer in iter_layers(model) if _is_scale_sensitive(layer)]
-    wrapped = [record(layer, layer.call) for layer in watched]
+    wrapped = [record_first(layer, layer.call) for layer in watched]
     x = keras.tree.map_structure(ops.convert_to_tensor, x)
     with patch_calls(wrapped), keras.StatelessScope(), backend.no_grad():
         model(x, training=False)
-    layer, inputs = calls[0] if calls else (None, ())
+    layer, inputs = first or (None, ())
     if _is_normalization(layer) or keras.tree.is_nested(inputs):
         return None
     return arrays.to_numpy(ops.convert_to_numpy(ops.cast(inputs, "float32")))

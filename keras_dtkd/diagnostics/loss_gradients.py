@@ -86,15 +86,15 @@ def _to_student_outputs(logits, batch, key):
     )
 
 
-def _to_output(logits, kind, like):
+def _to_output(logits, output_kind, like):
     """The inverse of `keras_dtkd.core.logits.to_logits`."""
-    if kind == OutputKind.LOGITS:
+    if output_kind == OutputKind.LOGITS:
         return logits
-    if kind == OutputKind.SOFTMAX:
+    if output_kind == OutputKind.SOFTMAX:
         return ops.softmax(logits, axis=-1)
     margin = logits[..., 1] - logits[..., 0]
     margin = margin[..., None] if like.shape[-1] == 1 else margin
-    return ops.sigmoid(margin) if kind == OutputKind.SIGMOID else margin
+    return ops.sigmoid(margin) if output_kind == OutputKind.SIGMOID else margin
 
 
 def mean_norm(gradients):

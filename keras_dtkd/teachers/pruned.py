@@ -50,12 +50,13 @@ class Pruned(ModelTeacher):
                 "`Pruned`: `model` must be a `keras.Model`. Received: "
                 f"{type(model).__name__}."
             )
-        if not isinstance(rate, numbers.Real) or not 0 <= float(rate) < 1:
+        number = rate.item() if isinstance(rate, np.ndarray) and not rate.ndim else rate
+        if not isinstance(number, numbers.Real) or not 0 <= float(number) < 1:
             raise ValueError(
-                f"`Pruned`: `rate` must lie in [0, 1). Received: rate={rate!r}."
+                f"`Pruned`: `rate` must be a number in [0, 1). Received: rate={rate!r}."
             )
         super().__init__(_copy(model))
-        self.rate = float(rate)
+        self.rate = float(number)
         kernels = [v for v in self.model.weights if v.name.endswith("kernel")]
         if not kernels:
             raise ValueError(
@@ -66,7 +67,7 @@ class Pruned(ModelTeacher):
             # On the host, and in its own dtype.
             values = np.array(keras.ops.convert_to_numpy(kernel.value), order="C")
             sizes = np.abs(values.astype("float64")).ravel()
-            smallest = np.argsort(sizes, kind="stable")[: round(rate * sizes.size)]
+            smallest = np.argsort(sizes, kind="stable")[: round(self.rate * sizes.size)]
             values.reshape(-1)[smallest] = 0
             kernel.assign(values)
 

@@ -164,6 +164,13 @@ def test_its_batch_statistics_are_the_models_and_do_not_drift():
     assert np.array_equal(outputs_of(given), first)
 
 
+@pytest.mark.parametrize("make", [np.float32, np.float16, np.float64, np.array])
+def test_the_rate_may_be_a_numpy_number(make):
+    pruned = Pruned(dense(np.arange(1.0, 9.0)[:, None]), make(0.5))
+    assert type(pruned.rate) is float
+    assert (numpy(pruned.model.weights[0]) == 0).sum() == 4
+
+
 def test_at_rate_zero_its_outputs_are_those_of_the_model():
     model = teacher(scale=1.0)
     assert np.array_equal(
@@ -284,6 +291,7 @@ WRONG = {
     "a negative rate": (lambda: Pruned(teacher(), -0.1), r"in \[0, 1\).*rate=-0.1"),
     "all of it": (lambda: Pruned(teacher(), 1), "rate=1"),
     "no number": (lambda: Pruned(teacher(), "some"), "rate='some'"),
+    "two numbers": (lambda: Pruned(teacher(), np.array([0.1, 0.2])), "a number in"),
     "nan": (lambda: Pruned(teacher(), float("nan")), "rate=nan"),
     "not built": (
         lambda: Pruned(keras.Sequential([keras.layers.Dense(3)]), 0.1),
