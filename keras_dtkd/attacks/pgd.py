@@ -38,7 +38,8 @@ def pgd(
     cross-entropy, each followed by the projection onto the ball and onto the range of
     the data. The result for a sample is the last point of the first start that is
     misclassified; for a sample that no start misleads, the last point of highest loss.
-    The model runs in inference mode, and nothing in it changes.
+    The model runs in inference mode. Its weights, statistics, random states and
+    gradients do not change.
 
     Args:
         model: A built `keras.Model` with one input array that returns logits, softmax
@@ -51,8 +52,9 @@ def pgd(
             an array that broadcasts against one input (for normalized channels
             `epsilon / std`).
         steps: Gradient steps from each start.
-        step_size: Length of a step, like `epsilon`. `2 * epsilon / steps` if `None`:
-            the steps together span the ball.
+        step_size: Length of a step, in the units and norm of `epsilon`; a number or an
+            array like it. `2 * epsilon / steps` if `None`, 0.1 ε for 20 steps, as in
+            KDIGA's evaluation: the steps together span the ball.
         restarts: Number of starts. Only samples that are still robust get another.
         random_start: Whether a start is uniform in the ball. `False` starts at `x`.
         norm: Norm of the ball: `"linf"` or `"l2"`.
@@ -75,9 +77,10 @@ def pgd(
         Adversarial inputs, float32 NumPy of the shape of `x`.
 
     Raises:
-        ValueError: Before the first step: integer inputs, inputs outside of `range`,
-            `epsilon` not above 0, labels that do not fit the output, no `output` for a
-            model with several, and similar.
+        ValueError: Before the first step: integer inputs, a model that casts its
+            inputs to integers, inputs outside of `range`, `epsilon` not above 0, soft
+            labels or labels that do not fit the output, no `output` for a model with
+            several, and similar.
 
     Reference:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",

@@ -13,20 +13,25 @@ from keras_dtkd.core.compiled_loss import compiled_loss
 class RobustAccuracy(keras.callbacks.Callback):
     """Logs the accuracy of a model under attack at the end of epochs.
 
-    For a Distiller, the student is attacked. Callbacks that read logs (`CSVLogger`,
+    For a Distiller, the student is attacked. The number enters the logs of the epoch,
+    the progress bar and the history. Callbacks that read logs (`CSVLogger`,
     `EarlyStopping`, `ModelCheckpoint`) must come after this callback in the list.
 
     The attack is compiled once per `fit`. The first epoch of a `fit` is always
     evaluated, because `CSVLogger` takes its columns from it, and so is the last.
 
     Args:
-        x: Inputs, an array; a few hundred show the trend. Arguments are those of
-            `keras_dtkd.attacks.robust_accuracy`, except:
+        x: Inputs, an array; a few hundred show the trend.
+        y: Their labels.
+        epsilon: Radius of the ball, in the units of `x`.
         frequency: Epochs between two evaluations.
         name: Name of the log.
+        attack: As in `keras_dtkd.attacks.robust_accuracy`.
         output: Name or index of the output to attack. The Distiller's by default.
         from_logits: Whether outputs are logits. The Distiller's by default, and
             `"auto"` for other models.
+        batch_size: Samples in a batch.
+        verbose: 1 shows the progress of the attack.
         **options: Further arguments of the attack: `steps=20, restarts=5`. A `seed`
             gives every epoch the same random starts.
 

@@ -35,7 +35,7 @@ def cifar100(
             continue a run, pass the `initial_epoch` of `fit`. Default 0.
         augmentations_per_image: Number of fixed crops and flips of each image: epoch e
             shows number `e % augmentations_per_image`. For a teacher whose outputs are
-            stored, see docs/datasets.md. By default every epoch has new ones.
+            stored, see the example. By default every epoch has new ones.
         mean: Mean of pixels scaled to [0, 1], for each channel. Default: as published.
         std: Standard deviation of the same pixels. Default: as published.
         data_format: `"channels_last"`, the default, or `"channels_first"`.
@@ -65,6 +65,12 @@ def cifar100(
 
     >>> train, validation, test = cifar100(seed=0, validation=0.1)
     >>> distiller.fit(train, validation_data=validation, epochs=240)
+
+    A teacher that is too slow to run in every epoch:
+
+    >>> augmented, train, test = cifar100(seed=0, augmentations_per_image=8)
+    >>> teacher = keras_dtkd.teachers.store(teacher, augmented, "teacher_outputs")
+    >>> Distiller(teacher, student).fit(train, validation_data=test, epochs=240)
     """
     return _load("cifar100", batch_size, augment, data_dir, seed, download, options)
 

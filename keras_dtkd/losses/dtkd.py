@@ -81,9 +81,9 @@ class DTKD(TemperatureLoss):
         """The authors' exact form.
 
         `rule="max"`, gradient through both temperatures and their weight, no lower
-        bound of the temperatures. Train long: with a warm-up too
-        short for the student to learn, it may reach the degenerate minimum. Takes the
-        other arguments of the class; the authors' warm-up is 20 of 240 epochs.
+        bound of the temperatures. Train long: with a warm-up too short for the student
+        to learn, it may reach the degenerate minimum. Takes the other arguments of the
+        class; the authors' warm-up is 20 of 240 epochs.
         """
         return cls(
             temperature=temperature,

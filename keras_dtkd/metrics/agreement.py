@@ -11,9 +11,8 @@ from keras_dtkd.metrics.inputs import row_weights
 class Agreement(keras.metrics.Mean):
     """Fraction of samples with equal top predictions of student and teacher.
 
-    `y_true` are the teacher's outputs and `y_pred` the student's, both
-    `(batch, ..., classes)`, logits or probabilities. A mask on the student's outputs
-    is applied.
+    `teacher_outputs` and `student_outputs` are `(batch, ..., classes)`, logits or
+    probabilities. A mask on the latter is applied.
 
     Args:
         name: Name of the metric in the logs.
@@ -30,7 +29,7 @@ class Agreement(keras.metrics.Mean):
     >>> float(agreement.result())
     """
 
-    # Cannot be compiled: `y_true` would be labels instead of teacher outputs.
+    # Cannot be compiled: Keras would pass labels instead of teacher outputs.
     requires_teacher_outputs = True
 
     def __init__(self, name="agreement", dtype=None):

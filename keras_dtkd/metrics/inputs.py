@@ -18,11 +18,11 @@ def to_logits(outputs, from_logits="auto"):
     """
     outputs = ops.convert_to_tensor(outputs)
     if outputs.shape[-1] == 1:
-        kind = OutputKind.BINARY_LOGITS if from_logits else OutputKind.SIGMOID
-        return logits.to_logits(outputs, kind)
+        output_kind = OutputKind.BINARY_LOGITS if from_logits else OutputKind.SIGMOID
+        return logits.to_logits(outputs, output_kind)
     if from_logits != "auto":
-        kind = OutputKind.LOGITS if from_logits else OutputKind.SOFTMAX
-        return logits.to_logits(outputs, kind)
+        output_kind = OutputKind.LOGITS if from_logits else OutputKind.SOFTMAX
+        return logits.to_logits(outputs, output_kind)
     log_probs = logits.to_logits(outputs, OutputKind.SOFTMAX)
     unchanged = logits.to_logits(outputs, OutputKind.LOGITS)
     return ops.where(_look_like_probabilities(outputs), log_probs, unchanged)

@@ -12,9 +12,9 @@ from keras_dtkd.metrics.inputs import FROM_LOGITS, row_weights, to_logits
 class TeacherStudentKL(keras.metrics.Mean):
     """Mean divergence of the student from the teacher, in nats.
 
-    `KL(softmax(z_t / T) ‖ softmax(z_s / T))`, without the factor T² of a loss. `y_true`
-    are the teacher's outputs and `y_pred` the student's, both `(batch, ..., classes)`.
-    A mask on the student's outputs is applied.
+    `KL(softmax(z_t / T) ‖ softmax(z_s / T))`, without the factor T² of a loss.
+    `teacher_outputs` and `student_outputs` are `(batch, ..., classes)`. A mask on the
+    latter is applied.
 
     Args:
         temperature: T, a positive number for both models.
@@ -35,7 +35,7 @@ class TeacherStudentKL(keras.metrics.Mean):
     >>> float(divergence.result())
     """
 
-    # Cannot be compiled: `y_true` would be labels instead of teacher outputs.
+    # Cannot be compiled: Keras would pass labels instead of teacher outputs.
     requires_teacher_outputs = True
 
     def __init__(

@@ -12,10 +12,10 @@ class TemperatureStatistics(keras.metrics.Metric):
     """Mean, standard deviation and range of temperatures, over all samples.
 
     The result is a dict: `student_temperature_mean`, `_std` (of the population),
-    `_min`, `_max`, and the same for `teacher_temperature`. `y_true` are the teacher's
-    logits and `y_pred` the student's, both `(batch, ..., classes)`. A mask on the
-    latter is applied; samples of weight 0 are ignored. Only samples of this process
-    are measured: a minimum cannot be summed over processes.
+    `_min`, `_max`, and the same for `teacher_temperature`. `teacher_logits` and
+    `student_logits` are `(batch, ..., classes)`. A mask on the latter is applied;
+    samples of weight 0 are ignored. Only samples of this process are measured: a
+    minimum cannot be summed over processes.
 
     Args:
         temperature: Any of `keras_dtkd.temperatures`, or a positive number. The
@@ -34,7 +34,7 @@ class TemperatureStatistics(keras.metrics.Metric):
     >>> statistics.result()["student_temperature_min"]
     """
 
-    # Cannot be compiled: `y_true` would be labels instead of teacher outputs.
+    # Cannot be compiled: Keras would pass labels instead of teacher outputs.
     requires_teacher_outputs = True
 
     def __init__(self, temperature, name="temperature_statistics", dtype=None):

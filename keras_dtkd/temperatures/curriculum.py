@@ -30,7 +30,8 @@ class Curriculum(Temperature):
 
     Args:
         min_temperature: Lower bound of τ. Positive. Can be changed during training.
-        temperature_span: Upper bound minus lower bound of τ, likewise.
+        temperature_span: Upper bound minus lower bound of τ. Positive. Can be changed
+            during training.
         epochs: Number of epochs until λ reaches λ_1, E_loops. At least 1.
         initial_raw: Initial value of `raw`; 1 gives τ = 15.6.
         per_sample: Whether each sample has its own τ. `raw` is then the output of two

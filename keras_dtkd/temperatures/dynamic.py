@@ -41,8 +41,12 @@ class Dynamic(DerivedTemperature):
     - `"std"`: `T_t/T_s = σ_t/σ_s`: equal standard deviation of the scaled logits, which
       is equal sharpness to second order.
 
-    The published derivation is wrong, as the authors state in an erratum: after its
-    closed form the sharpness still differs, by `log q_max − log p_max` (docs/dtkd.md).
+    The published derivation is wrong, as the authors state in an erratum: it bounds the
+    difference in sharpness by `‖u/T_t − v/T_s‖`, u and v the logits of teacher and
+    student, and sets the bound to zero, which no temperatures do, for one class alone.
+    After its closed form the sharpness still differs, by `log q_max − log p_max`
+    (docs/dtkd.md).
+
     The published loss also has a degenerate minimum. Its weight `T_s · T_t` carries
     gradient, so a student can lower the loss by shrinking its logits to zero: `T_s → 0`
     while `v/T_s` stays constant. `"exact"` has no such minimum; with the other rules,
