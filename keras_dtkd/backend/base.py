@@ -146,7 +146,7 @@ class Backend:
         """
         return contextlib.nullcontext()
 
-    def open_session(self, session, parts):
+    def open_session(self, session, model_state):
         """The backend's part of `Session.open`."""
         return contextlib.nullcontext()
 
@@ -164,13 +164,13 @@ class Session:
         self.in_step = False
 
     @contextlib.contextmanager
-    def open(self, parts):
+    def open(self, model_state):
         """A context around `fit`, `evaluate` and their like.
 
         It leaves every variable filled (after an exception too), defers Ctrl-C to the
         end of a step, and makes gradients and metrics those of all processes.
         """
-        with self.backend.open_session(self, parts), self.interrupt.installed():
+        with self.backend.open_session(self, model_state), self.interrupt.installed():
             yield
 
     @contextlib.contextmanager

@@ -47,7 +47,7 @@ class DeferredInterrupt:
         """The step function, during which an interrupt waits."""
 
         def step(*args):
-            self.begin_step()
+            self.start_deferring()
             try:
                 result = function(*args)
             except BaseException:
@@ -61,10 +61,10 @@ class DeferredInterrupt:
     def protect_iterator(self, iterator):
         """The iterator of a step, which begins once the first batch is there."""
         for batch in iterator:
-            self.begin_step()
+            self.start_deferring()
             yield batch
 
-    def begin_step(self):
+    def start_deferring(self):
         self._is_deferring = self._previous_handler is not None
 
     def raise_pending(self, has_failed=False):

@@ -117,14 +117,14 @@ class JaxBackend(Backend):
         return (value, aux), tangent
 
     @contextlib.contextmanager
-    def open_session(self, session, parts):
-        _move_to_distribution(parts)
+    def open_session(self, session, model_state):
+        _move_to_distribution(model_state)
         try:
             yield
         finally:
             # Keras does this itself at the end of a `fit`; not after an exception in
             # `evaluate`, and in its older versions not in `fit` either.
-            parts.sync_variables()
+            model_state.sync_variables()
 
 
 def to_distribution(variables, replicated=False):
@@ -162,13 +162,13 @@ def _restore_state(groups, state):
                 variable.assign(value)
 
 
-def _move_to_distribution(parts):
+def _move_to_distribution(model_state):
     if keras.distribution.distribution() is None:
         return
     for variables, replicated in (
-        (parts.variables(), False),
-        (parts.metrics_variables(), True),
-        (parts.optimizer.variables if parts.optimizer else [], True),
+        (model_state.variables(), False),
+        (model_state.metrics_variables(), True),
+        (model_state.optimizer.variables if model_state.optimizer else [], True),
     ):
         placed = to_distribution(variables, replicated)
         for variable, value in zip(variables, placed, strict=True):

@@ -97,8 +97,8 @@ class TensorFlowBackend(Backend):
         return (value, aux), tangent
 
     @contextlib.contextmanager
-    def open_session(self, session, parts):
-        strategy = parts.strategy
+    def open_session(self, session, model_state):
+        strategy = model_state.strategy
         count = strategy.num_replicas_in_sync
         # The default strategy has no such list.
         if count > 1 and count > len(strategy.extended.worker_devices):
@@ -108,7 +108,8 @@ class TensorFlowBackend(Backend):
                 "`MirroredStrategy` for the devices of one machine, or the JAX or "
                 "PyTorch backend for several machines."
             )
-        for variable in parts.trainable_variables() if parts.is_training else ():
+        trained = model_state.trainable_variables() if model_state.is_training else ()
+        for variable in trained:
             if not strategy.extended.variable_created_in_scope(variable.value):
                 raise ValueError(
                     f"`Distiller`: {variable.path} was not created under the "

@@ -125,14 +125,15 @@ class TorchBackend(Backend):
         return (value, aux), tangent
 
     @contextlib.contextmanager
-    def open_session(self, session, parts):
+    def open_session(self, session, model_state):
         _, world_size = self.rank_and_world_size()
-        is_open = parts.is_training and session.averager is not None
+        is_training = model_state.is_training
+        is_open = is_training and session.averager is not None
         if world_size == 1 or is_open:
             yield
             return
         # Evaluations in between, by a callback, are this process's alone.
-        averager = GradientAverager(parts, world_size) if parts.is_training else None
+        averager = GradientAverager(model_state, world_size) if is_training else None
         before, session.averager = session.averager, averager
         try:
             with averager.patched_optimizer() if averager else contextlib.nullcontext():

@@ -13,10 +13,10 @@ def default_device():
 class GradientAverager:
     """Averages the gradients of all processes on their way to the optimizer."""
 
-    def __init__(self, parts, world_size):
+    def __init__(self, model_state, world_size):
         self.world_size = world_size
-        self.optimizer = parts.optimizer
-        self.variables = parts.trainable_variables()
+        self.optimizer = model_state.optimizer
+        self.variables = model_state.trainable_variables()
         # Samples of this process in the current step.
         self.local_batch_size = 0
         self._finished = None
@@ -41,11 +41,11 @@ class GradientAverager:
         # epoch takes part with such a buffer.
         rest = [None] * (len(self.variables) - len(values))
         local = [*(value.detach() for value in values), *rest]
-        *sums, total, _ = self._all_reduce(local, self.variables, batch_size)
+        *sums, total = self._all_reduce(local, self.variables, batch_size)
         total = total * self.world_size
         return [
-            (part / total).view_as(value)
-            for part, value in zip(sums, values, strict=False)
+            (weighted_sum / total).view_as(value)
+            for weighted_sum, value in zip(sums, values, strict=False)
         ]
 
     def barrier_at_epoch_end(self):
@@ -56,7 +56,7 @@ class GradientAverager:
 
     def _mean_gradients(self, gradients, variables):
         rows = self.local_batch_size
-        *sums, rows, _ = self._all_reduce(gradients, variables, rows)
+        *sums, rows = self._all_reduce(gradients, variables, rows)
         return [
             None if local is None else local.copy_((total / rows).view_as(local))
             for local, total in zip(gradients, sums, strict=True)
@@ -72,15 +72,15 @@ class GradientAverager:
         # Wide enough for a scaled loss's gradients times rows.
         dtype = torch.float64 if double else torch.float32
         buffer = torch.zeros(sum(sizes) + 2, dtype=dtype, device=default_device())
-        parts = buffer.split([*sizes, 1, 1])
-        for part, gradient in zip(parts[:-2], gradients, strict=True):
+        *sums, total, finished_count = buffer.split([*sizes, 1, 1])
+        for weighted_sum, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
-                part.copy_(gradient.reshape(-1)).mul_(rows * self.world_size)
-        parts[-2].fill_(rows)
-        parts[-1].fill_(finished)
+                weighted_sum.copy_(gradient.reshape(-1)).mul_(rows * self.world_size)
+        total.fill_(rows)
+        finished_count.fill_(finished)
         torch.distributed.all_reduce(buffer)
-        self._finished = parts[-1]
-        return parts
+        self._finished = finished_count
+        return *sums, total
 
     def _check_in_step(self, expected):
         # Read when the next exchange is due, so that a step waits for no device.

@@ -13,7 +13,7 @@ NAMES = tuple(NORMALIZATION)
 
 
 class Images(NamedTuple):
-    """`(images, labels)` of each part; `validation` is `None` without such a part."""
+    """`(images, labels)` of each split; `validation` is `None` without one."""
 
     data: str
     train: Any
@@ -30,14 +30,14 @@ class Images(NamedTuple):
 
     @property
     def evaluation(self):
-        """The part on which each epoch is evaluated."""
+        """The split on which each epoch is evaluated."""
         return self.test if self.validation is None else self.validation
 
 
 def load(data, data_dir=None, validation=0.0, train_size=None):
     """Loads a data set as `Images`, uint8. Keeps `train_size` training images."""
-    parts = datasets.load_arrays(data, data_dir, validation=validation)
-    x, y = parts[0]
+    splits = datasets.load_arrays(data, data_dir, validation=validation)
+    x, y = splits[0]
     if train_size is not None:
         if train_size > len(x):
             raise ValueError(
@@ -47,7 +47,7 @@ def load(data, data_dir=None, validation=0.0, train_size=None):
         # Independent of the seed; a subset of every larger `train_size`.
         indices = np.sort(np.random.RandomState(0).permutation(len(x))[:train_size])
         x, y = x[indices], y[indices]
-    return Images(data, (x, y), parts[1] if validation else None, parts[-1])
+    return Images(data, (x, y), splits[1] if validation else None, splits[-1])
 
 
 def build_network(name, images):
@@ -96,6 +96,6 @@ def make_datasets(images, settings, first_epoch):
     return all_versions[0] if versions else None, train, evaluation
 
 
-def sequential_batches(images, part):
-    """Normalized batches of a part, in order, without augmentation."""
-    return datasets.from_arrays(part, part, **NORMALIZATION[images.data])[1]
+def sequential_batches(images, split):
+    """Normalized batches of a split, in order, without augmentation."""
+    return datasets.from_arrays(split, split, **NORMALIZATION[images.data])[1]

@@ -52,8 +52,8 @@ def run(args):
     with as_user_error():
         images = data.load(data_name, data_dir, validation or 0.0, train_size)
         model = keras.saving.load_model(file, compile=False)
-    part = getattr(images, args.on)
-    if part is None:
+    split = getattr(images, args.on)
+    if split is None:
         raise UserError(f"{args.path} was trained without --validation images.")
     shape, num_classes = model.input_shape[1:], model.output_shape[-1]
     if (shape, num_classes) != (images.shape, images.num_classes):
@@ -61,7 +61,7 @@ def run(args):
             f"{file} has inputs {shape} and {num_classes} classes, but {data_name} has "
             f"{images.shape} and {images.num_classes}."
         )
-    values = evaluate_all(model, images, part)
+    values = evaluate_all(model, images, split)
     if args.json:
         print(json.dumps({"file": str(file), "on": args.on, **values}, indent=1))
         return 0
@@ -89,9 +89,9 @@ def find_student(path, epoch):
     return file, run
 
 
-def predict_logits(model, images, part):
+def predict_logits(model, images, split):
     """Logits of a network that ends with logits or a softmax: float32, NumPy."""
-    outputs = model.predict(data.sequential_batches(images, part), verbose=0)
+    outputs = model.predict(data.sequential_batches(images, split), verbose=0)
     output_kind = logits.infer_output_kind(model)
     if output_kind is None and logits.look_like_probabilities(outputs):
         output_kind = OutputKind.SOFTMAX
@@ -105,14 +105,14 @@ def predict_logits(model, images, part):
     return keras.ops.convert_to_numpy(recovered)
 
 
-def accuracy(model, images, part):
-    """Top-1 accuracy on a part of the images."""
-    return float((predict_logits(model, images, part).argmax(-1) == part[1]).mean())
+def accuracy(model, images, split):
+    """Top-1 accuracy on a split of the images."""
+    return float((predict_logits(model, images, split).argmax(-1) == split[1]).mean())
 
 
-def evaluate_all(model, images, part):
+def evaluate_all(model, images, split):
     """All metrics of the `evaluate` command."""
-    z, labels = predict_logits(model, images, part), part[1]
+    z, labels = predict_logits(model, images, split), split[1]
     correct = z.argmax(-1) == labels
     metrics = {
         "top_5_accuracy": keras.metrics.SparseTopKCategoricalAccuracy(k=5),

@@ -50,28 +50,28 @@ def validate_divisible_batches(x, batch_size, kwargs):
     multiple = max(1, even // backend.rank_and_world_size()[1])
     split, validation = kwargs.get("validation_split"), kwargs.get("validation_data")
     steps, validation_steps = map(kwargs.get, ("steps_per_epoch", "validation_steps"))
-    rows = arrays.num_samples(x) if arrays.is_arrays(x) else 0
-    runs = [(rows, batch_size, steps)]
+    num_samples = arrays.num_samples(x) if arrays.is_arrays(x) else 0
+    runs = [(num_samples, batch_size, steps)]
     if split and validation is None:
-        first = math.floor(rows * (1 - split))
+        first = math.floor(num_samples * (1 - split))
         runs = [
             (first, batch_size, steps),
-            (rows - first, batch_size, validation_steps),
+            (num_samples - first, batch_size, validation_steps),
         ]
     elif isinstance(validation, list | tuple) and arrays.is_arrays(validation[0]):
         batch_size = kwargs.get("validation_batch_size") or batch_size
-        rows = arrays.num_samples(validation[0])
-        runs.append((rows, batch_size, validation_steps))
-    for rows, batch_size, steps in runs:
-        batch_size = batch_size or (math.ceil(rows / steps) if steps else 32)
-        sizes = [min(batch_size, rows)]
-        if steps is None or steps * batch_size > rows:
-            sizes.append(rows % batch_size)
+        num_samples = arrays.num_samples(validation[0])
+        runs.append((num_samples, batch_size, validation_steps))
+    for num_samples, batch_size, steps in runs:
+        batch_size = batch_size or (math.ceil(num_samples / steps) if steps else 32)
+        sizes = [min(batch_size, num_samples)]
+        if steps is None or steps * batch_size > num_samples:
+            sizes.append(num_samples % batch_size)
         for size in sizes:
             if size % multiple:
                 raise ValueError(
-                    f"`Distiller`: {rows} rows in batches of {batch_size} leave a "
-                    f"batch of {size}, which JAX cannot split over {multiple} devices. "
-                    "Make `batch_size` and the number of rows multiples of "
+                    f"`Distiller`: {num_samples} samples in batches of {batch_size} "
+                    f"leave a batch of {size}, which JAX cannot split over {multiple} "
+                    "devices. Make `batch_size` and the number of samples multiples of "
                     f"{multiple}."
                 )

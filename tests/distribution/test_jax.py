@@ -87,10 +87,10 @@ def test_variables_are_halved_and_the_teacher_is_untouched(found):
 @pytest.mark.parametrize(
     "name, batch",
     [
-        ("uneven", "43 rows in batches of 16 leave a batch of 11"),
-        ("uneven_batch", "44 rows in batches of 15 leave a batch of 15"),
-        ("uneven_validation", "41 rows in batches of 16 leave a batch of 9"),
-        ("uneven_split", "33 rows in batches of 16 leave a batch of 1"),
+        ("uneven", "43 samples in batches of 16 leave a batch of 11"),
+        ("uneven_batch", "44 samples in batches of 15 leave a batch of 15"),
+        ("uneven_validation", "41 samples in batches of 16 leave a batch of 9"),
+        ("uneven_split", "33 samples in batches of 16 leave a batch of 1"),
     ],
 )
 def test_a_batch_that_devices_cannot_share_is_refused_at_once(found, name, batch):
