@@ -309,7 +309,8 @@ class Distiller(HyperparameterMixin, keras.Model):
         metrics = validation.validate_metrics(given)
         super().compile(*args, **kwargs)
         self.compile_origin = default_compile.CompileOrigin(metrics=metrics)
-        self.preparation_cache.batches.clear()
+        # What a loss declares tells what an output is.
+        self.preparation_cache.clear()
 
     def make_train_function(self, force=False):
         """Keras's own, with the teacher's variables beside the data where needed."""
@@ -370,7 +371,7 @@ class Distiller(HyperparameterMixin, keras.Model):
                 # Called by `fit`, in its session, with validation data it prepared.
                 return super().evaluate(x, y, *args, **kwargs)
             if x is not None:
-                x = prepare.prepare_evaluation(self, x, y)
+                x = prepare.prepare(self, "evaluate", x, y)
             with run.session(self):
                 return super().evaluate(x, y, *args, **kwargs)
 
@@ -388,14 +389,14 @@ class Distiller(HyperparameterMixin, keras.Model):
         There are no epochs here: call `loss.on_epoch_begin(epoch, epochs)` for a loss
         with a warm-up. Until then its weight is full.
         """
-        prepare.prepare_batch(self, x, y)
+        prepare.prepare_batch(self, "train_on_batch", x, y)
         with run.session(self, is_training=True):
             run.synchronize_processes(self)
             return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """The student's loss and metrics on one batch."""
-        prepare.prepare_evaluation(self, x, y, is_batch=True)
+        prepare.prepare_batch(self, "test_on_batch", x, y)
         with run.in_context(self, is_evaluating=True), run.session(self):
             return super().test_on_batch(x, y, *args, **kwargs)
 

@@ -1,13 +1,17 @@
 """Measurements for validation that need a run of a model."""
 
+import contextlib
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import arrays
+from keras_dtkd.core import arrays, logits
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.output_kind import compute_output_spec
 from keras_dtkd.losses.input_gradient_checks import (
     input_gradient_losses,
     model_input_tensors,
@@ -17,9 +21,12 @@ from keras_dtkd.teachers.forward import run_on_sample, run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.validation.data import check_scale
+from keras_dtkd.validation.task_loss import contradicting_losses
 
 # So many samples show whether a model has an input gradient at all.
 PROBE_SIZE = 8
+# Probabilities so close to each other that two softmaxes in a row leave them alike.
+NEARLY_UNIFORM = 1e-3
 
 
 def build_models(context, strategy):
@@ -136,8 +143,12 @@ def _check_forward(caller, description, x, sample, models):
     issues = []
     for role, model in models.items():
         try:
-            _forward(model, x, [0], sample)
+            compute_output_spec(model, arrays.take_rows(x, [0] * sample.batch_size))
         except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
+            # A call may put right what a specification does not.
+            with contextlib.suppress(Exception):
+                _forward(model, x, [0], sample)
+                continue
             message = (
                 f"`{caller}`: the {role} cannot take the inputs of {description}: "
                 f"{arrays.describe_shapes(x)}."
@@ -188,3 +199,39 @@ def _forward(model, x, indices, sample):
         for v in outputs
         if keras.backend.is_float_dtype(keras.backend.standardize_dtype(v.dtype))
     ]
+
+
+def find_recovered_outputs(context):
+    """Names of outputs for which Keras's loss goes back to the logits by itself.
+
+    It does so under TensorFlow, where nothing (such as a change of dtype) stands
+    between a softmax or sigmoid and the loss; `from_logits=True` does no harm there.
+    """
+    return tuple(
+        name
+        for name, _, loss, y in contradicting_losses(context)
+        if isinstance(loss, keras.losses.Loss) and _recovers(context, name, loss, y)
+    )
+
+
+def _recovers(context, name, loss, y):
+    x, y = keras.tree.map_structure(
+        lambda a: a[: context.sample.batch_size], (context.inputs, y)
+    )
+    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    outputs = run_teacher(ModelTeacher(context.student), x)
+    names = getattr(context.student, "output_names", None)
+    output = logits.select_output(outputs, name, names)
+    # The same numbers, without a past.
+    plain = ops.convert_to_numpy(output)
+    with warnings.catch_warnings():
+        # Keras's own, which it gives in the step too.
+        warnings.simplefilter("ignore")
+        in_step, as_declared = (
+            arrays.to_numpy(ops.convert_to_numpy(loss(y, p)))
+            for p in (output, ops.convert_to_tensor(plain))
+        )
+    # A softmax takes equal numbers for equal numbers: they show nothing.
+    spread = np.ptp(plain.astype("float32"), axis=-1).max()
+    is_conclusive = plain.shape[-1] == 1 or spread >= NEARLY_UNIFORM
+    return not (is_conclusive and np.allclose(in_step, as_declared, rtol=1e-5))

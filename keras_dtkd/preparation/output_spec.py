@@ -67,10 +67,14 @@ class OutputSpec:
 
     @classmethod
     def from_dict(cls, config):
-        """From what `to_dict` gave."""
+        """From what `to_dict` gave, with lists for tuples where it was JSON."""
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in config.items()
+        }
         shapes = {name: tuple(shape) for name, shape in config["shapes"]}
         kind = OutputKind(config["output_kind"])
-        return cls(**{**config, "shapes": shapes, "output_kind": kind})
+        return cls(**{**values, "shapes": shapes, "output_kind": kind})
 
 
 class SpecPair(NamedTuple):

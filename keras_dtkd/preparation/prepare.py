@@ -19,12 +19,13 @@ from keras_dtkd.preparation.default_compile import (
     exclude_from_weight_decay,
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
-from keras_dtkd.preparation.output_spec import infer_output_specs
+from keras_dtkd.preparation.output_spec import OutputSpecs, infer_output_specs
 from keras_dtkd.training import task_loss
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.arguments import reject_feedback_data, require_teacher
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.context import CompiledSettings, ValidationContext
+from keras_dtkd.validation.labels import check_labels
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import check_finite_outputs
 
@@ -36,10 +37,10 @@ class Cache:
         self.clear()
 
     def clear(self):
-        """Forgets all: another teacher, or other feedback data."""
-        # Of inputs, each with whether the teacher ran.
-        self.models: set = set()
-        # Of the batches that `train_on_batch` was given.
+        """Forgets all: another teacher, loss, or other feedback data."""
+        # By structure of the inputs, the `SpecPair`s of all outputs.
+        self.specs: dict = {}
+        # Of the batches that `train_on_batch` and `test_on_batch` were given.
         self.batches: set = set()
 
 
@@ -60,6 +61,9 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     context = compile_distiller(distiller, context)
     report_issues(find_issues(context), reported)
     exclude_from_weight_decay(distiller)
+    specs = distiller.preparation_cache.specs
+    if context.teacher is not None or _structure(context) not in specs:
+        specs[_structure(context)] = context.specs
     _note_labels(distiller, context)
     if context.is_training:
         distiller.validate_before_training(context)
@@ -93,19 +97,15 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
     return x, y, callbacks
 
 
-def prepare_evaluation(distiller, x, y, is_batch=False):
-    """Prepares an evaluation. Returns the data to evaluate on."""
-    return prepare(distiller, "test_on_batch" if is_batch else "evaluate", x, y)
-
-
-def prepare_batch(distiller, x, y):
-    """Prepares `train_on_batch`, once for each structure of a batch."""
-    signature = arrays.batch_signature(x, y)
+def prepare_batch(distiller, run, x, y):
+    """Prepares `train_on_batch` or `test_on_batch`, once for a batch's structure."""
+    signature = run, distiller.evaluate_distillation, arrays.batch_signature(x, y)
     if signature not in distiller.preparation_cache.batches:
-        prepare(distiller, "train_on_batch", x, y)
+        prepare(distiller, run, x, y)
         distiller.preparation_cache.batches.add(signature)
+    name = "train_has_labels" if run == "train_on_batch" else "eval_has_labels"
     distiller.run_context = dataclasses.replace(
-        distiller.run_context, train_has_labels=y is not None
+        distiller.run_context, **{name: y is not None}
     )
 
 
@@ -163,9 +163,11 @@ def inspect_models(distiller, context):
         # A teacher that lacks sample ids cannot run.
         if has_errors(context.teacher.issues(context)):
             return context
-    cache, structure = distiller.preparation_cache.models, _structure(context)
-    if {(structure, True), (structure, uses_teacher)} & cache:
-        context = dataclasses.replace(context, specs=distiller.output_specs.pairs)
+    specs = distiller.preparation_cache.specs.get(_structure(context))
+    if specs and (not uses_teacher or OutputSpecs(specs).get().teacher is not None):
+        if not uses_teacher:
+            specs = OutputSpecs(specs).without_teachers().pairs
+        context = dataclasses.replace(context, specs=specs)
         return context.with_issues(measure.check_validation_data(context))
     issues = measure.build_models(context, strategy_of(distiller))
     distiller.built = distiller.student.built
@@ -178,15 +180,12 @@ def inspect_models(distiller, context):
     except ValueError as error:
         code = "invalid_output" if context.student_spec is None else "loss_not_built"
         return context.with_issues([Issue(code, ERROR, str(error), cause=error)])
-    if not has_errors(find_issues(context)):
-        cache.add((structure, uses_teacher))
     return context
 
 
 def _structure(context):
-    leaves = keras.tree.flatten(context.sample.x)
     nan_inputs = arrays.describe_nan_inputs(context.inputs)
-    return tuple((a.shape[1:], str(a.dtype)) for a in leaves), nan_inputs
+    return arrays.batch_signature(context.sample.x, None), nan_inputs
 
 
 def _infer_outputs(distiller, context):
@@ -216,9 +215,12 @@ def compile_distiller(distiller, context):
     y = context.sample.y
     if y is None and context.validation is not None:
         y = context.validation.y
+    known = distiller.preparation_cache.specs
     with backend.building_scope(strategy_of(distiller)):
         try:
             default_compile(distiller, y)
+            # A loss that was chosen for them changes nothing about the outputs.
+            distiller.preparation_cache.specs = known
             build_own_loss(distiller, context.sample)
         except ValueError as error:
             issue = Issue("not_compiled", ERROR, str(error), cause=error)
@@ -233,4 +235,8 @@ def compile_distiller(distiller, context):
         steps_per_execution=distiller.steps_per_execution,
         is_distributed=several or keras.distribution.distribution() is not None,
     )
-    return dataclasses.replace(context, compiled=compiled)
+    context = dataclasses.replace(context, compiled=compiled)
+    if not context.is_training or has_errors(check_labels(context)):
+        return context
+    recovered = measure.find_recovered_outputs(context)
+    return dataclasses.replace(context, recovered_outputs=recovered)

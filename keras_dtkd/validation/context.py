@@ -43,6 +43,7 @@ class ValidationContext:
             ran.
         zero_gradients: Roles (`"teacher"`) of models without any input gradient.
         compiled: The `CompiledSettings`.
+        recovered_outputs: Names of outputs whose logits Keras's loss recovers.
         preparation_issues: Issues that were found in building and running the models.
     """
 
@@ -63,6 +64,7 @@ class ValidationContext:
     teacher_outputs: Any = None
     zero_gradients: tuple = ()
     compiled: CompiledSettings | None = None
+    recovered_outputs: tuple = ()
     preparation_issues: tuple = ()
 
     @property

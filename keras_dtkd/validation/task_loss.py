@@ -2,7 +2,6 @@
 
 import keras
 
-from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.core.compiled_loss import declared_from_logits, select_for_output
 from keras_dtkd.core.issue import WARNING, Issue
@@ -19,39 +18,38 @@ OUTPUT_KIND_TEXT = {
 
 def check_from_logits(context):
     """A `from_logits` of loss or metrics that the student's own layers contradict."""
-    compiled, student, y = context.compiled, context.student, context.sample.y
-    if not context.is_training or compiled is None or y is None:
+    if not context.is_training or context.compiled is None:
         return []
-    shapes = {} if context.student_spec is None else context.student_spec.shapes
-    issues = []
-    for index, (name, shape) in enumerate(shapes.items()):
-        kind = _output_kind(student, name)
-        loss, labels = (select_for_output(v, name, index) for v in (compiled.loss, y))
-        if (
-            _contradicts(kind, declared_from_logits(loss))
-            and not keras.tree.is_nested(labels)
-            and not _recovers_logits(student, kind, loss)
-        ):
-            description = f"the loss{'' if name is None else f' of {name!r}'}"
-            issues.append(_mismatch(description, kind))
-        for metric in compiled.metrics if len(shapes) == 1 else ():
-            if isinstance(metric, ExpectedCalibrationError):
-                if _contradicts(kind, metric.assumes_logits(shape)):
-                    issues.append(_mismatch(f"the metric {metric.name!r}", kind))
+    issues = [
+        _mismatch(f"the loss{'' if name is None else f' of {name!r}'}", kind)
+        for name, kind, *_ in contradicting_losses(context)
+        if name not in context.recovered_outputs
+    ]
+    shapes = {} if context.sample.y is None else context.student_spec.shapes
+    for metric in context.compiled.metrics if len(shapes) == 1 else ():
+        if isinstance(metric, ExpectedCalibrationError):
+            ((name, shape),) = shapes.items()
+            kind = _output_kind(context.student, name)
+            if _contradicts(kind, metric.assumes_logits(shape)):
+                issues.append(_mismatch(f"the metric {metric.name!r}", kind))
     return issues
 
 
-def _recovers_logits(student, kind, loss):
-    """Whether Keras's loss goes back to the logits behind a softmax or sigmoid.
+def contradicting_losses(context):
+    """Losses whose `from_logits` contradicts the student's layers.
 
-    It does so under TensorFlow, unless a change of dtype stands in between.
+    Yields `(name, kind, loss, y)` for each such output: its name, the kind of output
+    that its layers show, its loss and its labels.
     """
-    return (
-        backend.backend_name() == "tensorflow"
-        and kind not in (OutputKind.LOGITS, OutputKind.BINARY_LOGITS)
-        and isinstance(loss, keras.losses.Loss)
-        and student.compute_dtype == "float32"
-    )
+    if context.sample.y is None or context.student_spec is None:
+        return
+    parts = context.compiled.loss, context.sample.y
+    for index, name in enumerate(context.student_spec.shapes):
+        loss, y = (select_for_output(part, name, index) for part in parts)
+        kind = _output_kind(context.student, name)
+        declared = declared_from_logits(loss)
+        if _contradicts(kind, declared) and not keras.tree.is_nested(y):
+            yield name, kind, loss, y
 
 
 def _output_kind(student, name):

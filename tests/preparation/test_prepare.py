@@ -175,6 +175,42 @@ def test_an_evaluation_without_the_teacher_keeps_what_is_known_of_its_outputs():
     d.fit(x, y, verbose=0)
 
 
+def any_length(seed):
+    inputs = keras.Input((None, 4))
+    kernel = keras.initializers.GlorotUniform(seed)
+    outputs = keras.layers.Dense(3, kernel_initializer=kernel)(inputs)
+    return keras.Model(inputs, outputs)
+
+
+def test_evaluation_and_training_at_several_lengths_alternate():
+    d = Distiller(any_length(1), any_length(2), KD())
+    batches = {
+        n: (np.ones((8, n, 4), "float32"), np.zeros((8, n), "int32"))
+        for n in (5, 10, 20)
+    }
+    d.fit(*batches[10], verbose=0)
+    for n in (20, 10, 5):
+        d.evaluate(*batches[n], verbose=0)
+        d.fit(*batches[n], verbose=0)
+        d.test_on_batch(*batches[n])
+    d.evaluate_distillation = True
+    assert {"kd", "loss"} <= set(d.evaluate(*batches[20], verbose=0, return_dict=True))
+
+
+def test_another_compiled_loss_changes_what_the_outputs_are():
+    large, small = teacher(), student()
+    d = Distiller(large, small, KD())
+    d.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    d.fit(X, Y, verbose=0)
+    d.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    d.fit(X, one_hot(Y), verbose=0)
+    again = Distiller(large, small, KD())
+    again.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    again.fit(X, one_hot(Y), verbose=0, epochs=0)
+    specs = [model.output_specs.get() for model in (d, again)]
+    assert specs[0] == specs[1]
+
+
 def test_another_teacher_is_inspected_again_for_its_losses():
     x, _ = data(16)
     d = Distiller(teacher("softmax"), student(), KD())

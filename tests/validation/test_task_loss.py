@@ -11,7 +11,7 @@ from keras_dtkd.diagnostics import probe
 from keras_dtkd.losses import KD
 from keras_dtkd.metrics import ExpectedCalibrationError
 from tests import oracles
-from tests.tiny_models import data, one_hot, student, teacher, two_outputs
+from tests.tiny_models import CLASSES, data, one_hot, student, teacher, two_outputs
 
 X, Y = data(32)
 TENSORFLOW = keras.config.backend() == "tensorflow"
@@ -71,6 +71,13 @@ def test_probabilities_used_as_logits_warn_unless_keras_recovers_logits(activati
 def test_probabilities_as_logits_warn_after_a_cast():
     small = student("softmax", dtype="bfloat16")
     assert len(from_logits_warnings(small, SPARSE(from_logits=True))[0]) == 1
+
+
+def test_uniform_probabilities_do_not_warn():
+    """Of equal probabilities, a softmax makes the same again."""
+    small = student("softmax")
+    small.layers[-1].set_weights([np.zeros((8, CLASSES)), np.zeros(CLASSES)])
+    assert from_logits_warnings(small, SPARSE(from_logits=True))[0] == []
 
 
 def test_diagnose_reports_from_logits_as_the_step_uses_it():
