@@ -72,6 +72,10 @@ class Teacher(FitHooks):
             f"`{type(self).__name__}` must override `fingerprint()`."
         )
 
+    def copy_settings(self):
+        """A teacher of the same models whose settings a Distiller may change."""
+        return self
+
     def issues(self, context):
         """Sample ids that are missing; called once more before the teacher runs."""
         return list(check_sample_ids(self, context)) if self.needs_sample_ids else []

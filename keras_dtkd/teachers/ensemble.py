@@ -1,5 +1,6 @@
 """The weighted mean of several teachers."""
 
+import copy
 import functools
 import hashlib
 import math
@@ -139,6 +140,11 @@ class Ensemble(base.Teacher):
         """
         self.output_kinds = [OutputKind(kind) for kind in output_kinds]
         self._multi_output = multi_output
+
+    def copy_settings(self):
+        copied = copy.copy(self)
+        copied.members = [member.copy_settings() for member in self.members]
+        return copied
 
     def as_multilabel(self):
         """Makes logits those of a multi-label output, as the student's are."""

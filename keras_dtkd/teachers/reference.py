@@ -22,6 +22,7 @@ class TeacherReference:
 
     def __init__(self):
         self.teacher: Any = None
+        self._original: Any = None
         self.expected_fingerprint = None
         self.expected_seeds = None
         self._cached_fingerprint = None
@@ -29,17 +30,17 @@ class TeacherReference:
     def set(self, teacher):
         """Takes another `Teacher`, the one that a loaded state expects, if any."""
         verify_fingerprint(teacher, self.expected_fingerprint)
-        self.teacher = teacher
+        self._original, self.teacher = teacher, teacher.copy_settings()
         self.forget_fingerprint()
 
     @property
     def given(self):
         """The teacher as the user gave it."""
-        if type(self.teacher) is ModelTeacher:
-            return self.teacher.model
-        if isinstance(self.teacher, ProtocolTeacher):
-            return self.teacher.wrapped
-        return self.teacher
+        if type(self._original) is ModelTeacher:
+            return self._original.model
+        if isinstance(self._original, ProtocolTeacher):
+            return self._original.wrapped
+        return self._original
 
     def copy_random_states(self, seeds):
         """Copies of the teacher's random states, or those that a loaded file expects.

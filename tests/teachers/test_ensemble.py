@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.losses import KD
+from keras_dtkd.losses import KD, BinaryKD
 from keras_dtkd.teachers import Ensemble, ModelTeacher, Teacher, resolve_teacher
 from tests import oracles
 from tests.stub_teachers import StubTeacher, draw, ensemble_of, outputs_of
@@ -236,6 +236,15 @@ def test_members_that_are_not_built_are_built_from_the_data():
 
 
 # What it is made of.
+
+
+def test_one_distiller_changes_nothing_for_another():
+    ensemble = Ensemble([teacher(), teacher(scale=1.0)], average="probs")
+    first = Distiller(ensemble, student(), KD())
+    before = float(first.compute_losses(X)["kd"])
+    Distiller(ensemble, student(), BinaryKD()).compute_losses(X)
+    assert first.teacher is ensemble
+    assert float(first.compute_losses(X)["kd"]) == before
 
 
 def test_its_variables_are_all_members_each_once():

@@ -77,7 +77,8 @@ def test_a_softmax_beside_a_sigmoid_is_refused():
 def inferred_kinds(given, small=None, **options):
     d = Distiller(given, small or student(), KD(), **options)
     specs = infer_output_specs(d, peek(X, Y)[0])[0].get()
-    return d.teacher, tuple(spec.output_kind for spec in specs)
+    kinds = tuple(spec.output_kind for spec in specs)
+    return d.teacher_reference.teacher, kinds
 
 
 def test_a_kind_that_layers_do_not_show_is_inferred_from_values():
