@@ -15,3 +15,20 @@ def iter_layers(structure, _seen=None):
         structure = vars(structure)
     for inner in list(structure.values() if isinstance(structure, dict) else structure):
         yield from iter_layers(inner, seen)
+
+
+def find_layer(model, name):
+    """The layer of that name, at any depth, or a `ValueError` that lists them."""
+    layers = list(getattr(model, "layers", []))
+    # The outer ones first; the list grows.
+    for layer in layers:
+        if layer.name == name:
+            return layer
+        layers += getattr(layer, "layers", [])
+    # Within layers that are no models.
+    layers += [layer for layer in iter_layers(model) if layer is not model]
+    for layer in layers:
+        if layer.name == name:
+            return layer
+    names = ", ".join(dict.fromkeys(layer.name for layer in layers))
+    raise ValueError(f"`{model.name}` has no layer {name!r}. Its layers: {names}.")

@@ -1,6 +1,7 @@
 """What a loss declares to need, and whether models and data have it."""
 
 from keras_dtkd.core.issue import ERROR, Issue
+from keras_dtkd.core.layer_tree import find_layer
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses.input_gradient_checks import check_input_gradient
 
@@ -19,6 +20,19 @@ def check_requirements(loss, context):
         )
         hint = "Give one model, or a loss on logits."
         issues.append(Issue("no_teacher_layers", ERROR, message, hint))
+    layers = (
+        (context.student, loss.student_layers),
+        (teacher.model, loss.teacher_layers),
+    )
+    for model, layer_names in layers:
+        for layer_name in layer_names if model is not None and model.built else ():
+            try:
+                find_layer(model, layer_name)
+            except ValueError as error:
+                message = (
+                    f"`Distiller`: `{name}` needs a layer that is missing: {error}"
+                )
+                issues.append(Issue("unknown_layer", ERROR, message))
     if loss.view is not None and teacher.needs_sample_ids:
         message = (
             f"`Distiller`: `{name}` is for the view {loss.view!r}, for which the "

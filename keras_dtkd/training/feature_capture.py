@@ -2,6 +2,8 @@
 
 import contextlib
 
+from keras_dtkd.core.layer_tree import find_layer
+
 
 @contextlib.contextmanager
 def patch_calls(functions):
@@ -39,21 +41,6 @@ def _wrap_call(call, outputs):
         return outputs[-1]
 
     return wrapped
-
-
-def find_layer(model, name):
-    """The layer of that name, at any depth, or a `ValueError` that lists them."""
-    pending = list(getattr(model, "layers", []))
-    names = []
-    while pending:
-        layer = pending.pop(0)
-        if layer.name == name:
-            return layer
-        names.append(layer.name)
-        pending += getattr(layer, "layers", [])
-    raise ValueError(
-        f"`{model.name}` has no layer {name!r}. Its layers: {', '.join(names)}."
-    )
 
 
 def unwrap_single(features):

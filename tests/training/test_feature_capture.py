@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.losses import DistillationLoss
+from keras_dtkd.core.layer_tree import find_layer
+from keras_dtkd.losses import KD, DistillationLoss
 from keras_dtkd.training import feature_capture
 from tests.tiny_models import (
     CLASSES,
@@ -68,7 +69,36 @@ def test_the_model_is_afterwards_as_it_was_even_after_an_error():
 
 def test_an_unknown_layer_is_named_with_those_there_are():
     with pytest.raises(ValueError, match="no layer 'depe'.*body, head, deep, next"):
-        feature_capture.find_layer(Nested(), "depe")
+        find_layer(Nested(), "depe")
+
+
+class Block(keras.layers.Layer):
+    """A layer with a layer in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = {"first": [keras.layers.Dense(4, name="inner")]}
+
+    def call(self, x):
+        return self.steps["first"][0](x)
+
+
+def test_a_layer_within_a_layer_is_captured():
+    model = keras.Sequential([Block()])
+    with feature_capture.capture(model, ["inner"]) as features:
+        outputs = model(keras.ops.ones((2, 3)))
+    assert features["inner"][-1] is outputs
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_layer_that_is_missing_is_an_error_before_the_first_step(side):
+    loss = KD()
+    setattr(loss, f"{side}_layers", ("depe",))
+    d = Distiller(teacher(), student(), loss)
+    message = f"`Distiller`: `kd` needs a layer.*`{side}` has no layer 'depe'"
+    with pytest.raises(ValueError, match=message):
+        d.fit(X, Y, verbose=0)
 
 
 class Hints(DistillationLoss):
