@@ -17,11 +17,19 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 SINGLE_BACKEND = "torch"
 collect_ignore = [
     *("cli", "datasets", "plots", "recipes"),
+    # `diagnose` on every backend: tests of losses, of stored outputs, of the lessons.
+    *("diagnostics/test_diagnose.py", "diagnostics/test_input_scaling.py"),
+    *("diagnostics/test_logit_ranges.py", "diagnostics/test_probe.py"),
+    *("diagnostics/test_report.py", "diagnostics/test_teacher_quality.py"),
+    *("validation/test_checks.py", "validation/test_data.py"),
+    *("validation/test_models.py", "validation/test_outputs.py"),
+    *("attacks/test_validation.py", "losses/test_output_bias.py"),
+    *("teachers/test_ensemble_outputs.py", "teachers/test_pruned.py"),
     *("models/test_get.py", "models/test_initial_weights.py", "models/test_saving.py"),
     *("models/test_sizes.py", "models/test_teacher.py", "models/test_weights.py"),
     *("test_examples.py", "test_package.py", "test_public_names.py"),
     "test_import_directions.py",
-    "benchmarks/test_few_teacher_calls.py",
+    *("benchmarks/test_few_teacher_calls.py", "benchmarks/test_keras_distillation.py"),
     "test_collapse.py",
 ]
 if (
