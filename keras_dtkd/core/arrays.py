@@ -1,5 +1,7 @@
 """Arrays of any library: how many samples, of which shapes, and as NumPy."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -43,7 +45,7 @@ def describe_shapes(x):
 
 def num_samples(arrays):
     """The length of the first axis."""
-    leaf = next(iter(keras.tree.flatten(arrays)), ())
+    leaf: Any = next(iter(keras.tree.flatten(arrays)), ())
     return leaf.shape[0] if getattr(leaf, "shape", ()) else len(leaf)
 
 

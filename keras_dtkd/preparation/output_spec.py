@@ -68,13 +68,13 @@ class OutputSpec:
     @classmethod
     def from_dict(cls, config):
         """From what `to_dict` gave, with lists for tuples where it was JSON."""
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in config.items()
         }
-        shapes = {name: tuple(shape) for name, shape in config["shapes"]}
-        kind = OutputKind(config["output_kind"])
-        return cls(**{**values, "shapes": shapes, "output_kind": kind})
+        values["shapes"] = {name: tuple(shape) for name, shape in config["shapes"]}
+        values["output_kind"] = OutputKind(config["output_kind"])
+        return cls(**values)
 
 
 class SpecPair(NamedTuple):

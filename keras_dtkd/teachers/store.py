@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -147,7 +148,7 @@ def _batches(x, batch_size):
     is_dataset = isinstance(x, keras.utils.PyDataset)
     items = map(x.__getitem__, range(x.num_batches)) if is_dataset else iter(x)
     inputs = (keras.utils.unpack_x_y_sample_weight(item)[0] for item in items)
-    first = next(inputs, [])
+    first: Any = next(inputs, [])
     numpy_first = keras.tree.map_structure(to_numpy, first)
     return itertools.chain([first], inputs), total, numpy_first
 
