@@ -54,6 +54,7 @@ def _resolve_loss(loss):
         "DistillationLoss`, a `keras.distillation.DistillationLoss`, or a list or dict "
         f"of them. Received: {loss!r}."
         + (" That is the class: call it." if isinstance(loss, type) else "")
+        + (" Give the loss itself: `losses.KD()`." if isinstance(loss, str) else "")
     )
 
 

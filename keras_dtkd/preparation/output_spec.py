@@ -297,7 +297,8 @@ class _Inference:
             raise ValueError(
                 f"`Distiller`: the {self.role}'s output is no logits: shape "
                 f"{tuple(shape)}, dtype {dtype}. Needed is `(batch, ..., classes)` of "
-                "floats. Choose another output with `output=`, or another model."
+                "floats. Choose another output with `output=`, or another model. (A "
+                "data set must give batches: `dataset.batch(32)`.)"
             )
 
     def _select(self, outputs):
