@@ -1,6 +1,9 @@
 """Settings that make many tiny models fast. Read before any backend is imported."""
 
+import gc
 import os
+
+import pytest
 
 # The programs are tiny: compiling them well takes longer than running them.
 os.environ["XLA_FLAGS"] = (
@@ -37,3 +40,22 @@ if (
     or os.environ.get("KERAS_DTKD_TESTS") == "all"
 ):
     collect_ignore = []
+
+# Files of a minute or more: first, so that no worker waits for the other at the end.
+LONGEST = (
+    *("test_lessons.py", "test_examples.py", "test_tensorflow.py", "test_jax.py"),
+    *("test_training.py", "test_resume.py", "test_train.py", "test_torch.py"),
+    *("test_interactive_distiller.py", "test_distiller_fit.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After each file: a full search of thousands of models for garbage takes 40 s."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()

@@ -16,7 +16,8 @@ status=0
 
 for backend in tensorflow jax torch; do
   printf '\n--- tests on %s\n' "$backend"
-  KERAS_BACKEND=$backend "$python" -m pytest tests -n 2 --dist worksteal "$@" | tee "$log"
+  KERAS_BACKEND=$backend "$python" -m pytest tests -n 2 --dist loadfile \
+    --no-loadscope-reorder "$@" | tee "$log"
   code=$?
   [ "$code" -eq 0 ] || status=1
   # pytest's last line; missing after a crash.
