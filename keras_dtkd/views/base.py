@@ -70,6 +70,12 @@ class View(FitHooks, keras.layers.Layer):
             return [Issue("view_inputs", ERROR, str(error), cause=error)]
         return []
 
+    def compute_output_spec(self, x):
+        """Of the shape and dtype that the inputs have; JAX could not infer it."""
+        return keras.tree.map_structure(
+            lambda a: keras.KerasTensor(a.shape, a.dtype), x
+        )
+
     def get_config(self):
         layer = keras.saving.serialize_keras_object(self.layer)
         return {**super().get_config(), "layer": layer}
