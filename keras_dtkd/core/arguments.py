@@ -13,7 +13,7 @@ import keras
 
 def check_number(caller, name, value):
     """Checks for a finite real number, which `bool` is not."""
-    if not _is_finite_number(value):
+    if not is_finite_number(value):
         _raise(caller, name, value, "must be a finite number")
     return value
 
@@ -24,7 +24,7 @@ def check_in_range(caller, name, value, low, high=math.inf, inclusive=False):
         rule = f"of at least {low}" if inclusive else f"above {low}"
     else:
         rule = f"from {low} to {high}" if inclusive else f"between {low} and {high}"
-    outside = not _is_finite_number(value) or not low <= value <= high
+    outside = not is_finite_number(value) or not low <= value <= high
     if outside or (not inclusive and value in (low, high)):
         _raise(caller, name, value, f"must be a finite number {rule}")
     return value
@@ -53,7 +53,8 @@ def check_choice(caller, name, value, choices):
     return value
 
 
-def _is_finite_number(value):
+def is_finite_number(value):
+    """Whether this is a real number, no boolean, and neither NaN nor infinite."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return is_number and math.isfinite(value)
 

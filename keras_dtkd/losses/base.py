@@ -1,13 +1,12 @@
 """What a distillation loss is."""
 
 import inspect
-import math
-import numbers
 import re
 from typing import Any, NamedTuple
 
 import keras
 
+from keras_dtkd.core.arguments import is_finite_number
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.core.masking import get_mask, row_weights
@@ -130,8 +129,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     @warmup_epochs.setter
     def warmup_epochs(self, value):
         is_auto = isinstance(value, str) and value == "auto"
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_auto and not (is_number and 0 <= value < math.inf):
+        if not is_auto and not (is_finite_number(value) and value >= 0):
             raise ValueError(
                 f"`{type(self).__name__}`: `warmup_epochs` must be 'auto' or a number "
                 f"of at least 0. Received: warmup_epochs={value!r}."
