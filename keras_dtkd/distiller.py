@@ -309,7 +309,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         metrics = validation.validate_metrics(given)
         super().compile(*args, **kwargs)
         self.compile_origin = default_compile.CompileOrigin(metrics=metrics)
-        # What a loss declares tells what an output is.
+        # The kind of an output may follow from the compiled loss.
         self.preparation_cache.clear()
 
     def make_train_function(self, force=False):

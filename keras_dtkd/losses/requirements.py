@@ -20,19 +20,8 @@ def check_requirements(loss, context):
         )
         hint = "Give one model, or a loss on logits."
         issues.append(Issue("no_teacher_layers", ERROR, message, hint))
-    layers = (
-        (context.student, loss.student_layers),
-        (teacher.model, loss.teacher_layers),
-    )
-    for model, layer_names in layers:
-        for layer_name in layer_names if model is not None and model.built else ():
-            try:
-                find_layer(model, layer_name)
-            except ValueError as error:
-                message = (
-                    f"`Distiller`: `{name}` needs a layer that is missing: {error}"
-                )
-                issues.append(Issue("unknown_layer", ERROR, message))
+    issues += _check_layers(name, context.student, loss.student_layers)
+    issues += _check_layers(name, teacher.model, loss.teacher_layers)
     if loss.view is not None and teacher.needs_sample_ids:
         message = (
             f"`Distiller`: `{name}` is for the view {loss.view!r}, for which the "
@@ -45,6 +34,18 @@ def check_requirements(loss, context):
     if has_gradient:
         issues += check_input_gradient(name, loss, context)
     return issues
+
+
+def _check_layers(name, model, layer_names):
+    """Layers that a built model does not have."""
+    if model is None or not model.built:
+        return
+    for layer_name in layer_names:
+        try:
+            find_layer(model, layer_name)
+        except ValueError as error:
+            message = f"`Distiller`: `{name}` needs a layer that is missing: {error}"
+            yield Issue("unknown_layer", ERROR, message)
 
 
 def _check_labels(name, loss, context):

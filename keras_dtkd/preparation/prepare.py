@@ -19,7 +19,7 @@ from keras_dtkd.preparation.default_compile import (
     exclude_from_weight_decay,
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
-from keras_dtkd.preparation.output_spec import OutputSpecs, infer_output_specs
+from keras_dtkd.preparation.output_spec import infer_output_specs
 from keras_dtkd.training import task_loss
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.arguments import reject_feedback_data, require_teacher
@@ -61,9 +61,7 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     context = compile_distiller(distiller, context)
     report_issues(find_issues(context), reported)
     exclude_from_weight_decay(distiller)
-    specs = distiller.preparation_cache.specs
-    if context.teacher is not None or _structure(context) not in specs:
-        specs[_structure(context)] = context.specs
+    distiller.preparation_cache.specs[_structure(context)] = context.specs
     _note_labels(distiller, context)
     if context.is_training:
         distiller.validate_before_training(context)
@@ -163,12 +161,10 @@ def inspect_models(distiller, context):
         # A teacher that lacks sample ids cannot run.
         if has_errors(context.teacher.issues(context)):
             return context
-    specs = distiller.preparation_cache.specs.get(_structure(context))
-    if specs and (not uses_teacher or OutputSpecs(specs).get().teacher is not None):
-        if not uses_teacher:
-            specs = OutputSpecs(specs).without_teachers().pairs
-        context = dataclasses.replace(context, specs=specs)
-        return context.with_issues(measure.check_validation_data(context))
+    specs = distiller.preparation_cache.specs.get(_structure(context), {})
+    known = dataclasses.replace(context, specs=specs)
+    if specs and (not uses_teacher or known.teacher_spec is not None):
+        return known.with_issues(measure.check_validation_data(known))
     issues = measure.build_models(context, strategy_of(distiller))
     distiller.built = distiller.student.built
     if issues:
@@ -215,12 +211,9 @@ def compile_distiller(distiller, context):
     y = context.sample.y
     if y is None and context.validation is not None:
         y = context.validation.y
-    known = distiller.preparation_cache.specs
     with backend.building_scope(strategy_of(distiller)):
         try:
             default_compile(distiller, y)
-            # A loss that was chosen for them changes nothing about the outputs.
-            distiller.preparation_cache.specs = known
             build_own_loss(distiller, context.sample)
         except ValueError as error:
             issue = Issue("not_compiled", ERROR, str(error), cause=error)
