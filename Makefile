@@ -10,7 +10,7 @@ DEMO_OUTPUT := demo-output
 bin := $(VENV)/bin
 # compare_methods.py takes minutes even as a smoke run; its tests run a part of it, and
 # those of the other lessons run their scripts, whose cells the notebooks have.
-short := examples/quickstart.py examples/own_loss.py
+short := examples/quickstart.py
 # An editable install holds the dependencies and the version as they were.
 sources := pyproject.toml keras_dtkd/_version.py
 

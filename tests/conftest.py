@@ -2,8 +2,11 @@
 
 import gc
 import os
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parent
 
 # The programs are tiny: compiling them well takes longer than running them.
 os.environ["XLA_FLAGS"] = (
@@ -16,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # What does not depend on the backend is tested once, on one of them: PyTorch starts
-# fastest. `KERAS_DTKD_TESTS=all` runs everything everywhere.
+# fastest. `KERAS_DTKD_TESTS=all` runs everything everywhere, traced.
 SINGLE_BACKEND = "torch"
 collect_ignore = [
     *("cli", "datasets", "plots", "recipes"),
@@ -30,16 +33,27 @@ collect_ignore = [
     *("teachers/test_ensemble_outputs.py", "teachers/test_pruned.py"),
     *("models/test_get.py", "models/test_initial_weights.py", "models/test_saving.py"),
     *("models/test_sizes.py", "models/test_teacher.py", "models/test_weights.py"),
-    *("test_examples.py", "test_package.py", "test_public_names.py"),
-    "test_import_directions.py",
+    *("test_examples.py", "test_lessons.py", "test_package.py"),
+    *("test_import_directions.py", "test_public_names.py"),
     *("benchmarks/test_few_teacher_calls.py", "benchmarks/test_keras_distillation.py"),
     "test_collapse.py",
 ]
-if (
-    os.environ.get("KERAS_BACKEND") == SINGLE_BACKEND
-    or os.environ.get("KERAS_DTKD_TESTS") == "all"
-):
+
+# TensorFlow takes a second and more to trace a step, and a millisecond to run one of
+# these tiny models. What these files show is no matter of the graph; their tests of
+# what changes from step to step are marked `graph`.
+EAGER_ON_TENSORFLOW = (
+    *("distribution/test_tensorflow.py", "losses", "methods", "metrics", "teachers"),
+    *("temperatures", "views", "diagnostics", "validation"),
+    *("preparation", "test_distiller_fit.py", "test_distiller_logs.py"),
+    *("test_distiller_outputs.py", "test_integration.py", "test_loss_outputs.py"),
+    *("test_saving.py", "test_student_overrides.py", "test_training_outputs.py"),
+)
+
+if os.environ.get("KERAS_BACKEND") == SINGLE_BACKEND:
     collect_ignore = []
+if os.environ.get("KERAS_DTKD_TESTS") == "all":
+    collect_ignore, EAGER_ON_TENSORFLOW = [], ()
 
 # Files of a minute or more: first, so that no worker waits for the other at the end.
 LONGEST = (
@@ -51,6 +65,18 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures, also those of the file."""
+    if os.environ.get("KERAS_BACKEND") == "tensorflow":
+        import tensorflow as tf
+
+        file = item.path.relative_to(TESTS)
+        listed = any(file.is_relative_to(path) for path in EAGER_ON_TENSORFLOW)
+        eager = listed and item.get_closest_marker("graph") is None
+        tf.config.run_functions_eagerly(eager)
 
 
 @pytest.hookimpl(trylast=True)

@@ -72,6 +72,7 @@ def test_evaluate_and_predict_do_not_run_the_teacher():
     assert large.layers[0].counts["calls"] == before
 
 
+@pytest.mark.graph
 def test_dropout_drops_in_the_student_while_it_trains():
     x, y = data(16)
     kept, dropped = student(), student(dropout=0.9)
@@ -81,6 +82,7 @@ def test_dropout_drops_in_the_student_while_it_trains():
 
 
 @pytest.mark.invariant(number=1)
+@pytest.mark.graph
 def test_batch_normalization_moves_once_a_step_as_in_a_plain_fit():
     x, y = data(16)
     plain = student(norm=True)
@@ -93,6 +95,7 @@ def test_batch_normalization_moves_once_a_step_as_in_a_plain_fit():
     assert np.abs(moved[0][0]).max() > 0
 
 
+@pytest.mark.graph
 def test_without_weight_on_the_teacher_it_is_a_plain_fit():
     x, y = data(20)
     models = student(norm=True), student(norm=True)
@@ -165,6 +168,7 @@ def sequence_run(x, y, losses, **kwargs):
 
 @pytest.mark.invariant(number=3)
 @pytest.mark.parametrize("losses", [KD, DTKD])
+@pytest.mark.graph
 def test_masked_positions_have_no_effect(losses):
     x = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
     y = np.array([[0, 1, 2, 0], [1, 2, 0, 1]])
@@ -209,6 +213,7 @@ def test_weights_of_positions_reach_task_and_distillation():
 
 
 @pytest.mark.invariant(number=9)
+@pytest.mark.graph
 def test_the_teacher_is_unchanged_bit_for_bit():
     x, y = data(16)
     large = teacher(compiled=True)
@@ -273,6 +278,7 @@ def test_a_short_last_batch_counts_by_its_samples():
 # What may be fitted.
 
 
+@pytest.mark.graph
 def test_training_brings_the_student_closer_to_the_teacher():
     x, y = data(64)
     small = student()
@@ -364,6 +370,7 @@ def test_after_label_free_training_evaluate_measures_labels():
     assert "task_loss" in d.fit(x, y, verbose=0).history
 
 
+@pytest.mark.graph
 def test_train_on_batch_is_a_step_of_fit():
     x, y = data(16)
     models = student(), student()

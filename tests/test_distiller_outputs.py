@@ -37,6 +37,7 @@ def compiled(model, kind, **options):
 
 
 @pytest.mark.parametrize("kind", ["dict", "list"])
+@pytest.mark.graph
 def test_the_task_loss_is_kerass_own_for_every_output(kind):
     x, y = targets(kind)
     options = {"loss_weights": {"label": 1.0, "size": 0.5}}
@@ -147,6 +148,7 @@ def named_inputs(seed):
     return keras.Model(inputs, outputs)
 
 
+@pytest.mark.graph
 def test_inputs_may_be_a_dict():
     x, y = data(16)
     inputs = {"a": x, "b": -x}

@@ -128,6 +128,7 @@ class Built(Temperature):
 
 
 @pytest.mark.parametrize("loss", [Lazy, lambda: KD(Built())])
+@pytest.mark.graph
 def test_weights_made_in_the_first_call_are_trained(loss):
     loss = loss()
     d = distiller(loss, keras.optimizers.Adam(0.1))
@@ -172,6 +173,7 @@ def test_masked_positions_of_multilabel_outputs_have_no_effect():
 
 
 @pytest.mark.invariant(number=7)
+@pytest.mark.graph
 def test_the_smallest_temperature_may_be_scheduled():
     d = distiller(DTKD(), keras.optimizers.SGD(0.0), student=tiny())
     least = HyperparameterSchedule(
@@ -409,6 +411,7 @@ def test_a_run_sees_the_teachers_present_weights(tmp_path):
         d.load_weights(path)
 
 
+@pytest.mark.graph
 def test_evaluate_distillation_can_be_enabled_later():
     d = distiller(KD())
     d.fit(X, Y, verbose=0)
@@ -434,6 +437,7 @@ def test_weights_count_without_labels_too():
     assert close(runs["some"], labelled)
 
 
+@pytest.mark.graph
 def test_a_custom_teacher_always_gets_tensors():
     kinds = set()
 
@@ -452,6 +456,7 @@ def test_a_custom_teacher_always_gets_tensors():
 
 
 @pytest.mark.invariant(number=8)
+@pytest.mark.graph
 def test_numbers_are_those_of_the_weights_that_were_restored():
     d = distiller(KD(), keras.optimizers.SGD(1.0))
     stop = keras.callbacks.EarlyStopping(
@@ -483,6 +488,7 @@ def test_labels_may_be_named_like_the_only_output():
     assert "task_loss" in logs
 
 
+@pytest.mark.graph
 def test_train_on_batch_prepares_each_batch_structure_once():
     large = teacher()
     d = distiller(KD(), teacher=large)

@@ -52,6 +52,7 @@ class RecordLabels(DistillationLoss):
 
 
 @pytest.mark.parametrize("kind", ["dict", "list"])
+@pytest.mark.graph
 def test_each_output_is_distilled_by_its_own_losses(kind):
     x, _ = labels()
     large, small = two_labels(kind, 9), two_labels(kind)
@@ -88,6 +89,7 @@ def test_both_outputs_learn_from_their_losses_alone():
 
 
 @pytest.mark.parametrize("kind", ["dict", "list"])
+@pytest.mark.graph
 def test_labels_and_weights_of_that_output_reach_the_loss(kind):
     x, y = labels(kind)
     loss = RecordLabels(output="second")

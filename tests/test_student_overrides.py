@@ -54,6 +54,7 @@ def labels():
     return {"class": Y}
 
 
+@pytest.mark.graph
 def test_the_students_own_loss_is_the_task_loss():
     plain, small = compiled(OwnLoss()), compiled(OwnLoss())
     options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
@@ -82,6 +83,7 @@ def test_task_weight_scales_the_own_loss():
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.graph
 def test_own_metrics_are_in_the_logs_of_fit_validation_and_evaluate():
     plain, small = compiled(OwnMetrics()), compiled(OwnMetrics())
     options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}

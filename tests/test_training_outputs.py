@@ -45,6 +45,7 @@ STUDENTS = [(TwoHeads, 1), (TwoHeadsByName, "by_teacher")]
 
 
 @pytest.mark.parametrize(("student_class", "output"), STUDENTS)
+@pytest.mark.graph
 def test_a_head_for_labels_and_one_for_the_teacher_train(student_class, output):
     small = student_class()
     d = Distiller(teacher(), small, KD(output=output))

@@ -11,12 +11,18 @@ trap 'rm -rf "$log" "$cache"' EXIT
 export JAX_COMPILATION_CACHE_DIR=$cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+# Half of its compiling is the fusing of operations: nothing is gained in tiny programs.
+# XLA dies of a flag that it does not know, and some versions do not know these.
+quick="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+XLA_FLAGS=$quick "$python" -c 'import jax; jax.devices()' 2>/dev/null || quick=
 summary=
 status=0
 
 for backend in tensorflow jax torch; do
   printf '\n--- tests on %s\n' "$backend"
-  KERAS_BACKEND=$backend "$python" -m pytest tests -n 2 --dist loadfile \
+  flags=
+  [ "$backend" = jax ] && flags=$quick
+  KERAS_BACKEND=$backend XLA_FLAGS=$flags "$python" -m pytest tests -n 2 --dist loadfile \
     --no-loadscope-reorder "$@" | tee "$log"
   code=$?
   [ "$code" -eq 0 ] || status=1

@@ -1,9 +1,7 @@
 """Calibrated comparative KD surpasses KL with few teacher calls."""
 
-import os
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -26,10 +24,6 @@ def accuracies(study, method, rate):
     return np.array([study.train(*key, seed)["accuracy"] for seed in study.seeds])
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "jax" and os.environ.get("KERAS_DTKD_LESSONS") != "all",
-    reason="A minute of training: run on JAX; everywhere with KERAS_DTKD_LESSONS=all.",
-)
 def test_ckd_calibrated_surpasses_kl_on_30_teacher_calls(study):
     """At the learning rates selected in the benchmark."""
     with_kl = accuracies(study, "CE + KL (T = 4)", 0.03)

@@ -83,6 +83,7 @@ def test_a_loaded_run_goes_on_bit_for_bit(loss, tmp_path):
 
 
 @pytest.mark.parametrize("loss", [Hint, AtFirstCall])
+@pytest.mark.graph
 def test_the_projector_trains_and_is_not_the_students(loss):
     d = fresh(loss())
     run(d, 0, 1)

@@ -179,6 +179,7 @@ def test_inputs_may_be_nested():
 
 @pytest.mark.invariant(number=5)
 @pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.graph
 def test_a_compiled_step_follows_its_gradient(name):
     teacher, student = networks.made("dense", 1), networks.made(name, 2)
     (x, y) = networks.drawn(name, BATCH)
@@ -296,6 +297,7 @@ def test_mixed_precision_gives_the_same_loss_up_to_rounding(policy):
 
 
 @pytest.mark.invariant(number=1)
+@pytest.mark.graph
 def test_one_step_is_one_forward_pass_per_model():
     x, y = tiny_models.data(8)
     large, small = tiny_models.teacher(), rich()
@@ -467,6 +469,7 @@ def test_finite_differences_use_the_same_dropout_in_each_pass(monkeypatch):
 
 
 @pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
+@pytest.mark.graph
 def test_directions_differ_from_step_to_step_and_come_from_the_seed(estimator):
     x, y = networks.drawn("dense", BATCH)
 

@@ -147,6 +147,7 @@ def test_two_uncompiled_runs_equal_one_longer_run():
     assert not np.array_equal(numbers(models[0])[0], numbers(student())[0])
 
 
+@pytest.mark.graph
 def test_batches_of_several_lengths_are_prepared_once(monkeypatch):
     calls, original = [], prepare.prepare
 
@@ -182,6 +183,7 @@ def any_length(seed):
     return keras.Model(inputs, outputs)
 
 
+@pytest.mark.graph
 def test_evaluation_and_training_at_several_lengths_alternate():
     d = Distiller(any_length(1), any_length(2), KD())
     batches = {
@@ -197,6 +199,7 @@ def test_evaluation_and_training_at_several_lengths_alternate():
     assert {"kd", "loss"} <= set(d.evaluate(*batches[20], verbose=0, return_dict=True))
 
 
+@pytest.mark.graph
 def test_another_compiled_loss_changes_what_the_outputs_are():
     large, small = teacher(), student()
     d = Distiller(large, small, KD())
@@ -222,6 +225,7 @@ def test_another_teacher_is_inspected_again_for_its_losses():
     assert float(d.compute_losses(x)["kd"]) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.graph
 def test_the_optimizer_keeps_its_state_when_labels_come_later():
     x, y = data(16)
     small = student()
@@ -235,6 +239,7 @@ def test_the_optimizer_keeps_its_state_when_labels_come_later():
     assert float(d.optimizer.learning_rate) == pytest.approx(0.5)
 
 
+@pytest.mark.graph
 def test_compiling_between_two_batches_prepares_again():
     x, y = data(16)
     d = Distiller(teacher(), student(), KD(temperatures.Curriculum(), weight=0.0))
@@ -247,6 +252,7 @@ def test_compiling_between_two_batches_prepares_again():
     np.testing.assert_array_equal(before, keras.ops.convert_to_numpy(free))
 
 
+@pytest.mark.graph
 def test_batches_with_and_without_labels_report_what_they_have():
     x, y = data(16)
     d = Distiller(teacher(), student(), KD())

@@ -59,6 +59,7 @@ def test_it_is_a_teacher(folder):
 
 
 @pytest.mark.parametrize("loss", [KD, DTKD])
+@pytest.mark.graph
 def test_it_trains_as_the_teacher_does(folder, loss):
     assert close(trained(folder, loss=loss), trained(teacher(), loss=loss))
 

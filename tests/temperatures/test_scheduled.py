@@ -57,6 +57,7 @@ def test_a_number_set_manually_holds_until_the_next_epoch():
 
 @pytest.mark.invariant(number=7)
 @pytest.mark.invariant(number=8)
+@pytest.mark.graph
 def test_fit_follows_the_schedule_and_continues_after_loading(tmp_path):
     x, y = data(16)
 

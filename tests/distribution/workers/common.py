@@ -116,8 +116,9 @@ def fit(model, rows, part=lambda *arrays: arrays, batch_size=BATCH, **kwargs):
 
 def state(model):
     """Student, optimizer, and a teacher that learns: what a step changes."""
-    taught = model.taught.variables if hasattr(model, "taught") else []
-    variables = [*model.student.variables, *taught, *model.optimizer.variables]
+    teacher = getattr(model, "trainable_teacher", None)
+    learned = teacher.variables if teacher else []
+    variables = [*model.student.variables, *learned, *model.optimizer.variables]
     return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 

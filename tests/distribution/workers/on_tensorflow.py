@@ -27,8 +27,10 @@ x, y, _ = data(43)
 
 
 def both(name, rows, make, **kwargs):
-    """The same on one device and on two."""
+    """The same on one device, where nothing need be traced, and on two."""
+    tf.config.run_functions_eagerly(True)
     report.fit(f"{name}/one", make(), rows, **kwargs)
+    tf.config.run_functions_eagerly(False)
     with strategy.scope():
         model = make()
     report.fit(f"{name}/two", model, rows, **kwargs)

@@ -164,6 +164,7 @@ def test_per_sample_rewards_sum_to_the_measured_reward():
         assert (np.ptp(shares[0, :8]) == 0) == (epochs == 0)
 
 
+@pytest.mark.graph
 def test_reward_model_recovers_each_samples_contribution():
     def reward(top, a):
         return np.where(top > 0.7, a, -a)
@@ -178,6 +179,7 @@ def test_reward_model_recovers_each_samples_contribution():
     assert np.corrcoef(shares, truth)[0, 1] > 0.8
 
 
+@pytest.mark.graph
 def test_policy_learns_the_best_temperature_of_each_state():
     policy = Policy(learning_rate=0.01)
     for seed in range(8):

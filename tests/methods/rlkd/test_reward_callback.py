@@ -78,6 +78,7 @@ def test_a_reward_is_of_the_updates_that_used_the_temperatures(every):
 
 
 @pytest.mark.invariant(number=8)
+@pytest.mark.graph
 def test_it_is_trained_in_plain_fit_and_a_loaded_run_resumes_bit_for_bit(tmp_path):
     def run(d, start, stop):
         options = {"shuffle": False, "verbose": 0, "batch_size": 8}
