@@ -103,10 +103,18 @@ class HyperparameterMixin(keras.layers.Layer):
         self.pull_hyperparameters()
 
     def pull_hyperparameters(self):
+        """Takes every number over from its variable: it may have been loaded."""
         for hyperparameter in self._hyperparameters():
-            name, aliases = hyperparameter.name, hyperparameter.aliases.items()
-            number = float(keras.ops.convert_to_numpy(self.hyperparameter(name).value))
-            number = {value: alias for alias, value in aliases}.get(number, number)
+            name, aliases = hyperparameter.name, hyperparameter.aliases
+            value = keras.ops.convert_to_numpy(self.hyperparameter(name).value)
+            number = getattr(self, name)
+            if np.float32(aliases.get(number, number)) == value:
+                continue
+            # The shortest that float32 rounds to it: 0.1, not 0.10000000149.
+            number = float(str(np.float32(value)))
+            number = {value: alias for alias, value in aliases.items()}.get(
+                number, number
+            )
             self.__dict__[f"_{name}_number"] = number
 
     def hyperparameter_names(self):

@@ -1,4 +1,4 @@
-"""A knob is a number outside and a variable inside a compiled step."""
+"""A hyperparameter is a number outside and a variable inside a compiled step."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ class Dial(HyperparameterMixin, keras.layers.Layer):
 
 
 class Holder(keras.Model):
-    """A model that computes with a layer's knobs, and counts how often it is traced."""
+    """Computes with a layer's hyperparameters, and counts how often it is traced."""
 
     def __init__(self, layer, traces=None):
         super().__init__()
@@ -58,7 +58,7 @@ def test_it_is_a_number_outside_and_a_variable_inside():
     assert float(dial.hyperparameter("factor")) == 5.0
 
 
-def test_two_layers_do_not_share_a_knob():
+def test_two_layers_do_not_share_a_hyperparameter():
     first, second = Dial(2.0), Dial(3.0)
     first.factor = 7.0
     assert (first.factor, second.factor) == (7.0, 3.0)
@@ -112,17 +112,26 @@ def test_a_changed_hyperparameter_takes_effect_without_recompiling():
 
 
 def test_numbers_come_back_with_the_weights(tmp_path):
-    saved = Holder(KD(temperature=2.0, weight=0.25))
+    saved = Holder(KD(temperature=2.0, weight=0.1))
     loaded = Holder(KD())
     x = draw((8, 100)).student.astype("float32")
     expected = answer(saved, x)
     assert not np.allclose(answer(loaded, x), expected)
-    saved.save_weights(tmp_path / "knobs.weights.h5")
-    loaded.load_weights(tmp_path / "knobs.weights.h5")
-    assert (loaded.layer.weight, float(loaded.layer.temperature)) == (0.25, 2.0)
+    saved.save_weights(tmp_path / "numbers.weights.h5")
+    loaded.load_weights(tmp_path / "numbers.weights.h5")
+    assert (loaded.layer.weight, float(loaded.layer.temperature)) == (0.1, 2.0)
     # Nor does the next epoch bring back the old ones.
     loaded.layer.on_epoch_begin(1, 10)
     assert np.array_equal(answer(loaded, x), expected)
+
+
+def test_a_number_stays_what_was_given_whatever_float32_makes_of_it():
+    dial = Dial(0.1, 0.123456789)
+    dial.pull_hyperparameters()
+    assert (dial.factor, dial.offset) == (0.1, 0.123456789)
+    dial.hyperparameter("factor").assign(0.3)
+    dial.pull_hyperparameters()
+    assert (dial.factor, dial.offset) == (0.3, 0.123456789)
 
 
 def test_refreshing_writes_the_numbers_into_the_variables():
@@ -134,7 +143,7 @@ def test_refreshing_writes_the_numbers_into_the_variables():
     assert float(dial.hyperparameter("offset")) == 0.5
 
 
-def test_a_knob_that_was_never_set_is_no_attribute():
+def test_a_hyperparameter_that_was_never_set_is_no_attribute():
     class Unset(HyperparameterMixin, keras.layers.Layer):
         size = Hyperparameter()
 
