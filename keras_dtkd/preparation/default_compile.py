@@ -1,6 +1,7 @@
 """What a Distiller is compiled with where the user did not compile it."""
 
 import dataclasses
+import operator
 import sys
 
 import keras
@@ -18,19 +19,34 @@ class CompileOrigin:
     label_format: str | None = None
     is_automatic: bool = False  # The Distiller compiled itself, and may do so again.
     metrics: tuple | list = ()  # As they were given.
+    # `students_compilation` of the student when the Distiller compiled itself.
+    student: tuple = ()
 
     def get_config(self):
-        """All but the metrics, which are in Keras's own configuration."""
-        config = dataclasses.asdict(dataclasses.replace(self, metrics=()))
-        del config["metrics"]
-        return config
+        """All but what is in Keras's own configuration, or in none."""
+        names = "source", "label_format", "is_automatic"
+        return {name: getattr(self, name) for name in names}
+
+
+def students_compilation(student):
+    """What is other objects once the student is compiled again."""
+    if not student.compiled:
+        return ()
+    # Keras makes it anew each time, and forgets it when the Distiller is compiled.
+    tracker = [metric for metric in student.metrics if metric.name == "loss"]
+    return student.optimizer, student.loss, *tracker
+
+
+def _are_same(one, other):
+    return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
 def default_compile(distiller, labels):
     """Compiles as the student was, or with the cross-entropy that fits the labels.
 
     What the user compiled stays. What was compiled here is compiled again when there
-    are labels for the first time, or others. `labels` are NumPy, or `None`.
+    are labels for the first time, or others, or the student was compiled since.
+    `labels` are NumPy, or `None`.
 
     Raises:
         ValueError: Several outputs, whose losses cannot be guessed; or metrics of the
@@ -39,6 +55,8 @@ def default_compile(distiller, labels):
     origin = distiller.compile_origin
     label_format = _label_format(distiller, labels)
     is_changed = label_format not in (None, origin.label_format)
+    student = students_compilation(distiller.student)
+    is_changed = is_changed or not _are_same(student, origin.student)
     may_recompile = origin.is_automatic and not distiller.run_context.is_fitting
     if distiller.compiled and not (may_recompile and is_changed):
         return
@@ -67,6 +85,7 @@ def default_compile(distiller, labels):
         source="student" if is_compiled else "default",
         label_format=label_format,
         is_automatic=True,
+        student=students_compilation(distiller.student),
     )
 
 
@@ -124,7 +143,7 @@ def compile_like_student(distiller, has_labels=True):
     optimizer = student.optimizer
     # One that knows the student's variables alone can train no others, and one that
     # trains others too is of no use to the student afterwards.
-    if distiller.compiled:
+    if distiller.compiled and optimizer in distiller.compile_origin.student[:1]:
         optimizer = distiller.optimizer
     elif len(distiller.trainable_variables) > len(student.trainable_variables):
         optimizer = type(optimizer).from_config(optimizer.get_config())

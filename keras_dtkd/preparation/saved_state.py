@@ -139,7 +139,9 @@ def compile_again(distiller, config):
     else:
         return
     distiller.compile_origin = default_compile.CompileOrigin(
-        **origin, metrics=distiller.compile_origin.metrics
+        **origin,
+        metrics=distiller.compile_origin.metrics,
+        student=default_compile.students_compilation(distiller.student),
     )
     default_compile.exclude_from_weight_decay(distiller)
     if distiller.built:

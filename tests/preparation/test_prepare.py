@@ -12,12 +12,14 @@ from tests.tiny_models import (
     data,
     numbers,
     one_hot,
+    same,
     sequence,
     student,
     teacher,
 )
 
 X, Y = data(16)
+CE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def compiled_student(**options):
@@ -197,6 +199,36 @@ def test_evaluation_and_training_at_several_lengths_alternate():
         d.test_on_batch(*batches[n])
     d.evaluate_distillation = True
     assert {"kd", "loss"} <= set(d.evaluate(*batches[20], verbose=0, return_dict=True))
+
+
+@pytest.mark.graph
+@pytest.mark.parametrize("first", ["compiled", "uncompiled"])
+@pytest.mark.parametrize("losses", [KD, lambda: KD(temperatures.Curriculum())])
+def test_a_student_compiled_after_a_fit_is_followed(first, losses):
+    small = compiled_student()[0] if first == "compiled" else student()
+    d = Distiller(teacher(), small, losses())
+    d.fit(X, Y, verbose=0)
+    top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")
+    small.compile(keras.optimizers.SGD(0.0), CE, metrics=[top2])
+    before, optimizer = numbers(small), d.optimizer
+    for _ in range(2):
+        logs = d.fit(X, Y, verbose=0).history
+        assert "top2" in logs
+        assert same(before, small) and d.optimizer is not optimizer
+    # Other labels keep what it was compiled with, and the steps that it counted.
+    steps = int(d.optimizer.iterations)
+    d.fit(X, verbose=0)
+    assert float(d.optimizer.learning_rate) == 0.0
+    assert int(d.optimizer.iterations) == steps + 1
+
+
+def test_a_student_compiled_after_the_distiller_does_not_change_it():
+    small = student()
+    d = Distiller(teacher(), small, KD())
+    d.compile(optimizer := keras.optimizers.SGD(0.1), CE)
+    small.compile("adam", CE)
+    d.fit(X, Y, verbose=0)
+    assert d.optimizer is optimizer
 
 
 @pytest.mark.graph
