@@ -7,6 +7,10 @@ EXAMPLE ?= quickstart
 BACKENDS := tensorflow jax torch
 DEMO_OUTPUT := demo-output
 
+# pip would compile every module of the backends; Python compiles what it imports.
+PIP_COMPILE ?= 0
+export PIP_COMPILE
+
 bin := $(VENV)/bin
 # compare_methods.py takes minutes even as a smoke run; its tests run a part of it, and
 # those of the other lessons run their scripts, whose cells the notebooks have.

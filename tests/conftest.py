@@ -43,9 +43,10 @@ collect_ignore = [
 # these tiny models. What these files show is no matter of the graph; their tests of
 # what changes from step to step are marked `graph`.
 EAGER_ON_TENSORFLOW = (
-    *("distribution/test_tensorflow.py", "losses", "methods", "metrics", "teachers"),
-    *("temperatures", "views", "diagnostics", "validation"),
-    *("preparation", "test_distiller_fit.py", "test_distiller_logs.py"),
+    *("backend/test_deferred_interrupt.py", "callbacks/test_resume.py"),
+    *("diagnostics", "distribution/test_tensorflow.py", "losses", "methods"),
+    *("metrics", "preparation", "teachers", "temperatures", "validation", "views"),
+    *("test_distiller_fit.py", "test_distiller_logs.py", "test_distiller_modes.py"),
     *("test_distiller_outputs.py", "test_integration.py", "test_loss_outputs.py"),
     *("test_saving.py", "test_student_overrides.py", "test_training_outputs.py"),
 )

@@ -30,7 +30,7 @@ def differentiate(function, compiled=True):
     """From a function to one that gives its values, and the gradient of their sum.
 
     Compiled means XLA on TensorFlow and JAX, once for each shape. Under torch it
-    changes nothing: Keras trains there eagerly unless told otherwise, and tracing one
+    changes nothing: Keras trains there eagerly by default, and tracing one
     loss by `torch.compile` takes 8 to 45 seconds.
 
     Args:

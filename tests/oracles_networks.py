@@ -118,7 +118,7 @@ NETWORKS = {
 }
 
 
-def made(name, seed=0):
+def build(name, seed=0):
     """The Keras model, with random weights."""
     network, rng = NETWORKS[name], np.random.default_rng(seed)
     model = keras.Sequential([keras.Input(network.shape), *network.layers()])
@@ -134,7 +134,7 @@ def made(name, seed=0):
     return model
 
 
-def drawn(name, samples=4, seed=9):
+def draw_data(name, samples=4, seed=9):
     """Random inputs, float64 of float32 precision, and integer labels."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(samples, *NETWORKS[name].shape)).astype("float32")

@@ -16,7 +16,7 @@ def together(student, teacher, weight):
 def cosine_similarity(
     student, teacher, min_temperature=2.0, max_temperature=6.0, counts=None
 ):
-    """CSWT: T_i, `(...)`. `counts` says which rows are of the batch."""
+    """CSWT: T_i, `(...)`. `counts`: which rows are of the batch."""
     p, q = softmax(constant(teacher)), softmax(constant(student))
     c = (p * q).sum(-1) / np.sqrt((p**2).sum(-1) * (q**2).sum(-1))
     counted = c if counts is None else c[counts]

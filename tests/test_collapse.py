@@ -64,27 +64,27 @@ def distil(teacher, digits, loss, seed):
         history = distiller.fit(digits[0][0], epochs=6, verbose=0).history
     x, y = digits[1]
     right = np.argmax(distiller.predict(x, verbose=0), axis=-1) == y
-    told = [str(w.message) for w in caught if "fallen" in str(w.message)]
-    return right.mean(), [float(t) for t in history["student_temperature"]], told
+    warned = [str(w.message) for w in caught if "fallen" in str(w.message)]
+    return right.mean(), [float(t) for t in history["student_temperature"]], warned
 
 
 def test_published_loss_collapses_the_student_and_warns(teacher, digits):
     loss = DTKD.published(beta=0.0, warmup_epochs=0)
-    _, temperatures, told = distil(teacher, digits, loss, seed=1)
+    _, temperatures, warned = distil(teacher, digits, loss, seed=1)
     assert temperatures[-1] < 0.05
     assert temperatures[-1] < temperatures[-2] < temperatures[0]
-    assert len(told) == 1
+    assert len(warned) == 1
     for remedy in ("rule='exact'", "stop_gradient='weight'", "warmup_epochs"):
-        assert remedy in told[0]
+        assert remedy in warned[0]
 
 
 def test_exact_rule_learns_where_the_published_loss_collapses(teacher, digits):
     exact, published = [], []
     for seed in (1, 2, 3):
         loss = DTKD(beta=0.0, warmup_epochs=0)
-        accuracy, temperatures, told = distil(teacher, digits, loss, seed)
+        accuracy, temperatures, warned = distil(teacher, digits, loss, seed)
         assert temperatures[-1] > temperatures[0]
-        assert not told
+        assert not warned
         exact.append(accuracy)
         loss = DTKD.published(beta=0.0, warmup_epochs=0)
         published.append(distil(teacher, digits, loss, seed)[0])

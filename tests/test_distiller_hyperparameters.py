@@ -57,7 +57,7 @@ def test_every_hyperparameter_takes_effect_without_compiling_again():
             traces.append(1)
             return super().call(*args, **kwargs)
 
-    # The student stands still, so that every change is the knob's.
+    # The student stands still, so that every change is the hyperparameter's.
     losses = {"kd": Traced(), "dtkd": DTKD(warmup_epochs=0)}
     d = distiller(losses, keras.optimizers.SGD(0.0))
     seen = []
@@ -156,7 +156,7 @@ class Stop(keras.callbacks.Callback):
 
 
 def test_a_loss_is_notified_of_each_epoch():
-    told = []
+    received = []
 
     class Telling(DistillationLoss):
         def call(self, student_logits, teacher_logits, labels=None):
@@ -164,8 +164,8 @@ def test_a_loss_is_notified_of_each_epoch():
 
         def on_epoch_begin(self, epoch, epochs):
             super().on_epoch_begin(epoch, epochs)
-            told.append((epoch, epochs))
+            received.append((epoch, epochs))
 
     x, y = data(8)
     distiller(Telling()).fit(x, y, initial_epoch=1, epochs=3, verbose=0)
-    assert told == [(2, 3), (3, 3)]
+    assert received == [(2, 3), (3, 3)]

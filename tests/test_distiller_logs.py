@@ -8,7 +8,7 @@ from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD, DistillationLoss
 from tests.tiny_models import CLASSES, close, data, distiller, numbers, student, teacher
 
-HEARD = {"agreement", "dtkd", "student_temperature", "teacher_temperature"}
+DISTILLATION = {"agreement", "dtkd", "student_temperature", "teacher_temperature"}
 
 
 @pytest.mark.parametrize("evaluate_distillation", [False, True])
@@ -16,7 +16,7 @@ def test_names_in_fit_and_in_evaluate(evaluate_distillation):
     x, y = data(16)
     d = Distiller(teacher(), student(), evaluate_distillation=evaluate_distillation)
     logs = d.fit(x, y, validation_data=(x, y), verbose=0).history
-    fit = {"loss", "task_loss", "accuracy"} | HEARD
+    fit = {"loss", "task_loss", "accuracy"} | DISTILLATION
     evaluate = fit if evaluate_distillation else {"loss", "accuracy"}
     assert set(logs) == fit | {f"val_{name}" for name in evaluate}
     assert set(d.evaluate(x, y, verbose=0, return_dict=True)) == evaluate
@@ -31,9 +31,9 @@ def test_names_without_labels():
     d = Distiller(teacher(), student(), loss, evaluate_distillation=True)
     logs = d.fit(x, validation_data=(x, y), verbose=0).history
     training = {name for name in logs if not name.startswith("val_")}
-    assert training == {"loss"} | HEARD
+    assert training == {"loss"} | DISTILLATION
     assert {"val_task_loss", "val_accuracy", "val_loss"} <= set(logs)
-    assert set(d.evaluate(x, verbose=0, return_dict=True)) == {"loss"} | HEARD
+    assert set(d.evaluate(x, verbose=0, return_dict=True)) == {"loss"} | DISTILLATION
 
 
 def test_labelled_training_may_be_validated_without_labels():

@@ -44,6 +44,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.graph
 def test_compile_options_do_not_change_the_training(name, reference):
     if BACKEND == "torch" and name in ("compiled", "several steps at once"):
         pytest.skip("Keras has no steps_per_execution there, and torch.compile is slow")
@@ -53,6 +54,7 @@ def test_compile_options_do_not_change_the_training(name, reference):
         assert logs[key] == pytest.approx(value, rel=1e-4), key
 
 
+@pytest.mark.graph
 def test_several_steps_at_once_in_evaluate():
     if BACKEND == "torch":
         pytest.skip("Keras has no steps_per_execution there")
@@ -68,6 +70,7 @@ def test_several_steps_at_once_in_evaluate():
     assert np.allclose(predicted, d.student.predict(X, verbose=0), atol=1e-5)
 
 
+@pytest.mark.graph
 def test_accumulated_gradients_are_those_of_a_larger_batch():
     small = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     _, accumulated, _ = run(small, fit={"batch_size": 8})
@@ -120,6 +123,7 @@ def test_teacher_and_student_may_have_different_precision(large, small, in_float
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize("compiled", ["nobody", "student"])
+@pytest.mark.graph
 def test_a_mixed_float16_student_has_its_loss_scaled(compiled):
     little = student(dtype="mixed_float16")
     little = keras.Sequential([keras.Input((6,)), *little.layers])

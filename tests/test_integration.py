@@ -78,7 +78,7 @@ def test_output_kind_is_inferred_through_identity_layers(name):
 
 
 class Own(keras.Model):
-    """Its layers do not tell what it gives."""
+    """The kind of its outputs does not follow from its layers."""
 
     def __init__(self, last, classes=CLASSES):
         super().__init__()
@@ -194,9 +194,9 @@ def test_a_temperature_scheduled_below_the_minimum_can_be_saved():
     loss = DTKD(min_temperature=0.1)
     loss.temperature = 0.05
     config = keras.saving.serialize_keras_object(loss)
-    made = keras.saving.deserialize_keras_object(config)
-    assert float(made.temperature.temperature) == pytest.approx(0.05)
-    assert made.temperature.min_temperature == 0.1
+    loaded = keras.saving.deserialize_keras_object(config)
+    assert float(loaded.temperature.temperature) == pytest.approx(0.05)
+    assert loaded.temperature.min_temperature == 0.1
 
 
 @pytest.mark.invariant(number=8)

@@ -206,7 +206,7 @@ def test_an_output_without_labels_is_distilled_beside_one_with_labels():
         assert (before[path] != after[path]).any()
 
 
-def test_a_binary_loss_of_another_output_says_nothing_of_this_one():
+def test_a_binary_loss_of_another_output_leaves_this_one_alone():
     small = two_labels()
     small.compile("sgd", {"first": keras.losses.BinaryCrossentropy(from_logits=True)})
     d = Distiller(two_labels(seed=9), small, KD(output="second"))

@@ -32,7 +32,7 @@ def losses():
 
 
 def fresh(compiled):
-    """A Distiller with all that has a state: dropout, Adam, a warm-up, knobs."""
+    """A Distiller with all that has a state: dropout, Adam, a warm-up, numbers."""
     small = student(dropout=0.3, norm=True)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     options = {"optimizer": keras.optimizers.Adam(0.01), "loss": loss}

@@ -1,4 +1,4 @@
-"""Small models and data, and ways to tell whether they changed."""
+"""Small models and data, and tests of whether they changed."""
 
 import keras
 import numpy as np
@@ -127,19 +127,19 @@ def sequence(seed=1, mask_zero=True, classes=3):
 
 
 def distiller(losses=None, optimizer="sgd", **kwargs):
-    """A small Distiller, compiled with SGD unless told otherwise."""
-    made = Distiller(
+    """A small Distiller, compiled with SGD by default."""
+    d = Distiller(
         kwargs.pop("teacher", None) or teacher(),
         kwargs.pop("student", None) or student(),
         KD() if losses is None else losses,
         **kwargs,
     )
     if optimizer is not None:
-        made.compile(
+        d.compile(
             optimizer=optimizer,
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
-    return made
+    return d
 
 
 def layers_of(model):

@@ -73,7 +73,7 @@ def of_weights(model, function, compiled):
 @ALL
 @BOTH
 def test_the_input_gradient_equals_the_formula(name, compiled):
-    model, (x, y) = networks.made(name), networks.drawn(name)
+    model, (x, y) = networks.build(name), networks.draw_data(name)
     fn = total_of(model, y)
 
     def both(x):
@@ -95,7 +95,7 @@ def test_the_input_gradient_equals_the_formula(name, compiled):
 
 @ALL
 def test_it_can_be_differentiated_by_the_weights(name):
-    model, (x, y) = networks.made(name), networks.drawn(name)
+    model, (x, y) = networks.build(name), networks.draw_data(name)
     u = np.random.default_rng(1).normal(size=x.shape)
     fn = total_of(model, y)
 
@@ -146,7 +146,7 @@ ESTIMATES = pytest.mark.parametrize(
 @ALL
 @ESTIMATES
 def test_the_derivative_along_a_direction_equals_the_formula(name, estimate, tolerance):
-    model, (x, y) = networks.made(name), networks.drawn(name)
+    model, (x, y) = networks.build(name), networks.draw_data(name)
     v = np.random.default_rng(1).normal(size=x.shape)
     (losses, _), tangent = getattr(autodiff, estimate)(
         losses_of(model, y), tensor(x), tensor(v), has_aux=True
@@ -161,7 +161,7 @@ def test_the_derivative_along_a_direction_equals_the_formula(name, estimate, tol
 @ALL
 @ESTIMATES
 def test_it_too_can_be_differentiated_by_the_weights(name, estimate, tolerance):
-    model, (x, y) = networks.made(name), networks.drawn(name)
+    model, (x, y) = networks.build(name), networks.draw_data(name)
     v = np.random.default_rng(1).normal(size=x.shape)
     fn = losses_of(model, y)
 
@@ -174,7 +174,7 @@ def test_it_too_can_be_differentiated_by_the_weights(name, estimate, tolerance):
 
 
 def test_what_a_layer_assigns_leaves_the_derivative_with_the_rest():
-    model, (x, y) = networks.made(BATCH_NORM), networks.drawn(BATCH_NORM)
+    model, (x, y) = networks.build(BATCH_NORM), networks.draw_data(BATCH_NORM)
     before = weights_of(model)
     fn = total_of(model, y)
     (_, (_, values)), _ = autodiff.value_and_input_grad(fn, tensor(x), has_aux=True)

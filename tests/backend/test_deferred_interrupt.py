@@ -32,7 +32,7 @@ class Stop(Exception):
     pass
 
 
-def made(losses=None, **kwargs):
+def build_distiller(losses=None, **kwargs):
     d = Distiller(
         teacher(compiled=True),
         student(norm=True, dropout=0.2),
@@ -70,7 +70,7 @@ def test_a_callback_that_fails_within_an_epoch(error, moment):
 
     failing = Failing()
     setattr(failing, moment, failing.fail)
-    d = made()
+    d = build_distiller()
     before, start = everything(d.teacher), numbers(d.student)
     with pytest.raises(error):
         d.fit(X, Y, batch_size=8, callbacks=[failing], verbose=0)
@@ -82,7 +82,7 @@ def test_a_callback_that_fails_in_evaluate_and_in_validation():
         def on_test_batch_end(self, batch, logs=None):
             raise Stop
 
-    d = made(evaluate_distillation=True)
+    d = build_distiller(evaluate_distillation=True)
     before = everything(d.teacher)
     d.fit(X, Y, batch_size=8, verbose=0)
     with pytest.raises(Stop):
@@ -99,7 +99,7 @@ def test_data_that_fail():
             yield X[start : start + 8], Y[start : start + 8]
         raise Stop("the disk is gone")
 
-    d = made()
+    d = build_distiller()
     before, start = everything(d.teacher), numbers(d.student)
     # TensorFlow reports the generator's error as one of its own.
     with pytest.raises(Exception, match="the disk is gone"):
@@ -107,6 +107,7 @@ def test_data_that_fail():
     is_sound(d, before, start)
 
 
+@pytest.mark.graph
 def test_a_loss_that_fails_when_it_is_first_computed():
     class Failing(DistillationLoss):
         broken = True
@@ -117,7 +118,7 @@ def test_a_loss_that_fails_when_it_is_first_computed():
             return keras.ops.mean((student_logits - teacher_logits) ** 2, axis=-1)
 
     loss = Failing()
-    d = made(loss)
+    d = build_distiller(loss)
     before = everything(d.teacher)
     with pytest.raises(Stop):
         d.fit(X, Y, batch_size=8, verbose=0)
@@ -126,6 +127,7 @@ def test_a_loss_that_fails_when_it_is_first_computed():
     is_sound(d, before)
 
 
+@pytest.mark.graph
 def test_a_teacher_that_fails():
     class Failing:
         variables = []
@@ -181,8 +183,9 @@ def ctrl_c_interrupts():
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.02, 0.05])
+@pytest.mark.graph
 def test_ctrl_c_while_it_trains(delay):
-    d = made()
+    d = build_distiller()
     before, start = everything(d.teacher), numbers(d.student)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -198,8 +201,9 @@ def test_ctrl_c_while_it_trains(delay):
     is_sound(d, before, start)
 
 
+@pytest.mark.graph
 def test_ctrl_c_while_it_evaluates():
-    d = made(evaluate_distillation=True)
+    d = build_distiller(evaluate_distillation=True)
     d.fit(X, Y, batch_size=8, verbose=0)
     before = everything(d.teacher)
     many = np.tile(X, (3000, 1)), np.tile(Y, 3000)
@@ -265,7 +269,7 @@ def test_an_interrupt_that_someone_swallows_comes_again():
         pytest.fail("it was lost")
 
 
-def test_a_step_that_fails_is_what_one_hears_of():
+def test_the_error_of_a_failed_step_is_the_one_raised():
     interrupts = DeferredInterrupt()
 
     def function():

@@ -54,13 +54,13 @@ def test_many_models_are_no_sign_of_tracing_too_often():
         pytest.skip("the warning is TensorFlow's")
     import tensorflow as tf
 
-    told = []
+    messages = []
     handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     tf.get_logger().addHandler(handler)
     try:
         for _ in range(7):
             backend.jit([], lambda x: x + 1)(keras.ops.ones((2,)))
     finally:
         tf.get_logger().removeHandler(handler)
-    assert not told
+    assert not messages

@@ -68,6 +68,7 @@ def state(d):
     return [keras.ops.convert_to_numpy(v.value) for v in variables]
 
 
+@pytest.mark.graph
 def test_a_crashed_run_goes_on_bit_for_bit(tmp_path):
     expected, logs = run(tmp_path / "unbroken")
     for epoch in (2, 3):

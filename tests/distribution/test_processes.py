@@ -1,4 +1,4 @@
-"""Callbacks and batches of one process of several, told without any."""
+"""Callbacks and batches of one process of several; none is started."""
 
 import keras
 import numpy as np

@@ -11,7 +11,7 @@ LABELS = np.array([2, 0, 1, 2])
 EXPECTED = np.eye(3)[LABELS]
 
 
-def made(labels, shape=(4, 3), dtype=None):
+def convert(labels, shape=(4, 3), dtype=None):
     value = one_hot(ops.convert_to_tensor(labels, dtype), ops.zeros(shape))
     assert keras.backend.standardize_dtype(value.dtype) == "float32"
     return ops.convert_to_numpy(value)
@@ -20,21 +20,21 @@ def made(labels, shape=(4, 3), dtype=None):
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "float32"])
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 def test_integers_of_any_dtype_and_shape(shape, dtype):
-    assert np.array_equal(made(LABELS.reshape(shape), dtype=dtype), EXPECTED)
+    assert np.array_equal(convert(LABELS.reshape(shape), dtype=dtype), EXPECTED)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32", "bool"])
 def test_one_hot_labels_stay_as_they_are(dtype):
-    assert np.array_equal(made(EXPECTED, dtype=dtype), EXPECTED)
+    assert np.array_equal(convert(EXPECTED, dtype=dtype), EXPECTED)
 
 
 def test_a_soft_label_is_its_most_probable_class():
-    assert np.array_equal(made(0.9 * EXPECTED + 0.1 / 3, dtype="float32"), EXPECTED)
+    assert np.array_equal(convert(0.9 * EXPECTED + 0.1 / 3, dtype="float32"), EXPECTED)
 
 
 @pytest.mark.parametrize("labels", [[-1, 0, 3, 255], [[-1], [0], [3], [255]]])
 def test_an_integer_that_is_not_a_class_gives_zeros(labels):
-    assert made(labels, dtype="int32").tolist() == [
+    assert convert(labels, dtype="int32").tolist() == [
         [0, 0, 0],
         [1, 0, 0],
         [0, 0, 0],
@@ -44,34 +44,34 @@ def test_an_integer_that_is_not_a_class_gives_zeros(labels):
 
 def test_a_sample_without_a_positive_number_gives_zeros():
     labels = np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    assert made(labels, (2, 3), "float32").tolist() == [[0, 0, 0], [0, 1, 0]]
+    assert convert(labels, (2, 3), "float32").tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
 def test_each_position_of_a_sequence_has_its_label():
     labels = np.array([[2, 0], [-1, 1]])
     expected = [[[0, 0, 1], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]]]
     for form in (labels, labels[..., None], np.array(expected)):
-        assert made(form, (2, 2, 3), "int32").tolist() == expected
+        assert convert(form, (2, 2, 3), "int32").tolist() == expected
 
 
 def test_pairs_of_logits_take_zeros_and_ones():
     labels = np.array([[1.0, 0.0, 1.0]])
     expected = [[[0, 1], [1, 0], [0, 1]]]
-    assert made(labels, (1, 3, 2), "float32").tolist() == expected
+    assert convert(labels, (1, 3, 2), "float32").tolist() == expected
     # A single label has lost its axis: `(batch, 2)`.
-    assert made(np.array([[1.0], [0.0]]), (2, 2)).tolist() == [[0, 1], [1, 0]]
+    assert convert(np.array([[1.0], [0.0]]), (2, 2)).tolist() == [[0, 1], [1, 0]]
 
 
 def test_other_shapes_raise():
     for shape in ((4, 2), (4, 3, 3), ()):
         with pytest.raises(ValueError, match="do not fit"):
-            made(np.zeros(shape, "int32"))
+            convert(np.zeros(shape, "int32"))
 
 
 def target(labels, shape, dtype="float32"):
-    made = to_class_probs(ops.convert_to_tensor(labels, dtype), ops.zeros(shape))
-    assert keras.backend.standardize_dtype(made.dtype) == "float32"
-    return ops.convert_to_numpy(made)
+    probs = to_class_probs(ops.convert_to_tensor(labels, dtype), ops.zeros(shape))
+    assert keras.backend.standardize_dtype(probs.dtype) == "float32"
+    return ops.convert_to_numpy(probs)
 
 
 @pytest.mark.parametrize("form", [LABELS, LABELS[:, None], EXPECTED])

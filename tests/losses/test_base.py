@@ -151,7 +151,7 @@ def test_temperature_rules_are_found_for_the_logs():
     assert Top().get_temperatures() == []
 
 
-def test_a_loss_without_call_says_what_is_missing():
+def test_a_loss_without_call_has_an_error_that_names_it():
     class Empty(DistillationLoss):
         pass
 

@@ -75,7 +75,7 @@ def test_the_default_is_the_exact_rule_with_a_twelfth_of_warmup():
 
 
 def test_gradients_equal_the_reference_for_small_student_logits():
-    """Logits so flat that float32 tells the exact temperatures to 1e-4 only."""
+    """Logits so flat that float32 has the exact temperatures to 1e-4 only."""
     case = draw((8, 100), student=0.3)
     loss = DTKD(min_temperature=0.1)
     assert_equals_oracle(loss, oracle("exact", None, 0.1), case, tolerance=2e-5)

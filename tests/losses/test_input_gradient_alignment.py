@@ -38,7 +38,7 @@ def oracle(difference, norm="per_sample", squared=False):
 
 
 def pair(name="dense"):
-    return networks.made(name, seed=1), networks.made(name, seed=2)
+    return networks.build(name, seed=1), networks.build(name, seed=2)
 
 
 def difference(teacher, student, x, y, name="dense", target=None):
@@ -76,7 +76,7 @@ def fitted(d, x, y=None, sample_weight=None, optimizer=None, **options):
 @pytest.mark.parametrize("norm", ["per_sample", "batch"])
 @pytest.mark.parametrize("form", ["sparse", "column", "one-hot"])
 def test_equals_the_formula(norm, squared, form):
-    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    (teacher, student), (x, y) = pair(), networks.draw_data("dense", BATCH)
     given = {"sparse": y, "column": y[:, None], "one-hot": tiny_models.one_hot(y, 3)}[
         form
     ]
@@ -87,7 +87,7 @@ def test_equals_the_formula(norm, squared, form):
 
 @pytest.mark.parametrize("labels", [None, "some"])
 def test_labels_may_be_the_teachers_predictions(labels):
-    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    (teacher, student), (x, y) = pair(), networks.draw_data("dense", BATCH)
     choice = np.asarray(teacher.predict(x, verbose=0)).argmax(-1)
     assert (choice != y).any()
     given = None if labels is None else y
@@ -97,7 +97,7 @@ def test_labels_may_be_the_teachers_predictions(labels):
 
 
 def test_soft_labels_stay_soft():
-    (teacher, student), (x, _) = pair(), networks.drawn("dense", BATCH)
+    (teacher, student), (x, _) = pair(), networks.draw_data("dense", BATCH)
     y = np.random.default_rng(3).dirichlet(np.ones(3), BATCH).astype("float32")
     # The gradient is linear in the labels.
     expected = sum(
@@ -110,7 +110,7 @@ def test_soft_labels_stay_soft():
 
 @pytest.mark.parametrize("norm", ["per_sample", "batch"])
 def test_samples_misclassified_by_the_teacher_can_be_excluded(norm):
-    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    (teacher, student), (x, y) = pair(), networks.draw_data("dense", BATCH)
     right = np.asarray(teacher.predict(x, verbose=0)).argmax(-1) == y
     assert 0 < right.sum() < BATCH
     loss = IGA(norm=norm, teacher_correct_only=True)
@@ -121,7 +121,7 @@ def test_samples_misclassified_by_the_teacher_can_be_excluded(norm):
 
 @pytest.mark.parametrize("heads", [("softmax", None), (None, "softmax")])
 def test_softmax_outputs_give_the_same_loss(heads):
-    (teacher, student), (x, y) = pair(), networks.drawn("dense", BATCH)
+    (teacher, student), (x, y) = pair(), networks.draw_data("dense", BATCH)
     plain = value(teacher, student, IGA(), x, y)
     with_heads = [
         keras.Sequential([m, keras.layers.Softmax()]) if head else m
@@ -154,7 +154,7 @@ def test_inputs_may_be_nested():
         out = keras.layers.Dense(3, kernel_initializer=start)(joined)
         return keras.Model(parts, out)
 
-    x, y = networks.drawn("dense", BATCH)
+    x, y = networks.draw_data("dense", BATCH)
     x = x.astype("float32")
     nested = {"a": x[:, :3], "b": x[:, 3:]}
     large, small = model(1), model(2)
@@ -181,8 +181,8 @@ def test_inputs_may_be_nested():
 @pytest.mark.parametrize("name", networks.NETWORKS)
 @pytest.mark.graph
 def test_a_compiled_step_follows_its_gradient(name):
-    teacher, student = networks.made("dense", 1), networks.made(name, 2)
-    (x, y) = networks.drawn(name, BATCH)
+    teacher, student = networks.build("dense", 1), networks.build(name, 2)
+    (x, y) = networks.draw_data(name, BATCH)
     if name != "dense":
         shape = networks.NETWORKS[name].shape
         start = keras.initializers.GlorotUniform(1)
@@ -317,7 +317,7 @@ def test_one_step_is_one_forward_pass_per_model():
 @pytest.mark.invariant(number=1)
 @pytest.mark.parametrize("estimator", ["exact", "finite_difference"])
 def test_moving_statistics_are_updated_once_per_step(estimator):
-    (x, y), (teacher, _) = networks.drawn("dense", BATCH), pair()
+    (x, y), (teacher, _) = networks.draw_data("dense", BATCH), pair()
     norm = keras.layers.BatchNormalization(momentum=0.9)
     parts = [keras.Input(x.shape[1:]), norm, keras.layers.Dense(3)]
     loss = IGA(estimator=estimator, squared=True)
@@ -331,25 +331,25 @@ def test_a_student_can_be_trained_without_labels():
     teacher, student = pair()
     before = numbers(student)
     d = Distiller(teacher, student, [KD(), IGA(labels="teacher")])
-    logs = fitted(d, networks.drawn("dense", BATCH)[0])
+    logs = fitted(d, networks.draw_data("dense", BATCH)[0])
     assert logs["input_gradient_alignment"] > 0
     assert not tiny_models.same(numbers(student), before)
 
 
 def test_loss_is_evaluated_only_with_evaluate_teacher():
-    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    (x, y), (teacher, student) = networks.draw_data("dense", BATCH), pair()
     d = Distiller(teacher, student, {"iga": IGA()})
     fitted(d, x, y)
     silent = d.evaluate(x, y, verbose=0, return_dict=True)
     assert "iga" not in silent
     d.evaluate_distillation = True
-    told = d.evaluate(x, y, verbose=0, return_dict=True)
+    logs = d.evaluate(x, y, verbose=0, return_dict=True)
     expected = oracle(difference(teacher, student, x, y))
-    assert told["iga"] == pytest.approx(expected, rel=1e-4)
+    assert logs["iga"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_several_losses_share_one_gradient():
-    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    (x, y), (teacher, student) = networks.draw_data("dense", BATCH), pair()
     losses = {"a": IGA(), "b": IGA(norm="batch"), "c": InputGradientPenalty()}
     d = Distiller(teacher, student, losses)
     found = d.compute_losses(tensor(x), tensor(y))
@@ -362,7 +362,7 @@ def test_several_losses_share_one_gradient():
 
 
 def test_the_teacher_may_be_an_ensemble():
-    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    (x, y), (teacher, student) = networks.draw_data("dense", BATCH), pair()
     alone = value(teacher, student, IGA(), x, y)
     both = value([teacher, teacher], student, IGA(), x, y)
     assert both == pytest.approx(alone, rel=1e-4)
@@ -433,7 +433,7 @@ def test_loss_combines_with_feature_losses_and_views():
 def test_an_estimate_is_the_square_along_a_direction(
     estimator, tolerance, norm, monkeypatch
 ):
-    (x, y), (teacher, student) = networks.drawn("dense", BATCH), pair()
+    (x, y), (teacher, student) = networks.draw_data("dense", BATCH), pair()
     v = np.random.default_rng(0).normal(size=x.shape)
     loss = IGA(norm=norm, squared=True, estimator=estimator)
     d = Distiller(teacher, student, {"iga": loss})
@@ -447,7 +447,7 @@ def test_an_estimate_is_the_square_along_a_direction(
 
 
 def test_finite_differences_use_the_same_dropout_in_each_pass(monkeypatch):
-    (x, y), (teacher, _) = networks.drawn("dense", BATCH), pair()
+    (x, y), (teacher, _) = networks.draw_data("dense", BATCH), pair()
     v = np.random.default_rng(0).normal(size=x.shape)
     monkeypatch.setattr(input_gradients, "sample_direction", lambda x, seed: tensor(v))
 
@@ -471,7 +471,7 @@ def test_finite_differences_use_the_same_dropout_in_each_pass(monkeypatch):
 @pytest.mark.parametrize("estimator", ["jvp", "finite_difference"])
 @pytest.mark.graph
 def test_directions_differ_from_step_to_step_and_come_from_the_seed(estimator):
-    x, y = networks.drawn("dense", BATCH)
+    x, y = networks.draw_data("dense", BATCH)
 
     def run(epochs):
         keras.utils.set_random_seed(3)
@@ -639,8 +639,8 @@ def test_diagnose_measures_the_loss():
     assert report["losses"]["input_gradient_alignment"]["value"] > 0
     # It pulls, though not at the logits.
     assert "gradient_norm" not in report["losses"]["input_gradient_alignment"]
-    told = [i for i in report.issues if "input_gradient_alignment" in i.message]
-    assert [(i.code, i.severity) for i in told] == [("not_measured", "info")]
-    assert "through the student's weights, not through its logits" in told[0].message
+    issues = [i for i in report.issues if "input_gradient_alignment" in i.message]
+    assert [(i.code, i.severity) for i in issues] == [("not_measured", "info")]
+    assert "through the student's weights, not through its logits" in issues[0].message
     (row,) = [r for r in str(report).splitlines() if r.startswith("input_gradient")]
     assert row.endswith("–           –") and " 0 " not in row

@@ -13,7 +13,7 @@ from tests import tiny_models
 
 def gradients(name="dense", samples=6):
     """A model, data, and the input gradients of the sum of losses."""
-    model, (x, y) = networks.made(name, seed=2), networks.drawn(name, samples)
+    model, (x, y) = networks.build(name, seed=2), networks.draw_data(name, samples)
     weights = [np.array(w, "float64") for w in model.get_weights()]
     return model, x.astype("float32"), y, networks.gradient(name, weights, x, y)
 
@@ -25,7 +25,7 @@ def gradients(name="dense", samples=6):
 def test_equals_the_formula(name, norm, squared):
     student, x, y, g = gradients(name)
     loss = InputGradientPenalty(norm=norm, squared=squared)
-    d = Distiller(networks.made(name, seed=1), student, {"penalty": loss})
+    d = Distiller(networks.build(name, seed=1), student, {"penalty": loss})
     found = d.compute_losses(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
     if norm == "per_sample":
         lengths = np.linalg.norm(g.reshape(len(g), -1), axis=-1)
@@ -39,7 +39,7 @@ def test_equals_the_formula(name, norm, squared):
 def test_training_reduces_the_gradient():
     student, x, y, g = gradients()
     d = Distiller(
-        networks.made("dense", 1), student, InputGradientPenalty(), task_weight=0.0
+        networks.build("dense", 1), student, InputGradientPenalty(), task_weight=0.0
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     d.compile(keras.optimizers.SGD(0.1), loss)
@@ -54,7 +54,7 @@ def test_a_constant_student_has_zero_loss_and_gradient():
     student, x, y, _ = gradients()
     student.set_weights([np.zeros_like(w) for w in student.get_weights()])
     d = Distiller(
-        networks.made("dense", 1), student, InputGradientPenalty(), task_weight=0.0
+        networks.build("dense", 1), student, InputGradientPenalty(), task_weight=0.0
     )
     logs = d.fit(x, y, verbose=0).history
     assert logs["input_gradient_penalty"] == [0.0]

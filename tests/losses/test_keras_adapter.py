@@ -80,7 +80,7 @@ def test_a_loss_for_each_output_gets_all_outputs():
     assert_close(values, ((one.student - one.teacher) ** 2).mean(), 1e-5, 100.0)
 
 
-def test_a_loss_that_does_not_fit_its_features_says_so():
+def test_a_loss_that_does_not_fit_its_features_is_an_error():
     loss = FeatureDistillation(
         loss="mse", teacher_layer_name="wide", student_layer_name="narrow"
     )
@@ -117,10 +117,13 @@ def test_serializes():
     loss = LogitsDistillation(loss=keras.losses.KLDivergence(), temperature=2.0)
     foreign = KerasDistillationLoss(loss, weight=0.5, warmup_epochs=2, name="keras")
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(foreign)))
-    made = keras.saving.deserialize_keras_object(config)
-    assert type(made) is KerasDistillationLoss and type(made.loss) is LogitsDistillation
-    assert (made.weight, made.warmup_epochs, made.name) == (0.5, 2, "keras")
-    assert np.array_equal(numpy(made.compute(step())), numpy(foreign.compute(step())))
+    loaded = keras.saving.deserialize_keras_object(config)
+    assert (
+        type(loaded) is KerasDistillationLoss
+        and type(loaded.loss) is LogitsDistillation
+    )
+    assert (loaded.weight, loaded.warmup_epochs, loaded.name) == (0.5, 2, "keras")
+    assert np.array_equal(numpy(loaded.compute(step())), numpy(foreign.compute(step())))
 
 
 def test_ours_need_no_wrapping():

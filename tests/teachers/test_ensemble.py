@@ -31,11 +31,11 @@ def test_it_is_a_teacher():
     ensemble = Ensemble([teacher(), student()])
     assert isinstance(ensemble, Teacher) and resolve_teacher(ensemble) is ensemble
     assert all(isinstance(member, ModelTeacher) for member in ensemble.members)
-    for made in (
+    for ensemble in (
         resolve_teacher([teacher(), student()]),
         resolve_teacher((teacher(),)),
     ):
-        assert isinstance(made, Ensemble) and made.average == "logits"
+        assert isinstance(ensemble, Ensemble) and ensemble.average == "logits"
 
 
 def test_it_is_the_mean_of_logits():

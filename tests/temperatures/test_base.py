@@ -12,7 +12,7 @@ from tests.logit_cases import draw
 
 @keras.saving.register_keras_serializable("tests")
 class Doubled(Temperature):
-    """Takes what it is given, and says in which dtype it came."""
+    """Returns its input, and notes the dtype."""
 
     def call(self, student_logits, teacher_logits):
         top = ops.max(student_logits, axis=-1, keepdims=True)
@@ -45,7 +45,7 @@ def test_a_rule_without_weights_needs_no_building():
     assert Doubled().built
 
 
-def test_a_rule_without_a_single_temperature_says_so():
+def test_a_temperature_without_a_single_number_has_an_error_of_its_own():
     class Sharp(Temperature):
         pass
 
@@ -53,7 +53,7 @@ def test_a_rule_without_a_single_temperature_says_so():
         KD(temperature=Sharp()).temperature = 2.0
 
 
-def test_a_rule_without_call_says_what_is_missing():
+def test_a_temperature_without_call_has_an_error_that_names_it():
     class Empty(Temperature):
         pass
 
@@ -61,7 +61,7 @@ def test_a_rule_without_call_says_what_is_missing():
         Empty()(*draw((8, 100))[:2])
 
 
-def test_an_epoch_writes_the_knobs_again():
+def test_an_epoch_writes_the_hyperparameters_again():
     rule = Constant(3.0)
     rule.hyperparameter("temperature").assign(9.0)
     rule.on_epoch_begin(1, 10)

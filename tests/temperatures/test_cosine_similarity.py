@@ -77,7 +77,7 @@ def test_equal_similarities_get_the_minimum():
     assert_close(temperatures(*repeated), 2.0, 0.1)
 
 
-def test_similarities_that_only_rounding_tells_apart_count_as_equal():
+def test_similarities_that_differ_by_rounding_alone_count_as_equal():
     rng = np.random.default_rng(0)
     student, teacher = (np.repeat(z[:1], 64, 0) for z in CASE[:2])
     shifted = student + rng.normal(scale=4.0, size=(64, 1))
@@ -88,7 +88,7 @@ def test_similarities_that_only_rounding_tells_apart_count_as_equal():
 
 
 @pytest.mark.invariant(number=3)
-def test_a_loss_tells_it_of_weights_and_positions():
+def test_a_loss_passes_it_weights_and_positions():
     case = CASES["sequences"]
     weight = np.array([[1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 1.0]])
     student, teacher = tensors(*case[:2])

@@ -87,16 +87,16 @@ def test_a_schedule_that_reaches_zero_raises_before_the_first_step():
 
 
 def test_only_epochs_of_the_fit_are_validated():
-    asked = []
+    epochs_seen = []
 
     def schedule(epoch):
-        asked.append(epoch)
+        epochs_seen.append(epoch)
         return 1.0
 
     rule = Scheduled(schedule)
     rule.on_epoch_begin(1, 3)
     rule.on_epoch_begin(2, 3)
-    assert sorted(set(asked)) == [0, 1, 2]
+    assert sorted(set(epochs_seen)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])

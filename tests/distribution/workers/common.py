@@ -58,10 +58,10 @@ def adam(**kwargs):
 
 
 def distiller(optimizer, by=None, seed=5, **kwargs):
-    made = keras_dtkd.Distiller(by or teacher(), student(seed), **kwargs)
+    model = keras_dtkd.Distiller(by or teacher(), student(seed), **kwargs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile(optimizer, loss, metrics=["accuracy"])
-    return made
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    return model
 
 
 def aligned(optimizer, seed=5):
@@ -75,15 +75,15 @@ def interactive(optimizer, by=None, seed=5, **kwargs):
     kwargs.setdefault("teacher_optimizer", keras.optimizers.SGD(0.5))
     # For what is drawn of the exam.
     keras.utils.set_random_seed(0)
-    made = keras_dtkd.InteractiveDistiller(by or teacher(), student(seed), **kwargs)
+    model = keras_dtkd.InteractiveDistiller(by or teacher(), student(seed), **kwargs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # XLA compiles slowly under TensorFlow: the default alone.
     slow = keras.config.backend() == "tensorflow" and len(kwargs) > 1
     jit = False if slow else "auto"
-    made.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
     x, y, _ = data(64)
-    made.set_exam(x[50:], y[50:])
-    return made
+    model.set_exam(x[50:], y[50:])
+    return model
 
 
 # Feedback by each estimator, a drawn exam, and the controls.
