@@ -22,8 +22,8 @@ for backend in tensorflow jax torch; do
   printf '\n--- tests on %s\n' "$backend"
   flags=
   [ "$backend" = jax ] && flags=$quick
-  KERAS_BACKEND=$backend XLA_FLAGS=$flags "$python" -m pytest tests -n 2 --dist loadfile \
-    --no-loadscope-reorder "$@" | tee "$log"
+  KERAS_BACKEND=$backend XLA_FLAGS="${XLA_FLAGS:-} $flags" \
+    "$python" -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder "$@" | tee "$log"
   code=$?
   [ "$code" -eq 0 ] || status=1
   # pytest's last line; missing after a crash.

@@ -112,10 +112,8 @@ class HyperparameterMixin(keras.layers.Layer):
                 continue
             # The shortest that float32 rounds to it: 0.1, not 0.10000000149.
             number = float(str(np.float32(value)))
-            number = {value: alias for alias, value in aliases.items()}.get(
-                number, number
-            )
-            self.__dict__[f"_{name}_number"] = number
+            alias_of = {value: alias for alias, value in aliases.items()}
+            self.__dict__[f"_{name}_number"] = alias_of.get(number, number)
 
     def hyperparameter_names(self):
         return [hyperparameter.name for hyperparameter in self._hyperparameters()]

@@ -134,11 +134,12 @@ class InteractiveDistiller(Distiller):
     @property
     def losses(self):
         """The student's alone: Keras would add those of the teacher, tracked here."""
-        losses = super(Distiller, self).losses
-        # Under JAX Keras keeps one list of them from a step's forward pass to its loss:
-        # what this property gave in that pass. Else it makes a new list each time.
-        if losses is not super(Distiller, self).losses:
-            losses = self.student.losses
+        losses = self.student.losses
+        if keras.config.backend() == "jax":
+            # There Keras keeps one list from a step's forward pass to its loss: what
+            # this property gave in that pass. Else it makes a new list each time.
+            kept = super(Distiller, self).losses
+            losses = kept if kept is super(Distiller, self).losses else losses
         return [ops.cast(loss, "float32") for loss in losses]
 
     def _set_teacher(self, value):
