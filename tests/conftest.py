@@ -35,7 +35,7 @@ collect_ignore = [
     *("models/test_sizes.py", "models/test_teacher.py", "models/test_weights.py"),
     *("test_examples.py", "test_lessons.py", "test_package.py"),
     *("test_import_directions.py", "test_public_names.py"),
-    *("benchmarks/test_few_teacher_calls.py", "benchmarks/test_keras_distillation.py"),
+    *("benchmarks/test_keras_distillation.py", "callbacks/test_resume_killed.py"),
     "test_collapse.py",
 ]
 
@@ -59,7 +59,7 @@ if os.environ.get("KERAS_DTKD_TESTS") == "all":
 # Files of a minute or more: first, so that no worker waits for the other at the end.
 LONGEST = (
     *("test_lessons.py", "test_examples.py", "test_tensorflow.py", "test_jax.py"),
-    *("test_training.py", "test_resume.py", "test_train.py", "test_torch.py"),
+    *("test_training.py", "test_resume_killed.py", "test_train.py", "test_torch.py"),
     *("test_interactive_distiller.py", "test_distiller_fit.py"),
 )
 

@@ -1,11 +1,4 @@
-"""Invariant 8 under SIGKILL: nothing lost, and no half file taken for a whole one."""
-
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
+"""Invariant 8: nothing lost, and no half file taken for a whole one."""
 
 import keras
 import numpy as np
@@ -162,40 +155,6 @@ def test_a_fit_that_begins_elsewhere_is_refused(tmp_path):
     run(tmp_path, epochs=2)
     with pytest.raises(ValueError, match="`Resume`.*2 epochs.*initial_epoch=0"):
         run(tmp_path, initial_epoch=0)
-
-
-PROGRAM = """
-    import sys
-    from tests.callbacks.test_resume import run, save
-
-    save(run(sys.argv[1], epochs=EPOCHS)[0], sys.argv[1] + ".npz")
-"""
-
-
-def save(d, path):
-    np.savez(path, *state(d))
-
-
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
-@pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="Files are Keras's on every backend; PyTorch starts fastest.",
-)
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
-    epochs, folder = 40, tmp_path / "broken"
-    program = textwrap.dedent(PROGRAM.replace("EPOCHS", str(epochs)))
-    command = [sys.executable, "-c", program, str(folder)]
-    # benchmarks/kill_and_resume.py kills more often.
-    for alive_until in (15, None):
-        process = subprocess.Popen(command)
-        while process.poll() is None:
-            if alive_until and Resume(folder).epoch >= alive_until:
-                process.kill()
-            time.sleep(0.01)
-        assert process.returncode == (-signal.SIGKILL if alive_until else 0)
-    d, _ = run(tmp_path / "unbroken", epochs=epochs)
-    with np.load(f"{folder}.npz") as file:
-        assert same(state(d), [file[name] for name in file.files])
 
 
 @pytest.mark.invariant(number=10)
