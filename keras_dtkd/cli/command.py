@@ -50,6 +50,10 @@ def main(argv=None):
             text = f"`{missing}` is not installed: pip install {missing.split('.')[0]}"
         print(f"{caller}: {text}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        # A full disk, a folder that is read-only: what is there is whole.
+        print(f"{caller}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         is_resumable = args.command in ("train", "compare")
         hint = " The same command continues the run." if is_resumable else ""

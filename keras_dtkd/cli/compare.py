@@ -10,6 +10,7 @@ import time
 from keras_dtkd import backend, recipes
 from keras_dtkd.cli import console, options, report, run_config, run_dir, train
 from keras_dtkd.cli.errors import UserError, as_user_error
+from keras_dtkd.cli.run_schema import remove_control_characters
 from keras_dtkd.core.atomic_io import write_json
 
 OUTPUT_FILE = "output.txt"
@@ -99,7 +100,8 @@ def _run(plan, args, title):
         # Raises if another comparison started a run with other settings.
         run = run_dir.validate_run_dir(plan) or {"status": "planned", **plan.to_dict()}
         if run["status"] != "finished":
-            lines = output.splitlines()[-5:]
+            last = output.splitlines()[-5:]
+            lines = [remove_control_characters(line[:1000]) for line in last]
             run |= {"status": "failed", "error": [f"exit code {exit_code}", *lines]}
             write_json(plan.folder / run_dir.RUN_FILE, run)
     return run

@@ -21,6 +21,7 @@ def print_table(header, rows, title=None):
     """Prints a table whose columns are numbers, except the first."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     screen = console()
     # Must fit into 80 columns.
@@ -29,8 +30,9 @@ def print_table(header, rows, title=None):
     for i, name in enumerate(header):
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     if title:
         # Not the title of the `Table`, which is broken at the table's width.
-        screen.print(title, style="italic", soft_wrap=True, highlight=False)
+        options = {"soft_wrap": True, "highlight": False, "markup": False}
+        screen.print(title, style="italic", **options)
     screen.print(table)

@@ -2,9 +2,9 @@
 
 import contextlib
 import csv
-import json
 
 from keras_dtkd.cli.errors import UserError
+from keras_dtkd.cli.run_schema import parse_run
 from keras_dtkd.core.atomic_io import atomic_write
 
 RUN_FILE = "run.json"
@@ -17,16 +17,9 @@ def read_run(folder):
     """The content of run.json, or `None` without such a file."""
     path = folder / RUN_FILE
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = parse_run(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise UserError(
-            f"{path} is not valid JSON: {error}. Restore it from a copy, or remove its "
-            "folder to start again."
-        ) from None
-    if not isinstance(run, dict) or not run.keys() >= {"status", "settings"}:
-        raise UserError(f"{path} is not that of a run of keras-dtkd. Move it.")
     recipe = run.get("recipe", {})
     if "factor" in recipe:
         # The name in published studies.

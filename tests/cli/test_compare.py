@@ -15,6 +15,7 @@ from keras_dtkd.cli import compare, main
 from keras_dtkd.cli.errors import UserError
 from keras_dtkd.cli.run_dir import lock
 from tests.cli.conftest import BACKEND, TINY, run_folder
+from tests.cli.fake_runs import make_run
 
 pytest.importorskip("rich")
 
@@ -72,21 +73,24 @@ def test_nothing_starts_without_a_teacher(tmp_path, user_error):
     assert not list(tmp_path.iterdir())
 
 
-def write_run(folder, **content):
+def write_run(folder, **options):
+    """A sound run.json in a folder, of other settings than those of the tests."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps({"recipe": {}, **content}))
+    run = make_run(**options)
+    (folder / "run.json").write_text(json.dumps(run))
+    return run
 
 
 def test_runs_with_other_settings_are_a_user_error(teacher, tmp_path, user_error):
-    write_run(run_folder(tmp_path, "kd"), status="finished", settings={})
+    write_run(run_folder(tmp_path, "kd"))
     error = user_error(compare_argv(tmp_path, teacher, "kd"))
-    assert "other settings" in error and "epochs None, now 1" in error
+    assert "other settings" in error and "epochs 4, now 1" in error
 
 
 def test_planned_runs_with_other_settings_are_replaced(teacher, tmp_path, in_process):
     """For example those of an interrupted comparison with a typing error."""
     planned = run_folder(tmp_path, "kd")
-    write_run(planned, status="planned", settings={"epochs": 240})
+    write_run(planned, status="planned", epochs=240)
     assert main(compare_argv(tmp_path, teacher, "kd")) == 0
     run = json.loads((planned / "run.json").read_text())
     assert run["status"] == "finished" and run["settings"]["epochs"] == 1
@@ -97,11 +101,11 @@ def test_result_of_another_comparison_is_not_taken_over(
 ):
     """With other settings, in a folder that was only planned."""
     folder = run_folder(tmp_path, "kd")
-    other = {"status": "finished", "settings": {"epochs": 240}}
+    other = make_run(epochs=240)
 
     class OtherComparison(subprocess.Popen):
         def __init__(self, command, **options):
-            write_run(folder, **other)
+            write_run(folder, epochs=240)
             super().__init__([sys.executable, "-c", "raise SystemExit(2)"], **options)
 
     monkeypatch.setattr(compare.subprocess, "Popen", OtherComparison)
@@ -109,7 +113,7 @@ def test_result_of_another_comparison_is_not_taken_over(
     monkeypatch.setattr(compare.report, "write_report", lambda folder: None)
     assert main(compare_argv(tmp_path, teacher, "kd")) == 1
     assert "holds a run with other settings" in capsys.readouterr().out
-    assert json.loads((folder / "run.json").read_text()) == {"recipe": {}, **other}
+    assert json.loads((folder / "run.json").read_text()) == other
 
 
 def test_unwritable_table_gives_exit_code_1(teacher, tmp_path, capsys, in_process):
@@ -170,7 +174,8 @@ def running_elsewhere(teacher, tmp_path):
     content = json.loads((folder / "run.json").read_text())
 
     def set_status(status):
-        write_run(folder, **{**content, "status": status})
+        run = json.dumps({**content, "status": status})
+        (folder / "run.json").write_text(run)
 
     set_status("running")
     return folder, set_status

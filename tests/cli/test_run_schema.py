@@ -1,0 +1,107 @@
+"""A run.json is input: what is wrong is one sentence, and none of it is markup."""
+
+import copy
+import json
+
+import pytest
+
+from keras_dtkd.cli import main, run_dir
+from keras_dtkd.cli.errors import UserError
+from tests.cli.fake_runs import make_run
+
+pytestmark = pytest.mark.invariant(number=10)
+
+RUN = json.loads(json.dumps(make_run()))
+
+
+def changed(path, value):
+    """The run with another value at a path; `...` removes it."""
+    run = copy.deepcopy(RUN)
+    *parents, last = path.split("/")
+    place = run
+    for name in parents:
+        place = place[int(name) if isinstance(place, list) else name]
+    if value is ...:
+        del place[last]
+    else:
+        place[int(last) if isinstance(place, list) else last] = value
+    return json.dumps(run)
+
+
+def nested(depth):
+    return "[" * depth + "]" * depth
+
+
+REQUIRED = ["status", "settings", "recipe", "result", "sessions", "parameters"]
+REQUIRED += ["val_accuracy", "judged_on", "settings/method", "settings/seed"]
+REQUIRED += ["settings/backend", "settings/teacher", "settings/student"]
+REQUIRED += ["settings/validation", "result/best", "result/last"]
+REQUIRED += ["result/step_seconds", "result/best/accuracy", "result/last/accuracy"]
+REQUIRED += ["recipe/distillation_losses"]
+WRONG = {
+    "status": [None, 1, "done", ["finished"], {}],
+    "settings": [None, [], "x", 1],
+    "settings/method": [None, 1, {}, []],
+    "settings/seed": ["0", -1, 0.5, None, []],
+    "settings/validation": [2.0, -1, "x", None],
+    "settings/teacher": [{}, [], "[red]x[/red]"],
+    "settings/student": ["\x1b[31mx", "a|b", "$x$", "<b>", "`x`", "x" * 1000, "a\nb"],
+    "recipe": [None, [], "x", {}],
+    "recipe/distillation_losses": [None, [], {"kd": 1}, {"kd": {}}, {"[b]": {}}],
+    "sessions": [None, {}, [1], [{"versions": 1}], [{"wall_seconds": "x"}]],
+    "result": [None, [], {}, 1],
+    "result/best": [None, [], {}, 0.5],
+    "result/best/accuracy": [None, "x", 2.0, -1, [], 1e400],
+    "result/step_seconds": ["x", [], {}],
+    "parameters": [None, "x", -1, 1.5, []],
+    "val_accuracy": [None, {}, ["x"], [2.0]],
+    "judged_on": ["[red]", "\x1b[0m"],
+}
+TEXTS = {
+    "no JSON": "{",
+    "empty": "",
+    "a list": "[]",
+    "a number": "1",
+    "nothing": "null",
+    "too deep": nested(100_000),
+    "deep": '{"status": ' + nested(500) + "}",
+    "too large": '{"status": "' + "x" * 10_000_001 + '"}',
+    "NaN": changed("parameters", 1).replace('"parameters": 1', '"parameters": NaN'),
+}
+CASES = {
+    **TEXTS,
+    **{f"no {path}": changed(path, ...) for path in REQUIRED},
+    **{
+        f"{path} {i}": changed(path, value)
+        for path, values in WRONG.items()
+        for i, value in enumerate(values)
+    },
+}
+
+
+def test_there_are_many_cases():
+    assert len(CASES) > 80
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_that_is_wrong_is_one_sentence(tmp_path, capsys, case):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(CASES[case])
+    with pytest.raises(SystemExit) as exit_info:
+        main(["report", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert exit_info.value.code == 2 and len(error) < 1000
+    assert error.count("\n") == 1 and "run.json" in error
+    assert all(c.isprintable() for c in error.strip())
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_no_text_is_no_utf8(tmp_path):
+    (tmp_path / "run.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(UserError, match="not valid"):
+        run_dir.read_run(tmp_path)
+
+
+def test_a_sound_file_is_read(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(RUN))
+    assert run_dir.read_run(tmp_path)["settings"] == RUN["settings"]
