@@ -12,14 +12,34 @@ REQUIRED_IDS_ATTRIBUTE = "keras_dtkd_required_sample_ids"
 
 
 def is_array_or_scalar(leaf):
-    """Whether this is an array or a number, and no container."""
-    return hasattr(leaf, "shape") or np.isscalar(leaf)
+    """Whether this is an array or a number, and no container.
+
+    `None` stands for an optional input that is left out.
+    """
+    return leaf is None or hasattr(leaf, "shape") or np.isscalar(leaf)
+
+
+def flatten_deep(values):
+    """Values nested two deep or more as one dict, by their paths: `"a/b"`.
+
+    Anything else as it is.
+    """
+    containers = dict | list | tuple
+    if not isinstance(values, containers):
+        return values
+    inner = values.values() if isinstance(values, dict) else values
+    if not any(isinstance(value, containers) for value in inner):
+        return values
+    leaves = keras.tree.flatten_with_path(values)
+    return {"/".join(map(str, path)): leaf for path, leaf in leaves}
 
 
 def describe_nan_inputs(x):
     """A list of the inputs (NumPy) that hold NaN, in words, or an empty string."""
     broken_inputs = []
     for path, leaf in keras.tree.flatten_with_path(x):
+        if leaf is None:
+            continue
         is_float = leaf.dtype.kind == "f" and leaf.ndim
         broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum() if is_float else 0
         if broken:
@@ -39,13 +59,15 @@ def describe_shapes(x):
     shapes = [
         f"{'/'.join(map(str, path))!r}: {leaf.shape[1:]}" if path else leaf.shape[1:]
         for path, leaf in keras.tree.flatten_with_path(x)
+        if leaf is not None
     ]
     return f"samples of shape {', '.join(map(str, shapes))}"
 
 
 def num_samples(arrays):
     """The length of the first axis."""
-    leaf: Any = next(iter(keras.tree.flatten(arrays)), ())
+    leaves = (leaf for leaf in keras.tree.flatten(arrays) if leaf is not None)
+    leaf: Any = next(leaves, ())
     return leaf.shape[0] if getattr(leaf, "shape", ()) else len(leaf)
 
 
@@ -79,13 +101,19 @@ def drop_placeholder(y):
 
 def is_arrays(x):
     """Whether this is an array or a nested structure of arrays."""
-    return all(is_array_or_scalar(leaf) for leaf in keras.tree.flatten(x))
+    leaves = keras.tree.flatten(x)
+    is_nothing = all(leaf is None for leaf in leaves)
+    return not is_nothing and all(map(is_array_or_scalar, leaves))
 
 
 def take_rows(arrays, rows):
     """Rows of nested arrays, as NumPy."""
 
     def take(array):
+        if array is None:
+            return None
+        if is_sparse_tensor(array):
+            return _sparse_rows(array, rows)
         try:
             # A table counts its rows by position there.
             return to_numpy(getattr(array, "iloc", array)[rows])
@@ -95,10 +123,41 @@ def take_rows(arrays, rows):
     return keras.tree.map_structure(take, arrays)
 
 
+def to_tensors(arrays):
+    """Nested arrays as tensors; `None` stays."""
+    return keras.tree.map_structure(
+        lambda a: None if a is None else keras.ops.convert_to_tensor(a), arrays
+    )
+
+
+def is_sparse_tensor(value):
+    """Whether this is a `tf.SparseTensor`."""
+    return all(hasattr(value, name) for name in ("indices", "values", "dense_shape"))
+
+
+def _sparse_rows(value, rows):
+    """Rows of a `tf.SparseTensor`, dense; no more than those."""
+    shape = tuple(value.dense_shape)
+    chosen = np.arange(shape[0])[rows]
+    indices, values = np.asarray(value.indices), np.asarray(value.values)
+    dense = np.zeros((len(chosen), *shape[1:]), values.dtype)
+    for row, index in enumerate(chosen):
+        is_there = indices[:, 0] == index
+        dense[(row, *indices[is_there, 1:].T)] = values[is_there]
+    return dense
+
+
 def to_numpy(value):
-    """An array of any library as NumPy."""
+    """An array of any library as NumPy; `None` stays."""
+    if value is None:
+        return None
     if hasattr(value, "detach"):
         value = value.detach().cpu()
+    if is_sparse_tensor(value):
+        return _sparse_rows(value, slice(None))
+    if hasattr(value, "todense") and not hasattr(value, "toarray"):
+        # `jax.experimental.sparse.BCOO`.
+        value = value.todense()
     if hasattr(value, "toarray"):
         value = value.toarray()
     return np.asarray(value)

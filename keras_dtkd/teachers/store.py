@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
-import json
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,31 @@ import keras
 import numpy as np
 
 from keras_dtkd.core import logits
-from keras_dtkd.core.arrays import is_arrays, num_samples, take_rows, to_numpy
-from keras_dtkd.core.atomic_io import atomic_write, write_json
+from keras_dtkd.core.arrays import (
+    is_arrays,
+    num_samples,
+    take_rows,
+    to_numpy,
+    to_tensors,
+)
+from keras_dtkd.core.atomic_io import (
+    atomic_write,
+    compute_file_digest,
+    lock_folder,
+    write_json,
+)
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers import base
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
-from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE, Stored
+from keras_dtkd.teachers.sample_signatures import compute_signatures, find_differing
+from keras_dtkd.teachers.stored import (
+    METADATA_FILE,
+    OUTPUTS_FILE,
+    SIGNATURES_FILE,
+    Stored,
+    read_metadata,
+)
 
 CHUNK_DIR, PROGRESS_FILE = "chunks", "progress.json"
 # Samples of a file: so much is lost at most when the process dies.
@@ -49,8 +68,10 @@ def store(
 
     Raises:
         ValueError: The folder holds the outputs of another teacher, or for other
-            samples; data with sample ids in another order; the output cannot be
-            found; float16 cannot hold it.
+            samples, or is damaged; another process is writing into it; data with
+            sample ids in another order; the output cannot be found; float16 cannot
+            hold it.
+        OSError: The folder cannot be written into, or the disk is full.
 
     Example:
 
@@ -76,22 +97,49 @@ def store(
         "dtype": dtype,
     }
     if not _is_complete(folder, metadata):
-        writer = _ChunkWriter(folder / CHUNK_DIR)
-        forward, output_kind = compile_teacher(teacher), base.known_output_kind(teacher)
-        progress = keras.utils.Progbar(total, verbose=bool(verbose), unit_name="batch")
-        done = 0
-        for batch in batches:
-            _validate_id_order(batch, done)
-            done += num_samples(batch)
-            if done > writer.num_samples:
-                values = _forward_batch(teacher, forward, batch, output)
-                if dtype == "float16":
-                    _validate_float16_range(values, output_kind)
-                # Another batch size than before the break may cut across.
-                writer.add(values[writer.num_samples - done :].astype(dtype))
-            progress.add(1)
-        _finalize(folder, writer.all(), {**metadata, "output_kind": output_kind})
+        try:
+            with lock_folder(folder):
+                # Another process may have ended just now.
+                if not _is_complete(folder, metadata):
+                    _store_missing(folder, teacher, batches, total, metadata, verbose)
+        except BlockingIOError:
+            raise ValueError(
+                f"`store`: another process is writing into {folder}. Wait for it, or "
+                "give another folder."
+            ) from None
     return Stored(folder)
+
+
+def _store_missing(folder, teacher, batches, total, metadata, verbose):
+    """Stores what the folder does not hold yet."""
+    write_json(folder / PROGRESS_FILE, metadata)
+    writer = _ChunkWriter(folder / CHUNK_DIR)
+    forward, output_kind = compile_teacher(teacher), base.known_output_kind(teacher)
+    output, dtype = metadata["output"], metadata["dtype"]
+    progress = keras.utils.Progbar(total, verbose=bool(verbose), unit_name="batch")
+    known, done = writer.signatures(), 0
+    for batch in batches:
+        _validate_id_order(batch, done)
+        signatures = compute_signatures(model_inputs(batch))
+        before = known[done : done + len(signatures)]
+        if find_differing(signatures[: len(before)], before).size:
+            raise ValueError(
+                f"`store`: {folder} holds the outputs of other samples, from sample "
+                f"{done} on. Give the same data in the same order to go on; for "
+                "other data another folder, or remove this one."
+            )
+        done += len(signatures)
+        if done > writer.num_samples:
+            values = _forward_batch(teacher, forward, batch, output)
+            if dtype == "float16":
+                _validate_float16_range(values, output_kind)
+            # Another batch size than before the break may cut across.
+            new = slice(writer.num_samples - done, None)
+            writer.add(values[new].astype(dtype), signatures[new])
+        progress.add(1)
+    outputs, signatures = writer.all()
+    metadata = {**metadata, "output_kind": output_kind}
+    _finalize(folder, outputs, signatures, metadata)
 
 
 def _validate_id_order(batch, first):
@@ -121,7 +169,7 @@ def _is_complete(folder, metadata):
     for name in (METADATA_FILE, PROGRESS_FILE):
         if not (folder / name).is_file():
             continue
-        stored = json.loads((folder / name).read_text(encoding="utf-8"))
+        stored = read_metadata(folder / name, metadata)
         if unlike := [key for key, value in metadata.items() if stored[key] != value]:
             others = [("other" if k == "samples" else "another", k) for k in unlike]
             raise ValueError(
@@ -130,7 +178,6 @@ def _is_complete(folder, metadata):
                 "remove it."
             )
         return name == METADATA_FILE
-    write_json(folder / PROGRESS_FILE, metadata)
     return False
 
 
@@ -155,8 +202,7 @@ def _batches(x, batch_size):
 
 def _forward_batch(teacher, forward, batch, output):
     batch = keras.tree.map_structure(to_numpy, model_inputs(batch))
-    batch = keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
-    outputs = forward(batch)
+    outputs = forward(to_tensors(batch))
     try:
         values = logits.select_output(outputs, output, teacher.output_names)
     except KeyError as error:
@@ -181,9 +227,15 @@ def _validate_float16_range(values, output_kind):
     raise ValueError(f"`store`: the teacher gives {problem}. Use `dtype='float32'`.")
 
 
-def _finalize(folder, values, metadata):
-    atomic_write(folder / OUTPUTS_FILE, lambda path: np.save(path, values))
-    write_json(folder / METADATA_FILE, {**metadata, "num_samples": len(values)})
+def _finalize(folder, values, signatures, metadata):
+    for name, array in ((OUTPUTS_FILE, values), (SIGNATURES_FILE, signatures)):
+        atomic_write(folder / name, lambda path, array=array: np.save(path, array))
+    digests = {
+        "outputs_digest": compute_file_digest(folder / OUTPUTS_FILE),
+        "signatures_digest": compute_file_digest(folder / SIGNATURES_FILE),
+    }
+    metadata = {**metadata, **digests, "num_samples": len(values)}
+    write_json(folder / METADATA_FILE, metadata)
     (folder / PROGRESS_FILE).unlink()
     shutil.rmtree(folder / CHUNK_DIR, ignore_errors=True)
 
@@ -193,19 +245,46 @@ class _ChunkWriter:
 
     def __init__(self, folder):
         self.folder = folder
-        self.num_samples = sum(len(np.load(path)) for path in self._files())
+        # Pairs of outputs and signatures.
+        self._chunks = [self._read(path) for path in self._files()]
         self._pending = []
+        self.num_samples = sum(len(outputs) for outputs, _ in self._chunks)
 
-    def add(self, values):
-        self._pending.append(values)
-        self.num_samples += len(values)
-        if sum(map(len, self._pending)) >= CHUNK_SIZE:
-            chunk, self._pending = np.concatenate(self._pending), []
-            path = self.folder / f"{len(self._files()):06d}.npy"
-            atomic_write(path, lambda partial: np.save(partial, chunk))
+    def add(self, outputs, signatures):
+        self._pending.append((outputs, signatures))
+        self.num_samples += len(outputs)
+        if sum(len(outputs) for outputs, _ in self._pending) >= CHUNK_SIZE:
+            chunk = [
+                np.concatenate(parts) for parts in zip(*self._pending, strict=True)
+            ]
+            self._chunks.append(chunk)
+            self._pending = []
+            path = self.folder / f"{len(self._files()):06d}.npz"
+            atomic_write(path, lambda partial: np.savez(partial, *chunk))
 
     def all(self):
-        return np.concatenate([*map(np.load, self._files()), *self._pending])
+        """All outputs, and all signatures."""
+        pairs = [*self._chunks, *self._pending]
+        return [np.concatenate(parts) for parts in zip(*pairs, strict=True)]
+
+    def signatures(self):
+        """Those that were stored before."""
+        return self.all()[1] if self._chunks else np.zeros((0, 0), "float32")
 
     def _files(self):
-        return sorted(self.folder.glob("[0-9]*.npy"))
+        return sorted(self.folder.glob("[0-9]*.npz"))
+
+    @staticmethod
+    def _read(path):
+        try:
+            # A checksum in the file tells a byte that was changed.
+            with np.load(path) as file:
+                return file["arr_0"], file["arr_1"]
+        except (ValueError, KeyError, OSError, EOFError, *_DAMAGES) as error:
+            raise ValueError(
+                f"`store`: {path} is damaged ({error}). Remove {path.parent.parent} to "
+                "store everything again."
+            ) from error
+
+
+_DAMAGES = zipfile.BadZipFile, zlib.error

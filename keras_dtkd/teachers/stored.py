@@ -9,11 +9,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.core.atomic_io import compute_file_digest
+from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers.base import Teacher
+from keras_dtkd.teachers.sample_ids import split_sample_ids
+from keras_dtkd.teachers.sample_signatures import compute_signatures, find_differing
 
 # What a folder of stored outputs holds. `METADATA_FILE` is written last.
 METADATA_FILE, OUTPUTS_FILE = "stored.json", "outputs.npy"
+SIGNATURES_FILE = "signatures.npy"
 
 
 class Stored(Teacher):
@@ -48,10 +53,13 @@ class Stored(Teacher):
     """
 
     needs_sample_ids = True
+    variables_name = "stored outputs"
 
     def __init__(self, outputs, output_kind=None):
+        # Of the inputs, see `sample_signatures`; `None` where they are not known.
+        self._signatures = None
         if isinstance(outputs, str | os.PathLike):
-            outputs, stored_kind = _read(Path(outputs))
+            outputs, self._signatures, stored_kind = _read(Path(outputs))
             output_kind = stored_kind if output_kind is None else output_kind
         values = np.asarray(outputs)
         if values.ndim < 2 or values.dtype.kind != "f" or not len(values):
@@ -88,6 +96,27 @@ class Stored(Teacher):
         is_known = ops.reshape(is_known, (-1, *(1,) * (len(self._values.shape) - 1)))
         return ops.where(is_known, outputs, ops.cast(np.nan, outputs.dtype))
 
+    def issues(self, context):
+        """Adds inputs that are not those whose outputs were stored."""
+        issues = super().issues(context)
+        inputs, ids = split_sample_ids(context.sample.x)
+        if issues or self._signatures is None or ids is None:
+            return issues
+        expected = self._signatures[np.asarray(ids, int).reshape(-1)]
+        others = find_differing(compute_signatures(inputs), expected)
+        if not others.size:
+            return []
+        message = (
+            f"`Distiller`: {others.size} of {len(expected)} samples that were looked "
+            "at are not the inputs whose outputs are stored under their ids, such as "
+            f"sample {int(np.asarray(ids).reshape(-1)[others[0]])}."
+        )
+        hint = (
+            "Give the data that was stored, in its order and scale, or `sample_ids` "
+            "that say where each sample was: `teachers.with_sample_ids`."
+        )
+        return [Issue("other_samples", ERROR, message, hint)]
+
     def fingerprint(self):
         values = np.ascontiguousarray(ops.convert_to_numpy(self._values.value))
         digest = hashlib.blake2b(digest_size=16)
@@ -97,7 +126,7 @@ class Stored(Teacher):
 
 
 def _read(folder):
-    """The array, and the kind of output that its folder states."""
+    """The outputs, signatures of the inputs, and the kind of output."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"`Stored`: there is no folder {folder}. `keras_dtkd.teachers.store` "
@@ -108,5 +137,34 @@ def _read(folder):
             f"`Stored`: {folder} holds no whole set of stored outputs. Call `store` "
             "with it again: it goes on where it stopped."
         )
-    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
-    return np.load(folder / OUTPUTS_FILE), metadata["output_kind"]
+    names = "outputs_digest", "signatures_digest", "output_kind", "num_samples"
+    metadata = read_metadata(folder / METADATA_FILE, names)
+    files = OUTPUTS_FILE, SIGNATURES_FILE
+    for name, digest in zip(files, names, strict=False):
+        path = folder / name
+        if not path.is_file() or compute_file_digest(path) != metadata[digest]:
+            raise ValueError(
+                f"`Stored`: {path} is missing, damaged, or of another run. Put it "
+                f"back from a copy, or remove {folder} and store again."
+            )
+    outputs, signatures = (np.load(folder / name) for name in files)
+    return outputs, signatures, metadata["output_kind"]
+
+
+def read_metadata(path, names):
+    """The dict in a JSON file, which has these names; or a `ValueError`."""
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _damaged(path, f"cannot be read ({error})") from error
+    missing = set(names) - set(metadata if isinstance(metadata, dict) else ())
+    if missing:
+        raise _damaged(path, f"lacks {', '.join(sorted(missing))}")
+    return metadata
+
+
+def _damaged(path, problem):
+    return ValueError(
+        f"`Stored`: {path} {problem}. Put it back from a copy, or remove its folder "
+        "and store again."
+    )

@@ -16,7 +16,7 @@ from keras_dtkd.teachers import (
     weights_fingerprint,
     with_sample_ids,
 )
-from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE
+from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE, SIGNATURES_FILE
 from tests.tiny_models import data, teacher
 
 X, Y = data(70)
@@ -114,7 +114,8 @@ def test_interrupted_it_resumes(tmp_path, given):
     # Of 9 batches, files of 3 are whole.
     assert second.batches == 3
     np.testing.assert_array_equal(outputs_of(stored), X[:, :4] * 2.0)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [OUTPUTS_FILE, METADATA_FILE]
+    files = [OUTPUTS_FILE, SIGNATURES_FILE, METADATA_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
 class Batches(keras.utils.PyDataset):
