@@ -5,3 +5,6 @@ from keras_dtkd.callbacks.hyperparameter_schedule import (
 )
 from keras_dtkd.callbacks.resume import Resume as Resume
 from keras_dtkd.callbacks.robust_accuracy import RobustAccuracy as RobustAccuracy
+from keras_dtkd.callbacks.student_checkpoint import (
+    StudentCheckpoint as StudentCheckpoint,
+)

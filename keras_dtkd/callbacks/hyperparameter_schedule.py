@@ -14,7 +14,7 @@ class HyperparameterSchedule(keras.callbacks.Callback):
             further in: `"dtkd.temperature.min_temperature"`.
         schedule: A function of the epoch (from 0, as everywhere in Keras), or a
             `keras.optimizers.schedules.LearningRateSchedule`, called with the epoch.
-        verbose: 1 prints each new value.
+        verbose: 1 prints each new value. The history holds it in any case.
 
     Raises:
         ValueError: At the beginning of `fit`: nothing has that name.
@@ -45,6 +45,11 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         setattr(self._owner(), self.name.rpartition(".")[2], value)
         if self.verbose:
             print(f"\nEpoch {epoch + 1}: {self.name} = {value:g}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds the number to the logs, as Keras does the learning rate."""
+        if logs is not None:
+            logs[self.name] = float(self.schedule(epoch))
 
     def _owner(self):
         owner = self.model

@@ -15,8 +15,9 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     """Draws a metric by epoch: for each method the mean ± std over its seeds.
 
     Args:
-        runs: A dict from method names to a list of runs, one per seed, or a single
-            run. A run is the result of `fit`, its `history` (a dict), or the values of
+        runs: What `fit` returned, whose metric is drawn in training and validation; or
+            a dict from method names to a list of runs, one per seed, or a single run. A
+            run is the result of `fit`, its `history` (a dict), or the values of
             the metric, one per epoch. A 2D array has one run in each row.
         metric: Name of the metric in the histories and on the axis. If it has fewer
             values than epochs, it was measured every few epochs (`validation_freq`).
@@ -29,15 +30,18 @@ def training_curves(runs, metric="val_accuracy", ax=None):
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: `runs` is not a dict.
+        TypeError: `runs` is neither a dict nor what `fit` returned.
         ValueError: There are no runs; a run has no value of the metric; or the seeds
             of one method measured it at different epochs.
 
     Example:
 
+    >>> figure = plots.training_curves(distiller.fit(x, y, validation_split=0.1))
     >>> runs = {"KD": [fit(KD(), s) for s in range(5)], "DTKD": [...]}
     >>> figure = plots.training_curves(runs)
     """
+    if hasattr(runs, "history"):
+        runs, metric = _split_history(runs.history, metric)
     inputs.validate_dict(CALLER, "runs", runs, "{'KD': [run, ...], 'DTKD': [...]}")
     curves = {name: _align_runs(name, value, metric) for name, value in runs.items()}
     ax = style.new_figure(7.5, 4.5).subplots() if ax is None else ax
@@ -54,6 +58,25 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     _label_axes(ax, curves, metric)
     style.label_lines(ax)
     return style.root_figure(ax)
+
+
+def _split_history(history, metric):
+    """The curves of one `fit`: `({"training": run, "validation": run}, name)`."""
+    name = metric.removeprefix("val_")
+    names = {"training": name, "validation": f"val_{name}"}
+    # Validation may be less frequent: the longest shows how many epochs there were.
+    longest = max(history.values(), key=len, default=())
+    curves = {
+        label: {name: history[n], "epochs": longest}
+        for label, n in names.items()
+        if n in history
+    }
+    if not curves:
+        raise ValueError(
+            f"`{CALLER}`: the run has no {metric!r}. It has: "
+            f"{', '.join(map(str, history)) or 'no metrics'}."
+        )
+    return curves, name
 
 
 def _label_axes(ax, curves, metric):

@@ -19,12 +19,14 @@ class View(FitHooks, keras.layers.Layer):
         layer: A `keras.layers.Layer` from a batch of inputs to one of the same
             shape: `keras.layers.RandAugment(...)`, a `keras.Sequential` of several.
         name: What losses call it by. The class's name in lower case unless given.
+        student_only: Whether the teacher sees the batch as it is: consistency training,
+            without another pass of the teacher. It may then be a stored one.
 
     Call arguments:
         x: A batch of inputs, one tensor.
 
     Returns:
-        The batch to show both models.
+        The batch to show both models, or the student.
 
     Raises:
         TypeError: `layer` is no Keras layer.
@@ -36,7 +38,7 @@ class View(FitHooks, keras.layers.Layer):
     >>> Distiller(teacher, student, losses, views=views).fit(x, y)
     """
 
-    def __init__(self, layer, name=None, **kwargs):
+    def __init__(self, layer, name=None, student_only=False, **kwargs):
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(
                 f"`{type(self).__name__}` wraps a Keras layer. Received: {layer!r}."
@@ -44,7 +46,7 @@ class View(FitHooks, keras.layers.Layer):
             )
         kwargs.setdefault("dtype", "float32")
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)
-        self.layer = layer
+        self.layer, self.student_only = layer, bool(student_only)
         # What it wraps is built where it is first called, as preprocessing is.
         self.built = True
 
@@ -78,7 +80,8 @@ class View(FitHooks, keras.layers.Layer):
 
     def get_config(self):
         layer = keras.saving.serialize_keras_object(self.layer)
-        return {**super().get_config(), "layer": layer}
+        config = {**super().get_config(), "layer": layer}
+        return {**config, "student_only": self.student_only}
 
     @classmethod
     def from_config(cls, config):

@@ -109,6 +109,23 @@ def test_the_result_of_fit_is_accepted():
     )
 
 
+def test_what_fit_returned_is_drawn_in_training_and_validation():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((4, 2), "float32")
+    options = {"validation_data": (x, x[:, :1]), "validation_freq": 2, "verbose": 0}
+    run = model.fit(x, x[:, :1], epochs=4, **options)
+    for metric in ("loss", "val_loss"):
+        ax = draw(run, metric)
+        assert ax.get_ylabel() == "Loss"
+        training, validation = ax.lines
+        np.testing.assert_allclose(training.get_ydata(), run.history["loss"])
+        np.testing.assert_allclose(validation.get_ydata(), run.history["val_loss"])
+        assert list(validation.get_xdata()) == [2, 4]
+    with pytest.raises(ValueError, match="has no 'accuracy'. It has: loss, val_loss"):
+        draw(run, "accuracy")
+
+
 def test_a_single_epoch_is_a_point():
     (line,) = draw({"KD": [0.5]}).lines
     assert line.get_marker() == "o"

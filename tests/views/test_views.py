@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD, DistillationLoss
+from keras_dtkd.teachers import Stored
 from keras_dtkd.views import CutMix, Cutout, Mixup, View
 from tests.tiny_models import Counting, close, numbers, same
 
@@ -192,3 +193,42 @@ def test_a_loss_takes_the_name_of_a_view_and_no_view(view):
 def test_a_class_is_no_view():
     with pytest.raises(TypeError, match="That is the class: call it"):
         distiller(KD(view="mixup"), Mixup)
+
+
+@pytest.mark.invariant(number=1)
+def test_a_view_of_the_student_alone_costs_no_pass_of_the_teacher():
+    small, count_small = network(1)
+    large, count_large = network(9)
+    views = Negative(student_only=True)
+    d = Distiller(large, small, [KD(), KD(view="negative", name="turned")], views=views)
+    d.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    d.train_on_batch(X, Y)
+    before = count_small.counts["calls"], count_large.counts["calls"]
+    d.train_on_batch(X, Y)
+    assert count_small.counts["calls"] - before[0] == 2
+    assert count_large.counts["calls"] - before[1] == 1
+
+
+@pytest.mark.graph
+def test_a_view_of_the_student_alone_leaves_the_teacher_the_batch(tmp_path):
+    steps = []
+    views = Negative(student_only=True)
+    d = distiller(Noting(steps, view="negative"), views, rate=0.0)
+    d.compute_losses(X, Y)
+    for model, x, side in ((d.student, -X, "student"), (d.teacher, X, "teacher")):
+        given = ops.convert_to_numpy(getattr(steps[-1], f"{side}_logits"))
+        assert np.allclose(given, ops.convert_to_numpy(model(x)), atol=1e-5)
+    # Outputs that are stored are of the batch as it is.
+    outputs = d.teacher.predict(X, verbose=0)
+    view = View(keras.layers.Rescaling(-1.0), name="turned", student_only=True)
+    by_model, stored = (
+        Distiller(t, network(1)[0], KD(view="turned"), views=view)
+        for t in (d.teacher, Stored(outputs))
+    )
+    for each in (by_model, stored):
+        each.compile("sgd")
+        each.fit(X, shuffle=False, verbose=0)
+    assert close(by_model.student, stored.student, 1e-5)
+    by_model.save(tmp_path / "d.keras")
+    loaded = keras.saving.load_model(tmp_path / "d.keras")
+    assert loaded.views["turned"].student_only
