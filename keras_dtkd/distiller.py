@@ -8,16 +8,14 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core import arrays
 from keras_dtkd.core.hyperparameters import (
     Hyperparameter,
     HyperparameterMixin,
 )
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.distribution import rank_callbacks
-from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
-from keras_dtkd.losses.resolve import resolve_losses
-from keras_dtkd.preparation import default_compile, prepare, saved_state
+from keras_dtkd.losses.resolve import NamedLosses, resolve_losses
+from keras_dtkd.preparation import changes, default_compile, prepare, saved_state
 from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.base import resolve_teacher
 from keras_dtkd.teachers.reference import TeacherReference
@@ -25,14 +23,10 @@ from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import forward, loss_logging, run, task_loss
 from keras_dtkd.training.epoch_hooks import EpochHooks
 from keras_dtkd.training.loss_aggregation import compute_loss_means, sum_losses
-from keras_dtkd.training.step import ForwardPass, TrainingInputs, TrainingTargets
+from keras_dtkd.training.step import ForwardPass, TrainingInputs
 from keras_dtkd.validation import arguments as validation
 from keras_dtkd.validation.models import check_shared_weights
-from keras_dtkd.views.resolve import resolve_views, validate_views
-
-
-def _labels_of(y):
-    return arrays.drop_placeholder(y.labels if isinstance(y, TrainingTargets) else y)
+from keras_dtkd.views.resolve import resolve_views
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -108,19 +102,15 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.backend_session = backend.new_session()
         self.preparation_cache = prepare.Cache()
         self.student = student
-        self.distillation_losses = resolve_losses(distillation_losses)
+        self.losses_by_name = resolve_losses(distillation_losses)
+        self.has_default_losses = distillation_losses is None
         self.views = resolve_views(views)
-        validate_views(self.distillation_losses, self.views)
         self.task_weight = task_weight
         self.from_logits = from_logits
         self.distilled_output = output
         self.evaluate_distillation = evaluate_distillation
-        self.loss_trackers = loss_logging.build_trackers(
-            self.distillation_losses, self.additional_logs
-        )
-        gradient_losses = input_gradient_losses(self.distillation_losses)
-        if any(o.input_gradient != "exact" for o in gradient_losses.values()):
-            self.direction_seed_generator = keras.random.SeedGenerator()
+        self.loss_trackers: dict = {}
+        changes.follow_losses(self)
         if teacher is not None:
             self._set_teacher(teacher)
         self.built = student.built
@@ -135,12 +125,13 @@ class Distiller(HyperparameterMixin, keras.Model):
     def __setattr__(self, name, value):
         # Keras tracks (and torch registers) a model before any property setter runs.
         if name == "teacher":
-            self._set_teacher(value)
-            return
+            return self._set_teacher(value)
+        if name in ("student", "distillation_losses", "views") and hasattr(self, name):
+            return changes.replace_part(self, name, value)
         if name == "evaluate_distillation" and value != getattr(self, name, value):
             # The compiled function runs the teacher, or does not.
             self.test_function = None
-        super().__setattr__(name, value)
+        return super().__setattr__(name, value)
 
     def _set_teacher(self, value):
         teacher = resolve_teacher(value)
@@ -156,12 +147,16 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def teacher_fingerprint(self):
         """The fingerprint of the teacher, or of the one that a loaded file expects."""
-        # Between runs the teacher may change.
         return self.teacher_reference.fingerprint(self.run_context.is_fitting)
 
     def __dir__(self):
         # Saving walks over all attributes: it would put the teacher into the file.
         return [name for name in super().__dir__() if name != "teacher"]
+
+    @property
+    def distillation_losses(self):
+        """The losses, by name or place. Give others, and the next run follows."""
+        return NamedLosses(self.losses_by_name)
 
     # The student.
 
@@ -218,13 +213,13 @@ class Distiller(HyperparameterMixin, keras.Model):
 
         Without the teacher (in `evaluate`) it is the student's own loss.
         """
-        labels = _labels_of(y)
+        labels = task_loss.get_labels(y)
         if not isinstance(y_pred, ForwardPass):
             if labels is None or not self.has_task_loss:
                 return ops.zeros(())
             args = x, labels, y_pred, sample_weight, training
             return task_loss.compute_regularized(self, super().compute_loss, *args)
-        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        batch_size = ops.shape(keras.tree.flatten(y_pred.outputs)[0])[0]
         log = functools.partial(loss_logging.update, self.loss_trackers, batch_size)
         # Before any view: a forward pass on one forgets what layers added on the batch.
         regularizers, task = task_loss.sum_losses(self.losses), None
@@ -235,15 +230,13 @@ class Distiller(HyperparameterMixin, keras.Model):
             if task_loss.is_own(self.student):
                 regularizers = task_loss.own_regularizers(self)
         steps = forward.StepBuilder(self, x, y, y_pred, sample_weight, training)
-        total = sum_losses(self.distillation_losses, steps, log)
+        total = sum_losses(self.distillation_losses, steps, log) + regularizers
         if task is not None:
             total = total + self.hyperparameter("task_weight") * task
-        total = total + regularizers
         if not training:
             return total
-        return backend.weight_loss_by_batch_share(
-            self.backend_session, total, batch_size
-        )
+        session = self.backend_session
+        return backend.weight_loss_by_batch_share(session, total, batch_size)
 
     @property
     def has_task_loss(self):
@@ -283,7 +276,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         """The student's metrics, where there are labels."""
         if isinstance(y_pred, ForwardPass):
             x, y_pred = x.x, y_pred.outputs
-        labels = _labels_of(y)
+        labels = task_loss.get_labels(y)
         with self.backend_session.step_metrics():
             if labels is None:
                 return loss_logging.compute_results(self, has_labels=False)
@@ -305,10 +298,12 @@ class Distiller(HyperparameterMixin, keras.Model):
         Raises:
             ValueError: A metric that compares two models: it would be given labels.
         """
+        validation.reject_migrated_arguments("Distiller.compile", kwargs)
         given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
-        metrics = validation.validate_metrics(given)
+        origin = default_compile.CompileOrigin(arguments=dict(given))
+        validation.validate_metrics(origin.metrics)
         super().compile(*args, **kwargs)
-        self.compile_origin = default_compile.CompileOrigin(metrics=metrics)
+        self.compile_origin = origin
         # The kind of an output may follow from the compiled loss.
         self.preparation_cache.clear()
 
@@ -353,13 +348,13 @@ class Distiller(HyperparameterMixin, keras.Model):
         Raises:
             ValueError: Whatever is wrong with models or data, before the first step.
         """
-        x, y, hooks = prepare.prepare_fit(self, x, y, batch_size, kwargs)
         callbacks, verbose = rank_callbacks.rank_zero_callbacks(callbacks, verbose)
+        validation.validate_monitors(callbacks)
+        x, y, hooks = prepare.prepare_fit(self, x, y, batch_size, kwargs)
         callbacks = [EpochHooks(self), *hooks, *callbacks]
+        args = x, y, batch_size, epochs, verbose, callbacks, *args
         with run.fitting(self, hooks):
-            return super().fit(
-                x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
-            )
+            return super().fit(*args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """The student's loss and metrics, as `keras.Model.evaluate` gives them.
@@ -377,6 +372,7 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def predict(self, x, *args, **kwargs):
         """The student's outputs, as `keras.Model.predict` gives them."""
+        changes.follow_changes(self)
         with run.session(self):
             if task_loss.overrides(self.student, "predict_step"):
                 # As a detector's, which decodes boxes.
@@ -399,6 +395,14 @@ class Distiller(HyperparameterMixin, keras.Model):
         prepare.prepare_batch(self, "test_on_batch", x, y)
         with run.in_context(self, is_evaluating=True), run.session(self):
             return super().test_on_batch(x, y, *args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        """Exports the student, as `distiller.student.export` does."""
+        return self.student.export(*args, **kwargs)
+
+    def quantize(self, *args, **kwargs):
+        """Quantizes the student, as `distiller.student.quantize`; losses stay."""
+        return self.student.quantize(*args, **kwargs)
 
     # Files: everything but the teacher.
 
@@ -440,9 +444,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     def get_compile_config(self):
         """Keras's own, and where it comes from."""
         config = super().get_compile_config()
-        if not self.compiled:
-            return config
-        return {**config, "compile_origin": self.compile_origin.get_config()}
+        return saved_state.add_compile_origin(self, config)
 
     def compile_from_config(self, config):
         """Compiles again; takes over from the student again."""

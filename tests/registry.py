@@ -22,6 +22,7 @@ from keras_dtkd.losses import (
     R2KD,
     BinaryKD,
     GeneralizedJSD,
+    HardLabels,
     InputGradientAlignment,
     InputGradientPenalty,
     LogitMSE,
@@ -108,6 +109,7 @@ LOSSES = {
     "gjsd_continuous": Loss(
         partial(GeneralizedJSD, beta=0.9, convention="continuous"), saturates=True
     ),
+    "hard_labels": Loss(HardLabels, equal_models=None),
     "total_variation": Loss(partial(TotalVariation, temperature=4.0), saturates=True),
     "logit_mse": Loss(LogitMSE, **RAW_LOGITS),
     "logit_mse_centered": Loss(partial(LogitMSE, centered=True)),

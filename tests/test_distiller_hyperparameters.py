@@ -77,11 +77,10 @@ def test_every_hyperparameter_takes_effect_without_compiling_again():
     assert logs["loss"][2] == pytest.approx(total(2), rel=1e-5)
     assert kd[2] == pytest.approx(kd[0], rel=1e-5)
     assert kd[3] != pytest.approx(kd[0], rel=0.01)
-    assert logs["student_temperature"][2:4] == pytest.approx([4.0, 2.0])
     # Without its dynamic term, DTKD is KD at τ, here still 4.
     assert dtkd[4] == pytest.approx(kd[0], rel=1e-4)
     assert dtkd[5] == pytest.approx(kd[5], rel=1e-4)
-    # The ramp of the epoch was set before the callback spoke.
+    # The ramp of the epoch was set before the callback changed it.
     assert logs["loss"][6] == pytest.approx(total(6), rel=1e-5)
     assert logs["loss"][7] == pytest.approx(total(7, ramp=0.5), rel=1e-5)
     if keras.config.backend() != "torch":

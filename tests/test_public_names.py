@@ -18,7 +18,9 @@ NAMES = {
     "keras_dtkd.backend.autodiff": """
         finite_difference jvp value_and_input_grad
     """,
-    "keras_dtkd.callbacks": "HyperparameterSchedule Resume RobustAccuracy",
+    "keras_dtkd.callbacks": """
+        HyperparameterSchedule Resume RobustAccuracy StudentCheckpoint
+    """,
     "keras_dtkd.cli": "main",
     "keras_dtkd.core.logits": """
         OutputKind infer_output_kind look_like_probabilities select_output to_logits
@@ -43,11 +45,12 @@ NAMES = {
     "keras_dtkd.functional.norms": "safe_sqrt squared_norm",
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
-        agreement center is_unmasked sharpness soft_log_probs std
+        agreement center clamp is_unmasked sharpness soft_log_probs std
         unmasked_by_both
     """,
     "keras_dtkd.losses": """
-        DistillationLoss LossValues TemperatureLoss calibrate_output_bias
+        DistillationLoss KerasDistillationLoss LossValues TemperatureLoss
+        calibrate_output_bias
     """,
     "keras_dtkd.methods": "ikd rlkd",
     "keras_dtkd.methods.ikd": "DualOptimizer InteractiveDistiller",
@@ -88,6 +91,8 @@ def exported(module):
     }
     if own or not hasattr(module, "__path__"):
         return own or public(module)
+    if hasattr(module, "__all__"):
+        return {n: v for n, v in public(module).items() if n in module.__all__}
     # Long imports stand in brackets, with a comma.
     source = inspect.getsource(module).replace(",", "")
     return {n: v for n, v in public(module).items() if f" as {n}\n" in source + "\n"}
@@ -134,3 +139,10 @@ def test_everything_a_user_configures_can_be_serialized():
     from keras_dtkd import Distiller
 
     assert keras.saving.get_registered_name(Distiller) == "keras_dtkd>Distiller"
+
+
+def test_the_package_lists_its_public_names_and_nothing_else():
+    package = importlib.import_module("keras_dtkd")
+    expected = {*NAMES["keras_dtkd"].split(), "__version__"}
+    assert set(dir(package)) == set(package.__all__) == expected
+    assert sorted(package.__all__) == package.__all__

@@ -79,7 +79,7 @@ class JaxBackend(Backend):
         placed: dict[str, list] = {"from": [], "to": []}
 
         def teacher_values():
-            values = [variable.value for variable in variables]
+            values = [v if v is None else v.value for v in variables]
             if keras.distribution.distribution() is None:
                 return values
             # Placing copies: once for each teacher, not once a step.
@@ -138,6 +138,8 @@ def to_distribution(variables, replicated=False):
     distribution = keras.distribution.distribution()
 
     def place(variable):
+        if variable is None:
+            return None
         value = variable.value
         is_single = isinstance(value.sharding, jax.sharding.SingleDeviceSharding)
         if distribution is None or not is_single:

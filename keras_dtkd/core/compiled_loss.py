@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_dtkd.core.arrays import flatten_deep
+
 # However a user has named them.
 CROSS_ENTROPIES = {
     "sparse_categorical_crossentropy": (keras.losses.SparseCategoricalCrossentropy,),
@@ -13,6 +15,12 @@ CROSS_ENTROPIES = {
         keras.losses.BinaryCrossentropy,
         keras.losses.BinaryFocalCrossentropy,
     ),
+}
+# By their names and those of their functions.
+REGRESSION_LOSSES = {
+    *("mse", "mean_squared_error", "mae", "mean_absolute_error", "mape"),
+    *("mean_absolute_percentage_error", "msle", "mean_squared_logarithmic_error"),
+    *("huber", "huber_loss", "log_cosh", "logcosh", "poisson"),
 }
 
 
@@ -38,6 +46,7 @@ def declared_from_logits(loss):
 
 def select_for_output(values, name, index):
     """The loss or labels of one output, by name or index."""
+    values = flatten_deep(values)
     if isinstance(values, dict):
         # A single one is that of the only output, which has no name.
         is_only = name is None and len(values) == 1

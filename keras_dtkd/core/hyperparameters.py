@@ -79,7 +79,7 @@ class Hyperparameter:
 
 def layers_with_hyperparameters(distiller):
     """The Distiller and all layers of its losses that have hyperparameters."""
-    layers = iter_layers([distiller, distiller.distillation_losses])
+    layers = iter_layers(distiller)
     return [layer for layer in layers if isinstance(layer, HyperparameterMixin)]
 
 

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.functional.statistics import MIN_LOGIT
+from keras_dtkd.core.arrays import flatten_deep
+from keras_dtkd.functional.statistics import MIN_LOGIT, clamp
 
 
 class OutputKind(enum.StrEnum):
@@ -24,6 +25,8 @@ class OutputKind(enum.StrEnum):
     SIGMOID = "sigmoid"
     # Logits, each label by itself.
     BINARY_LOGITS = "binary logits"
+    # Numbers of a regression, which choose nothing.
+    REGRESSION = "regression"
 
     @property
     def is_multilabel(self):
@@ -34,6 +37,12 @@ class OutputKind(enum.StrEnum):
     def as_multilabel(self):
         """The kind of logits that are a choice for each label; others stay."""
         return OutputKind.BINARY_LOGITS if self == OutputKind.LOGITS else self
+
+    @property
+    def as_regression(self):
+        """The kind of numbers that linear outputs are in a regression; others stay."""
+        linear = OutputKind.LOGITS, OutputKind.BINARY_LOGITS
+        return OutputKind.REGRESSION if self in linear else self
 
     @classmethod
     def _missing_(cls, value):
@@ -54,8 +63,10 @@ def select_output(outputs, key, names=None):
     """One of a model's outputs: a tensor out of a tensor, list, tuple or dict.
 
     `key` is its name or index, `None` where there is only one; `names` are the model's
-    `output_names`, for lists. A `KeyError` with the known names if there is no such.
+    `output_names`, for lists. Outputs nested deeper are named by their path, `"a/b"`.
+    A `KeyError` with the known names if there is no such.
     """
+    outputs = flatten_deep(outputs)
     if not isinstance(outputs, dict | list | tuple):
         return outputs
     if isinstance(outputs, dict):
@@ -81,20 +92,24 @@ def to_logits(outputs, output_kind):
         output_kind: An `OutputKind`, or its value.
 
     Returns:
-        float32 logits, up to a constant a sample. `(batch, ..., classes)` for the
-        first two; for the last two a pair for each label, `(batch, ..., labels, 2)`, or
-        `(batch, ..., 2)` for a single one: first "no", then "yes".
+        float32 logits, up to a constant a sample; of a regression its numbers.
+        `(batch, ..., classes)`; where each label is a choice by itself a pair for each,
+        `(batch, ..., labels, 2)`, or `(batch, ..., 2)` for a single one: first "no",
+        then "yes".
     """
     output_kind = OutputKind(output_kind)
     half = keras.backend.standardize_dtype(outputs.dtype) == "float16"
     tiny, almost_one = (MIN_PROB_FP16, MAX_PROB_FP16) if half else (MIN_PROB, MAX_PROB)
     outputs = ops.cast(outputs, "float32")
+    if output_kind == OutputKind.REGRESSION:
+        return outputs
     if output_kind == OutputKind.SOFTMAX:
         return ops.log(ops.maximum(outputs, tiny))
     if output_kind == OutputKind.SIGMOID:
         p = ops.clip(outputs, tiny, almost_one)
         pair = ops.stack([ops.log1p(-p), ops.log(p)], axis=-1)
     elif output_kind == OutputKind.BINARY_LOGITS:
+        outputs = clamp(outputs)
         pair = ops.stack([-0.5 * outputs, 0.5 * outputs], axis=-1)
     else:
         return ops.maximum(outputs, MIN_LOGIT)

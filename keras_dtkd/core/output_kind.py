@@ -69,7 +69,9 @@ def _may_be_sigmoid(model, from_logits, loss):
 
 def compute_output_spec(model, x, **kwargs):
     """The outputs, as `keras.KerasTensor`s, that a model announces for NumPy inputs."""
-    x = keras.tree.map_structure(lambda a: keras.KerasTensor(a.shape, a.dtype.name), x)
+    x = keras.tree.map_structure(
+        lambda a: None if a is None else keras.KerasTensor(a.shape, a.dtype.name), x
+    )
     return model.compute_output_spec(x, **kwargs)
 
 

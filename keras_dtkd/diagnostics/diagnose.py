@@ -54,8 +54,9 @@ def diagnose(
         teacher: As for `Distiller`.
         student: As for `Distiller`. The task loss is what it was compiled with, else
             the cross-entropy that fits the labels.
-        data: A tuple `(x, y)` or `(x,)` of arrays, or an iterable of batches that `fit`
-            takes, without sample weights. An iterator loses the batches that are used.
+        data: A tuple `(x, y, sample_weight)`, `(x, y)` or `(x,)` of arrays, or an
+            iterable of batches that `fit` takes. What has a weight of 0 counts nowhere.
+            An iterator loses the batches that are used.
         distillation_losses: As for `Distiller`, at their full weight.
         from_logits: As for `Distiller`.
         output: As for `Distiller`.
@@ -87,6 +88,9 @@ def diagnose(
 def _run_diagnostics(distiller, samples):
     statistics: dict = {"data": {"batches": float(len(samples))}}
     issues, is_valid = probe.run_validation(distiller, samples)
+    if is_valid and distiller.output_specs.is_regression:
+        message = "Nothing is measured: `diagnose` knows classes, and no regression."
+        return statistics, [*issues, Issue("not_measured", INFO, message)]
     if not is_valid:
         return statistics, issues
     evaluation = probe.evaluate_batches(distiller, samples)

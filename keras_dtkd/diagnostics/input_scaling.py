@@ -72,7 +72,7 @@ def first_weighted_layer_input(model, x):
 
     watched = [layer for layer in iter_layers(model) if _is_scale_sensitive(layer)]
     wrapped = [record_first(layer, layer.call) for layer in watched]
-    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    x = arrays.to_tensors(x)
     with patch_calls(wrapped), keras.StatelessScope(), backend.no_grad():
         model(x, training=False)
     layer, inputs = first or (None, ())

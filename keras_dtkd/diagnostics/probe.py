@@ -13,7 +13,7 @@ from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.issue import ERROR, has_errors, report_issues
-from keras_dtkd.core.masking import get_mask
+from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.preparation import data_peek, measure, prepare
 from keras_dtkd.teachers.forward import compile_teacher
@@ -21,7 +21,7 @@ from keras_dtkd.training.forward import build_steps
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.checks import find_issues
-from keras_dtkd.validation.data import check_arrays
+from keras_dtkd.validation.data import check_arrays, check_weight_lengths
 from keras_dtkd.validation.labels import check_labels
 
 # Four batches of this size give an accuracy of one half to within 3%.
@@ -76,8 +76,9 @@ def sample_batches(data, num_batches, teacher=None):
 
 
 def _split_arrays(data, num_batches):
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
     report_issues(check_arrays(x, y))
+    report_issues(check_weight_lengths(x, weights))
     length = arrays.num_samples(x)
     count = min(length, num_batches * BATCH_SIZE)
     indices = np.linspace(0, length - 1, count).astype(int)
@@ -86,7 +87,8 @@ def _split_arrays(data, num_batches):
     num_batches = -(-count // BATCH_SIZE)
     for i in range(num_batches):
         chunk = indices[i : count - count % num_batches : num_batches]
-        yield arrays.take_rows((x,) if y is None else (x, y), chunk)
+        parts = (x,) if y is None else (x, y)
+        yield arrays.take_rows(parts if weights is None else (x, y, weights), chunk)
 
 
 def run_validation(distiller, samples):
@@ -105,7 +107,8 @@ def run_validation(distiller, samples):
 
 def _find_issues(distiller, samples):
     sample = samples[0]
-    context = prepare.peek(distiller, "diagnose", iter([(sample.x, sample.y)]))
+    batch = sample.x, sample.y, sample.sample_weight
+    context = prepare.peek(distiller, "diagnose", iter([batch]))
     # No assignment lasts. What is built is built outside of the scope.
     measure.build_models(context, strategy_of(distiller))
     with keras.StatelessScope():
@@ -142,23 +145,23 @@ def evaluate_batches(distiller, samples):
 
 
 def _evaluate_batch(distiller, sample):
-    x, y = (
-        None if v is None else keras.tree.map_structure(ops.convert_to_tensor, v)
-        for v in (sample.x, sample.y)
-    )
+    x, y, weights = arrays.to_tensors((sample.x, sample.y, sample.sample_weight))
     # In a StatelessScope no assignment lasts.
     with keras.StatelessScope(), backend.no_grad():
-        build_step = build_steps(distiller, x, y)
+        build_step = build_steps(distiller, x, y, weights)
         losses = distiller.distillation_losses
         values = {n: v for n, v, _ in compute_loss_means(losses, build_step)}
         keys = {(loss.view, loss.distilled_output) for loss in losses.values()}
         steps = {key: build_step(*key) for key in {(None, None), *keys}}
 
     def compute_task_loss(student_outputs):
-        return distiller.compute_task_loss(x, y, student_outputs, training=False)
+        return distiller.compute_task_loss(x, y, student_outputs, weights, False)
 
     has_task_loss = y is not None and distiller.compiled and distiller.has_task_loss
-    mask = get_mask(steps[None, None][0].student_logits)
+    step = steps[None, None][0]
+    mask = get_mask(step.student_logits)
+    counts = row_weights(step.student_logits, step.sample_weight, mask)
+    mask = None if counts is None else ops.greater(counts, 0)
     return ProbeBatch(
         steps,
         {o: distiller.output_specs.get(o).student.output_kind for _, o in steps},
@@ -191,7 +194,7 @@ def _build_teacher_logits(distiller, samples, batches):
     def compute(transform):
         logits = []
         for sample, batch in zip(samples, batches, strict=True):
-            x = keras.tree.map_structure(ops.convert_to_tensor, transform(sample.x))
+            x = arrays.to_tensors(transform(sample.x))
             logits.append(_flatten(spec.select_logits(forward(x)), batch))
         return np.concatenate(logits)
 

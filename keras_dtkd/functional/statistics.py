@@ -7,6 +7,8 @@ from keras import ops
 MASKED_LOGIT = -1e8
 # Replaces -inf, which has no gradient. Below any logit a network computes.
 MIN_LOGIT = -1e9
+# Above any logit a network computes: larger ones have no variance in float32.
+MAX_LOGIT = 1e9
 
 
 def is_unmasked(logits):
@@ -17,6 +19,11 @@ def is_unmasked(logits):
 def unmasked_by_both(student_logits, teacher_logits):
     """Classes that neither model masks out, booleans of the logits' shape."""
     return ops.logical_and(is_unmasked(student_logits), is_unmasked(teacher_logits))
+
+
+def clamp(logits):
+    """Logits within ±1e9, where their variance is finite."""
+    return ops.clip(logits, MIN_LOGIT, MAX_LOGIT)
 
 
 def soft_log_probs(logits, temperature=1.0, axis=-1):

@@ -9,6 +9,7 @@ from keras_dtkd.losses.dist import DIST as DIST
 from keras_dtkd.losses.dkd import DKD as DKD
 from keras_dtkd.losses.dtkd import DTKD as DTKD
 from keras_dtkd.losses.generalized_jsd import GeneralizedJSD as GeneralizedJSD
+from keras_dtkd.losses.hard_labels import HardLabels as HardLabels
 from keras_dtkd.losses.input_gradient_alignment import (
     InputGradientAlignment as InputGradientAlignment,
 )
@@ -16,6 +17,9 @@ from keras_dtkd.losses.input_gradient_penalty import (
     InputGradientPenalty as InputGradientPenalty,
 )
 from keras_dtkd.losses.kd import KD as KD
+from keras_dtkd.losses.keras_adapter import (
+    KerasDistillationLoss as KerasDistillationLoss,
+)
 from keras_dtkd.losses.logit_mse import LogitMSE as LogitMSE
 from keras_dtkd.losses.output_bias import (
     calibrate_output_bias as calibrate_output_bias,

@@ -68,6 +68,9 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             `"teacher"` for its first choices.
         teacher_input_gradient: Whether the teacher's is needed too.
         multilabel: Whether a linear output is a choice of yes or no for each label.
+        compares_classes: Whether it takes outputs for a choice among classes, which
+            those of a regression are not.
+        min_batch_size: With fewer samples in a batch it, or a part of it, is 0.
 
     Raises:
         TypeError: `view` is no name, or `output` is neither name nor index.
@@ -86,6 +89,8 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     teacher_layers = ()
     needs_labels = False
     multilabel = False
+    compares_classes = False
+    min_batch_size = 1
     input_gradient: Any = None
     input_gradient_labels: Any = "data"
     teacher_input_gradient = True
@@ -177,6 +182,10 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
                 step.sample_weight,
                 return_temperatures=True,
             )
+        self._validate(
+            values.values if isinstance(values, LossValues) else values,
+            step.student_logits,
+        )
         if isinstance(values, LossValues):
             return values
         temperatures = self.get_temperatures()
@@ -186,6 +195,19 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         weights = row_weights(student, step.sample_weight, get_mask(student))
         return LossValues(
             values, temperatures[0](student, step.teacher_logits, weights)
+        )
+
+    def _validate(self, values, logits):
+        """The contract of `call` and `compute`, for a loss of the user's own."""
+        shape = tuple(getattr(values, "shape", ()))
+        if shape and (logits is None or shape[0] in (None, logits.shape[0])):
+            return
+        beside = "" if logits is None else f" beside logits {tuple(logits.shape)}"
+        raise ValueError(
+            f"`{type(self).__name__}`: it returned values of shape {shape}{beside}. "
+            "Return one value a sample, `(batch,)`: a mean over the "
+            "classes (`axis=-1`), not over the batch, or a value of the whole batch "
+            "times `ops.ones((batch,))`."
         )
 
     def _call_with_supported_arguments(

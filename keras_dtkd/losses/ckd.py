@@ -84,6 +84,8 @@ class CKD(RawLogitLoss):
     label_weight = Hyperparameter(minimum=0.0)
     teacher_weight = Hyperparameter(minimum=0.0)
     mean_penalty = Hyperparameter(minimum=0.0)
+    compares_classes = True
+    min_batch_size = 2
 
     def __init__(
         self,

@@ -64,6 +64,8 @@ class CSKD(DistillationLoss):
     """
 
     alpha = Hyperparameter(minimum=0.0)
+    compares_classes = True
+    min_batch_size = 2
 
     def __init__(self, alpha=2.0, temperatures=None, **kwargs):
         super().__init__(**kwargs)

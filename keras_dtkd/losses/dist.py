@@ -65,6 +65,7 @@ class DIST(TemperatureLoss):
 
     beta = Hyperparameter(minimum=0.0)
     gamma = Hyperparameter(minimum=0.0)
+    min_batch_size = 2
 
     def __init__(
         self, temperature=4.0, beta=1.0, gamma=1.0, scale_by_t2=True, **kwargs

@@ -13,6 +13,9 @@ NORMS = ("per_sample", "batch")
 class InputGradientLoss(DistillationLoss):
     """Base of the losses on input gradients, see `InputGradientAlignment`."""
 
+    # The gradients are those of a cross-entropy.
+    compares_classes = True
+
     def __init__(self, weight=1.0, norm="per_sample", squared=False, **kwargs):
         super().__init__(weight, **kwargs)
         self.norm = check_choice(type(self).__name__, "norm", norm, NORMS)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.losses.base import DistillationLoss, snake_case
 
 
@@ -18,8 +19,11 @@ class KerasDistillationLoss(DistillationLoss):
     is applied to raw logits. Pass `loss=keras.losses.KLDivergence()`, or use
     `keras_dtkd.losses.KD`.
 
+    Layers that a loss of your own keeps as attributes train with the student.
+
     Args:
-        loss: The loss to wrap.
+        loss: The loss to wrap. The Distiller wraps one that is given as it is; by hand
+            it gets a weight: `KerasDistillationLoss(LogitsDistillation(), weight=0.5)`.
         **kwargs: As `DistillationLoss`.
 
     Raises:
@@ -32,6 +36,8 @@ class KerasDistillationLoss(DistillationLoss):
             loss = keras.saving.deserialize_keras_object(loss)
         super().__init__(name=name or snake_case(type(loss).__name__), **kwargs)
         self.loss = loss
+        # Such as a projection, which is trained and saved with this layer.
+        self.inner_layers = list(iter_layers(getattr(loss, "__dict__", {})))
         for role in ("student", "teacher"):
             name = getattr(loss, f"{role}_layer_name", None)
             setattr(self, f"{role}_layers", (name,) if name else ())

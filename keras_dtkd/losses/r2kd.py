@@ -78,6 +78,7 @@ class R2KD(TemperatureLoss):
     value_weight = Hyperparameter(minimum=0.0)
     rank_weight = Hyperparameter(minimum=0.0)
     rank_temperature = Hyperparameter(greater_than=0.0)
+    min_batch_size = 2
 
     def __init__(
         self,

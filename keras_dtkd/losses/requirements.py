@@ -1,6 +1,8 @@
 """What a loss declares to need, and whether models and data have it."""
 
-from keras_dtkd.core.issue import ERROR, Issue
+import math
+
+from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.layer_tree import find_layer
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses.input_gradient_checks import check_input_gradient
@@ -22,13 +24,16 @@ def check_requirements(loss, context):
         issues.append(Issue("no_teacher_layers", ERROR, message, hint))
     issues += _check_layers(name, context.student, loss.student_layers)
     issues += _check_layers(name, teacher.model, loss.teacher_layers)
-    if loss.view is not None and teacher.needs_sample_ids:
+    view = context.views.get(loss.view)
+    if view is not None and teacher.needs_sample_ids and not view.student_only:
         message = (
             f"`Distiller`: `{name}` is for the view {loss.view!r}, for which the "
             "teacher has no stored outputs."
         )
         hint = "Give the teacher itself, or a loss without a view."
         issues.append(Issue("stored_view", ERROR, message, hint))
+    issues += _check_batch_size(name, loss, context)
+    issues += _check_regression(name, loss, context)
     if loss.multilabel:
         issues += _check_multilabel(name, loss, context)
     if has_gradient:
@@ -67,6 +72,42 @@ def _check_labels(name, loss, context):
         )
         hint = f"There are: {error.args[0]}."
         yield Issue("missing_labels", ERROR, message, hint)
+
+
+def _check_batch_size(name, loss, context):
+    """Batches of one sample, of which nothing can be compared with another."""
+    spec, _ = context.specs_of(loss)
+    batch_size = context.sample.batch_size
+    if spec is None or batch_size is None or not context.is_training:
+        return
+    # Positions of sequences are samples too.
+    rows = batch_size * math.prod(spec.shape[1:-1])
+    parts = loss, *loss.get_temperatures()
+    needed = max(part.min_batch_size for part in parts)
+    if rows < needed:
+        message = (
+            f"`Distiller`: `{name}` compares the samples of a batch with each other, "
+            f"and the batches have {rows}: it, or that part of it, teaches nothing."
+        )
+        hint = "Use batches of at least 2, better 32 and more: `fit(batch_size=32)`."
+        yield Issue("small_batch", WARNING, message, hint)
+
+
+def _check_regression(name, loss, context):
+    """A loss on classes where the outputs are those of a regression."""
+    spec, _ = context.specs_of(loss)
+    is_regression = spec is not None and spec.output_kind == OutputKind.REGRESSION
+    if not is_regression or not loss.compares_classes:
+        return
+    message = (
+        f"`Distiller`: `{name}` compares classes, and the student was compiled for a "
+        "regression."
+    )
+    hint = (
+        "Take `LogitMSE()`, which compares the numbers themselves; or, if they are "
+        "logits all the same, give the Distiller `from_logits=True`."
+    )
+    yield Issue("regression_output", ERROR, message, hint)
 
 
 def _check_multilabel(name, loss, context):

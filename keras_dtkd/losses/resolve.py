@@ -1,8 +1,42 @@
 """Distillation losses by name, from whatever a user gives."""
 
+import collections.abc
+
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.dtkd import DTKD
 from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
+
+
+class NamedLosses(collections.abc.MutableMapping):
+    """A Distiller's losses by name, or by place: `losses["kd"]`, `losses[0]`.
+
+    Args:
+        losses: Keras's own dict of them, which tracks what is put into it.
+    """
+
+    def __init__(self, losses):
+        self._losses = losses
+
+    def __getitem__(self, key):
+        is_place = isinstance(key, int) and key not in self._losses
+        return list(self._losses.values())[key] if is_place else self._losses[key]
+
+    def __setitem__(self, name, loss):
+        self._losses[name] = loss
+
+    def __delitem__(self, name):
+        # Keras forgets what is popped.
+        self._losses.pop(name)
+
+    def __iter__(self):
+        return iter(self._losses)
+
+    def __len__(self):
+        return len(self._losses)
+
+    def __repr__(self):
+        return repr(dict(self._losses))
+
 
 RESERVED_LOG_NAMES = {
     "loss",
@@ -22,7 +56,7 @@ def resolve_losses(losses):
     """
     if losses is None:
         losses = DTKD()
-    if isinstance(losses, dict):
+    if isinstance(losses, collections.abc.Mapping):
         named = {name: _resolve_loss(loss) for name, loss in losses.items()}
     else:
         named = {}

@@ -31,6 +31,8 @@ class TemperatureLoss(DistillationLoss):
     ...         return -temperatures.weight * ops.sum(p * log_q, axis=-1)
     """
 
+    compares_classes = True
+
     def __init__(self, temperature=4.0, **kwargs):
         super().__init__(**kwargs)
         self._temperature = temperatures.get(temperature)

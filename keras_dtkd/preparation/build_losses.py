@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.core import arrays
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import forward, task_loss
@@ -117,10 +118,7 @@ def _symbolic(values):
 def first_batch(sample):
     """The first batch of a sample, as tensors."""
     batch = slice(sample.batch_size)
-    return keras.tree.map_structure(
-        lambda a: None if a is None else ops.convert_to_tensor(a[batch]),
-        (sample.x, sample.y),
-    )
+    return arrays.to_tensors(arrays.take_rows((sample.x, sample.y), batch))
 
 
 def _needs_building(loss):

@@ -9,7 +9,12 @@ import numpy as np
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import report_issues
 from keras_dtkd.teachers.sample_ids import has_sample_ids, with_sample_ids
-from keras_dtkd.validation.data import check_arrays, check_lengths, no_samples
+from keras_dtkd.validation.data import (
+    check_arrays,
+    check_is_data,
+    check_weight_lengths,
+    no_samples,
+)
 
 
 class Sample(NamedTuple):
@@ -18,9 +23,10 @@ class Sample(NamedTuple):
     x: Any
     y: Any  # `None` without labels.
     batch_size: int | None = None  # How many of them a model is given at once.
+    sample_weight: Any = None
 
 
-def peek(x, y=None, batch_size=None):
+def peek(x, y=None, batch_size=None, sample_weight=None):
     """Some samples of what `fit` takes, and the data to go on with: `(Sample, x)`.
 
     Of arrays, samples spread over all of them. Of other data its first batch; that of
@@ -29,15 +35,20 @@ def peek(x, y=None, batch_size=None):
     """
     if arrays.is_arrays(x):
         report_issues(check_arrays(x, y))
+        report_issues(check_weight_lengths(x, sample_weight))
         length = arrays.num_samples(x)
         batch = min(batch_size or 32, length, arrays.PEEK_SIZE)
         # Whole batches: each new shape would be compiled again.
         count = min(length, arrays.PEEK_SIZE) // batch * batch
         indices = np.linspace(0, length - 1, count).astype(int)
-        y = None if y is None else arrays.take_rows(y, indices)
-        return Sample(arrays.take_rows(x, indices), y, batch), x
+        sample_x, sample_y, weights = (
+            None if part is None else arrays.take_rows(part, indices)
+            for part in (x, y, sample_weight)
+        )
+        return Sample(sample_x, sample_y, batch, weights), x
+    report_issues(check_is_data(x))
     if isinstance(x, keras.utils.PyDataset):
-        batch = x[0]
+        batch = x[0] if x.num_batches != 0 else None
     elif hasattr(x, "__next__"):
         batch = next(x, None)
         x = _prepend(batch, x)
@@ -45,9 +56,11 @@ def peek(x, y=None, batch_size=None):
         batch = next(iter(x), None)
     if batch is None:
         report_issues(no_samples())
-    batch_x, batch_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    batch_x = _to_numpy(batch_x)
-    return Sample(batch_x, _to_numpy(batch_y), arrays.num_samples(batch_x)), x
+    batch = map(_to_numpy, keras.utils.unpack_x_y_sample_weight(batch))
+    batch_x, batch_y, weights = batch
+    if not arrays.num_samples(batch_x):
+        report_issues(no_samples("first batch of the "))
+    return Sample(batch_x, batch_y, arrays.num_samples(batch_x), weights), x
 
 
 def peek_validation_data(data):
@@ -63,8 +76,8 @@ def peek_validation_data(data):
     if not arrays.is_arrays(x):
         return Sample(x, None)
     report_issues(check_arrays(x, y, "validation "))
-    report_issues(check_lengths(x, weights, "validation ", "weight"))
-    return Sample(x, _to_numpy(y))
+    report_issues(check_weight_lengths(x, weights, "validation "))
+    return Sample(x, _to_numpy(y), sample_weight=_to_numpy(weights))
 
 
 def add_sample_ids(teacher, x, is_batch):

@@ -18,9 +18,18 @@ class CompileOrigin:
     # Of labels that the default fits: `"sparse"`, `"one-hot"`, `"several"`.
     label_format: str | None = None
     is_automatic: bool = False  # The Distiller compiled itself, and may do so again.
-    metrics: tuple | list = ()  # As they were given.
+    # What `compile` was given.
+    arguments: dict = dataclasses.field(default_factory=dict)
     # `students_compilation` of the student when the Distiller compiled itself.
     student: tuple = ()
+    # Settings of the student's optimizer where the Distiller's is a copy of it.
+    copied_settings: dict | None = None
+
+    @property
+    def metrics(self):
+        """The metrics, in a list."""
+        names = "metrics", "weighted_metrics"
+        return keras.tree.flatten([self.arguments.get(name) for name in names])
 
     def get_config(self):
         """All but what is in Keras's own configuration, or in none."""
@@ -105,8 +114,9 @@ def default_task_loss(output_kind, label_format):
     if label_format == "several":
         raise ValueError(
             "`Distiller`: the student or the labels have several outputs. Compile the "
-            "student (or the Distiller) with a loss for each: "
-            "`student.compile(optimizer, loss={...})`."
+            "student (or the Distiller) with a loss for those that learn from labels, "
+            "by name: `student.compile(optimizer, loss={'logits': ...})`. The others "
+            "need none."
         )
     from_logits = output_kind in (OutputKind.LOGITS, OutputKind.BINARY_LOGITS)
     if output_kind.is_multilabel:
@@ -140,14 +150,48 @@ def compile_like_student(distiller, has_labels=True):
         unused |= {"loss_weights", "metrics", "weighted_metrics"}
     config = {key: value for key, value in config.items() if key not in unused}
     config = _clone_compile_config(config)
-    optimizer = student.optimizer
+    optimizer, copied = student.optimizer, None
     # One that knows the student's variables alone can train no others, and one that
     # trains others too is of no use to the student afterwards.
     if distiller.compiled and optimizer in distiller.compile_origin.student[:1]:
+        copied = distiller.compile_origin.copied_settings
         optimizer = distiller.optimizer
     elif len(distiller.trainable_variables) > len(student.trainable_variables):
-        optimizer = type(optimizer).from_config(optimizer.get_config())
+        copied = optimizer.get_config()
+        optimizer = copy_optimizer(optimizer)
     distiller.compile(optimizer=optimizer, loss=loss, **config)
+    distiller.compile_origin = dataclasses.replace(
+        distiller.compile_origin, copied_settings=copied
+    )
+
+
+def copy_optimizer(optimizer):
+    """A new optimizer of the same settings, without its state."""
+    return type(optimizer).from_config(optimizer.get_config())
+
+
+def find_changed_original(distiller):
+    """The student's optimizer, if the Distiller's is a copy of it and it was changed.
+
+    As by `student.optimizer.learning_rate = 0.01` between two runs.
+    """
+    settings = distiller.compile_origin.copied_settings
+    original = getattr(distiller.student, "optimizer", None)
+    if settings is None or original is None or original.get_config() == settings:
+        return None
+    return original
+
+
+def compile_again(distiller, optimizer):
+    """Compiles as before, with another optimizer."""
+    origin, student = distiller.compile_origin, distiller.student
+    distiller.compile(**{**origin.arguments, "optimizer": optimizer})
+    copied = student.optimizer.get_config() if origin.source == "student" else None
+    distiller.compile_origin = dataclasses.replace(
+        origin,
+        arguments=distiller.compile_origin.arguments,
+        copied_settings=copied,
+    )
 
 
 def _clone_compile_config(config):

@@ -1,6 +1,7 @@
 """Measurements for validation that need a run of a model."""
 
 import contextlib
+import dataclasses
 import warnings
 
 import keras
@@ -11,6 +12,7 @@ from keras_dtkd import backend
 from keras_dtkd.core import arrays, logits
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.masking import get_mask
 from keras_dtkd.core.output_kind import compute_output_spec
 from keras_dtkd.losses.input_gradient_checks import (
     input_gradient_losses,
@@ -21,6 +23,7 @@ from keras_dtkd.teachers.forward import run_on_sample, run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.validation.data import check_scale
+from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.task_loss import contradicting_losses
 
 # So many samples show whether a model has an input gradient at all.
@@ -42,9 +45,9 @@ def build_models(context, strategy):
         x = context.inputs
         try:
             with backend.building_scope(strategy):
-                model(keras.tree.map_structure(lambda a: a[:1], x))
+                model(arrays.take_rows(x, slice(1)))
         except Exception as error:  # noqa: BLE001 - whatever a model's own code raises
-            shapes = keras.tree.map_structure(lambda a: str(a.shape), x)
+            shapes = keras.tree.map_structure(lambda a: str(np.shape(a)), x)
             message = (
                 f"`Distiller`: the {role} is not built, and cannot be from the data, "
                 f"whose inputs have the shapes {shapes}."
@@ -55,19 +58,51 @@ def build_models(context, strategy):
 
 
 def find_invalid_weights(teacher):
-    """NaN or infinity in the teacher's weights."""
+    """NaN or infinity in the teacher's weights, or in its stored outputs."""
     for variable in teacher.variables:
         if not keras.backend.is_float_dtype(variable.dtype):
             continue
-        if not bool(ops.all(ops.isfinite(variable.value))):
+        value, is_stored = variable.value, teacher.variables_name == "stored outputs"
+        # In outputs -inf excludes a class.
+        value = ops.maximum(value, -1.0) if is_stored else value
+        if not bool(ops.all(ops.isfinite(value))):
             message = (
-                "`Distiller`: the teacher's weights hold NaN or infinity, in "
-                f"{variable.path} first."
+                f"`Distiller`: the teacher's {teacher.variables_name} hold NaN or "
+                f"infinity, in {variable.path} first."
             )
-            return [
-                Issue("teacher_not_finite", ERROR, message, "Load a sound checkpoint.")
-            ]
+            hint = "Store them again." if is_stored else "Load a sound checkpoint."
+            return [Issue("teacher_not_finite", ERROR, message, hint)]
     return []
+
+
+def find_shared_state(context):
+    """Variables of the teacher that a step of the student would assign.
+
+    Batch statistics, or random states, of layers that both models have.
+    """
+    own = {id(variable) for variable in context.student.variables}
+    shared = [v for v in context.teacher.variables if id(v) in own]
+    if not shared or not context.is_training:
+        return []
+    batch = arrays.take_rows(context.inputs, slice(context.sample.batch_size))
+    x = arrays.to_tensors(batch)
+    # The scope keeps what is assigned from the variables.
+    with backend.no_grad(), keras.StatelessScope() as scope:
+        context.student(x, training=True)
+    assigned = [v.path for v in shared if scope.get_current_value(v) is not None]
+    if not assigned:
+        return []
+    message = (
+        "`Distiller`: teacher and student share variables that a training step "
+        f"changes, among them {assigned[0]}: batch statistics, or the random state of "
+        "dropout. The teacher would change."
+    )
+    hint = (
+        "Freeze all that is shared (`layer.trainable = False`), which stops "
+        "statistics; with a dropout in it, give the student a copy: "
+        "`keras.models.clone_model(shared)`, then `set_weights`."
+    )
+    return [Issue("shared_weights", ERROR, message, hint)]
 
 
 def run_student(context):
@@ -77,17 +112,37 @@ def run_student(context):
     return np.concatenate([ops.convert_to_numpy(output) for output in outputs])
 
 
+def find_mask(context):
+    """The context with the student's mask, where that decides what a teacher knows."""
+    spec = context.student_spec
+    is_sequence = spec is not None and len(spec.shape) > 2
+    if not is_sequence or not check_teacher_at_chance(*context.chance_arguments):
+        return context
+    sample, masks = context.sample, []
+    for start in range(0, arrays.num_samples(sample.x), sample.batch_size):
+        batch = arrays.take_rows(sample.x, slice(start, start + sample.batch_size))
+        # Not compiled: a mask does not come out of JAX's compiled functions.
+        outputs = run_teacher(ModelTeacher(context.student), arrays.to_tensors(batch))
+        masks.append(get_mask(spec.select(outputs)))
+    if any(mask is None for mask in masks):
+        return context
+    mask = np.concatenate([ops.convert_to_numpy(mask) for mask in masks])
+    return dataclasses.replace(context, mask=mask)
+
+
 def find_zero_gradients(context):
     """Roles of models that look their inputs up, as tokens: without input gradient."""
     losses = list(input_gradient_losses(context.losses).values())
-    specs = context.specs_of(losses[0]) if losses else (None, None)
+    if not losses:
+        return ()
+    specs = context.specs_of(losses[0])
     specs = dict(zip(("student", "teacher"), specs, strict=True))
     x = keras.tree.map_structure(
         lambda a: ops.convert_to_tensor(a[:PROBE_SIZE], "float32"), context.inputs
     )
     roles = []
     models = models_with_gradient(losses, context.student, context.teacher)
-    for role, model in models if losses else ():
+    for role, model in models:
         # Any other model would have to be run for it.
         if not any(map(_uses_embedding, iter_layers(model))):
             continue
@@ -162,7 +217,8 @@ def _check_forward(caller, description, x, sample, models):
 
 
 def _check_finite(caller, description, x, sample, models):
-    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf.dtype.kind == "f"]
+    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
+    leaves = [leaf for leaf in leaves if leaf.dtype.kind == "f"]
     broken = [~np.isfinite(v).reshape(len(v), -1).all(-1) for v in leaves]
     indices = np.flatnonzero(np.any(broken, axis=0)) if broken else np.arange(0)
     if not indices.size:
@@ -185,14 +241,15 @@ def _check_finite(caller, description, x, sample, models):
 
 
 def _input_shapes(x):
-    return [(path, leaf.shape[1:]) for path, leaf in keras.tree.flatten_with_path(x)]
+    leaves = keras.tree.flatten_with_path(x)
+    return [(path, leaf.shape[1:]) for path, leaf in leaves if leaf is not None]
 
 
 def _forward(model, x, indices, sample):
     """A model's floating-point outputs for some samples, NumPy."""
     # A whole batch: a model may take no other.
     some = arrays.take_rows(x, np.resize(indices, sample.batch_size))
-    some = keras.tree.map_structure(ops.convert_to_tensor, some)
+    some = arrays.to_tensors(some)
     outputs = keras.tree.flatten(run_teacher(ModelTeacher(model), some))
     return [
         ops.convert_to_numpy(ops.cast(v, "float32"))
@@ -215,10 +272,9 @@ def find_recovered_outputs(context):
 
 
 def _recovers(context, name, loss, y):
-    x, y = keras.tree.map_structure(
-        lambda a: a[: context.sample.batch_size], (context.inputs, y)
-    )
-    x = keras.tree.map_structure(ops.convert_to_tensor, x)
+    batch = slice(context.sample.batch_size)
+    x, y = arrays.take_rows((context.inputs, y), batch)
+    x = arrays.to_tensors(x)
     outputs = run_teacher(ModelTeacher(context.student), x)
     names = getattr(context.student, "output_names", None)
     output = logits.select_output(outputs, name, names)

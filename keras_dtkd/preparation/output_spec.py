@@ -8,8 +8,13 @@ import keras
 import numpy as np
 
 from keras_dtkd.core import logits
-from keras_dtkd.core.arrays import describe_shapes, to_numpy
-from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
+from keras_dtkd.core.arrays import describe_shapes, flatten_deep, to_numpy
+from keras_dtkd.core.compiled_loss import (
+    REGRESSION_LOSSES,
+    canonical_loss_name,
+    compiled_loss,
+    select_for_output,
+)
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.core.output_kind import (
@@ -102,6 +107,12 @@ class OutputSpecs:
             return next(iter(self.pairs.values()), SpecPair())
         return self.pairs[key]
 
+    @property
+    def is_regression(self):
+        """Whether the main output is that of a regression."""
+        student = self.get().student
+        return student is not None and student.output_kind == OutputKind.REGRESSION
+
     def with_teachers_of(self, others):
         """A copy that knows the teacher's outputs where `others` alone know them."""
         pairs = {
@@ -178,7 +189,10 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
     )
     has_multilabel_loss = any(loss.multilabel for loss in losses.values())
     student = inference.spec()
-    if has_multilabel_loss:
+    is_regression = _is_regression(inference, student)
+    if is_regression:
+        (student,) = _as_regression(student)
+    elif has_multilabel_loss:
         (student,) = _as_multilabel(student)
     if not with_teacher:
         return SpecPair(student), None
@@ -186,6 +200,8 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
     loss = compiled_loss(model_teacher.model)
     inference = _Inference(model_teacher, "teacher", sample, key, from_logits, loss)
     values, teacher = inference.evaluate_once(), inference.spec()
+    if is_regression:
+        return SpecPair(student, *_as_regression(teacher)), values
     kinds = student.output_kind, teacher.output_kind
     # Logits beside a sigmoid are a choice for each label too.
     if has_multilabel_loss or kinds[0].is_multilabel != kinds[1].is_multilabel:
@@ -199,6 +215,33 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
         if not (has_softmax and has_multilabel_loss):
             model_teacher.as_multilabel()
     return SpecPair(student, teacher), values
+
+
+def _is_regression(inference, student):
+    """Whether a linear output was compiled with a loss on numbers, as `"mse"`.
+
+    Beside one-hot labels it is a choice among classes all the same.
+    """
+    linear = OutputKind.LOGITS, OutputKind.BINARY_LOGITS
+    loss = canonical_loss_name(inference.loss)
+    if student.output_kind not in linear or loss not in REGRESSION_LOSSES:
+        return False
+    if inference.from_logits is True or inference.sample.y is None:
+        return inference.from_logits is not True
+    try:
+        labels = student.select(inference.sample.y)
+    except KeyError:
+        return True
+    has_shape = to_numpy(labels).shape[1:] == student.shape[1:]
+    return not (has_shape and logits.look_like_probabilities(to_numpy(labels)))
+
+
+def _as_regression(*specs):
+    """The specs, with numbers in place of logits."""
+    return [
+        dataclasses.replace(spec, output_kind=spec.output_kind.as_regression)
+        for spec in specs
+    ]
 
 
 def _as_multilabel(*specs):
@@ -259,6 +302,7 @@ class _Inference:
             training_outputs = outputs
             if self.role == "student" and _may_depend_on_training(self.model):
                 training_outputs = self._symbolic_outputs(training=True)
+        outputs, training_outputs = map(flatten_deep, (outputs, training_outputs))
         self.shapes = self._shapes(outputs)
         is_nested = isinstance(training_outputs, dict | list | tuple)
         self.is_multi_output = is_nested and len(training_outputs) > 1

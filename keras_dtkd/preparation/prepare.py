@@ -4,15 +4,17 @@ Peek at the data → infer output specs → build → validate → compile → v
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.hooks import parts_with_hooks
-from keras_dtkd.core.issue import ERROR, Issue, has_errors, report_issues
+from keras_dtkd.core.issue import ERROR, WARNING, Issue, has_errors, report_issues
 from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
-from keras_dtkd.preparation import data_peek, measure
+from keras_dtkd.losses import LogitMSE
+from keras_dtkd.preparation import changes, data_peek, measure
 from keras_dtkd.preparation.build_losses import build_losses, build_own_loss
 from keras_dtkd.preparation.default_compile import (
     default_compile,
@@ -22,26 +24,37 @@ from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_spec import infer_output_specs
 from keras_dtkd.training import task_loss
 from keras_dtkd.training.run import strategy_of
-from keras_dtkd.validation.arguments import reject_feedback_data, require_teacher
+from keras_dtkd.validation.arguments import (
+    reject_feedback_data,
+    reject_migrated_arguments,
+    require_teacher,
+    validate_batch_size,
+)
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.context import CompiledSettings, ValidationContext
-from keras_dtkd.validation.labels import check_labels
+from keras_dtkd.validation.labels import check_labels, find_class_ranges
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import check_finite_outputs
 
 
 class Cache:
-    """For which structures of data a Distiller was prepared."""
+    """For what a Distiller was prepared."""
 
     def __init__(self):
+        # What the compiled functions hold, and what the optimizer was built for.
+        self.snapshot: Any = None
+        self.trained_variables: Any = None
+        self.losses: Any = None
         self.clear()
 
     def clear(self):
-        """Forgets all: another teacher, loss, or other feedback data."""
+        """Forgets the data: another teacher, loss, or other feedback data."""
         # By structure of the inputs, the `SpecPair`s of all outputs.
         self.specs: dict = {}
         # Of the batches that `train_on_batch` and `test_on_batch` were given.
         self.batches: set = set()
+        # `labels.class_ranges` of data of which some batches are not known yet.
+        self.class_ranges: list = []
 
 
 def prepare(distiller, run, x, y, batch_size=None, **options):
@@ -55,6 +68,7 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     Raises:
         ValueError: Whatever is wrong with models or data.
     """
+    changes.follow_changes(distiller)
     context = peek(distiller, run, x, y, batch_size, **options)
     context = inspect_models(distiller, context)
     reported = report_issues(find_issues(context))
@@ -65,6 +79,10 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     _note_labels(distiller, context)
     if context.is_training:
         distiller.validate_before_training(context)
+        is_known = run == "fit" and context.y is not None
+        ranges = [] if is_known else list(find_class_ranges(context))
+        distiller.preparation_cache.class_ranges = ranges
+    changes.note_state(distiller)
     return context.x
 
 
@@ -76,6 +94,8 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
         the callbacks that losses, temperatures, views and teachers need.
     """
     reject_feedback_data(kwargs)
+    reject_migrated_arguments("Distiller.fit", kwargs)
+    validate_batch_size(batch_size)
     require_teacher(distiller)
     validate_divisible_batches(x, batch_size, kwargs)
     x = prepare(distiller, "fit", x, y, batch_size, **kwargs)
@@ -97,6 +117,8 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
 
 def prepare_batch(distiller, run, x, y):
     """Prepares `train_on_batch` or `test_on_batch`, once for a batch's structure."""
+    if changes.has_changed(distiller):
+        changes.follow_changes(distiller)
     signature = run, distiller.evaluate_distillation, arrays.batch_signature(x, y)
     if signature not in distiller.preparation_cache.batches:
         prepare(distiller, run, x, y)
@@ -110,7 +132,8 @@ def prepare_batch(distiller, run, x, y):
 def prepare_models(distiller, x, y):
     """Infers output specs and builds weights, for losses outside of a run."""
     context = inspect_models(distiller, peek(distiller, "compute_losses", x, y))
-    chance = check_teacher_at_chance(context.teacher_outputs, context.sample.y)
+    context = measure.find_mask(context)
+    chance = check_teacher_at_chance(*context.chance_arguments)
     report_issues([*find_issues(context), *chance])
 
 
@@ -121,7 +144,8 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
         require_teacher(distiller)
         teacher = distiller.teacher_reference.teacher
         x = data_peek.add_sample_ids(teacher, x, run.endswith("on_batch"))
-    sample, x = data_peek.peek(x, y, batch_size)
+    weights = options.get("sample_weight")
+    sample, x = data_peek.peek(x, y, batch_size, weights)
     return ValidationContext(
         run=run,
         student=distiller.student,
@@ -133,6 +157,8 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
         sample=sample,
         x=x,
         y=y,
+        sample_weight=weights,
+        class_weight=options.get("class_weight"),
         batch_size=batch_size,
         validation=data_peek.peek_validation_data(options.get("validation_data")),
         validation_split=options.get("validation_split"),
@@ -167,6 +193,8 @@ def inspect_models(distiller, context):
         return known.with_issues(measure.check_validation_data(known))
     issues = measure.build_models(context, strategy_of(distiller))
     distiller.built = distiller.student.built
+    if uses_teacher and not issues:
+        issues = measure.find_shared_state(context)
     if issues:
         return context.with_issues(issues)
     try:
@@ -191,6 +219,8 @@ def _infer_outputs(distiller, context):
     )
     distiller.output_specs = specs.with_teachers_of(distiller.output_specs)
     context = dataclasses.replace(context, specs=specs.pairs)
+    if context.is_regression and distiller.has_default_losses:
+        context = _take_regression_loss(distiller, context)
     context = context.with_issues(measure.check_validation_data(context))
     if context.teacher is None:
         return context
@@ -206,6 +236,22 @@ def _infer_outputs(distiller, context):
     return dataclasses.replace(context, zero_gradients=zero_gradients)
 
 
+def _take_regression_loss(distiller, context):
+    """`LogitMSE` in place of the default loss, which compares classes."""
+    distiller.distillation_losses = LogitMSE()
+    changes.follow_losses(distiller)
+    message = (
+        "`Distiller`: the student was compiled for a regression. It is distilled as "
+        "one: by `LogitMSE()`, the mean squared difference from the teacher's numbers."
+    )
+    hint = (
+        "Give that loss yourself, and this is not said: `Distiller(..., LogitMSE())`."
+    )
+    issue = Issue("regression", WARNING, message, hint)
+    losses = distiller.distillation_losses
+    return dataclasses.replace(context, losses=losses).with_issues([issue])
+
+
 def compile_distiller(distiller, context):
     """Compiles what was not compiled. Returns the context with what is compiled."""
     y = context.sample.y
@@ -214,6 +260,7 @@ def compile_distiller(distiller, context):
     with backend.building_scope(strategy_of(distiller)):
         try:
             default_compile(distiller, y)
+            issues = changes.follow_optimizer(distiller)
             build_own_loss(distiller, context.sample)
         except ValueError as error:
             issue = Issue("not_compiled", ERROR, str(error), cause=error)
@@ -222,14 +269,16 @@ def compile_distiller(distiller, context):
     compiled = CompiledSettings(
         loss=distiller.loss,
         has_own_loss=task_loss.is_own(distiller.student),
+        is_default=distiller.compile_origin.source == "default",
         metrics=distiller.compile_origin.metrics,
         optimizer=distiller.optimizer,
         jit_compile=distiller.jit_compile,
         steps_per_execution=distiller.steps_per_execution,
         is_distributed=several or keras.distribution.distribution() is not None,
     )
-    context = dataclasses.replace(context, compiled=compiled)
+    context = dataclasses.replace(context, compiled=compiled).with_issues(issues)
     if not context.is_training or has_errors(check_labels(context)):
         return context
+    context = measure.find_mask(context)
     recovered = measure.find_recovered_outputs(context)
     return dataclasses.replace(context, recovered_outputs=recovered)

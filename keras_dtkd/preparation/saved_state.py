@@ -1,6 +1,8 @@
 """What the files of a Distiller hold: everything but the teacher."""
 
 import contextlib
+import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -111,7 +113,10 @@ def from_config(build, config, custom_objects=None):
     labelled = config.pop("labelled_outputs")
     for key in KERAS_OBJECTS:
         if key in config:
-            config[key] = deserialize(config[key], custom_objects)
+            try:
+                config[key] = deserialize(config[key], custom_objects)
+            except TypeError as error:
+                raise TypeError(_unregistered(key, error)) from error
     distiller = build(**config)
     distiller.teacher_reference.expected_fingerprint = fingerprint
     distiller.output_specs = OutputSpecs(
@@ -127,6 +132,28 @@ def from_config(build, config, custom_objects=None):
     return distiller
 
 
+def _unregistered(key, error):
+    """What to do about a class that Keras cannot find."""
+    # Keras names it, and then prints all of the configuration.
+    found = re.search(r"Could not locate class '(\w+)'", str(error))
+    if not found:
+        return str(error)
+    name = found[1]
+    return (
+        f"`Distiller`: `{key}` in this file is of the class `{name}`, which Keras does "
+        "not know. Put `@keras.saving.register_keras_serializable()` above the class, "
+        f"before saving and loading; or load with `custom_objects={{'{name}': {name}}}`"
+        "."
+    )
+
+
+def add_compile_origin(distiller, config):
+    """A configuration of `compile`, and where it comes from."""
+    if not distiller.compiled:
+        return config
+    return {**config, "compile_origin": distiller.compile_origin.get_config()}
+
+
 def compile_again(distiller, config):
     """Compiles from a configuration; takes over from the student again."""
     config = dict(config)
@@ -138,11 +165,13 @@ def compile_again(distiller, config):
         distiller.compile(**keras.saving.deserialize_keras_object(config))
     else:
         return
-    distiller.compile_origin = default_compile.CompileOrigin(
+    distiller.compile_origin = dataclasses.replace(
+        distiller.compile_origin,
         **origin,
-        metrics=distiller.compile_origin.metrics,
         student=default_compile.students_compilation(distiller.student),
     )
     default_compile.exclude_from_weight_decay(distiller)
     if distiller.built:
-        distiller.optimizer.build(distiller.trainable_variables)
+        variables = distiller.trainable_variables
+        distiller.optimizer.build(variables)
+        distiller.preparation_cache.trained_variables = list(variables)

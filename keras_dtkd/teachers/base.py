@@ -29,6 +29,7 @@ class Teacher(FitHooks):
         output_names: Names of several outputs that come as a list, or `None`.
         needs_sample_ids: Whether `outputs` needs to know which samples these are.
         num_samples: How many samples it knows, where it knows some alone; or `None`.
+        variables_name: What its variables are, for messages.
 
     Example:
 
@@ -47,6 +48,7 @@ class Teacher(FitHooks):
     output_names: Any = None
     needs_sample_ids: Any = False
     num_samples: Any = None
+    variables_name = "weights"
 
     @property
     def models(self):

@@ -3,21 +3,26 @@
 import keras
 
 from keras_dtkd import backend
-from keras_dtkd.core.arrays import num_samples, take_rows
+from keras_dtkd.core.arrays import num_samples, take_rows, to_tensors
 from keras_dtkd.teachers.sample_ids import split_sample_ids
 
 
 def without_effect(teacher, function, variable_values=None, seeds=()):
     """Calls a function that runs the teacher, in a scope that keeps it as it is.
 
-    `variable_values`, if any, are used for `teacher.variables`, in order. `seeds` are
+    `variable_values`, if any, are used for `teacher.variables`, in order; `None` among
+    them stands for what the variable holds now. `seeds` are
     `keras.random.SeedGenerator`s that hold and advance the teacher's random state in
     place of its own, one for each of `teacher.seed_variables`.
     """
     random_states = list(zip(teacher.seed_variables, seeds, strict=False))
     mapping = [(variable, seed.state.value) for variable, seed in random_states]
     if variable_values is not None:
-        mapping = [*zip(teacher.variables, variable_values, strict=True), *mapping]
+        values = [
+            variable.value if value is None else value
+            for variable, value in zip(teacher.variables, variable_values, strict=True)
+        ]
+        mapping = [*zip(teacher.variables, values, strict=True), *mapping]
     # The scope keeps what the teacher might assign (a counter, statistics) from its
     # variables, on every backend.
     with backend.no_grad(), keras.StatelessScope(mapping) as scope:
@@ -40,7 +45,7 @@ def run_on_sample(teacher, sample):
     for start in range(0, num_samples(sample.x), sample.batch_size):
         batch = take_rows(sample.x, slice(start, start + sample.batch_size))
         # Tensors, as in a step.
-        yield forward(keras.tree.map_structure(keras.ops.convert_to_tensor, batch))
+        yield forward(to_tensors(batch))
 
 
 def compile_teacher(teacher):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_dtkd.teachers.base import ProtocolTeacher
+from keras_dtkd.teachers.base import ProtocolTeacher, Teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 FINGERPRINT_KEY = "teacher_fingerprint"
@@ -26,12 +26,14 @@ class TeacherReference:
         self.expected_fingerprint = None
         self.expected_seeds = None
         self._cached_fingerprint = None
+        self._fingerprint_of_last_fit = None
 
     def set(self, teacher):
         """Takes another `Teacher`, the one that a loaded state expects, if any."""
         verify_fingerprint(teacher, self.expected_fingerprint)
         self._original, self.teacher = teacher, teacher.copy_settings()
         self.forget_fingerprint()
+        self._fingerprint_of_last_fit = None
 
     @property
     def given(self):
@@ -72,6 +74,23 @@ class TeacherReference:
     def forget_fingerprint(self):
         """From now on the teacher may change."""
         self._cached_fingerprint = None
+
+    def verify_unchanged(self):
+        """A `ValueError` where the teacher is not what it was when a `fit` last began.
+
+        The fingerprint is kept until `forget_fingerprint`.
+        """
+        if type(self.teacher).fingerprint is Teacher.fingerprint:
+            return
+        before, now = self._fingerprint_of_last_fit, self.fingerprint(may_cache=True)
+        if before not in (None, now):
+            raise ValueError(
+                "`Distiller.fit`: the teacher was changed in place since the last "
+                f"`fit` began (fingerprint {before[:8]}…, now {now[:8]}…). Give it its "
+                "weights back; or say that the change is meant: `distiller.teacher = "
+                "teacher`."
+            )
+        self._fingerprint_of_last_fit = now
 
     def load(self, fingerprint, seeds):
         """Takes a teacher's fingerprint, or `None`, and random states from a file.

@@ -50,6 +50,9 @@ class Temperature(FitHooks, HyperparameterMixin):
     ...         return TemperaturePair(t, t, t[..., 0] ** 2)
     """
 
+    # In batches of fewer samples it is the same for all.
+    min_batch_size = 1
+
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
@@ -69,7 +72,27 @@ class Temperature(FitHooks, HyperparameterMixin):
         is_batch_coupled = "sample_weight" in inspect.signature(self.call).parameters
         if sample_weight is not None and is_batch_coupled:
             kwargs["sample_weight"] = sample_weight
-        return super().__call__(student_logits, teacher_logits, **kwargs)
+        pair = super().__call__(student_logits, teacher_logits, **kwargs)
+        self._validate(pair, student_logits)
+        return pair
+
+    def _validate(self, pair, logits):
+        """The contract of `call`, for a temperature of the user's own."""
+        if not isinstance(pair, tuple) or len(pair) != 3:
+            raise TypeError(
+                f"`{type(self).__name__}`: `call` must return a `TemperaturePair` of "
+                f"the student's, the teacher's and the weight. Returned: {pair!r}."
+            )
+        rank = len(logits.shape)
+        for role, value in zip(("student", "teacher"), pair[:2], strict=True):
+            shape = tuple(getattr(value, "shape", ()))
+            if shape and (len(shape) != rank or shape[-1] != 1):
+                raise ValueError(
+                    f"`{type(self).__name__}`: the {role}'s temperature has the shape "
+                    f"{shape}. Beside logits of shape {tuple(logits.shape)} it is a "
+                    "scalar, or has a last axis of 1: `keepdims=True`, or "
+                    "`value[..., None]`."
+                )
 
     def __setattr__(self, name, value):
         if name == "temperature" and not hasattr(type(self), name):

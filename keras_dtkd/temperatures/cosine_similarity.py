@@ -78,6 +78,7 @@ class CosineSimilarity(Temperature):
 
     min_temperature = _OrderedBound(greater_than=0.0)
     max_temperature = _OrderedBound(greater_than=0.0)
+    min_batch_size = 2
 
     def __init__(self, min_temperature=2.0, max_temperature=6.0, **kwargs):
         super().__init__(**kwargs)

@@ -131,6 +131,8 @@ class Dynamic(DerivedTemperature):
         if base is None:
             base = self._base(student_logits, teacher_logits, sample_weight)
         tau = 0.5 * (base.student + base.teacher)
+        student_logits = statistics.clamp(student_logits)
+        teacher_logits = statistics.clamp(teacher_logits)
         if self.rule == "exact":
             constant_tau = ops.stop_gradient(tau)
             teacher, student = equal_sharpness(

@@ -65,6 +65,8 @@ class Standardized(DerivedTemperature):
     def call(self, student_logits, teacher_logits, sample_weight=None):
         self._warn_few_classes(student_logits.shape[-1])
         t = self._base(student_logits, teacher_logits, sample_weight)
+        student_logits = statistics.clamp(student_logits)
+        teacher_logits = statistics.clamp(teacher_logits)
         where = statistics.unmasked_by_both(student_logits, teacher_logits)
         return TemperaturePair(
             t.student * _unbiased_std(student_logits, where),

@@ -54,11 +54,11 @@ def prepare_step(distiller, x, y):
     return inputs, targets._replace(teacher=result)
 
 
-def build_steps(distiller, x, y=None):
+def build_steps(distiller, x, y=None, sample_weight=None):
     """A `StepBuilder` for one batch, outside of any training step."""
     inputs, targets = prepare_step(distiller, x, y)
     student = distiller(inputs, training=False)
-    return StepBuilder(distiller, inputs, targets, student, training=False)
+    return StepBuilder(distiller, inputs, targets, student, sample_weight, False)
 
 
 class StepBuilder:
@@ -120,13 +120,16 @@ class StepBuilder:
 
     def _forward_on_view(self, view):
         """Both models' passes on a view of the batch, which has no labels."""
-        x = self._distiller.views[view](model_inputs(self._inputs.x))
-        values = self._targets.teacher_variables
-        # Unlike on the batch itself, a gradient is being recorded here.
-        teacher = keras.tree.map_structure(
-            lambda value: None if value is None else ops.stop_gradient(value),
-            teacher_forward(self._distiller, x, values),
-        )
+        layer = self._distiller.views[view]
+        x = layer(model_inputs(self._inputs.x))
+        teacher = self._targets.teacher
+        if not layer.student_only:
+            values = self._targets.teacher_variables
+            # Unlike on the batch itself, a gradient is being recorded here.
+            teacher = keras.tree.map_structure(
+                lambda value: None if value is None else ops.stop_gradient(value),
+                teacher_forward(self._distiller, x, values),
+            )
         student = self._distiller(TrainingInputs(x), training=self._training)
         *_, sample_weight, _, _ = self._passes[None]
         return x, None, sample_weight, student, teacher

@@ -3,30 +3,39 @@
 import keras
 
 from keras_dtkd.losses.reduction import undo_replica_scaling
+from keras_dtkd.temperatures import Constant
 
 
 def temperature_log_names(losses, name):
     """The names under which a loss's temperatures are logged, the student's first.
 
     Plain for the first loss that has any, with the loss's name for others. None for a
-    loss without temperatures.
+    loss without temperatures, or with constant ones alone.
     """
-    with_temperature = [n for n, loss in losses.items() if loss.get_temperatures()]
+    with_temperature = [name for name in losses if _has_varying(losses[name])]
     if name not in with_temperature:
         return []
     prefix = "" if name == with_temperature[0] else f"{name}_"
     return [f"{prefix}student_temperature", f"{prefix}teacher_temperature"]
 
 
-def build_trackers(losses, others=()):
-    """A `keras.metrics.Mean`, by name, for everything that a training step logs.
+def _has_varying(loss):
+    return any(not isinstance(t, Constant) for t in loss.get_temperatures())
+
+
+def list_tracker_names(losses, others=()):
+    """The names of everything that a training step logs.
 
     `losses` are the distillation losses by name, `others` names of further means.
     """
     names = ["task_loss", *losses]
     for name in losses:
         names += temperature_log_names(losses, name)
-    names += ["agreement", *others]
+    return [*names, "agreement", *others]
+
+
+def build_trackers(names):
+    """A `keras.metrics.Mean` for each name."""
     return {name: keras.metrics.Mean(name=name) for name in names}
 
 
@@ -50,6 +59,9 @@ def compute_results(distiller, has_labels):
         for metric in distiller.metrics:
             if distiller.loss_trackers.get(metric.name) is metric:
                 is_updated = uses_teacher and (has_task or metric.name != "task_loss")
+                if metric.name == "agreement" and distiller.output_specs.is_regression:
+                    # Numbers make no choice in which two models could agree.
+                    is_updated = False
             elif metric.name == "loss":
                 is_updated = uses_teacher or has_task
             else:

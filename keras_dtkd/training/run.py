@@ -8,7 +8,9 @@ from keras_dtkd import backend
 from keras_dtkd.backend.base import SessionParts
 from keras_dtkd.core.hooks import FitCallback
 from keras_dtkd.core.hyperparameters import layers_with_hyperparameters
+from keras_dtkd.core.issue import report_issues
 from keras_dtkd.training.step import TrainingTargets
+from keras_dtkd.validation.labels import check_batch_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class RunContext:
 def fitting(distiller, callbacks):
     """A context around `fit`, whose hooks' callbacks end with it, however it ends."""
     try:
+        if distiller.teacher_is_frozen:
+            distiller.teacher_reference.verify_unchanged()
         context = in_context(distiller, is_fitting=True, is_evaluating=False)
         with context, session(distiller, is_training=True):
             yield
@@ -106,14 +110,25 @@ def wrap_step(distiller, function, uses_teacher):
             distiller.metrics_variables,
         )
 
+    is_alone = backend.rank_and_world_size()[1] == 1
+
     def attach(labels, values):
+        # Under JAX a label that is no class would give a loss of 0.
+        ranges = distiller.preparation_cache.class_ranges
+        if ranges and labels is not None and is_alone:
+            report_issues(list(check_batch_labels(ranges, labels)))
         return TrainingTargets(labels, teacher_variables=values)
 
-    teacher = distiller.teacher_reference.teacher
+    teacher_variables = []
+    if uses_teacher:
+        # A frozen part that both models have is in the state.
+        own = {id(variable) for variable in distiller.variables}
+        teacher = distiller.teacher_reference.teacher
+        teacher_variables = [None if id(v) in own else v for v in teacher.variables]
     return backend.wrap_step(
         function,
         distiller.backend_session,
         state_variables,
-        teacher.variables if uses_teacher else (),
+        teacher_variables,
         attach if uses_teacher else None,
     )

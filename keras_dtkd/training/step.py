@@ -18,7 +18,7 @@ class TrainingTargets(NamedTuple):
 
     labels: Any  # The batch's labels, or `None`.
     teacher: Any = None  # The teacher's `ForwardPass`, without gradient.
-    # Values of the teacher's variables, which JAX's compiled step gets with the data.
+    # Values of its variables under JAX; `None` for those that are the student's too.
     teacher_variables: Any = None
 
 

@@ -6,7 +6,14 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.core import arrays
 from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training.step import TrainingTargets
+
+
+def get_labels(y):
+    """The labels in what a step is given as `y`, or `None`."""
+    return arrays.drop_placeholder(y.labels if isinstance(y, TrainingTargets) else y)
 
 
 def overrides(student, method):

@@ -1,15 +1,44 @@
 """Arguments of the `Distiller` and its methods, which raise where they are wrong."""
 
+from typing import Any
+
 import keras
 
-# Where the arguments of Keras's own `Distiller` belong in this one.
-MIGRATION_HINTS = {
-    "temperature": "it to a loss: `distillation_losses=KD(temperature=4.0)`",
-    "alpha": "weights: `task_weight=` of the labels, `KD(weight=)` of a loss",
-    "distillation_loss": "`distillation_losses=KD()`",
-    "distillation_loss_weights": "each loss its own: `KD(weight=0.5)`",
+from keras_dtkd.core.arguments import check_positive_int, is_finite_number
+
+# What `fit` of `keras.distillation.Distiller` logs, and where that is here.
+MIGRATED_LOGS = {
+    "total_loss": "`loss`",
+    "student_loss": "`task_loss`",
+    "distillation_loss": "each loss by its own name, such as `kd`",
+}
+
+
+def _weights_hint(value):
+    """`w · student + (1 − w) · distillation`, as Keras has it."""
+    if not is_finite_number(value):
+        return "`task_weight=w` of the labels, and to the loss `weight=1 - w`"
+    rest = f"{1 - value:.6g}"
+    return (
+        f"`task_weight={value}`, and to the loss `weight={rest}`, as "
+        f"`KD(weight={rest})`: there the distillation is multiplied by 1 - {value}"
+    )
+
+
+# Where the arguments of Keras's own `Distiller`, and of the one in its examples,
+# belong in this one; functions of what was given.
+MIGRATION_HINTS: dict[str, Any] = {
+    "temperature": "it to the loss: `Distiller(teacher, student, KD(temperature={}))`",
+    "alpha": _weights_hint,
+    "student_loss_weight": _weights_hint,
+    "distillation_loss": "`Distiller(teacher, student, KD())`",
+    "distillation_loss_fn": "`Distiller(teacher, student, KD())`",
+    "distillation_loss_weights": (
+        "each loss its own `weight=`, times 1 - `student_loss_weight`: "
+        "`KD(weight=0.5)`, `KerasDistillationLoss(loss, weight=0.5)`"
+    ),
     "student_loss": "it to `compile(optimizer, loss)` of the student or the Distiller",
-    "student_loss_weight": "`task_weight=`",
+    "student_loss_fn": "it as `loss`: `compile(optimizer, loss)`",
 }
 
 
@@ -26,11 +55,7 @@ def validate_arguments(student, from_logits, kwargs):
             f"from_logits={from_logits!r}."
         )
     _reject_custom_steps(student)
-    for name, instead in MIGRATION_HINTS.items():
-        if name in kwargs:
-            raise ValueError(
-                f"`Distiller`: it has no argument `{name}`. Give {instead}."
-            )
+    reject_migrated_arguments("Distiller", kwargs)
 
 
 def _reject_custom_steps(student):
@@ -66,10 +91,36 @@ def require_teacher(distiller):
         )
 
 
-def validate_metrics(arguments):
-    """The metrics among arguments of `compile`, none of which compares two models."""
-    metrics = arguments.get("metrics"), arguments.get("weighted_metrics")
-    metrics = keras.tree.flatten(list(metrics))
+def validate_batch_size(batch_size):
+    """A whole number of samples, where one is given."""
+    if batch_size is not None:
+        check_positive_int("Distiller.fit", "batch_size", batch_size)
+
+
+def reject_migrated_arguments(caller, kwargs):
+    """No arguments of other distillers, whose own place is elsewhere here."""
+    for name, instead in MIGRATION_HINTS.items():
+        if name in kwargs:
+            value = kwargs[name]
+            hint = instead(value) if callable(instead) else instead.format(repr(value))
+            raise ValueError(f"`{caller}`: it has no argument `{name}`. Give {hint}.")
+
+
+def validate_monitors(callbacks):
+    """No callback that waits for a name which another distiller logs."""
+    for callback in callbacks or ():
+        monitor = getattr(callback, "monitor", None)
+        name = str(monitor).removeprefix("val_")
+        if name in MIGRATED_LOGS:
+            raise ValueError(
+                f"`Distiller.fit`: `{type(callback).__name__}` monitors {monitor!r}, "
+                f"which is not logged. Here it is {MIGRATED_LOGS[name]}; in front of "
+                "what is measured on validation data stands `val_`."
+            )
+
+
+def validate_metrics(metrics):
+    """No metric for `compile` that compares two models."""
     for metric in metrics:
         if getattr(metric, "requires_teacher_outputs", False):
             raise ValueError(
@@ -79,4 +130,3 @@ def validate_metrics(arguments):
                 "docstring shows. (`fit` logs `agreement`, temperatures and each loss "
                 "by itself.)"
             )
-    return metrics

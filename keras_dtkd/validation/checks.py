@@ -2,7 +2,7 @@
 
 from keras_dtkd.core.hooks import parts_with_hooks
 from keras_dtkd.core.issue import has_errors
-from keras_dtkd.validation import labels, models, outputs, task_loss
+from keras_dtkd.validation import data, labels, models, outputs, task_loss
 
 
 def find_issues(context):
@@ -17,6 +17,8 @@ def find_issues(context):
     issues += context.preparation_issues
     issues += labels.check_missing_labels(context)
     if context.is_training:
+        issues += data.check_sample_weights(context)
+        issues += data.check_padding(context)
         issues += models.check_trainable_weights(context.student)
         issues += labels.check_unused_labels(context)
     if context.teacher is not None:
@@ -27,9 +29,8 @@ def find_issues(context):
         # Wrong labels say nothing about the teacher.
         label_issues = labels.check_labels(context)
         issues += label_issues
-        if not has_errors(label_issues):
-            issues += models.check_teacher_at_chance(
-                context.teacher_outputs, context.sample.y
-            )
+        if not has_errors(label_issues) and not context.is_regression:
+            issues += models.check_teacher_at_chance(*context.chance_arguments)
+        issues += models.check_optimizer(context)
         issues += task_loss.check_from_logits(context)
     return list(dict.fromkeys(issues))

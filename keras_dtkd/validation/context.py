@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers.sample_ids import model_inputs
 
 
@@ -11,6 +12,7 @@ class CompiledSettings(NamedTuple):
 
     loss: Any
     has_own_loss: bool  # Whether the student's class computes it.
+    is_default: bool  # Whether the user compiled neither Distiller nor student.
     metrics: list
     optimizer: Any
     jit_compile: bool
@@ -31,16 +33,20 @@ class ValidationContext:
         views: Views by name.
         output: Name or index of the distilled output.
         evaluate_distillation: As the Distiller's.
-        sample: Some samples of the data, a `data_peek.Sample`: `x`, `y`, `batch_size`.
+        sample: Some samples of the data, a `data_peek.Sample`.
         x: The data as the run was given it.
         y: Labels of arrays.
+        sample_weight: Weights of arrays.
+        class_weight: As `fit` was given it.
         batch_size: As the run was given it.
-        validation: `(x, y)` of the validation data: arrays, or a first batch.
+        validation: A `Sample` of the validation data: arrays, or a first batch.
         validation_split: As `fit` was given it.
         specs: By the key of each distilled output, the student's and the teacher's
             `OutputSpec`; the main output first.
         teacher_outputs: The teacher's main outputs for the sample, NumPy, if it just
             ran.
+        mask: Which positions of sequences in the sample the student's mask leaves in,
+            NumPy; measured where it is needed.
         zero_gradients: Roles (`"teacher"`) of models without any input gradient.
         compiled: The `CompiledSettings`.
         recovered_outputs: Names of outputs whose logits Keras's loss recovers.
@@ -57,11 +63,14 @@ class ValidationContext:
     sample: Any
     x: Any = None
     y: Any = None
+    sample_weight: Any = None
+    class_weight: Any = None
     batch_size: Any = None
     validation: Any = None
     validation_split: Any = None
     specs: dict = dataclasses.field(default_factory=dict)
     teacher_outputs: Any = None
+    mask: Any = None
     zero_gradients: tuple = ()
     compiled: CompiledSettings | None = None
     recovered_outputs: tuple = ()
@@ -90,6 +99,18 @@ class ValidationContext:
     def teacher_spec(self):
         """The teacher's main `OutputSpec`, or `None`."""
         return next((teacher for _, teacher in self.specs.values()), None)
+
+    @property
+    def chance_arguments(self):
+        """What shows whether the teacher knows more than chance."""
+        sample, outputs = self.sample, self.teacher_outputs
+        return outputs, sample.y, sample.sample_weight, self.mask
+
+    @property
+    def is_regression(self):
+        """Whether the main output is that of a regression."""
+        spec = self.student_spec
+        return spec is not None and spec.output_kind == OutputKind.REGRESSION
 
     def specs_of(self, loss):
         """The student's and the teacher's `OutputSpec` for a loss, or `None`s."""

@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.layer_tree import iter_layers
 
 # Typical magnitudes of two samples of the same data differ by less.
 MAX_SCALE_RATIO = 8.0
@@ -12,8 +13,14 @@ MAX_SCALE_RATIO = 8.0
 
 def check_arrays(x, y, description="", caller="Distiller"):
     """Arrays that are lists of values, or have other lengths than their labels."""
-    issues = check_lists(x, y, description, caller)
+    issues = check_lists({"x": x, "y": y}, description, caller)
     return issues or check_lengths(x, y, description, caller=caller)
+
+
+def check_weight_lengths(x, weights, description=""):
+    """Sample weights that are a list of numbers, or not one for each sample."""
+    issues = check_lists({"sample_weight": weights}, description)
+    return issues or check_lengths(x, weights, description, "weight")
 
 
 def no_samples(description="", caller="Distiller"):
@@ -22,21 +29,37 @@ def no_samples(description="", caller="Distiller"):
     return [Issue("no_samples", ERROR, message, "Give at least one.")]
 
 
-def check_lists(x, y, description="", caller="Distiller"):
+def check_is_data(x):
+    """What neither holds arrays nor gives batches."""
+    is_dataset = isinstance(x, keras.utils.PyDataset)
+    if is_dataset or hasattr(x, "__iter__") or hasattr(x, "__next__"):
+        return []
+    found = "None" if x is None else type(x).__name__
+    message = f"`Distiller`: the data is no array and gives no batches, but is {found}."
+    hint = "Give arrays, a data set, or an iterator of batches."
+    if callable(x):
+        hint = f"Call it: `{getattr(x, '__name__', 'x')}()`."
+    return [Issue("no_data", ERROR, message, hint)]
+
+
+def check_lists(data, description="", caller="Distiller"):
     """Lists of numbers or words, in which Keras would look for several arrays.
 
-    `description` is of the data, in messages: `"validation "`.
+    `data` has them by the names of arguments. `description` is of the data, in
+    messages: `"validation "`.
     """
+    names = {"x": "inputs", "y": "labels", "sample_weight": "weights"}
     issues = []
-    for name, values in (("inputs", x), ("labels", y)):
+    for argument, values in data.items():
         leaves = [] if values is None else keras.tree.flatten(values)
         leaves = [leaf for leaf in leaves if arrays.is_array_or_scalar(leaf)]
-        if any(np.ndim(leaf) == 0 for leaf in leaves):
+        leaves = [leaf for leaf in leaves if leaf is not None]
+        if any(len(getattr(leaf, "shape", ())) == 0 for leaf in leaves):
             message = (
-                f"`{caller}`: the {description}{name} are a list of single values, in "
-                "which Keras would look for several arrays."
+                f"`{caller}`: the {description}{names[argument]} are a list of single "
+                "values, in which Keras would look for several arrays."
             )
-            hint = f"Give one array: `np.asarray({'x' if name == 'inputs' else 'y'})`."
+            hint = f"Give one array: `np.asarray({argument})`."
             issues.append(Issue("list_of_values", ERROR, message, hint))
     return issues
 
@@ -58,6 +81,76 @@ def check_lengths(x, y, description="", name="label", caller="Distiller"):
             "make one array of it with `np.stack`."
         )
     return [Issue("different_lengths", ERROR, message, hint)]
+
+
+def check_sample_weights(context):
+    """Weights that make no sense: negative ones, NaN, one for each class."""
+    class_weight = context.class_weight
+    if class_weight is not None and context.sample.y is None:
+        message = "`Distiller.fit`: `class_weight` needs labels, and the data has none."
+        hint = "Leave it out, or give a `sample_weight`."
+        yield Issue("invalid_weights", ERROR, message, hint)
+    validation = context.validation and context.validation.sample_weight
+    weights = context.sample_weight
+    if weights is None:
+        weights = context.sample.sample_weight
+    for name, nested in (
+        ("class_weight", list((class_weight or {}).values())),
+        ("sample_weight", weights),
+        ("sample_weight of the validation data", validation),
+    ):
+        for leaf in keras.tree.flatten(nested):
+            if leaf is not None:
+                yield from _check_weights(context, name, arrays.to_numpy(leaf))
+
+
+def check_padding(context):
+    """Padding that teaches: a mask among the inputs which nothing uses.
+
+    KerasHub's language models take `padding_mask`, and their outputs carry none.
+    """
+    x, sample = context.inputs, context.sample
+    mask = x.get("padding_mask") if isinstance(x, dict) else None
+    if mask is None or sample.y is None or sample.sample_weight is not None:
+        return
+    layers = iter_layers(context.student)
+    if any(isinstance(o, keras.layers.Masking) or _masks_zero(o) for o in layers):
+        return
+    labels = keras.tree.flatten(sample.y)
+    mask = arrays.to_numpy(mask)
+    share = 1.0 - np.mean(mask != 0)
+    if len(labels) == 1 and labels[0].shape[: mask.ndim] == mask.shape and share > 0:
+        message = (
+            f"`Distiller`: {share:.0%} of the positions looked at are padding by "
+            "`padding_mask`, and nothing keeps them from teaching."
+        )
+        hint = "Give `sample_weight=padding_mask`, as KerasHub's preprocessors do."
+        yield Issue("padding_teaches", WARNING, message, hint)
+
+
+def _masks_zero(layer):
+    return getattr(layer, "mask_zero", False)
+
+
+def _check_weights(context, name, weights):
+    if weights.dtype.kind not in "iufb":
+        return
+    if np.isnan(weights).any() or weights.min(initial=0) < 0:
+        is_nan = np.isnan(weights).any()
+        found = "NaN" if is_nan else f"a weight of {weights.min():.4g}"
+        message = f"`Distiller`: `{name}` holds {found}."
+        hint = "A weight is a number of at least 0; 0 leaves a sample out."
+        yield Issue("invalid_weights", ERROR, message, hint)
+    spec = context.student_spec
+    if spec is None or spec.is_multi_output or spec.output_kind.is_multilabel:
+        return
+    if weights.ndim >= max(len(spec.shape), 2) and weights.shape[-1] > 1:
+        message = (
+            f"`Distiller`: `{name}` of shape {weights.shape} does not fit outputs of "
+            f"shape {spec.shape}."
+        )
+        hint = "Give one number a sample, or one a position; no axis for the classes."
+        yield Issue("invalid_weights", ERROR, message, hint)
 
 
 def check_scale(caller, description, x, sample):

@@ -1,5 +1,7 @@
 """Labels that are missing, of no use, or that no output of the student can give."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
@@ -7,6 +9,10 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import canonical_loss_name, select_for_output
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+
+# Of the sum of probabilities from 1, in half precision too.
+MAX_SUM_ERROR = 0.01
+REGRESSION_HINT = "For a regression compile the student: `compile('adam', 'mse')`."
 
 
 def check_missing_labels(context):
@@ -58,30 +64,63 @@ def check_unused_labels(context):
 
 def check_labels(context):
     """Labels that do not fit the cross-entropies of the student's outputs."""
-    y = context.sample.y if context.y is None else context.y
-    issues = _check_outputs_labels(context, y, "")
+    sample = context.sample
+    if context.y is not None:
+        sample = sample._replace(y=context.y, sample_weight=context.sample_weight)
+    issues = _check_outputs_labels(context, sample, "")
     if context.validation is not None:
-        y = context.validation.y
-        issues += _check_outputs_labels(context, y, " of the validation data")
+        data = context.validation, " of the validation data"
+        issues += _check_outputs_labels(context, *data)
     return issues
 
 
-def _check_outputs_labels(context, y, description):
+def _check_outputs_labels(context, sample, description):
+    y = sample.y
     if y is None or context.student_spec is None or context.compiled is None:
         return []
     issues: list = []
     for index, (name, shape) in enumerate(context.student_spec.shapes.items()):
-        loss, values = (
-            select_for_output(part, name, index) for part in (context.compiled.loss, y)
+        loss, values, weights = (
+            select_for_output(part, name, index)
+            for part in (context.compiled.loss, y, sample.sample_weight)
         )
         if isinstance(loss, dict | list | tuple) or keras.tree.is_nested(values):
             continue
         if loss is not None and values is not None and len(shape) > 1:
             output = "" if name is None else f" of {name!r}"
             issues += check_against_output(
-                to_numpy(values), shape, loss, description + output
+                to_numpy(values),
+                shape,
+                loss,
+                description + output,
+                weights if weights is None else to_numpy(weights),
+                context.compiled.is_default,
             )
     return issues
+
+
+def find_class_ranges(context):
+    """Of outputs with a sparse cross-entropy: name, index, number of classes, ignored.
+
+    The last is the label that the loss leaves out, or `None`.
+    """
+    if context.student_spec is None or context.compiled is None:
+        return
+    for index, (name, shape) in enumerate(context.student_spec.shapes.items()):
+        loss = select_for_output(context.compiled.loss, name, index)
+        if canonical_loss_name(loss) == "sparse_categorical_crossentropy":
+            yield name, index, shape[-1], getattr(loss, "ignore_class", None)
+
+
+def check_batch_labels(ranges, y):
+    """Labels of one batch outside of `class_ranges`. Of tensors it takes a copy."""
+    for name, index, classes, ignored in ranges:
+        values = select_for_output(y, name, index)
+        if values is None or keras.tree.is_nested(values):
+            continue
+        description = " of a batch" if name is None else f" of a batch, {name!r},"
+        values = np.asarray(values)
+        yield from _check_range(values, classes, ignored, description)
 
 
 def select_labels(student, key, y):
@@ -150,10 +189,14 @@ def check_text_labels(values, description=""):
     return _invalid(description, problem, hint)
 
 
-def check_against_output(values, shape, loss, description=""):
+def check_against_output(
+    values, shape, loss, description="", weights=None, is_default=True
+):
     """NumPy labels that do not fit the cross-entropy of one output.
 
     `shape` is that of the output, `(batch, ..., classes)`. Labels fit any other loss.
+    `weights` are those of the samples, NumPy, or `None`; `is_default` says that the
+    user did not choose the loss.
     """
     kind, classes = canonical_loss_name(loss), shape[-1]
     if is_text(values):
@@ -179,9 +222,50 @@ def check_against_output(values, shape, loss, description=""):
             f"from {values.min()} to {values.max()}, but each output is a choice "
             "between no (0) and yes (1)."
         )
-        hint = "Renumber the labels, or give the models an output for each class."
+        hint = (
+            "Renumber the labels, or give the models an output for each class. "
+            + REGRESSION_HINT
+        )
         return _invalid(description, problem, hint)
+    if kind == "categorical_crossentropy":
+        return _check_class_probs(values, shape, description, weights, is_default)
     return []
+
+
+def _check_class_probs(values, shape, description, weights, is_default):
+    """Numbers for each class that are no probabilities: multi-hot labels, logits."""
+    if values.min() < 0 or values.max() > 1:
+        problem = (
+            f"from {values.min():.4g} to {values.max():.4g} are no probabilities of "
+            "the classes."
+        )
+        hint = (
+            "Give one-hot labels of 0 and 1 (`keras.utils.to_categorical`), or class "
+            "numbers."
+        )
+        return _invalid(description, problem, hint)
+    sums = values.sum(axis=-1, dtype="float64")
+    is_counted = np.ones(sums.shape, bool)
+    if weights is not None and weights.ndim <= sums.ndim:
+        missing = (1,) * (sums.ndim - weights.ndim)
+        is_counted &= weights.reshape(weights.shape + missing) != 0
+    if len(shape) > 2:
+        # Padding.
+        is_counted &= sums != 0
+    wrong = sums[is_counted & (np.abs(sums - 1) > MAX_SUM_ERROR)]
+    if not wrong.size:
+        return []
+    problem = (
+        f"have {wrong.size} rows that do not sum to 1 but to {wrong.min():.4g} up to "
+        f"{wrong.max():.4g}: no probabilities of the classes."
+    )
+    hint = (
+        "If a sample may have several classes, give the student a sigmoid, or compile "
+        "it with `BinaryCrossentropy(from_logits=True)`, and distil with `BinaryKD()`. "
+        "Leave samples without a class out, or give them a `sample_weight` of 0."
+    )
+    (issue,) = _invalid(description, problem, hint)
+    return [issue if is_default else dataclasses.replace(issue, severity=WARNING)]
 
 
 def _check_class_labels(values, shape, loss, kind, description):
@@ -194,7 +278,15 @@ def _check_class_labels(values, shape, loss, kind, description):
             "as there are classes."
         )
         return _invalid(description, problem, hint)
+    if values.dtype.kind == "f" and (fractions := values[values % 1 != 0]).size:
+        problem = f"such as {fractions[0]:.4g} are fractions, and no class numbers."
+        hint = f"Number the classes from 0. {REGRESSION_HINT}"
+        return _invalid(description, problem, hint)
     ignored = getattr(loss, "ignore_class", None)
+    return _check_range(values, classes, ignored, description)
+
+
+def _check_range(values, classes, ignored, description):
     values = values if ignored is None else values[values != ignored]
     if values.size and (values.min() < 0 or values.max() >= classes):
         problem = (

@@ -1,5 +1,8 @@
 """Teachers and students that cannot be trained, or that know nothing."""
 
+import math
+
+import keras
 import numpy as np
 
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
@@ -23,10 +26,25 @@ def check_shared_weights(teacher, student):
     return [Issue("shared_weights", ERROR, message, hint)]
 
 
-def check_trainable_weights(student):
-    """A student without a weight that a step would change."""
-    if not student.built or student.trainable_variables:
+def check_optimizer(context):
+    """The teacher's very optimizer, whose state belongs to the teacher's weights."""
+    if context.compiled is None or context.teacher is None:
         return []
+    optimizer = context.compiled.optimizer
+    others = [getattr(model, "optimizer", None) for model in context.teacher.models]
+    if optimizer is None or not any(optimizer is other for other in others):
+        return []
+    message = "`Distiller`: the student's optimizer is the teacher's very own."
+    hint = "Give it another: `student.compile(keras.optimizers.Adam(), ...)`."
+    return [Issue("shared_optimizer", ERROR, message, hint)]
+
+
+def check_trainable_weights(student):
+    """A student without a weight that a step would change, or with few of them."""
+    if not student.built:
+        return []
+    if student.trainable_variables:
+        return _check_frozen_share(student)
     message = (
         "`Distiller`: the student has no trainable weights, so nothing would be "
         "trained."
@@ -35,13 +53,35 @@ def check_trainable_weights(student):
     return [Issue("no_trainable_weights", ERROR, message, hint)]
 
 
-def check_teacher_at_chance(outputs, y):
+def _check_frozen_share(student):
+    trained, fixed = (
+        sum(math.prod(variable.shape) for variable in variables)
+        for variables in (student.trainable_weights, student.non_trainable_weights)
+    )
+    if trained >= fixed:
+        return []
+    quantized = [v.path for v in student.weights if "int" in str(v.dtype)]
+    message = (
+        f"`Distiller`: {trained:,} of the student's {trained + fixed:,} weights are "
+        "trained; the others are frozen"
+    )
+    message += f", or quantized as {quantized[0]} is." if quantized else "."
+    hint = "If that is not meant, unfreeze them; a model is quantized after training."
+    return [Issue("mostly_frozen", WARNING, message, hint)]
+
+
+def check_teacher_at_chance(outputs, y, weights=None, mask=None):
     """A teacher that is no better than a guess on the labels of the sample.
 
-    `outputs` are the teacher's first, NumPy `(batch, ..., classes)`, or `None`.
+    `outputs` are the teacher's first, NumPy `(batch, ..., classes)`, or `None`. What
+    has a sample weight of 0, or is masked, does not count.
     """
     right = _is_right(outputs, y)
-    if right is None or right.all():
+    if right is None:
+        return []
+    for counted in (weights, mask):
+        right = _select_counted(right, counted)
+    if right.all():
         return []
     probability = 1 / outputs.shape[-1]
     chance = right.size * probability
@@ -57,6 +97,16 @@ def check_teacher_at_chance(outputs, y):
         "expects?"
     )
     return [Issue("chance_teacher", WARNING, message, hint)]
+
+
+def _select_counted(right, counted):
+    """Those of nonzero weights, or of a mask, `(batch,)` or of the same shape."""
+    if counted is None or keras.tree.is_nested(counted):
+        return right
+    counted = np.asarray(counted)
+    if right.ndim < counted.ndim or right.shape[: counted.ndim] != counted.shape:
+        return right
+    return right[counted != 0]
 
 
 def _is_right(outputs, y):

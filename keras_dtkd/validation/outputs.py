@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.logits import OutputKind
 
 
 def check_outputs(key, student, teacher):
@@ -48,6 +49,13 @@ def _check_shapes(student, teacher):
 
 def _check_kinds(student, teacher):
     kinds = student.output_kind, teacher.output_kind
+    if OutputKind.REGRESSION in kinds and kinds[0] != kinds[1]:
+        message = (
+            "`Distiller`: the student was compiled for a regression, and the teacher "
+            f"ends in {kinds[1]}."
+        )
+        hint = "Give both the same kind of output, or compile with a cross-entropy."
+        return [Issue("different_output_kinds", ERROR, message, hint)]
     if kinds[0].is_multilabel == kinds[1].is_multilabel:
         return []
     message = (

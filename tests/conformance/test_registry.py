@@ -6,7 +6,11 @@ import inspect
 import keras
 import pytest
 
-from keras_dtkd.losses import DistillationLoss, TemperatureLoss
+from keras_dtkd.losses import (
+    DistillationLoss,
+    KerasDistillationLoss,
+    TemperatureLoss,
+)
 from keras_dtkd.teachers import Teacher
 from keras_dtkd.temperatures import Temperature
 from keras_dtkd.views import View
@@ -21,8 +25,8 @@ KINDS = {
 }
 PACKAGES = ["losses", "temperatures", "views", "teachers", "metrics"]
 PACKAGES += ["methods.ikd", "methods.rlkd"]
-# Subclassed, not used as they are.
-BASES = {DistillationLoss, TemperatureLoss, Temperature, Teacher}
+# Subclassed, not used as they are; and the wrapper of others' losses.
+BASES = {DistillationLoss, TemperatureLoss, KerasDistillationLoss, Temperature, Teacher}
 
 
 def public_classes(base):

@@ -67,6 +67,15 @@ def test_temperatures_are_positive_float32_and_shaped_as_documented(name, case):
 
 
 @EACH
+@pytest.mark.parametrize("size", [1e12, 1e30, 3e38])
+def test_logits_that_no_network_computes_give_finite_temperatures(name, size):
+    rng = np.random.default_rng(0)
+    logits = [tensor(size * rng.uniform(-1, 1, (4, 10))) for _ in range(2)]
+    for value in numpy(TEMPERATURES[name].build()(*logits)):
+        assert np.isfinite(value).all() and value.min() > 0
+
+
+@EACH
 def test_all_is_float32_under_mixed_precision(name):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

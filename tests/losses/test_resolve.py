@@ -3,9 +3,11 @@
 import keras
 import pytest
 
-from keras_dtkd.losses import DTKD, KD
+from keras_dtkd import Distiller
+from keras_dtkd.losses import DTKD, KD, HardLabels
 from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
 from keras_dtkd.losses.resolve import resolve_losses
+from tests.tiny_models import student, teacher
 
 
 def test_nothing_given_means_dtkd():
@@ -82,3 +84,15 @@ def test_a_name_that_the_logs_need_is_refused(name):
 def test_a_class_is_not_yet_a_loss():
     with pytest.raises(TypeError, match="That is the class: call it"):
         resolve_losses(KD)
+
+
+def test_a_distillers_losses_are_known_by_name_and_by_place():
+    d = Distiller(teacher(), student(), {"soft": KD(), "hard": HardLabels()})
+    losses = d.distillation_losses
+    assert losses[0] is losses["soft"] and losses[-1] is losses["hard"]
+    assert list(losses) == ["soft", "hard"] and len(losses) == 2 and "soft" in losses
+    assert {**losses} == dict(losses.items()) and "soft" in repr(losses)
+    with pytest.raises(KeyError):
+        losses["other"]
+    with pytest.raises(IndexError):
+        losses[2]

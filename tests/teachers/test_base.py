@@ -43,12 +43,15 @@ def test_an_object_with_the_protocol_trains_as_a_model_does():
     assert close(*runs, 1e-4)
 
 
-def test_its_variables_may_change_between_runs():
+def test_its_variables_may_change_between_runs_if_it_is_given_again():
     rule = Rule()
     d = Distiller(rule, student(), KD(), task_weight=0.0)
     d.compile(keras.optimizers.SGD(0.0))
     first = d.fit(X, verbose=0).history["kd"][0]
     rule.factor.assign(9.0)
+    with pytest.raises(ValueError, match="3.0 time.*now 9.0 time"):
+        d.fit(X, verbose=0)
+    d.teacher = rule
     assert d.fit(X, verbose=0).history["kd"][0] > 1.5 * first
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.losses import DTKD, KD, LogitMSE
 from keras_dtkd.metrics import (
     Agreement,
     TargetNonTargetSplit,
@@ -191,7 +191,7 @@ def test_a_class_that_the_loss_ignores_is_a_valid_label():
 
 
 def test_labels_of_a_regression_loss_need_not_be_classes():
-    d = Distiller(teacher(), student(), KD())
+    d = Distiller(teacher(), student(), LogitMSE())
     d.compile("sgd", "mse")
     d.fit(X, one_hot(Y) * 100, verbose=0)
 
@@ -240,12 +240,12 @@ def test_setting_a_number_out_of_range_raises(path, value):
 
 
 ELSEWHERE = {
-    "temperature": (4.0, r"distillation_losses=KD\(temperature=4.0\)"),
-    "alpha": (0.1, r"`task_weight=`.*`KD\(weight=\)`"),
-    "distillation_loss": (None, r"`distillation_losses=KD\(\)`"),
+    "temperature": (3.0, r"student, KD\(temperature=3.0\)"),
+    "alpha": (0.1, r"`task_weight=0.1`.*`KD\(weight=0.9\)`"),
+    "distillation_loss": (None, r"student, KD\(\)"),
     "distillation_loss_weights": (0.5, r"`KD\(weight=0.5\)`"),
     "student_loss": ("mse", r"`compile\(optimizer, loss\)`"),
-    "student_loss_weight": (0.5, "`task_weight=`"),
+    "student_loss_weight": (0.9, r"`task_weight=0.9`.*`KD\(weight=0.1\)`"),
 }
 
 
@@ -254,6 +254,29 @@ def test_an_argument_of_keras_distiller_raises_with_its_replacement(name):
     value, message = ELSEWHERE[name]
     with pytest.raises(ValueError, match=f"no argument `{name}`. Give .*{message}"):
         Distiller(teacher(), student(), **{name: value})
+
+
+def test_arguments_of_the_distiller_in_kerass_examples_raise_with_their_replacement():
+    d = Distiller(teacher(), student())
+    arguments = {"optimizer": "adam", "student_loss_fn": "mse", "alpha": 0.1}
+    with pytest.raises(ValueError, match=r"Distiller.compile`.*task_weight=0.1"):
+        d.compile(**arguments)
+    with pytest.raises(ValueError, match="Distiller.fit`.*no argument `alpha`"):
+        d.fit(X, Y, alpha=0.1)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "here"),
+    [
+        ("val_total_loss", "`loss`"),
+        ("student_loss", "`task_loss`"),
+        ("val_distillation_loss", "`kd`"),
+    ],
+)
+def test_a_callback_that_waits_for_a_name_of_keras_distiller_raises(monitor, here):
+    callback = keras.callbacks.EarlyStopping(monitor=monitor)
+    with pytest.raises(ValueError, match=f"{monitor}.*{here}"):
+        Distiller(teacher(), student(), KD()).fit(X, Y, callbacks=[callback])
 
 
 def test_an_exam_raises_with_the_interactive_distiller():

@@ -225,7 +225,7 @@ class InteractiveDistiller(Distiller):
         constant = keras.tree.map_structure(ops.stop_gradient, outputs)
         targets = y._replace(teacher=ForwardPass(constant))
         total = super().compute_loss(x, targets, y_pred, sample_weight, training)
-        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        batch_size = ops.shape(keras.tree.flatten(y_pred.outputs)[0])[0]
         exam = self._feedback_loss(x, y, y_pred, outputs, sample_weight, batch_size)
         exam = exam / backend.replicas()
         self.loss_trackers["exam_loss"].update_state(

@@ -57,8 +57,8 @@ def adam(**kwargs):
     return keras.optimizers.Adam(0.01, **kwargs)
 
 
-def distiller(optimizer, by=None, seed=5, **kwargs):
-    model = keras_dtkd.Distiller(by or teacher(), student(seed), **kwargs)
+def distiller(optimizer, by=None, seed=5, model=None, **kwargs):
+    model = keras_dtkd.Distiller(by or teacher(), model or student(seed), **kwargs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
     return model

@@ -1,0 +1,93 @@
+"""Padding that the data names, by weights or a mask, counts in no check."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_dtkd
+from keras_dtkd import Distiller
+from keras_dtkd.losses import KD
+
+pytestmark = pytest.mark.invariant(number=10)
+
+CLASSES, PAD = 4, 0
+RNG = np.random.default_rng(0)
+LENGTHS = RNG.integers(2, 4, 64)
+X = RNG.integers(1, CLASSES + 1, (64, 12))
+WEIGHTS = (np.arange(12) < LENGTHS[:, None]).astype("float32")
+X = np.where(WEIGHTS > 0, X, PAD)
+# The label of a token is the token; that of padding is one the teacher does not give.
+Y = np.where(WEIGHTS > 0, X - 1, 2)
+
+
+def right_teacher(mask_zero=False):
+    """Right on every token that is none of the padding."""
+    table = np.vstack([[9.0, 0, 0, 0], 9.0 * np.eye(CLASSES)])
+    embedding = keras.layers.Embedding(CLASSES + 1, CLASSES, mask_zero=mask_zero)
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding])
+    model.set_weights([table])
+    return model
+
+
+def pupil(mask_zero=False):
+    return keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(CLASSES + 1, 8, mask_zero=mask_zero),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
+
+
+def test_padding_without_a_name_makes_the_teacher_bad():
+    with pytest.warns(UserWarning, match="no better than chance"):
+        Distiller(right_teacher(), pupil(), KD()).fit(X, Y, verbose=0)
+
+
+@pytest.mark.filterwarnings("error:.*chance")
+@pytest.mark.parametrize("by", ["weights", "weights of batches", "mask"])
+def test_a_teacher_that_is_right_on_every_token_is_no_chance_teacher(by):
+    d = Distiller(right_teacher(by == "mask"), pupil(by == "mask"), KD())
+    if by == "weights":
+        d.fit(X, Y, sample_weight=WEIGHTS, verbose=0)
+    elif by == "mask":
+        d.fit(X, Y, verbose=0)
+    else:
+        d.fit(iter([(X[:32], Y[:32], WEIGHTS[:32])]), shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("by", ["weights", "mask"])
+def test_diagnose_measures_real_tokens_alone(by):
+    masked = by == "mask"
+    data = (X, Y) if masked else (X, Y, WEIGHTS)
+    report = keras_dtkd.diagnose(right_teacher(masked), pupil(masked), data, verbose=0)
+    assert report["teacher"]["accuracy"] == 1.0
+    codes = {issue.code for issue in report.issues}
+    assert not codes & {"permuted_classes", "chance_teacher"}
+
+
+class Language(keras.Model):
+    """Takes what a model of KerasHub takes, and gives outputs without a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = keras.layers.Embedding(CLASSES + 1, 8)
+        self.head = keras.layers.Dense(CLASSES)
+
+    def call(self, inputs):
+        mask = ops.cast(inputs["padding_mask"], "float32")[..., None]
+        return self.head(self.embedding(inputs["token_ids"]) * mask)
+
+
+def test_a_padding_mask_that_nothing_uses_is_named():
+    x = {"token_ids": X, "padding_mask": WEIGHTS.astype("int32")}
+    with pytest.warns(UserWarning, match="sample_weight=padding_mask"):
+        Distiller(Language(), Language(), KD()).fit(x, Y, verbose=0)
+
+
+@pytest.mark.filterwarnings("error:.*padding_mask")
+def test_a_padding_mask_beside_weights_is_no_fault():
+    x = {"token_ids": X, "padding_mask": WEIGHTS.astype("int32")}
+    d = Distiller(Language(), Language(), KD())
+    d.fit(x, Y, sample_weight=WEIGHTS, verbose=0)
