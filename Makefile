@@ -18,12 +18,13 @@ short := examples/quickstart.py
 # An editable install holds the dependencies and the version as they were.
 sources := pyproject.toml keras_dtkd/_version.py
 
-.PHONY: help demo test lint wheel wheel-test notebook notebook-test clean
+.PHONY: help demo install test lint wheel wheel-test notebook notebook-test clean
 
 help:
 	@echo "make demo           examples/quickstart.py, into $(DEMO_OUTPUT)/;"
 	@echo "                    KERAS_BACKEND picks the backend, EXAMPLE another lesson,"
 	@echo "                    KERAS_DTKD_QUICK=1 a smoke run of less than a minute"
+	@echo "make install        the package with everything, into $(VENV)"
 	@echo "make test           all tests on each backend; PYTEST_ARGS is handed on"
 	@echo "make lint           ruff and mypy"
 	@echo "make wheel          the wheel and the sdist, in dist/"
@@ -36,7 +37,9 @@ demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) KERAS_DTKD_OUT=$(DEMO_OUTPUT) \
 	  $(bin)/python examples/$(EXAMPLE).py
 
-test: $(VENV)/.all
+install: $(VENV)/.all
+
+test: install
 	PYTHON=$(bin)/python tools/test_backends.sh $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev

@@ -311,21 +311,19 @@ class Distiller(HyperparameterMixin, keras.Model):
         """Keras's own, with the teacher's variables beside the data where needed."""
         if self.train_function is None or force:
             super().make_train_function(force)
-            step = self.train_function
-            self.train_function = run.wrap_step(self, step, self.teacher_is_frozen)
+            self.train_function = run.wrap_step(self, self.train_function, "train")
 
     def make_test_function(self, force=False):
         """Keras's own, with the teacher's variables beside the data where needed."""
         if self.test_function is None or force:
             super().make_test_function(force)
-            step = self.test_function
-            self.test_function = run.wrap_step(self, step, self.evaluate_distillation)
+            self.test_function = run.wrap_step(self, self.test_function, "eval")
 
     def make_predict_function(self, force=False):
         """Keras's own, protected against interrupts."""
         if self.predict_function is None or force:
             super().make_predict_function(force)
-            self.predict_function = run.wrap_step(self, self.predict_function, False)
+            self.predict_function = run.wrap_step(self, self.predict_function)
 
     def validate_before_training(self, context):
         """Called with the `ValidationContext`, before the first step. No-op."""

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller
+from keras_dtkd import Distiller, InteractiveDistiller
 from keras_dtkd.losses import KD
 from tests.tiny_models import data, numbers, same, student, teacher
 
@@ -51,3 +51,21 @@ def test_a_label_that_is_no_class_stops_a_later_batch(label, compiles):
 def test_labels_that_the_loss_leaves_out_are_no_fault():
     ignored = np.where(np.arange(32) < 3, -1, Y)
     compiled(-1).fit(iter([(X, Y), (X, ignored)]), verbose=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Others raise their own.")
+def test_a_label_that_is_no_class_stops_validation_and_a_teacher_that_learns_too():
+    wrong = Y.copy()
+    wrong[3] = 9
+    batches = [(X, Y), (X, wrong)]
+    d = compiled()
+    with pytest.raises(ValueError, match="labels of a batch"):
+        d.evaluate(iter(batches), verbose=0)
+    with pytest.raises(ValueError, match="labels of a batch"):
+        d.fit(X, Y, validation_data=iter(batches), verbose=0)
+    # What was checked whole is not looked at again.
+    d.fit(X, Y, validation_data=(X, Y), verbose=0)
+    assert d.preparation_cache.class_ranges == {"train": [], "eval": []}
+    other = InteractiveDistiller(student(seed=4), student())
+    with pytest.raises(ValueError, match="labels of a batch"):
+        other.fit(iter(batches), exam=(X, Y), verbose=0)

@@ -58,7 +58,7 @@ NAMES = {
     "keras_dtkd.metrics": "",
     "keras_dtkd.models": "get load_sequential_npz load_torch",
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
-    "keras_dtkd.recipes": "Recipe TorchSGD baseline_for get methods pairs",
+    "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
     "keras_dtkd.teachers": """
         Teacher resolve_teacher store weights_fingerprint with_sample_ids
     """,

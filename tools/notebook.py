@@ -73,8 +73,8 @@ def backend_source(source):
     first, second = [name for name in BACKENDS if name != default]
     return (
         "import os\n\n"
-        f'# Or "{first}", or "{second}". Set it before Keras is imported.\n'
-        f'os.environ["KERAS_BACKEND"] = "{default}"'
+        f'# Or "{first}", or "{second}", if none is set. Before Keras is imported.\n'
+        f'os.environ.setdefault("KERAS_BACKEND", "{default}")'
     )
 
 

@@ -111,6 +111,14 @@ class RunProgress(keras.callbacks.Callback):
 
 
 def save_student(student, path):
-    """Saves a student without its optimizer; the file loads without this package."""
-    bare = keras.Model(student.input, student.output, name=student.name)
+    """Saves a student without its optimizer; the file loads without this package.
+
+    One of a class of the user's own is saved as it is, and loads with that class.
+    """
+    bare = student
+    if isinstance(student, keras.Sequential):
+        (inputs,), (outputs,) = student.inputs, student.outputs
+        bare = keras.Model(inputs, outputs, name=student.name)
+    elif getattr(student, "outputs", None):
+        bare = keras.Model(student.input, student.output, name=student.name)
     atomic_write(path, bare.save)

@@ -47,7 +47,8 @@ def diff_runs(runs):
 def _recipe(run):
     """The recipe without its prose, and without what the settings repeat."""
     ignored = {"source", *run["settings"]}
-    return dict(_flatten({n: v for n, v in run["recipe"].items() if n not in ignored}))
+    recipe = {n: v for n, v in run["recipe"].items() if n not in ignored}
+    return dict(_flatten({**recipe, "code": run.get("code", {})}))
 
 
 def _flatten(value, path=()):

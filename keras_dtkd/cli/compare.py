@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from keras_dtkd import backend, recipes
+from keras_dtkd import backend
 from keras_dtkd.cli import console, options, report, run_config, run_dir, train
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.cli.run_schema import remove_control_characters
@@ -24,8 +25,9 @@ def add_arguments(parser):
 
 def _add_grid_arguments(parser):
     parser.add_argument(
-        "--methods", nargs="+", choices=recipes.methods(), required=True,
-        metavar="NAME", help="see docs/recipes.md; include the controls",
+        "--methods", nargs="+", type=options.method, required=True, metavar="NAME",
+        help="see docs/recipes.md, or losses of your own, my.py:Squared; include the "
+        "controls",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", type=options.positive_int, default=3, metavar="N",
@@ -36,6 +38,10 @@ def _add_grid_arguments(parser):
         default=[backend.backend_name()],
         help="default: that of KERAS_BACKEND or keras.json",
     )  # fmt: skip
+
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the table there too, as JSON"
+    )
 
 
 def run(args):
@@ -78,7 +84,10 @@ def run(args):
         print(f"{title}: {text}", flush=True)
     try:
         # DIR/<data>/<pair>/<method>/<run>
-        report.write_report(plans[0].folder.parents[1])
+        folder = plans[0].folder.parents[1]
+        result = report.write_report(folder)
+        if args.json is not None:
+            write_json(args.json, {**result, "folder": str(folder)})
     except UserError as error:
         # After hours of training this is not an error of the user.
         print(error, file=sys.stderr)

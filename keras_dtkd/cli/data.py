@@ -3,13 +3,27 @@
 import warnings
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from keras_dtkd import datasets, models
+from keras_dtkd.core.user_code import is_reference, load_reference
+from keras_dtkd.datasets.folder_arrays import IMAGENET
 from keras_dtkd.datasets.registry import NORMALIZATION
 from keras_dtkd.models import weights
 
 NAMES = tuple(NORMALIZATION)
+FOLDER = "folder:"
+
+
+def is_known(name):
+    """Whether this is the name of a data set, or `folder:PATH`."""
+    return name in NAMES or name.startswith(FOLDER)
+
+
+def get_normalization(name):
+    """The constants that images of a data set are normalized by."""
+    return IMAGENET if name.startswith(FOLDER) else NORMALIZATION[name]
 
 
 class Images(NamedTuple):
@@ -26,6 +40,8 @@ class Images(NamedTuple):
 
     @property
     def num_classes(self):
+        if self.data.startswith(FOLDER):
+            return int(self.train[1].max()) + 1
         return 100 if self.data == "cifar100" else 10
 
     @property
@@ -34,9 +50,15 @@ class Images(NamedTuple):
         return self.test if self.validation is None else self.validation
 
 
-def load(data, data_dir=None, validation=0.0, train_size=None):
-    """Loads a data set as `Images`, uint8. Keeps `train_size` training images."""
-    splits = datasets.load_arrays(data, data_dir, validation=validation)
+def load(data, data_dir=None, validation=0.0, train_size=None, image_size=64):
+    """Loads a data set as `Images`, uint8. Keeps `train_size` training images.
+
+    Images in a folder are brought to `image_size`, their height and width.
+    """
+    options = {"validation": validation}
+    if data.startswith(FOLDER):
+        options["image_size"] = image_size
+    splits = datasets.load_arrays(data, data_dir, **options)
     x, y = splits[0]
     if train_size is not None:
         if train_size > len(x):
@@ -51,8 +73,27 @@ def load(data, data_dir=None, validation=0.0, train_size=None):
 
 
 def build_network(name, images):
-    """Builds an untrained `channels_last` network for `Images`."""
-    return models.get(name, images.num_classes, images.shape, "channels_last")
+    """Builds an untrained `channels_last` network for `Images`.
+
+    A name of the user's own, `"my.py:build"`, is called as
+    `build(input_shape, num_classes)`. A `ValueError` where it gives no such model.
+    """
+    if not is_reference(name):
+        return models.get(name, images.num_classes, images.shape, "channels_last")
+    model = load_reference(name)(images.shape, images.num_classes)
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"{name}: called with input_shape={images.shape}, num_classes="
+            f"{images.num_classes}, it must return a `keras.Model`. Returned: "
+            f"{type(model).__name__}."
+        )
+    outputs = model.compute_output_spec(keras.KerasTensor((None, *images.shape)))
+    if tuple(getattr(outputs, "shape", ())) != (None, images.num_classes):
+        raise ValueError(
+            f"{name}: for images {images.shape} and {images.num_classes} classes the "
+            f"model gives {outputs}, and not one number for each class."
+        )
+    return model
 
 
 def load_teacher(path, name, images):
@@ -87,7 +128,7 @@ def make_datasets(images, settings, first_epoch):
     options = {name: settings[name] for name in ("batch_size", "augment", "seed")}
     options |= {"first_epoch": first_epoch, "augmentations_per_image": versions}
     *all_versions, train, evaluation = datasets.from_arrays(
-        images.train, images.evaluation, **options, **NORMALIZATION[images.data]
+        images.train, images.evaluation, **options, **get_normalization(images.data)
     )
     if versions and settings["teacher"] is None:
         # `map` must not prefetch: keep the options of `train`.
@@ -98,4 +139,4 @@ def make_datasets(images, settings, first_epoch):
 
 def sequential_batches(images, split):
     """Normalized batches of a split, in order, without augmentation."""
-    return datasets.from_arrays(split, split, **NORMALIZATION[images.data])[1]
+    return datasets.from_arrays(split, split, **get_normalization(images.data))[1]

@@ -17,7 +17,8 @@ def add_arguments(parser):
     add_student_arguments(parser)
     add = parser.add_argument
     # fmt: off
-    add("--data", choices=data.NAMES, help="data set (default: that of the run)")
+    add("--data", metavar="NAME",
+        help="data set, or folder:PATH (default: that of the run)")
     add("--data-dir", type=Path, metavar="DIR",
         help="folder of TensorFlow Datasets (default: that of the run, if it exists)")
     add("--on", choices=("test", "validation", "train"), default="test",
@@ -42,6 +43,9 @@ def run(args):
     data_name = args.data or settings.get("data")
     if data_name is None:
         raise UserError(f"{args.path} is not a run: name the data set with --data.")
+    if not data.is_known(data_name):
+        known = ", ".join(data.NAMES)
+        raise UserError(f"--data {data_name}: choose one of {known}, or folder:PATH.")
     if args.on != "test" and not settings:
         raise UserError(f"--on {args.on} needs a run, and {args.path} is a file.")
     data_dir, saved = args.data_dir, run.get("paths", {}).get("data_dir")
@@ -50,7 +54,8 @@ def run(args):
         data_dir = Path(saved)
     validation, train_size = settings.get("validation"), settings.get("train_size")
     with as_user_error():
-        images = data.load(data_name, data_dir, validation or 0.0, train_size)
+        size = settings.get("image_size") or 64
+        images = data.load(data_name, data_dir, validation or 0.0, train_size, size)
         model = keras.saving.load_model(file, compile=False)
     split = getattr(images, args.on)
     if split is None:

@@ -4,9 +4,10 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from keras_dtkd import backend
-from keras_dtkd.cli.data import NAMES
+from keras_dtkd import backend, recipes
+from keras_dtkd.cli.data import FOLDER, NAMES, is_known
 from keras_dtkd.cli.errors import UserError
+from keras_dtkd.core.user_code import is_reference
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -34,6 +35,28 @@ positive_float = _number(float, lambda x: 0 < x < float("inf"), "not a number ab
 fraction = _number(float, lambda x: 0 <= x < 1, "not in [0, 1)")
 
 
+def data_name(text):
+    """The name of a data set, or `folder:PATH`."""
+    path = Path(text.removeprefix(FOLDER))
+    if text.startswith(FOLDER) and not (path / "train").is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{path}/train does not exist: images lie in PATH/train/<class>/ and "
+            "PATH/val/<class>/"
+        )
+    if not is_known(text):
+        known = ", ".join(NAMES)
+        raise argparse.ArgumentTypeError(f"{text} is none of {known}, folder:PATH")
+    return text
+
+
+def method(text):
+    """The name of a method, or a loss of the user's own: `my.py:Squared`."""
+    if text not in recipes.methods() and not is_reference(text):
+        known = ", ".join(recipes.methods())
+        raise argparse.ArgumentTypeError(f"{text} is none of {known}, my.py:Squared")
+    return text
+
+
 def add_backend(parser, help):
     """Adds `--backend`."""
     parser.add_argument(
@@ -45,13 +68,17 @@ def add_arguments(parser):
     """Adds the options to a parser."""
     add = parser.add_argument
     # fmt: off
-    add("--data", choices=NAMES, default="cifar100",
-        help="data set (default: cifar100)")
+    add("--data", type=data_name, default="cifar100", metavar="NAME",
+        help=f"{', '.join(NAMES)}, or folder:PATH with train/<class>/ and val/<class>/ "
+        "(default: cifar100)")
+    add("--image-size", type=positive_int, default=64, metavar="N",
+        help="height and width to which images of a folder are brought (default: 64)")
     add("--data-dir", type=Path, metavar="DIR", help="folder of TensorFlow Datasets")
     add("--teacher", metavar="NAME",
-        help="network of the teacher, such as resnet32x4: see docs/models.md")
+        help="network of the teacher, such as resnet32x4 (see docs/models.md), or of "
+        "your own: my.py:build, called as build(input_shape, num_classes)")
     add("--student", metavar="NAME", required=True,
-        help="network of the student, such as resnet8x4")
+        help="network of the student, such as resnet8x4, or my.py:build")
     add("--teacher-weights", type=Path, metavar="FILE",
         help="the trained teacher: the folder of a finished `train --method ce`, or a "
         ".keras, .weights.h5 or .npz file")

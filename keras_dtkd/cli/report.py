@@ -33,7 +33,10 @@ def run(args):
 
 
 def write_report(folder):
-    """Writes and prints the table, and draws the figure if matplotlib is installed."""
+    """Writes and prints the table, and draws the figure if matplotlib is installed.
+
+    Returns what `table.build_table` gives.
+    """
     runs = _read_runs(folder)
     result, png = table.build_table(runs), folder / FILES["png"]
     notes, figure = result["notes"], None
@@ -59,6 +62,7 @@ def write_report(folder):
         print(f"- {note}")
     written = [name for name in FILES.values() if (folder / name).exists()]
     print(f"{folder}: {', '.join(written)}")
+    return result
 
 
 def _read_runs(folder):
@@ -92,6 +96,17 @@ def plot_table(result, runs):
             xerr, color = None if std is None else 100 * std, colors[label]
             marker = {"fmt": "o", "mfc": color if is_filled else "white", "capsize": 3}
             left.errorbar(100 * mean, height + offset, xerr=xerr, color=color, **marker)
+    for name, accuracy in result.get("teachers", {}).items():
+        left.axvline(100 * accuracy, color=style.GRAY, ls="--", lw=1)
+        left.annotate(
+            f"teacher {name}",
+            (100 * accuracy, len(rows) - 0.45),
+            ha="right",
+            va="top",
+            rotation=90,
+            color=style.GRAY,
+            fontsize=8,
+        )
     for which, face_color in (("best", "white"), ("last", style.GRAY)):
         left.plot([], [], "o", color=style.GRAY, mfc=face_color, label=f"{which} epoch")
     left.set_yticks(range(len(rows)), [*rows][::-1])

@@ -6,8 +6,14 @@ import json
 from pathlib import Path
 
 from keras_dtkd import recipes
-from keras_dtkd.cli import run_dir
+from keras_dtkd.cli import data, run_dir
 from keras_dtkd.core.model_pairs import match_pair
+from keras_dtkd.core.user_code import (
+    compute_digest,
+    is_reference,
+    load_reference,
+    to_file_name,
+)
 from keras_dtkd.models.registry import match_name
 
 # Settings on which the images and the teacher's outputs do not depend.
@@ -28,6 +34,8 @@ class RunPlan:
     # `None` if the teacher runs in each step.
     teacher_outputs_dir: Path | None
     data_dir: Path | None
+    # A digest of each file of the user's own: another content is another run.
+    code: dict
 
     def to_dict(self):
         """The plan for run.json."""
@@ -36,6 +44,7 @@ class RunPlan:
             "settings": self.settings,
             "recipe": self.recipe.to_dict(),
             "paths": {name: path and str(path) for name, path in paths.items()},
+            **({"code": self.code} if self.code else {}),
         }
 
     def diff(self, saved):
@@ -48,14 +57,14 @@ class RunPlan:
 def _identity(run):
     """Settings and recipe of a run, without prose. The settings repeat some fields."""
     settings = run["settings"]
-    values = {**settings, **run.get("recipe", {}), **settings}
+    values = {**settings, **run.get("recipe", {}), **settings, **run.get("code", {})}
     return {name: value for name, value in values.items() if name != "source"}
 
 
 def plan_run(args, method, backend, seed):
     """The `RunPlan` of parsed options. Reads only the file of the teacher's weights."""
-    student = match_name(args.student)
-    teacher = args.teacher and match_name(args.teacher)
+    student = _match_network(args.student)
+    teacher = args.teacher and _match_network(args.teacher)
     recipe = _recipe(args, method, teacher, student)
     uses_teacher = bool(recipe.distillation_losses)
     teacher_file = digest = outputs_dir = None
@@ -83,7 +92,11 @@ def plan_run(args, method, backend, seed):
         "augment": not args.no_augment and args.data != "digits",
         "deterministic": args.deterministic,
     }
-    root = args.output / args.data
+    is_folder = args.data.startswith(data.FOLDER)
+    if is_folder:
+        settings["image_size"] = args.image_size
+    name = f"folder-{Path(args.data).name}" if is_folder else args.data
+    root = args.output / name
     if args.augmentations_per_image and uses_teacher:
         if recipe.views or recipe.pruning:
             raise ValueError(
@@ -93,10 +106,22 @@ def plan_run(args, method, backend, seed):
             )
         shared = {n: v for n, v in settings.items() if n not in NOT_PRECOMPUTED}
         key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
-        outputs_dir = root / "teacher_outputs" / f"{teacher}-{key[:12]}"
-    pair = f"{teacher}-{student}" if teacher else student
-    folder = root / pair / method / f"{backend}-seed{seed}"
-    return RunPlan(settings, recipe, folder, teacher_file, outputs_dir, args.data_dir)
+        stored = f"{to_file_name(teacher)}-{key[:12]}"
+        outputs_dir = root / "teacher_outputs" / stored
+    pair = "-".join(to_file_name(n) for n in (teacher, student) if n)
+    folder = root / pair / to_file_name(method) / f"{backend}-seed{seed}"
+    names = dict.fromkeys((teacher, student, method))
+    code = {name: compute_digest(name) for name in names if is_reference(name)}
+    paths = teacher_file, outputs_dir, args.data_dir
+    return RunPlan(settings, recipe, folder, *paths, code)
+
+
+def _match_network(name):
+    """The name of a network, or of the user's own, whose file must be there."""
+    if not is_reference(name):
+        return match_name(name)
+    load_reference(name)
+    return name
 
 
 def _resolve_weights(args, method, name):

@@ -31,7 +31,7 @@ def _object(properties=None, required=(), others=SCALAR):
         "properties": properties or {},
         "required": list(required),
         "additionalProperties": others,
-        "propertyNames": {**TEXT, "maxLength": 80},
+        "propertyNames": TEXT,
         "maxProperties": 200,
     }
 
@@ -88,10 +88,12 @@ SCHEMA = {
             "settings": SETTINGS,
             "recipe": RECIPE,
             "paths": _object(others=LINE),
+            "code": _object(others=TEXT),
             "sessions": {"type": "array", "items": SESSION, "maxItems": 10_000},
             "error": {"type": "array", "items": LINE, "maxItems": 100, "minItems": 1},
             "epochs_done": COUNT,
             "parameters": COUNT,
+            "teacher_accuracy": SHARE,
             "val_accuracy": {"type": "array", "items": SHARE, "maxItems": 100_000},
             "result": RESULT,
         },

@@ -6,6 +6,7 @@ import statistics
 
 from keras_dtkd import recipes
 from keras_dtkd.cli import comparability
+from keras_dtkd.core.user_code import to_file_name
 
 # With the varying settings, these identify a row.
 KEY_COLUMNS = ("method", "backend")
@@ -22,7 +23,8 @@ def build_table(runs):
     """Builds the table of the contents of run.json files.
 
     Returns:
-        Plain data. `common` are the settings shared by all runs, `varying` the names of
+        Plain data. `teachers` are the teachers' accuracies by name, where they are
+        known. `common` are the settings shared by all runs, `varying` the names of
         the others, `rows` a dict for each row, `notes` sentences that qualify it. The
         `part` of a row is a number if runs of its settings differ in recipe, versions
         or device, else `None`.
@@ -30,7 +32,17 @@ def build_table(runs):
     groups, values = group_runs(runs), _setting_values(runs)
     rows = [{**key, **_statistics(dedupe_seeds(group))} for key, group in groups]
     notes = [*_notes(runs, rows), *_group_notes(groups)]
+    teachers = {
+        run["settings"]["teacher"]: run["teacher_accuracy"]
+        for run in runs
+        if "teacher_accuracy" in run
+    }
+    notes += [
+        f"teacher {name}: {100 * accuracy:.2f} % on the test images"
+        for name, accuracy in teachers.items()
+    ]
     return {
+        **({"teachers": teachers} if teachers else {}),
         "common": {n: (v or [None])[0] for n, v in values.items() if len(v) < 2},
         "varying": [name for name, distinct in values.items() if len(distinct) > 1],
         "rows": rows,
@@ -76,7 +88,7 @@ def group_runs(runs):
 
 def row_name(row):
     """The method of a row, with its part."""
-    return row["method"] + (f" ({row['part']})" if row["part"] else "")
+    return to_file_name(row["method"]) + (f" ({row['part']})" if row["part"] else "")
 
 
 def dedupe_seeds(runs):
@@ -195,7 +207,9 @@ def table_title(table):
     common = {n: v for n, v in table["common"].items() if v is not None}
     # Not for people.
     common.pop("teacher_sha256", None)
-    models = [common.pop(n) for n in ("teacher", "student") if n in common]
+    models = [
+        to_file_name(common.pop(n)) for n in ("teacher", "student") if n in common
+    ]
     settings = [f"{name.replace('_', ' ')} {value}" for name, value in common.items()]
     return ", ".join([" → ".join(models), *settings] if models else settings)
 

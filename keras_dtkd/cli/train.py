@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 import keras
 import numpy as np
 
-from keras_dtkd import backend, calibrate_output_bias, recipes
+from keras_dtkd import backend, calibrate_output_bias
 from keras_dtkd.callbacks import Resume
 from keras_dtkd.cli import callbacks as run_callbacks
 from keras_dtkd.cli import data, evaluate, options, run_config, run_dir
 from keras_dtkd.cli.environment import environment_info
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import atomic_io
+from keras_dtkd.core.user_code import is_reference
 from keras_dtkd.teachers import store
 
 # In the environment of a process whose stdin is a pipe held open by its parent.
@@ -27,8 +28,9 @@ EXIT_WITH_PARENT = {"KERAS_DTKD_EXIT_WITH_PARENT": "1"}
 def add_arguments(parser):
     """Adds the options of the command."""
     parser.add_argument(
-        "--method", choices=recipes.methods(), default="dtkd", metavar="NAME",
-        help="see docs/recipes.md (default: dtkd); ce is the student without a teacher",
+        "--method", type=options.method, default="dtkd", metavar="NAME",
+        help="see docs/recipes.md (default: dtkd); ce is the student without a "
+        "teacher, my.py:Squared a loss of your own",
     )  # fmt: skip
     parser.add_argument("--seed", type=options.seed, default=0, metavar="K")
     options.add_backend(parser, help="default: that of KERAS_BACKEND or keras.json")
@@ -60,11 +62,14 @@ def run(args):
         mixed = "" if args.precision == "float32" else "mixed_"
         keras.config.set_dtype_policy(mixed + args.precision)
         with as_user_error():
-            subset = args.validation, args.train_size
+            subset = args.validation, args.train_size, args.image_size
             images = data.load(args.data, args.data_dir, *subset)
             teacher = plan.teacher_file and data.load_teacher(
                 plan.teacher_file, plan.settings["teacher"], images
             )
+            if is_reference(plan.settings["student"]):
+                # What is wrong with it shows before anything is written.
+                data.build_network(plan.settings["student"], images)
             resume = Resume(plan.folder / "state")
             resume.check()
             if previous is None and resume.epoch:
@@ -111,6 +116,11 @@ def _train(plan, previous, images, teacher, resume, args):
     labels = images.train[1]
     steps_per_epoch = math.ceil(len(labels) / settings["batch_size"])
     all_versions, train, evaluation = data.make_datasets(images, settings, resume.epoch)
+    if teacher is not None:
+        accuracy = (previous or {}).get("teacher_accuracy")
+        if accuracy is None:
+            accuracy = evaluate.accuracy(teacher, images, images.test)
+        run["teacher_accuracy"] = accuracy
     if plan.teacher_outputs_dir:
         # The first run that needs the outputs computes them.
         path = plan.teacher_outputs_dir

@@ -3,12 +3,13 @@
 import numpy as np
 
 from keras_dtkd.core.arguments import check_in_range
+from keras_dtkd.datasets.folder_arrays import load_folder
 from keras_dtkd.datasets.tfds import load_tfds
 
 DATASET_NAMES = ("cifar10", "cifar100", "fashion_mnist", "digits")
 
 
-def load_arrays(name, data_dir=None, *, validation=0.0, download=True):
+def load_arrays(name, data_dir=None, *, validation=0.0, download=True, image_size=64):
     """Loads a data set as NumPy arrays, always in the same order.
 
     The index of an image identifies it permanently, so a teacher's outputs can be
@@ -16,11 +17,13 @@ def load_arrays(name, data_dir=None, *, validation=0.0, download=True):
     ArrayRecord.
 
     Args:
-        name: `"cifar10"`, `"cifar100"`, `"fashion_mnist"` or `"digits"`.
+        name: `"cifar10"`, `"cifar100"`, `"fashion_mnist"` or `"digits"`; or
+            `"folder:PATH"`, images as `image_folder` reads them.
         data_dir: Folder of TensorFlow Datasets. `None` for its default folder.
         validation: Fraction of the training images to hold out for validation, at
             least 0 and below 1. Always the same images.
         download: Whether TensorFlow Datasets may download missing data.
+        image_size: Height and width of images from a folder.
 
     Returns:
         `(x_train, y_train), (x_test, y_test)`, or, with a validation fraction,
@@ -37,13 +40,18 @@ def load_arrays(name, data_dir=None, *, validation=0.0, download=True):
 
     >>> (x_train, y_train), (x_test, y_test) = load_arrays("digits")
     """
-    if name not in DATASET_NAMES:
+    is_folder = name.startswith("folder:")
+    if not is_folder and name not in DATASET_NAMES:
         raise ValueError(
             f"`load_arrays`: unknown data set {name!r}. Choose one of {DATASET_NAMES}."
         )
     check_in_range("load_arrays", "validation", validation, 0, 1, inclusive=True)
-    is_digits = name == "digits"
-    train, test = _load_digits() if is_digits else load_tfds(name, data_dir, download)
+    if is_folder:
+        train, test = load_folder(name.removeprefix("folder:"), image_size)
+    elif name == "digits":
+        train, test = _load_digits()
+    else:
+        train, test = load_tfds(name, data_dir, download)
     return *split_validation(train, validation), test
 
 

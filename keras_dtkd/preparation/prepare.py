@@ -53,8 +53,8 @@ class Cache:
         self.specs: dict = {}
         # Of the batches that `train_on_batch` and `test_on_batch` were given.
         self.batches: set = set()
-        # `labels.class_ranges` of data of which some batches are not known yet.
-        self.class_ranges: list = []
+        # `find_class_ranges` by `"train"` and `"eval"`, of labels not checked yet.
+        self.class_ranges: dict = {}
 
 
 def prepare(distiller, run, x, y, batch_size=None, **options):
@@ -79,9 +79,7 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     _note_labels(distiller, context)
     if context.is_training:
         distiller.validate_before_training(context)
-        is_known = run == "fit" and context.y is not None
-        ranges = [] if is_known else list(find_class_ranges(context))
-        distiller.preparation_cache.class_ranges = ranges
+    _note_class_ranges(distiller, context)
     changes.note_state(distiller)
     return context.x
 
@@ -163,6 +161,19 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
         validation=data_peek.peek_validation_data(options.get("validation_data")),
         validation_split=options.get("validation_split"),
     )
+
+
+def _note_class_ranges(distiller, context):
+    """Notes what labels may be where not all of them were checked."""
+    ranges, validation = list(find_class_ranges(context)), context.validation
+    # Of arrays, all.
+    is_checked = context.y is not None and not context.run.endswith("on_batch")
+    unchecked = {"train" if context.is_training else "eval": not is_checked}
+    if context.is_training:
+        unchecked["eval"] = validation is None or validation.batch_size is not None
+    distiller.preparation_cache.class_ranges |= {
+        loop: ranges if is_unchecked else [] for loop, is_unchecked in unchecked.items()
+    }
 
 
 def _note_labels(distiller, context):

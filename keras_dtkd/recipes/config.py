@@ -3,6 +3,7 @@
 import numbers
 
 from keras_dtkd import temperatures
+from keras_dtkd.core.user_code import is_reference, load_reference
 
 # Arguments that count epochs, and their minimum after scaling.
 EPOCH_ARGUMENTS = {"warmup_epochs": 0.0, "epochs": 1.0}
@@ -29,10 +30,13 @@ def from_config(config, module, only_validate=False):
             f"and 'arguments'. Received: {config!r}."
         )
     classes = {n: value for n, value in vars(module).items() if isinstance(value, type)}
-    if config["class"] not in classes:
+    if is_reference(config["class"]):
+        classes[config["class"]] = load_reference(config["class"])
+    elif config["class"] not in classes:
         raise ValueError(
             f"`Recipe`: no class {config['class']!r} in `keras_dtkd.{module_name}`. "
-            f"Choose one of: {', '.join(sorted(classes))}."
+            f"Choose one of: {', '.join(sorted(classes))}; or name one of your own, "
+            "'my.py:Squared'."
         )
 
     def build(value):

@@ -35,8 +35,9 @@ class Recipe:
         lr_decay_factor: Positive.
         task_weight: Weight of the loss on the labels. 1 without a teacher.
         distillation_losses: By name, each `{"class": ..., "arguments": {...}}` of a
-            class in `keras_dtkd.losses`. A temperature among the arguments has the
-            same form. Empty for the student without a teacher.
+            class in `keras_dtkd.losses`, or of your own, `"my.py:Squared"`. A
+            temperature among the arguments has the same form. Empty for the student
+            without a teacher.
         views: By name, in the same form, of `keras_dtkd.views`.
         pruning: `{"rate": ..., "weight": ...}` if the teacher is averaged with its
             pruned copy: the fraction of its weights set to zero in the copy, and the

@@ -3,7 +3,10 @@
 import copy
 
 from keras_dtkd.core import model_pairs
+from keras_dtkd.core.user_code import is_reference, split_reference
+from keras_dtkd.losses.base import snake_case
 from keras_dtkd.recipes import tables
+from keras_dtkd.recipes.config import component
 from keras_dtkd.recipes.recipe import Recipe
 
 
@@ -36,7 +39,9 @@ def get(method, teacher=None, student=None, data="cifar100"):
     """A method's recipe for a pair of networks.
 
     Args:
-        method: One of `methods()`; docs/recipes.md describes them.
+        method: One of `methods()`; docs/recipes.md describes them. Or a loss of your
+            own: `"my.py:Squared"` is the class (or a function that makes the loss) in a
+            Python file, trained by the same schedule with the task's loss beside it.
         teacher: Name of the teacher, in any spelling of the literature. Without it,
             the recipe has the constants of the authors' default pair.
         student: Name of the student, in any spelling. It determines the learning rate.
@@ -53,12 +58,18 @@ def get(method, teacher=None, student=None, data="cifar100"):
     Example:
     >>> recipe = recipes.get("dtkd", "resnet32x4", "resnet8x4").scaled_to(epochs=24)
     """
-    if method not in tables.METHODS:
+    is_own = is_reference(method)
+    if is_own:
+        name = snake_case(split_reference(method)[1])
+        loss = {name: component(method)}
+        fields = tables.method_entry("A loss of the user's own", **loss)
+    elif method not in tables.METHODS:
         raise ValueError(
             f"`recipes.get`: unknown method {method!r}. Choose one of: "
-            f"{', '.join(tables.METHODS)}."
+            f"{', '.join(tables.METHODS)}; or name a loss of your own, 'my.py:Squared'."
         )
-    fields = copy.deepcopy(tables.METHODS[method])
+    else:
+        fields = copy.deepcopy(tables.METHODS[method])
     pair = model_pairs.DEFAULT_PAIR
     is_pair = teacher is not None and student is not None
     if is_pair:
@@ -66,7 +77,8 @@ def get(method, teacher=None, student=None, data="cifar100"):
         hint = f"`student=` alone: `recipes.get({method!r}, student={student!r})`"
         pair = model_pairs.require_pair(teacher, student, problem, hint)
         teacher, student = pair
-    tuned = tables.tuned_arguments(method, model_pairs.PAIRS[pair])
+    constants = model_pairs.PAIRS[pair]
+    tuned = {} if is_own else tables.tuned_arguments(method, constants)
     for loss in fields["distillation_losses"].values():
         loss["arguments"].update(tuned)
     fields["source"] = f"{fields['source']}. {tables.SCHEDULE}."

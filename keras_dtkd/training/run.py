@@ -97,8 +97,15 @@ def synchronize_processes(distiller, **must_agree):
     distiller.backend_session.synchronize_start(variables, must_agree)
 
 
-def wrap_step(distiller, function, uses_teacher):
-    """Keras's step function, with the teacher's variables beside the data if needed."""
+def wrap_step(distiller, function, loop=None):
+    """Keras's step function, with the teacher's variables beside the data if needed.
+
+    `loop` is `"train"`, `"eval"`, or `None` where the data has no labels.
+    """
+    uses_teacher = {
+        "train": distiller.teacher_is_frozen,
+        "eval": distiller.evaluate_distillation,
+    }.get(loop, False)
 
     def state_variables():
         """Keras's own state of a step, in its order."""
@@ -114,9 +121,11 @@ def wrap_step(distiller, function, uses_teacher):
 
     def attach(labels, values):
         # Under JAX a label that is no class would give a loss of 0.
-        ranges = distiller.preparation_cache.class_ranges
+        ranges = distiller.preparation_cache.class_ranges.get(loop)
         if ranges and labels is not None and is_alone:
             report_issues(list(check_batch_labels(ranges, labels)))
+        if not uses_teacher:
+            return labels
         return TrainingTargets(labels, teacher_variables=values)
 
     teacher_variables = []
@@ -130,5 +139,5 @@ def wrap_step(distiller, function, uses_teacher):
         distiller.backend_session,
         state_variables,
         teacher_variables,
-        attach if uses_teacher else None,
+        None if loop is None else attach,
     )

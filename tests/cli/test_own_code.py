@@ -1,0 +1,162 @@
+"""Methods, networks and images of the user's own, by the command and from Python."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import recipes
+from keras_dtkd.cli import main
+from keras_dtkd.core import user_code
+from tests.cli.conftest import BACKEND, TINY
+
+CODE = """
+import keras
+from keras import ops
+from keras_dtkd.losses import DistillationLoss
+
+NUMBER = 3
+
+
+@keras.saving.register_keras_serializable()
+class Squared(DistillationLoss):
+    def call(self, student_logits, teacher_logits, labels=None):
+        return ops.mean((student_logits - teacher_logits) ** 2, axis=-1)
+
+
+def build(input_shape, num_classes):
+    layers = [keras.Input(input_shape), keras.layers.Flatten()]
+    return keras.Sequential([*layers, keras.layers.Dense(num_classes)])
+
+
+def wrong_width(input_shape, num_classes):
+    return build(input_shape, num_classes + 1)
+
+
+def nothing(input_shape, num_classes):
+    return None
+"""
+
+
+@pytest.fixture
+def code(tmp_path):
+    path = tmp_path / "my.py"
+    path.write_text(CODE)
+    return path
+
+
+def argv(code, teacher, output, method="Squared", student="build"):
+    argv = ["train", *TINY, "--epochs", "1", "--verbose", "0", "--output", str(output)]
+    argv += ["--teacher", "resnet8", "--teacher-weights", str(teacher)]
+    return [*argv, "--method", f"{code}:{method}", "--student", f"{code}:{student}"]
+
+
+def read(output):
+    (path,) = output.rglob("my-Squared/*/run.json")
+    return path, json.loads(path.read_text())
+
+
+def test_a_loss_and_a_network_in_a_file(code, teacher, tmp_path, capsys, user_error):
+    output = tmp_path / "runs"
+    assert main(argv(code, teacher, output)) == 0
+    path, run = read(output)
+    assert run["settings"]["student"] == f"{code}:build"
+    assert run["recipe"]["distillation_losses"]["squared"]["class"] == f"{code}:Squared"
+    assert 0 <= run["teacher_accuracy"] <= 1
+    student = keras.saving.load_model(path.parent / "student.keras")
+    assert student.output_shape == (None, 10)
+    capsys.readouterr()
+    assert main(argv(code, teacher, output)) == 0
+    assert "is finished" in capsys.readouterr().out
+    # Another content is another method.
+    code.write_text(CODE + "\n# changed\n")
+    assert "other settings" in user_error(argv(code, teacher, output))
+    assert main(["report", str(output)]) == 0
+    assert "teacher resnet8: " in capsys.readouterr().out
+    assert main(["evaluate", str(path.parent)]) == 0
+
+
+WRONG = {
+    "no file": ("missing.py:Squared", "build", "there is no file"),
+    "no name": ("my.py:Missing", "build", "has no class or function 'Missing'"),
+    "no function": ("my.py:NUMBER", "build", "It has: Squared, build"),
+    "fails": ("broken.py:Squared", "build", "ZeroDivisionError"),
+    "no model": ("my.py:Squared", "nothing", "must return a `keras.Model`"),
+    "wrong width": ("my.py:Squared", "wrong_width", "not one number for each class"),
+    "no method": ("nonsense", "build", "nonsense is none of ce, kd"),
+}
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_in_a_file_is_one_sentence(
+    case, code, teacher, tmp_path, user_error
+):
+    method, student, message = WRONG[case]
+    (tmp_path / "broken.py").write_text("1 / 0")
+    command = argv(code, teacher, tmp_path / "runs", student=student)
+    place = command.index("--method") + 1
+    command[place] = str(tmp_path / method) if ":" in method else method
+    assert message in user_error(command)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images of two classes, in folders."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 6)):
+        for label, name in enumerate(("dark", "light")):
+            path = tmp_path / "flowers" / split / name
+            path.mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 100, (10, 10, 3)) + 150 * label
+                keras.utils.save_img(path / f"{i}.png", image, scale=False)
+    return tmp_path / "flowers"
+
+
+def test_images_in_folders_and_the_same_from_python(code, folder, tmp_path, user_error):
+    table = recipes.compare(
+        ["ce"],
+        f"{code}:build",
+        data=f"folder:{folder}",
+        image_size=8,
+        seeds=2,
+        epochs=4,
+        batch_size=4,
+        no_augment=True,
+        output=tmp_path / "runs",
+    )
+    (row,) = table["rows"]
+    assert (
+        row["method"] == "ce" and row["seeds"] == [0, 1] and row["backend"] == BACKEND
+    )
+    assert row["last"]["mean"] > 0.5 and len(row["last"]["values"]) == 2
+    assert (tmp_path / "runs" / "folder-flowers" / "my-build").is_dir()
+    assert "report.json" in {
+        p.name for p in (tmp_path / "runs/folder-flowers/my-build").iterdir()
+    }
+    with pytest.raises(ValueError, match="does not exist"):
+        recipes.compare("ce", f"{code}:build", data="folder:/nowhere", output=tmp_path)
+    with pytest.raises(ValueError, match="unknown network 'resnet9'"):
+        recipes.compare("ce", "resnet9", data="digits", output=tmp_path)
+    with pytest.raises(ValueError, match="--no-such"):
+        recipes.compare("ce", "resnet8", no_such=1, output=tmp_path)
+
+
+def test_references_differ_from_names():
+    assert user_code.is_reference("my.py:Squared")
+    assert user_code.is_reference("a/b c.py:_build")
+    for text in ("kd", "my.py", "my.py:", "my:Squared", "my.py:1", ".py:x:y", None):
+        assert not user_code.is_reference(text)
+    assert user_code.to_file_name("a/my.py:Squared") == "my-Squared"
+    assert user_code.to_file_name("kd") == "kd"
+
+
+def test_a_recipe_has_the_users_loss(code):
+    recipe = recipes.get(f"{code}:Squared", "resnet32x4", "resnet8x4")
+    (loss,) = recipe.build_losses().values()
+    assert type(loss).__name__ == "Squared" and recipe.task_weight == 1.0
+    assert recipes.Recipe.from_dict(recipe.to_dict()) == recipe
+    with pytest.raises(ValueError, match="or name a loss of your own"):
+        recipes.get("nonsense")
