@@ -62,7 +62,7 @@ def test_a_label_that_is_no_class_stops_validation_and_a_teacher_that_learns_too
     with pytest.raises(ValueError, match="labels of a batch"):
         d.evaluate(iter(batches), verbose=0)
     with pytest.raises(ValueError, match="labels of a batch"):
-        d.fit(X, Y, validation_data=iter(batches), verbose=0)
+        d.fit(X, Y, validation_data=(batch for batch in batches), verbose=0)
     # What was checked whole is not looked at again.
     d.fit(X, Y, validation_data=(X, Y), verbose=0)
     assert d.preparation_cache.class_ranges == {"train": [], "eval": []}
