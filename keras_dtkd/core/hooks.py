@@ -42,5 +42,5 @@ class FitHooks:
 
 def parts_with_hooks(losses, views, teacher):
     """Losses, their temperatures, views and the teacher: whatever has `FitHooks`."""
-    layers = iter_layers([losses, views])
+    layers = iter_layers([*losses.values(), *views.values()])
     return [*(layer for layer in layers if isinstance(layer, FitHooks)), teacher]

@@ -1,23 +1,24 @@
 """Layers within layers, wherever a user keeps them."""
 
-from collections.abc import Mapping
-
 import keras
+
+# No abstract classes: a model has thousands of values, and each `fit` walks over them.
+CONTAINERS = keras.layers.Layer, dict, list, tuple
 
 
 def iter_layers(structure, _seen=None):
     """Every layer within a layer or nested structure, itself included, once."""
     seen = set() if _seen is None else _seen
-    containers = keras.layers.Layer | Mapping | list | tuple
-    if id(structure) in seen or not isinstance(structure, containers):
+    if id(structure) in seen or not isinstance(structure, CONTAINERS):
         return
     seen.add(id(structure))
     if isinstance(structure, keras.layers.Layer):
         yield structure
         structure = vars(structure)
-    is_named = isinstance(structure, Mapping)
-    for inner in list(structure.values() if is_named else structure):
-        yield from iter_layers(inner, seen)
+    for inner in list(structure.values() if isinstance(structure, dict) else structure):
+        # Most attributes are numbers and names.
+        if isinstance(inner, CONTAINERS):
+            yield from iter_layers(inner, seen)
 
 
 def find_layer(model, name):
