@@ -98,7 +98,7 @@ class Backend:
         Under JAX the teacher's `variables` travel with the data, so that they are
         neither constants of the compiled step nor part of the state that Keras empties
         and writes back. `attach` makes of labels and their values what takes the
-        labels' place, or is `None` where the teacher does not run. Of `variables`,
+        labels' place, or is `None` where the data has none. Of `variables`,
         `None` stands for one that is part of the state all the same.
         `state_variables()` are the model's groups, in the order of JAX's state.
         """

@@ -41,15 +41,15 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         self._owner()
 
     def on_epoch_begin(self, epoch, logs=None):
-        value = float(self.schedule(epoch))
-        setattr(self._owner(), self.name.rpartition(".")[2], value)
+        self._value = float(self.schedule(epoch))
+        setattr(self._owner(), self.name.rpartition(".")[2], self._value)
         if self.verbose:
-            print(f"\nEpoch {epoch + 1}: {self.name} = {value:g}")
+            print(f"\nEpoch {epoch + 1}: {self.name} = {self._value:g}")
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the number to the logs, as Keras does the learning rate."""
         if logs is not None:
-            logs[self.name] = float(self.schedule(epoch))
+            logs[self.name] = self._value
 
     def _owner(self):
         owner = self.model

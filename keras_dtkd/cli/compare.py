@@ -38,7 +38,6 @@ def _add_grid_arguments(parser):
         default=[backend.backend_name()],
         help="default: that of KERAS_BACKEND or keras.json",
     )  # fmt: skip
-
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the table there too, as JSON"
     )

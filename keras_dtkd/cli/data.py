@@ -55,10 +55,9 @@ def load(data, data_dir=None, validation=0.0, train_size=None, image_size=64):
 
     Images in a folder are brought to `image_size`, their height and width.
     """
-    options = {"validation": validation}
-    if data.startswith(FOLDER):
-        options["image_size"] = image_size
-    splits = datasets.load_arrays(data, data_dir, **options)
+    splits = datasets.load_arrays(
+        data, data_dir, validation=validation, image_size=image_size
+    )
     x, y = splits[0]
     if train_size is not None:
         if train_size > len(x):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from keras_dtkd.cli import console, data, run_dir
+from keras_dtkd.cli import console, data, options, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
@@ -17,7 +17,7 @@ def add_arguments(parser):
     add_student_arguments(parser)
     add = parser.add_argument
     # fmt: off
-    add("--data", metavar="NAME",
+    add("--data", type=options.data_name, metavar="NAME",
         help="data set, or folder:PATH (default: that of the run)")
     add("--data-dir", type=Path, metavar="DIR",
         help="folder of TensorFlow Datasets (default: that of the run, if it exists)")
@@ -43,9 +43,6 @@ def run(args):
     data_name = args.data or settings.get("data")
     if data_name is None:
         raise UserError(f"{args.path} is not a run: name the data set with --data.")
-    if not data.is_known(data_name):
-        known = ", ".join(data.NAMES)
-        raise UserError(f"--data {data_name}: choose one of {known}, or folder:PATH.")
     if args.on != "test" and not settings:
         raise UserError(f"--on {args.on} needs a run, and {args.path} is a file.")
     data_dir, saved = args.data_dir, run.get("paths", {}).get("data_dir")

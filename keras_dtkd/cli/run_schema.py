@@ -12,6 +12,7 @@ TEXT = {
     "maxLength": 300,
     "pattern": r"^[\w .,:;/+~()=@%-]*$",
 }
+NAME = {**TEXT, "type": "string"}
 # Paths, commands and output, which no report shows: no control characters.
 LINE = {
     "type": ["string", "null"],
@@ -59,9 +60,14 @@ RECIPE = _object(
 SETTINGS = _object(
     {
         "seed": COUNT,
+        "data": NAME,
+        "backend": NAME,
+        "student": NAME,
+        "teacher": TEXT,
+        "image_size": COUNT,
         "validation": SHARE,
         "epochs": COUNT,
-        "method": {**TEXT, "type": "string"},
+        "method": NAME,
     },
     ["method", "backend", "seed", "teacher", "student", "validation"],
 )

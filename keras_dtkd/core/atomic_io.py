@@ -31,8 +31,6 @@ def name_os_errors(path):
     """A context in which an `OSError` says that `path` cannot be written, and why."""
     try:
         yield
-    except BlockingIOError:
-        raise
     except OSError as error:
         reason = error.strerror or error
         raise OSError(

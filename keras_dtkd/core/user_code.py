@@ -1,10 +1,11 @@
 """Classes and functions in a Python file of the user's: `my.py:Squared`."""
 
-import hashlib
 import importlib.util
 import re
 import sys
 from pathlib import Path
+
+from keras_dtkd.core.atomic_io import compute_file_digest
 
 
 def is_reference(text):
@@ -54,8 +55,8 @@ def load_reference(text):
 
 
 def compute_digest(text):
-    """A digest of the file that a reference names, 64 hexadecimal digits."""
-    return hashlib.sha256(split_reference(text)[0].read_bytes()).hexdigest()
+    """A digest of the file that a reference names, 32 hexadecimal digits."""
+    return compute_file_digest(split_reference(text)[0])
 
 
 def to_file_name(text):

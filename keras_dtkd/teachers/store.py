@@ -269,7 +269,8 @@ class _ChunkWriter:
 
     def signatures(self):
         """Those that were stored before."""
-        return self.all()[1] if self._chunks else np.zeros((0, 0), "float32")
+        known = [signatures for _, signatures in self._chunks]
+        return np.concatenate(known) if known else np.zeros((0, 0), "float32")
 
     def _files(self):
         return sorted(self.folder.glob("[0-9]*.npz"))

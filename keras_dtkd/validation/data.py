@@ -113,8 +113,7 @@ def check_padding(context):
     mask = x.get("padding_mask") if isinstance(x, dict) else None
     if mask is None or sample.y is None or sample.sample_weight is not None:
         return
-    layers = iter_layers(context.student)
-    if any(isinstance(o, keras.layers.Masking) or _masks_zero(o) for o in layers):
+    if any(map(_gives_mask, iter_layers(context.student))):
         return
     labels = keras.tree.flatten(sample.y)
     mask = arrays.to_numpy(mask)
@@ -128,15 +127,16 @@ def check_padding(context):
         yield Issue("padding_teaches", WARNING, message, hint)
 
 
-def _masks_zero(layer):
-    return getattr(layer, "mask_zero", False)
+def _gives_mask(layer):
+    is_masking = isinstance(layer, keras.layers.Masking)
+    return is_masking or getattr(layer, "mask_zero", False)
 
 
 def _check_weights(context, name, weights):
     if weights.dtype.kind not in "iufb":
         return
-    if np.isnan(weights).any() or weights.min(initial=0) < 0:
-        is_nan = np.isnan(weights).any()
+    is_nan = np.isnan(weights).any()
+    if is_nan or weights.min(initial=0) < 0:
         found = "NaN" if is_nan else f"a weight of {weights.min():.4g}"
         message = f"`Distiller`: `{name}` holds {found}."
         hint = "A weight is a number of at least 0; 0 leaves a sample out."

@@ -39,6 +39,14 @@ def test_a_learning_rate_schedule_of_keras_is_called_with_the_epoch():
     assert logs["kd.temperature"] == pytest.approx([8.0, 5.0, 2.0])
 
 
+def test_a_schedule_is_called_once_an_epoch():
+    values = iter([8.0, 5.0, 2.0])
+    _, logs = scheduled(
+        HyperparameterSchedule("kd.temperature", lambda _: next(values))
+    )
+    assert logs["kd.temperature"] == [8.0, 5.0, 2.0]
+
+
 def test_longer_names_reach_further_in():
     d, logs = scheduled(
         HyperparameterSchedule("ours.temperature", lambda epoch: 3.0),
