@@ -8,6 +8,7 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.output_kind import compute_output_spec
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import forward, task_loss
 from keras_dtkd.training.run import strategy_of
@@ -54,17 +55,21 @@ def build_losses_from_specs(distiller, specs):
             loss.step_spec = spec
 
 
-def build_own_loss(distiller, sample):
-    """Traces a student's own `compute_loss` and `compute_metrics`, as `fit` does.
+def build_task_loss(distiller, sample):
+    """Traces the loss on the labels and the metrics, as Keras's `fit` does.
 
-    A compiled step makes none of the state that they make when first called.
+    What they make when first called is then there before the step is compiled:
+    TensorFlow traces a step again whose first trace made variables.
 
     Raises:
-        ValueError: One of them fails, or a loss was given to the Distiller as well.
+        ValueError: Those of the student's own class fail, or a loss was given to the
+            Distiller as well.
     """
     student = distiller.student
     names = ("compute_loss", "compute_metrics")
-    if sample.y is None or not any(task_loss.overrides(student, n) for n in names):
+    has_own = any(task_loss.overrides(student, name) for name in names)
+    is_built = all(getattr(metric, "built", True) for metric in distiller.metrics)
+    if sample.y is None or (is_built and not has_own):
         return
     if distiller.loss is not None and task_loss.is_own(student):
         raise ValueError(
@@ -73,18 +78,21 @@ def build_own_loss(distiller, sample):
             "one. Compile the student, and leave `loss` out of the Distiller's "
             "`compile`."
         )
-    x, y = _symbolic(model_inputs(sample.x)), _symbolic(sample.y)
 
     def compute(x, y, outputs):
-        if task_loss.is_own(student):
-            task_loss.compute_own_loss(student, x, y, outputs, None, False)
-        return task_loss.compute_own_metrics(student, x, y, outputs, None)
+        if distiller.has_task_loss:
+            distiller.compute_task_loss(x, y, outputs, training=False)
+        return distiller.compute_metrics(x, y, outputs)
 
+    x, y = arrays.take_rows((sample.x, sample.y), slice(sample.batch_size))
     try:
         with backend.building_scope(strategy_of(distiller)):
-            outputs = student.compute_output_spec(x)
+            outputs = compute_output_spec(student, model_inputs(x))
+            x, y = _symbolic(x), _symbolic(y)
             _Traced(compute).compute_output_spec(x, y, outputs)
     except Exception as error:
+        if not has_own:
+            raise
         raise ValueError(
             f"`Distiller`: the loss or the metrics of the student's class "
             f"`{type(student).__name__}` fail on the first batch, before any training. "

@@ -15,7 +15,7 @@ from keras_dtkd.core.issue import ERROR, WARNING, Issue, has_errors, report_issu
 from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
 from keras_dtkd.losses import LogitMSE
 from keras_dtkd.preparation import changes, data_peek, measure
-from keras_dtkd.preparation.build_losses import build_losses, build_own_loss
+from keras_dtkd.preparation.build_losses import build_losses, build_task_loss
 from keras_dtkd.preparation.default_compile import (
     default_compile,
     exclude_from_weight_decay,
@@ -74,6 +74,7 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     reported = report_issues(find_issues(context))
     context = compile_distiller(distiller, context)
     report_issues(find_issues(context), reported)
+    build_task_loss(distiller, context.sample)
     exclude_from_weight_decay(distiller)
     distiller.preparation_cache.specs[_structure(context)] = context.specs
     _note_labels(distiller, context)
@@ -272,7 +273,6 @@ def compile_distiller(distiller, context):
         try:
             default_compile(distiller, y)
             issues = changes.follow_optimizer(distiller)
-            build_own_loss(distiller, context.sample)
         except ValueError as error:
             issue = Issue("not_compiled", ERROR, str(error), cause=error)
             return context.with_issues([issue])

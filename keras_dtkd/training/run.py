@@ -106,6 +106,9 @@ def wrap_step(distiller, function, loop=None):
         "train": distiller.teacher_is_frozen,
         "eval": distiller.evaluate_distillation,
     }.get(loop, False)
+    if loop == "train":
+        # TensorFlow traces a step again whose first trace made variables.
+        distiller.optimizer.build(distiller.trainable_variables)
 
     def state_variables():
         """Keras's own state of a step, in its order."""

@@ -57,10 +57,10 @@ def test_all_train_and_continue_bit_for_bit_after_loading(kind, tmp_path):
     large = teacher(head, compiled=True)
     before = tiny_models.everything(large)
     distiller = Distiller(large, student(head), losses)
-    # Under TensorFlow XLA takes a minute for so many losses, here for three models.
-    jit = False if keras.backend.backend() == "tensorflow" else "auto"
+    # TensorFlow takes a minute to trace so many losses, here for two models.
+    eager = keras.config.backend() == "tensorflow"
     loss = f"{task}_crossentropy"
-    distiller.compile(keras.optimizers.SGD(0.001), loss, jit_compile=jit)
+    distiller.compile(keras.optimizers.SGD(0.001), loss, run_eagerly=eager)
 
     def fit(model, epoch, weight=1.0):
         weights = np.full(16, weight, "float32")

@@ -150,6 +150,25 @@ def test_two_uncompiled_runs_equal_one_longer_run():
 
 
 @pytest.mark.graph
+@pytest.mark.skipif(keras.config.backend() == "torch", reason="It traces nothing.")
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_a_step_is_traced_once(is_compiled):
+    class Counting(Distiller):
+        traces = 0
+
+        def train_step(self, *args):
+            type(self).traces += 1
+            return super().train_step(*args)
+
+    small = student()
+    if is_compiled:
+        # Optimizer and metrics have variables of their own.
+        small.compile(keras.optimizers.Adam(), CE, metrics=["accuracy"])
+    Counting(teacher(), small, KD()).fit(X, Y, epochs=2, verbose=0)
+    assert Counting.traces == 1
+
+
+@pytest.mark.graph
 def test_batches_of_several_lengths_are_prepared_once(monkeypatch):
     calls, original = [], prepare.prepare
 

@@ -10,7 +10,9 @@ from keras_dtkd.temperatures import Dynamic, Temperature, TemperaturePair
 from tests import oracles
 from tests.gradients import value_and_grad
 from tests.logit_cases import (
+    CASE_NAMES,
     CASES,
+    FLOAT32_NAMES,
     STACKED,
     assert_close,
     assert_equals_oracle,
@@ -47,7 +49,7 @@ def theirs(rule, stop, min_temperature=0.1):
 
 
 @pytest.mark.invariant(number=5)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASE_NAMES)
 @pytest.mark.parametrize("rule, stop", MODES)
 def test_equals_the_formula(rule, stop, case):
     dynamic = Dynamic(TAU, rule, stop, min_temperature=0.1)
@@ -111,7 +113,7 @@ def test_without_positive_maxima_the_max_rule_uses_centered_maxima():
 
 
 @pytest.mark.invariant(number=6)
-@pytest.mark.parametrize("case", [c for c in CASES if CASES[c].dtype == "float32"])
+@pytest.mark.parametrize("case", FLOAT32_NAMES)
 @pytest.mark.parametrize("min_temperature", [None, 0.1, 3.0])
 @pytest.mark.parametrize("rule", RULES)
 def test_temperatures_are_positive_and_have_the_mean_tau(rule, min_temperature, case):

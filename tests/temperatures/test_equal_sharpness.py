@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_dtkd.temperatures.equal_sharpness import equal_sharpness
 from tests import oracles
-from tests.logit_cases import CASES, assert_close, draw, rounded
+from tests.logit_cases import CASES, FLOAT32_NAMES, assert_close, draw, rounded
 
 TAU = 4.0
 
@@ -92,7 +92,7 @@ def test_two_classes():
 
 
 @pytest.mark.invariant(number=5)
-@pytest.mark.parametrize("name", [c for c in CASES if CASES[c].dtype == "float32"])
+@pytest.mark.parametrize("name", FLOAT32_NAMES)
 def test_temperatures_equal_those_of_bisection(name):
     student, teacher = CASES[name][:2]
     expected = oracles.equal_sharpness(student, teacher, TAU, 0.1)

@@ -14,7 +14,7 @@ from keras_dtkd.methods.rlkd.ppo import (
 )
 from tests import oracles
 from tests.gradients import gradient, value_and_grad
-from tests.logit_cases import CASES, assert_close, draw
+from tests.logit_cases import CASE_NAMES, CASES, assert_close, draw
 from tests.oracles_temperatures import kd_at
 
 
@@ -61,7 +61,7 @@ def rollout(reward, seed=0, groups=16, rows=8):
 
 
 @pytest.mark.invariant(number=6)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASE_NAMES)
 def test_temperatures_lie_within_their_bounds_and_the_weight_is_the_square(name):
     case = CASES[name]
     policy = taught(min_temperature=2.0, max_temperature=5.0)
