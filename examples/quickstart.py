@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 import keras_dtkd
 
 QUICK = os.environ.get("KERAS_DTKD_QUICK") == "1"
-TEACHER_EPOCHS, EPOCHS = (2, 6) if QUICK else (30, 60)
+TEACHER_EPOCHS, EPOCHS = (6, 6) if QUICK else (30, 60)
 OUT = Path(os.environ.get("KERAS_DTKD_OUT", "."))
 
 # %% [markdown]
@@ -186,47 +186,26 @@ def print_gain():
     dtkd, alone = results["DTKD"][0], results["student alone"][0]
     gain = dtkd.mean() - alone.mean()
     error = np.hypot(dtkd.std(ddof=1), alone.std(ddof=1)) / np.sqrt(len(SEEDS))
-    print(f"\nDTKD minus student alone: {gain:+.2f}, standard error {error:.2f}.")
+    points = f"{gain:+.2f} points, standard error {error:.2f}"
+    print(f"\nAccuracy of DTKD minus that of the student alone: {points}.")
 
 
 print_table()
 print_gain()
 
 # %% [markdown]
-# ## Soft labels and temperatures
-# DTKD gives the sharper of the two networks the higher temperature, so that on each
-# digit they are compared at equal sharpness, as far as temperatures between 2 and 6
-# allow; the mean of the two is always 4. To show this, one more student is evaluated
-# after 1 epoch, 5 epochs and all of its training.
-
-# %%
-keras.utils.set_random_seed(SEEDS[0])
-student = new_student()
-distiller = keras_dtkd.Distiller(teacher, student, DTKD(warmup_epochs=EPOCHS / 12))
-dtkd_temperature = distiller.distillation_losses["dtkd"].temperature
-temperatures, initial_epoch = {}, 0
-for epoch in (1, 5, EPOCHS):
-    distiller.fit(
-        x_few,
-        y_few,
-        batch_size=30,
-        initial_epoch=initial_epoch,
-        epochs=epoch,
-        verbose=0,
-    )
-    initial_epoch = epoch
-    student_logits = logits(student)
-    pair = dtkd_temperature(student_logits, teacher_logits)
-    temperatures[epoch] = [
-        keras.ops.convert_to_numpy(t)[:, 0] for t in (pair.teacher, pair.student)
-    ]
+# ## Temperatures and soft labels
+# A temperature above 1 softens a network's probabilities: the classes that it did not
+# choose become visible. DTKD computes one for the teacher and one for the student, on
+# each digit anew: the sharper of the two gets the higher one, so that they are compared
+# at equal sharpness. The two always add up to 8, and stay between 2 and 6.
+#
+# Six test digits show this: three on which the teacher is sure, and three on which it
+# hesitates. One more student is trained, and after each epoch the temperatures of these
+# six are noted.
 
 
 # %%
-RED, BLUE, GREY = "#c8553d", "#2a6f97", "#8d99a6"
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
-
-
 def three_digits(order):
     """The first three indices that show different digits."""
     _, first = np.unique(y_test[order], return_index=True)
@@ -234,10 +213,32 @@ def three_digits(order):
 
 
 teacher_probs = softmax(teacher_logits / 4, axis=-1)
-student_probs = softmax(student_logits / 4, axis=-1)
 # The teacher's entropy is low on easy images and high on hard ones.
 order = np.argsort(entr(teacher_probs).sum(-1))
 easy, hard = three_digits(order), three_digits(order[::-1])[::-1]
+six = [*easy, *hard]
+
+keras.utils.set_random_seed(SEEDS[0])
+student = new_student()
+distiller = keras_dtkd.Distiller(teacher, student, DTKD(warmup_epochs=EPOCHS / 12))
+dtkd_temperature = distiller.distillation_losses["dtkd"].temperature
+teacher_temperatures = []
+
+
+def note_temperatures(epoch, logs):
+    pair = dtkd_temperature(logits(student)[six], teacher_logits[six])
+    teacher_temperatures.append(keras.ops.convert_to_numpy(pair.teacher)[:, 0])
+
+
+note = keras.callbacks.LambdaCallback(on_epoch_end=note_temperatures)
+distiller.fit(x_few, y_few, batch_size=30, epochs=EPOCHS, callbacks=[note], verbose=0)
+student_logits = logits(student)
+student_probs = softmax(student_logits / 4, axis=-1)
+
+
+# %%
+RED, BLUE, GREY = "#c8553d", "#2a6f97", "#8d99a6"
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 
 
 def draw_digit(axes, box, index):
@@ -265,47 +266,45 @@ def draw_accuracies(axes):
     )
 
 
-def draw_temperatures(axes):
-    shifts = (-0.27, 0, 0.27)
-    for column, index in enumerate([*easy, *hard]):
-        for shift, (epoch, values) in zip(shifts, temperatures.items(), strict=True):
-            pair = sorted([(values[0][index], RED), (values[1][index], BLUE)])
-            x = column + shift
-            axes.plot([x, x], [t for t, _ in pair], color=GREY, zorder=1)
-            for (t, color), offset in zip(pair, (-0.42, 0.42), strict=True):
-                axes.plot(x, t, "o", color=color)
-                text = {"ha": "center", "va": "center", "fontsize": 8, "color": color}
-                axes.text(x, t + offset, f"{t:.1f}", **text)
-            axes.text(x, -1, epoch, ha="center", fontsize=8, color="dimgrey")
-        draw_digit(axes, [(column + 0.28) / 6, 0.83, 0.44 / 6, 0.17], index)
-    axes.text(-0.6, -1, "epoch", ha="right", fontsize=8, color="dimgrey")
-    axes.axhline(4, color=GREY, lw=0.8, ls=":", zorder=0)
-    axes.set(
-        title=f"DTKD's temperatures after 1, 5 and {EPOCHS} epochs",
-        xlim=(-0.5, 5.5),
-        xticks=(1, 4),
-        xticklabels=("easy: low teacher entropy", "hard: high teacher entropy"),
-        ylim=(-1.3, 10.8),
-        yticks=range(0, 9, 2),
-    )
-    axes.tick_params(axis="x", length=0, labelsize=11)
-    axes.text(-0.95, 6, "teacher", color=RED, rotation=90, va="center")
-    axes.text(-0.95, 2, "student", color=BLUE, rotation=90, va="center")
+def draw_temperatures(figure):
+    figure.suptitle("Temperature of the teacher on six digits, as training goes on")
+    panels = figure.subplots(1, 6, sharey=True)
+    for axes, index, values in zip(
+        panels, six, np.transpose(teacher_temperatures), strict=True
+    ):
+        axes.plot(range(1, EPOCHS + 1), values, color=RED, lw=2)
+        axes.text(EPOCHS, values[-1] - 0.35, f"{values[-1]:.1f}", color=RED, ha="right")
+        for bound in (2, 6):
+            axes.axhline(bound, color=GREY, lw=0.8, ls=":")
+        axes.axhline(4, color=GREY, lw=0.8)
+        axes.set(xlim=(1, EPOCHS), xticks=(1, EPOCHS), ylim=(1.8, 7.6))
+        axes.set(yticks=range(2, 7), title="easy" if index in easy else "hard")
+        draw_digit(axes, [0.15, 0.78, 0.7, 0.22], index)
+    panels[0].set_ylabel("the teacher's (the student's: 8 minus it)")
+    for text, y in (("upper bound", 6.08), ("both equal", 4.08), ("lower bound", 2.08)):
+        panels[-1].text(1.02 * EPOCHS, y, text, color="dimgrey", fontsize=8, ha="right")
+    figure.supxlabel("epoch", fontsize="medium")
 
 
 def draw_soft_labels(axes, index):
-    digits = np.arange(10)
+    digits, label = np.arange(10), y_test[index]
     models = ((-0.21, teacher_probs, RED), (0.21, student_probs, BLUE))
     for shift, probs, color in models:
         bars = axes.bar(digits + shift, 100 * probs[index], 0.4, color=color)
         values = [f"{p:.0f}" if p >= 1 else "" for p in 100 * probs[index]]
         axes.bar_label(bars, values, padding=1, fontsize=7, color=color)
-    title = f"Soft labels of this {y_test[index]}, % (temperature 4)"
-    axes.set(xticks=digits, yticks=[], title=title)
+    title = f"{'Easy' if index in easy else 'Hard'}: a {label}"
+    for name, probs in (("teacher", teacher_probs), ("student", student_probs)):
+        if (predicted := probs[index].argmax()) != label:
+            title += f"; the {name} takes it for a {predicted}"
+    axes.set(xticks=digits, yticks=[], title=title, xlabel="class")
+    axes.get_xticklabels()[label].set_fontweight("bold")
     axes.spines["left"].set_visible(False)
     axes.margins(y=0.45)
-    axes.text(0.02, 0.92, "teacher", color=RED, transform=axes.transAxes)
-    axes.text(0.02, 0.84, "student", color=BLUE, transform=axes.transAxes)
+    lines = ("Probabilities at temperature 4, %", "dimgrey"), ("teacher", RED)
+    for row, (text, color) in enumerate((*lines, ("student after DTKD", BLUE))):
+        place = {"color": color, "transform": axes.transAxes}
+        axes.text(0.02, 0.93 - 0.08 * row, text, **place)
     draw_digit(axes, [0.8, 0.72, 0.18, 0.28], index)
 
 
@@ -314,7 +313,7 @@ if QUICK:
     figure.suptitle("SMOKE RUN: the figures are meaningless", color=RED)
 grid = figure.add_gridspec(2, 12, height_ratios=(1.3, 1))
 draw_accuracies(figure.add_subplot(grid[0, :5]))
-draw_temperatures(figure.add_subplot(grid[0, 5:]))
+draw_temperatures(figure.add_subfigure(grid[0, 5:]))
 for column, index in enumerate([easy[0], hard[0], hard[2]]):
     draw_soft_labels(figure.add_subplot(grid[1, 4 * column : 4 * column + 4]), index)
 figure.savefig(OUT / "quickstart.png", dpi=150)

@@ -19,25 +19,30 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # What does not depend on the backend is tested once, on one of them: PyTorch starts
-# fastest. `KERAS_DTKD_TESTS=all` runs everything everywhere, traced.
+# fastest. So are single tests that are marked `single_backend`. `KERAS_DTKD_TESTS=all`
+# runs everything everywhere, traced.
 SINGLE_BACKEND = "torch"
 collect_ignore = [
     *("benchmarks", "cli", "datasets", "plots", "recipes"),
-    # `diagnose` on every backend: tests of losses, of stored outputs, of the lessons.
+    # `diagnose` on every backend: tests of losses.
     *("diagnostics/test_diagnose.py", "diagnostics/test_input_scaling.py"),
     *("diagnostics/test_logit_ranges.py", "diagnostics/test_probe.py"),
     *("diagnostics/test_report.py", "diagnostics/test_teacher_quality.py"),
     *("validation/test_checks.py", "validation/test_data.py"),
     *("validation/test_models.py", "validation/test_outputs.py"),
-    *("attacks/test_validation.py", "losses/test_output_bias.py"),
+    *("attacks/test_robust_accuracy.py", "attacks/test_validation.py"),
+    *("callbacks/test_hyperparameter_schedule.py", "callbacks/test_resume_killed.py"),
+    *("callbacks/test_robust_accuracy.py", "callbacks/test_student_checkpoint.py"),
+    *("conformance/test_arguments.py", "conformance/test_registry.py"),
+    *("core/test_disk.py", "losses/test_output_bias.py"),
     *("teachers/test_ensemble_outputs.py", "teachers/test_pruned.py"),
-    "teachers/test_store_integrity.py",
+    *("teachers/test_store_integrity.py", "teachers/test_stored.py"),
     *("models/test_get.py", "models/test_initial_weights.py", "models/test_saving.py"),
     *("models/test_sizes.py", "models/test_teacher.py", "models/test_weights.py"),
     *("test_examples.py", "test_lessons.py", "test_package.py"),
     *("test_import_directions.py", "test_public_names.py"),
-    *("callbacks/test_resume_killed.py", "core/test_disk.py"),
-    *("test_collapse.py", "test_wrong_arguments.py"),
+    *("test_collapse.py", "test_keras_hub.py", "test_padding.py"),
+    *("test_regression.py", "test_wrong_arguments.py"),
     *("validation/test_batches.py", "validation/test_labels.py"),
 ]
 
@@ -50,8 +55,8 @@ EAGER_ON_TENSORFLOW = (
     *("metrics", "preparation", "teachers", "temperatures", "validation", "views"),
     *("test_distiller_fit.py", "test_distiller_logs.py", "test_distiller_modes.py"),
     *("test_distiller_outputs.py", "test_integration.py", "test_loss_outputs.py"),
-    *("test_own_parts.py", "test_padding.py", "test_regression.py"),
-    *("test_saving.py", "test_student_overrides.py", "test_training_outputs.py"),
+    *("test_own_parts.py", "test_saving.py"),
+    *("test_student_overrides.py", "test_training_outputs.py"),
 )
 
 if os.environ.get("KERAS_BACKEND") == SINGLE_BACKEND:
@@ -67,8 +72,13 @@ LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
+    if not collect_ignore:
+        return
+    elsewhere = [item for item in items if item.get_closest_marker("single_backend")]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
 
 
 @pytest.hookimpl(tryfirst=True)

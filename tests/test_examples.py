@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from inspect import isfunction
 
 import keras
 import numpy as np
 import pytest
 
+from keras_dtkd import plots
 from tests.scripts import EXAMPLES, ROOT, SMOKE_RUN, run_script, start_script
 
 
@@ -84,6 +86,21 @@ def test_own_loss_is_loaded_with_its_temperature(own_loss):
     printed, folder = own_loss
     assert "own_loss.keras contains Hellinger with Certainty." in printed
     assert [path.name for path in folder.iterdir()] == ["own_loss.keras"]
+
+
+def test_every_plot_has_its_picture(tmp_path):
+    pytest.importorskip("sklearn", reason="The example needs scikit-learn's digits.")
+    pytest.importorskip("matplotlib", reason="The example draws with matplotlib.")
+    printed = run_script(
+        EXAMPLES / "plots.py", KERAS_DTKD_OUT=str(tmp_path), **SMOKE_RUN
+    )
+    public = {name for name in dir(plots) if isfunction(getattr(plots, name))}
+    pictures = {path.name for path in tmp_path.iterdir()}
+    assert pictures == {f"plots_{name}.png" for name in public}
+    for name in public:
+        assert f"plots_{name}.png" in printed
+        # In docs/plots.md too.
+        assert (ROOT / "docs" / f"plots_{name}.png").stat().st_size > 10_000
 
 
 def compare(folder, run=run_script):

@@ -73,6 +73,7 @@ def test_a_crashed_run_goes_on_bit_for_bit(tmp_path):
     assert last["loss"] == logs["loss"][3:]
 
 
+@pytest.mark.single_backend
 def test_a_finished_run_continues_with_more_epochs(tmp_path):
     expected, _ = run(tmp_path / "at once", epochs=3)
     run(tmp_path / "in parts", epochs=2)
@@ -104,6 +105,7 @@ def test_chance_goes_on_too(tmp_path):
     assert same(run(tmp_path / "broken", 4), expected)
 
 
+@pytest.mark.single_backend
 def test_other_ranks_only_read(tmp_path, monkeypatch):
     expected, _ = run(tmp_path, epochs=2)
     (tmp_path / "unfinished-01-3.weights.h5").write_text("of rank 0")
@@ -118,12 +120,14 @@ def test_other_ranks_only_read(tmp_path, monkeypatch):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.single_backend
 def test_one_whole_file_is_left(tmp_path):
     tmp_path.joinpath("unfinished-01-3.weights.h5").write_text("killed")
     run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["4.weights.h5"]
 
 
+@pytest.mark.single_backend
 def test_a_write_that_was_broken_off_leaves_the_epoch_before(tmp_path, monkeypatch):
     run(tmp_path, epochs=2)
 
@@ -141,6 +145,7 @@ def test_a_write_that_was_broken_off_leaves_the_epoch_before(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["3.weights.h5"]
 
 
+@pytest.mark.single_backend
 def test_a_damaged_state_is_called_damaged(tmp_path):
     run(tmp_path, epochs=2)
     path = tmp_path / "2.weights.h5"
@@ -151,12 +156,14 @@ def test_a_damaged_state_is_called_damaged(tmp_path):
     assert path.read_bytes() == whole[: len(whole) // 2]
 
 
+@pytest.mark.single_backend
 def test_a_fit_that_begins_elsewhere_is_refused(tmp_path):
     run(tmp_path, epochs=2)
     with pytest.raises(ValueError, match="`Resume`.*2 epochs.*initial_epoch=0"):
         run(tmp_path, initial_epoch=0)
 
 
+@pytest.mark.single_backend
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize(
     "changed", [{"student": student(width=9)}, {"losses": [DTKD(), KD()]}]

@@ -130,6 +130,7 @@ def test_models_that_are_far_apart_have_a_gradient(name):
 
 @pytest.mark.invariant(number=6)
 @EACH
+@pytest.mark.single_backend
 @pytest.mark.parametrize("shape", [(1, 100), (8, 2)])
 def test_all_is_finite_for_one_sample_and_for_two_classes(name, shape):
     for scale in (4.0, 1e4):
@@ -183,6 +184,7 @@ def test_gradient_equals_central_differences(name):
     assert abs(slope - (gradient * direction).sum()) < 0.03 * size
 
 
+@pytest.mark.single_backend
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize(
     "name",
@@ -196,6 +198,7 @@ def test_missing_labels_are_one_clear_error(name):
 
 
 @EACH
+@pytest.mark.single_backend
 def test_the_distiller_of_keras_gets_the_weighted_mean_or_an_error(name):
     loss = ALL_LOSSES[name].build(weight=0.5, warmup_epochs=4)
     loss.on_epoch_begin(1, 10)

@@ -164,6 +164,7 @@ def test_every_changed_number_takes_effect_without_compiling_again():
         assert set(passes) == {passes[0]}
 
 
+@pytest.mark.single_backend
 def test_all_train_in_the_distiller_of_keras():
     # Temperatures make no difference: each loss computes with its own.
     losses = [

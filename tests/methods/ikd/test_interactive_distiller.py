@@ -240,6 +240,7 @@ def test_fit_changes_the_teacher_and_restore_undoes_it_to_the_byte():
     assert [w.tobytes() for w in large.get_weights()] == before
 
 
+@pytest.mark.single_backend
 def test_a_restored_teacher_has_its_random_states_of_before_the_first_fit():
     large = teacher()
     large = keras.Sequential([large, keras.layers.Dropout(0.5)])
@@ -263,6 +264,7 @@ def with_adagrad():
     return distiller
 
 
+@pytest.mark.single_backend
 def test_a_restored_teacher_learns_as_if_for_the_first_time():
     def trainable_teacher():
         distiller.student.set_weights(weights)
@@ -290,6 +292,7 @@ def test_a_loaded_teacher_is_restored_to_its_state_in_the_file(tmp_path):
     assert all(np.allclose(keras.ops.convert_to_numpy(v), 0.2) for v in gathered)
 
 
+@pytest.mark.single_backend
 def test_frozen_layers_of_the_teacher_stay():
     large = net(7, 1)
     large.layers[0].trainable = False
@@ -298,6 +301,7 @@ def test_frozen_layers_of_the_teacher_stay():
     assert moved == [False, False, True, True]
 
 
+@pytest.mark.single_backend
 def test_the_teachers_regularizers_count_nowhere():
     def run(regularizer):
         large, small = net(7, 1), net(5, 3)
@@ -340,6 +344,7 @@ def test_its_losses_are_computed_outside_of_a_step_too():
     assert float(again["course"]) == pytest.approx(float(logs["course"]), rel=1e-5)
 
 
+@pytest.mark.single_backend
 def test_another_teacher_is_refused():
     distiller = InteractiveDistiller(teacher(), student())
     distiller.teacher = distiller.teacher
@@ -347,6 +352,7 @@ def test_another_teacher_is_refused():
         distiller.teacher = teacher()
 
 
+@pytest.mark.single_backend
 @pytest.mark.graph
 def test_an_exam_that_is_drawn_is_another_one_each_time():
     distiller = compiled_distiller(
@@ -362,6 +368,7 @@ def test_an_exam_that_is_drawn_is_another_one_each_time():
     assert len(losses) == 4
 
 
+@pytest.mark.single_backend
 def test_the_exams_labels_may_have_another_form_than_the_courses():
     """Integers, a column of them, or one-hot: the same exam."""
     (x, y), losses = EXAM, []
@@ -373,6 +380,7 @@ def test_the_exams_labels_may_have_another_form_than_the_courses():
     assert close(losses, [losses[0]] * 6, 1e-6)
 
 
+@pytest.mark.single_backend
 def test_soft_labels_of_the_course_and_of_the_exam_stay_soft():
     """A row of labels counts as what it is: the loss is linear in them."""
     large, small, half = net(7, 1), net(5, 3), np.eye(4, dtype="float32")
@@ -424,6 +432,7 @@ def test_masked_positions_count_nowhere(exam_for):
     assert close(run(0), run(2), 1e-6)
 
 
+@pytest.mark.single_backend
 @pytest.mark.parametrize("kind", ["dict", "list"])
 def test_of_several_outputs_the_distilled_one_is_examined(kind):
     random = np.random.default_rng(0)
@@ -467,6 +476,7 @@ def test_of_several_outputs_the_distilled_one_is_examined(kind):
         distiller.set_exam(EXAM[0], {"size": size[:10]})
 
 
+@pytest.mark.single_backend
 def test_control_without_feedback_the_teacher_learns_the_exam():
     large, other, small = net(7, 1), net(7, 1), net(5, 3)
     gradient, logs = step(large, small, exam_for="teacher")
@@ -480,6 +490,7 @@ def test_control_without_feedback_the_teacher_learns_the_exam():
     assert close(gradient, expected, 1e-5)
 
 
+@pytest.mark.single_backend
 def test_control_with_the_exam_for_the_student_the_teacher_stays():
     large, small = teacher(), student(norm=True)
     before = everything(large)
@@ -544,6 +555,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(tmp_path):
     assert same(loaded.student, small) and same(loaded.trainable_teacher, large)
 
 
+@pytest.mark.single_backend
 def test_a_schedule_changes_the_students_rate_alone():
     distiller = compiled_distiller(net(7, 1), net(5, 3), rate=0.1)
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
@@ -554,6 +566,7 @@ def test_a_schedule_changes_the_students_rate_alone():
     assert float(optimizer.learning_rate) == pytest.approx(0.01)
 
 
+@pytest.mark.single_backend
 def test_evaluate_is_the_students():
     small = student()
     distiller = InteractiveDistiller(teacher(), small)
@@ -564,6 +577,7 @@ def test_evaluate_is_the_students():
     assert "exam_loss" not in logs
 
 
+@pytest.mark.single_backend
 def test_probabilities_of_both_models_are_recognized():
     gradients = []
     for head in (None, "softmax"):
@@ -578,6 +592,7 @@ def test_probabilities_of_both_models_are_recognized():
     assert close(*gradients, 1e-4)
 
 
+@pytest.mark.single_backend
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -600,6 +615,7 @@ def test_a_wrong_argument_is_refused(options, message):
         InteractiveDistiller(teacher(), student(), **options)
 
 
+@pytest.mark.single_backend
 def test_an_invalid_exam_is_refused_before_the_first_step():
     large, small = teacher(), student()
     before = numbers(small)
@@ -632,6 +648,7 @@ def test_an_invalid_exam_is_refused_before_the_first_step():
     assert same(numbers(small), before)
 
 
+@pytest.mark.single_backend
 @pytest.mark.parametrize(
     ("exam", "message"),
     [
@@ -651,6 +668,7 @@ def test_an_exam_that_would_ruin_the_teacher_is_refused(exam, message):
     assert same(before, [*numbers(large), *numbers(small)])
 
 
+@pytest.mark.single_backend
 def test_an_exam_on_another_scale_is_a_warning():
     distiller = InteractiveDistiller(teacher(), student())
     with (
@@ -660,6 +678,7 @@ def test_an_exam_on_another_scale_is_a_warning():
         distiller.fit(X, Y, exam=(EXAM[0] * 255, EXAM[1] + 7), verbose=0)
 
 
+@pytest.mark.single_backend
 def test_a_misplaced_argument_is_an_error_that_names_its_place():
     models = teacher(), student()
     for options in ({"distillation_losses": KD()}, {"task_weight": 0.5}):
@@ -676,6 +695,7 @@ def test_a_misplaced_argument_is_an_error_that_names_its_place():
         distiller.set_exam(EXAM)
 
 
+@pytest.mark.single_backend
 @pytest.mark.invariant(number=10)
 def test_another_exam_is_looked_at_between_two_batches_too():
     large = net(7, 1)
@@ -710,6 +730,7 @@ def test_a_compiler_without_a_second_derivative_is_refused():
         distiller.fit(X, Y, exam=EXAM, verbose=0)
 
 
+@pytest.mark.single_backend
 def test_a_teacher_that_cannot_learn_is_refused():
     large = teacher()
     large.trainable = False

@@ -107,6 +107,7 @@ def test_it_is_trained_in_plain_fit_and_a_loaded_run_resumes_bit_for_bit(tmp_pat
     assert same(d, loaded)
 
 
+@pytest.mark.single_backend
 def test_validation_uses_the_mean_and_controls_are_not_trained():
     d = distiller(
         {mode: KD(Policy(mode=mode)) for mode in ("frozen", "shuffled", "constant")},
@@ -123,6 +124,7 @@ def test_validation_uses_the_mean_and_controls_are_not_trained():
         assert loss.temperature.num_policy_updates == 0
 
 
+@pytest.mark.single_backend
 def test_validation_does_not_cost_the_last_updates_of_an_epoch_their_reward():
     def run(validation):
         policy = Policy(holdout=HELD, rollout=4, reward_every=2, epochs=1)
@@ -143,6 +145,7 @@ def test_validation_does_not_cost_the_last_updates_of_an_epoch_their_reward():
         assert reward == expected and np.array_equal(group, other)
 
 
+@pytest.mark.single_backend
 def test_batches_outside_of_training_may_be_of_any_size():
     policy = Policy(holdout=HELD, rollout=2, epochs=1, capacity=8)
     d = distiller(KD(policy), evaluate_distillation=True)
@@ -154,6 +157,7 @@ def test_batches_outside_of_training_may_be_of_any_size():
         d.fit(X, Y, batch_size=16, verbose=0)
 
 
+@pytest.mark.single_backend
 def test_samples_of_weight_zero_do_not_train_the_policy():
     policy = Policy(holdout=HELD, rollout=2, epochs=1)
     d = distiller(KD(policy))
@@ -164,6 +168,7 @@ def test_samples_of_weight_zero_do_not_train_the_policy():
     assert policy.num_policy_updates == 1
 
 
+@pytest.mark.single_backend
 def test_held_out_samples_are_not_trained_on():
     d = distiller(KD(Policy(holdout=0.25)))
     kwargs = {"sample_weight": np.arange(44.0)}
@@ -180,6 +185,7 @@ def test_held_out_samples_are_not_trained_on():
     assert x is X and y is Y and callbacks == []
 
 
+@pytest.mark.single_backend
 def test_a_validation_split_keeps_its_samples():
     kwargs = {"validation_split": 0.25, "sample_weight": np.arange(44.0)}
     d = distiller(KD(Policy(holdout=0.2)))
@@ -197,6 +203,7 @@ def test_a_validation_split_keeps_its_samples():
         prepare_fit(d, X[:2], Y[:2], None, {"validation_split": 0.5})
 
 
+@pytest.mark.single_backend
 def test_batches_of_data_need_samples_to_measure_on():
     def batches():
         while True:
@@ -211,6 +218,7 @@ def test_batches_of_data_need_samples_to_measure_on():
     assert policy.num_policy_updates == 1
 
 
+@pytest.mark.single_backend
 def test_wrong_uses_are_refused_before_the_first_step():
     def refused(words, loss=None, x=X, y=Y, steps=1, **fit):
         small = student()
@@ -233,12 +241,14 @@ def test_wrong_uses_are_refused_before_the_first_step():
     refused("in no file", KD(lost))
 
 
+@pytest.mark.single_backend
 def test_several_devices_are_refused(monkeypatch):
     monkeypatch.setattr(backend, "replicas", lambda: 2)
     with pytest.raises(ValueError, match="one device"):
         prepare_fit(distiller(KD(Policy())), X, Y, None, {})
 
 
+@pytest.mark.single_backend
 def test_a_fit_that_breaks_off_leaves_a_policy_that_acts_by_its_mean():
     class Broken(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
