@@ -7,9 +7,11 @@ EXAMPLE ?= quickstart
 BACKENDS := tensorflow jax torch
 DEMO_OUTPUT := demo-output
 
-# pip would compile every module of the backends; Python compiles what it imports.
+# pip would compile every module of the backends; Python compiles what it imports, and
+# must keep it: the tests start a hundred processes.
 PIP_COMPILE ?= 0
-export PIP_COMPILE
+PYTHONDONTWRITEBYTECODE :=
+export PIP_COMPILE PYTHONDONTWRITEBYTECODE
 
 bin := $(VENV)/bin
 # compare_methods.py takes minutes even as a smoke run; its tests run a part of it, and
