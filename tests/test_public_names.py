@@ -31,7 +31,7 @@ NAMES = {
     "keras_dtkd.diagnostics": "Issue Report diagnose",
     "keras_dtkd.distribution": "rank shard world_size",
     "keras_dtkd.functional": """
-        correlation decoupled divergences labels norms ranking statistics
+        chunked correlation decoupled divergences labels norms ranking statistics
     """,
     "keras_dtkd.functional.correlation": """
         batch_weight cosine inter_class_distance intra_class_distance pearson soft_probs

@@ -1,5 +1,6 @@
 """Pure functions on tensors: divergences, correlations and statistics of logits."""
 
+from keras_dtkd.functional import chunked as chunked
 from keras_dtkd.functional import correlation as correlation
 from keras_dtkd.functional import decoupled as decoupled
 from keras_dtkd.functional import divergences as divergences

@@ -1,0 +1,146 @@
+"""Divergences of two language models from their hidden states, a part at a time."""
+
+import math
+
+from keras import ops
+
+from keras_dtkd.functional import divergences
+from keras_dtkd.functional.statistics import soft_log_probs
+
+BETAS = {"kl": 0.0, "jsd": 0.5, "reverse_kl": 1.0}
+
+
+def chunked_divergence(
+    student_hidden,
+    student_embedding,
+    teacher_hidden,
+    teacher_embedding,
+    weights=None,
+    divergence="kl",
+    temperature=1.0,
+    chunk_size=1024,
+    convention="gkd",
+):
+    """The weighted mean divergence over tokens, without the logits of all of them.
+
+    Logits are `hidden @ embedding.T`. Those of `chunk_size` tokens exist at a time, and
+    the gradient is computed along with the value, so that the memory for a vocabulary
+    of 128,000 does not grow with the number of tokens. Value and gradient are those of
+    the plain form, `functional.divergences` of all logits.
+
+    Args:
+        student_hidden: Last hidden states, `(..., student width)`.
+        student_embedding: The output embedding, `(classes, student width)`; as the
+            hidden states it receives a gradient.
+        teacher_hidden: `(..., teacher width)`. No gradient reaches the teacher.
+        teacher_embedding: `(classes, teacher width)`.
+        weights: Of the tokens, `(...)`, 0 for one that does not count. Optional.
+        divergence: `"kl"`, `"reverse_kl"`, `"jsd"`, or the β of `generalized_jsd`.
+        temperature: Divides both models' logits. A number or a scalar tensor.
+        chunk_size: Tokens at a time.
+        convention: Of `generalized_jsd`.
+
+    Returns:
+        A float32 scalar: `Σ w D / Σ w` in nats, 0 where all weights are 0.
+
+    Raises:
+        ValueError: Vocabularies of unequal size, an unknown divergence or convention, a
+            `chunk_size` below 1.
+    """
+    beta = BETAS.get(divergence, divergence)
+    if isinstance(beta, str) or not 0 <= beta <= 1:
+        raise ValueError(
+            f"`divergence` must be one of {', '.join(map(repr, BETAS))}, or a β from 0 "
+            f"to 1. Received: divergence={divergence!r}."
+        )
+    if chunk_size < 1:
+        raise ValueError(f"`chunk_size` must be at least 1. Received: {chunk_size}.")
+    arrays = student_hidden, student_embedding, teacher_hidden, teacher_embedding
+    student_hidden, student_embedding, *teacher = map(ops.convert_to_tensor, arrays)
+    teacher_hidden, teacher_embedding = map(ops.stop_gradient, teacher)
+    sizes = student_embedding.shape[0], teacher_embedding.shape[0]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            "Both output embeddings must have a row for each class. Received: "
+            f"{sizes[0]} rows of the student's, {sizes[1]} of the teacher's."
+        )
+    if weights is None:
+        weights = ops.ones(ops.shape(student_hidden)[:-1])
+    weights = ops.stop_gradient(ops.cast(ops.reshape(weights, (-1, 1)), "float32"))
+    total = ops.sum(weights)
+    shares = weights / ops.where(total > 0, total, 1.0)
+    width = student_hidden.shape[-1]
+
+    teacher_hidden = ops.reshape(teacher_hidden, (-1, teacher_hidden.shape[-1]))
+
+    @ops.custom_gradient
+    def mean(hidden, embedding):
+        count = ops.shape(hidden)[0]
+        padded = [_pad(a, chunk_size) for a in (hidden, teacher_hidden, shares)]
+
+        def add_chunk(number, carry):
+            """Adds a chunk's divergence, and the gradients of it."""
+            value, by_hidden, by_embedding = carry
+            start = number * chunk_size
+            from_student, from_teacher, share = (
+                ops.slice(a, (start, 0), (chunk_size, a.shape[1])) for a in padded
+            )
+            log_p = _log_probs(from_teacher, teacher_embedding, temperature)
+            log_q = _log_probs(from_student, embedding, temperature)
+            values = divergences.generalized_jsd(log_p, log_q, beta, convention)
+            slope = _logit_gradient(log_p, log_q, beta, convention)
+            slope = ops.cast(slope * share / temperature, hidden.dtype)
+            part = ops.matmul(ops.transpose(slope), from_student)
+            return (
+                value + ops.sum(share[:, 0] * values),
+                ops.slice_update(by_hidden, (start, 0), ops.matmul(slope, embedding)),
+                by_embedding + ops.cast(part, "float32"),
+            )
+
+        start = ops.zeros(()), ops.zeros_like(padded[0]), ops.zeros(embedding.shape)
+        chunks = ops.shape(padded[0])[0] // chunk_size
+        value, *gradients = ops.fori_loop(0, chunks, add_chunk, start)
+        gradients[0] = gradients[0][:count]
+
+        def gradient(*args, upstream=None):
+            if upstream is None:
+                (upstream,) = args
+            return tuple(
+                ops.cast(upstream * ops.cast(g, "float32"), tensor.dtype)
+                for g, tensor in zip(gradients, (hidden, embedding), strict=True)
+            )
+
+        return value, gradient
+
+    return mean(ops.reshape(student_hidden, (-1, width)), student_embedding)
+
+
+def _log_probs(hidden, embedding, temperature):
+    logits = ops.matmul(hidden, ops.transpose(embedding))
+    return soft_log_probs(ops.cast(logits, "float32"), temperature)
+
+
+def _logit_gradient(log_p, log_q, beta, convention):
+    """Of `generalized_jsd` by the student's logits, at temperature 1."""
+    q = ops.exp(log_q)
+    if beta == 0:
+        return q - ops.exp(log_p)
+    if beta == 1:
+        slope = log_q - log_p
+    else:
+        log_parts = ops.stack([log_p + math.log(beta), log_q + math.log1p(-beta)])
+        mixture = ops.logsumexp(log_parts, axis=0)
+        slope = (1 - beta) * (log_q - mixture)
+        if convention == "continuous":
+            shares = (1 - beta) * ops.exp(log_p) + beta * q
+            slope = beta * (log_q - mixture)
+            slope = slope - (1 - beta) * shares / ops.exp(mixture)
+    # A class that no model takes for possible.
+    slope = ops.where(q > 0, slope, 0.0)
+    return q * (slope - ops.sum(q * slope, axis=-1, keepdims=True))
+
+
+def _pad(array, size):
+    """`(count, width)`, filled with 0 to a multiple of `size`."""
+    missing = -ops.shape(array)[0] % size
+    return ops.concatenate([array, ops.zeros((missing, array.shape[1]), array.dtype)])
