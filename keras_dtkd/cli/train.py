@@ -95,6 +95,25 @@ def exit_with_parent():
     os._exit(1)
 
 
+def seed_quietly(seed):
+    """Seeds everything, without what TensorFlow prints when it is loaded.
+
+    Keras seeds TensorFlow on other backends too, wherever it is installed.
+    """
+    if backend.backend_name() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+        return
+    # TensorFlow has no setting that silences all of it.
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            keras.utils.set_random_seed(seed)
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def _train(plan, previous, images, teacher, resume, args):
     """Trains from the saved state to the end. Returns the content of run.json."""
     folder, settings, recipe = plan.folder, plan.settings, plan.recipe
@@ -110,7 +129,7 @@ def _train(plan, previous, images, teacher, resume, args):
     progress = run_callbacks.RunProgress(folder, run)
     progress.write()
 
-    keras.utils.set_random_seed(settings["seed"])
+    seed_quietly(settings["seed"])
     student = data.build_network(settings["student"], images)
     run["parameters"] = student.count_params()
     labels = images.train[1]

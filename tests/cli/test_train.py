@@ -25,6 +25,7 @@ from keras_dtkd.cli.run_dir import lock
 from keras_dtkd.core import atomic_io
 from keras_dtkd.datasets.registry import NORMALIZATION
 from tests.cli.conftest import BACKEND, run_folder, train_argv
+from tests.scripts import start_script
 
 
 def read_run(path):
@@ -459,3 +460,11 @@ def test_state_without_run_json_is_a_user_error(tmp_path, user_error):
     state.parent.mkdir(parents=True)
     h5py.File(state, "w").close()
     assert "holds the state of a run without its run.json" in user_error(argv)
+
+
+def test_on_other_backends_tensorflow_is_loaded_in_silence():
+    pytest.importorskip("tensorflow")
+    seed = "import sys; from keras_dtkd.cli.train import seed_quietly; seed_quietly(1)"
+    found = start_script("-c", f"{seed}; print('tensorflow' in sys.modules)")
+    assert found.stdout == "True\n"
+    assert found.stderr == ""
