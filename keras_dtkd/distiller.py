@@ -431,7 +431,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     def get_config(self):
         """All but the teacher, of which there is the fingerprint."""
         # Not that of the mixin: the teacher is no part of it.
-        return {**keras.Model.get_config(self), **saved_state.get_config(self)}
+        return saved_state.get_config(self, keras.Model.get_config(self))
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -83,6 +83,25 @@ def test_an_output_may_be_named_by_its_index():
     assert close(*runs)
 
 
+def test_outputs_of_one_layer_are_known_by_their_number():
+    def model(seed):
+        inputs = keras.Input((FEATURES,))
+        layer = keras.layers.Dense(
+            CLASSES, kernel_initializer=keras.initializers.GlorotUniform(seed), name="a"
+        )
+        return keras.Model(inputs, [layer(inputs), layer(2 * inputs)])
+
+    x, y = data(16)
+    small = model(1)
+    small.compile(keras.optimizers.SGD(0.05), [LOSSES["label"]] * 2)
+    with pytest.raises(ValueError, match="There are: 0, 1"):
+        Distiller(model(7), small, KD()).fit(x, [y, y], verbose=0)
+    d = Distiller(model(7), small, KD(), output=1)
+    d.fit(x, [y, y], verbose=0)
+    expected = small.evaluate(x, [y, y], verbose=0)
+    assert d.evaluate(x, [y, y], verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["dict", "list"])
 def test_weights_of_the_chosen_output_reach_its_distillation(kind):
     x, y = targets(kind)

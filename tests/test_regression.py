@@ -111,3 +111,13 @@ def test_the_distillers_own_compiled_loss_decides():
     d.compile("sgd", "mse")
     with pytest.raises(ValueError, match="compares classes"):
         fit(d, np.repeat(Y, 4, -1))
+
+
+def test_numbers_without_an_axis_are_taken_as_keras_takes_them():
+    large, small = (
+        keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]) for _ in "ab"
+    )
+    small.compile("sgd", "mse")
+    d = Distiller(large, small, LogitMSE())
+    assert d.fit(X[:, 0], X[:, 1], verbose=0).history["logit_mse"][0] > 0
+    assert d.predict(X[:, 0], verbose=0).shape == (32, 1)

@@ -12,6 +12,7 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD
 from tests.conftest import SINGLE_BACKEND
+from tests.scripts import start_script
 from tests.tiny_models import (
     data,
     distiller,
@@ -308,3 +309,14 @@ def test_hyperparameters_changed_in_training_are_saved(tmp_path):
     loss = loaded.distillation_losses["dtkd"]
     assert loaded.task_weight == 0.125 and loss.weight == 0.75
     assert float(loss.temperature.temperature) == 3.0
+
+
+@pytest.mark.single_backend
+def test_a_file_says_how_to_get_at_the_student_where_keras_dtkd_is_not_imported(
+    tmp_path,
+):
+    path = tmp_path / "d.keras"
+    Distiller(teacher(), student()).save(path)
+    found = start_script("-c", f"import keras; keras.models.load_model({str(path)!r})")
+    assert found.returncode == 1
+    assert "`keras.saving.load_model(file).student` is the student" in found.stderr

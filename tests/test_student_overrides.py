@@ -124,6 +124,27 @@ def test_regularizers_count_once_with_labels_and_without():
     assert np.abs(moves[1]).max() > np.abs(moves[0]).max()
 
 
+@keras.saving.register_keras_serializable("tests")
+class OwnCompile(keras.Sequential):
+    """Keras leaves its `compile` out when it loads it, and calls it compiled."""
+
+    def compile(self, **options):
+        super().compile(keras.optimizers.SGD(0.05), **options)
+
+
+@pytest.mark.filterwarnings("ignore:`compile\\(\\)` was not called")
+def test_a_student_with_its_own_compile_survives_reload(tmp_path):
+    small = OwnCompile([keras.Input((FEATURES,)), keras.layers.Dense(CLASSES)])
+    small.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    d = Distiller(teacher(), small, KD())
+    options = {"shuffle": False, "verbose": 0}
+    d.fit(X, Y, **options)
+    d.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    loaded.teacher = teacher()
+    assert loaded.fit(X, Y, **options).history == d.fit(X, Y, **options).history
+
+
 def test_two_task_losses_are_refused():
     d = Distiller(teacher(), compiled(OwnLoss()), KD())
     d.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

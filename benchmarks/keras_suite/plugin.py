@@ -7,6 +7,7 @@ objects; of the logs, what only a Distiller has is left out.
 """
 
 import functools
+import inspect
 import re
 import weakref
 
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_dtkd import Distiller
+from keras_dtkd.core.output_kind import Traced
 from keras_dtkd.losses import LogitMSE
 from keras_dtkd.teachers import Teacher
 
@@ -29,17 +31,29 @@ class Zeros(Teacher):
 
     def __init__(self, student):
         self.student = student
+        self.specs = {}
 
     def outputs(self, x, sample_ids=None):
-        spec = keras.tree.map_structure(
-            lambda a: keras.KerasTensor(
-                a.shape, keras.backend.standardize_dtype(a.dtype)
-            ),
-            x,
+        shapes = str(
+            keras.tree.map_structure(lambda a: a is not None and tuple(a.shape[1:]), x)
         )
-        outputs = self.student.compute_output_spec(spec)
+        if shapes not in self.specs:
+            # First of all outside of a step, in which a model may not be looked at.
+            spec = keras.tree.map_structure(
+                lambda a: (
+                    None
+                    if a is None
+                    else keras.KerasTensor(
+                        a.shape, keras.backend.standardize_dtype(a.dtype)
+                    )
+                ),
+                x,
+            )
+            self.specs[shapes] = Traced(self.student).compute_output_spec(spec)
+        first = next(a for a in keras.tree.flatten(x) if a is not None)
+        rows = keras.ops.shape(first)[0]
         return keras.tree.map_structure(
-            lambda o: keras.ops.zeros(o.shape, o.dtype), outputs
+            lambda o: keras.ops.zeros((rows, *o.shape[1:]), o.dtype), self.specs[shapes]
         )
 
     def fingerprint(self):
@@ -63,8 +77,8 @@ def _build_distiller(model, **kwargs):
     # Else it takes over what the student was compiled with.
     has_own_loss = type(model).compute_loss is not keras.Model.compute_loss
     if model in _arguments and not has_own_loss:
-        args, kwargs = _arguments[model]
-        distiller.compile(*args, **kwargs)
+        # The very optimizer, also where it was given by its name.
+        distiller.compile(**{**_arguments[model], "optimizer": model.optimizer})
     return distiller
 
 
@@ -112,7 +126,9 @@ def _note_arguments(original):
     def compile(self, *args, **kwargs):
         original(self, *args, **kwargs)
         if not isinstance(self, Distiller):
-            _arguments[self] = args, kwargs
+            given = inspect.signature(original).bind(self, *args, **kwargs).arguments
+            nested = given.pop("kwargs", {})
+            _arguments[self] = {n: v for n, v in given.items() if n != "self"} | nested
             _distillers.pop(self, None)
 
     return compile

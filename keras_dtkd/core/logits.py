@@ -63,8 +63,8 @@ def select_output(outputs, key, names=None):
     """One of a model's outputs: a tensor out of a tensor, list, tuple or dict.
 
     `key` is its name or index, `None` where there is only one; `names` are the model's
-    `output_names`, for lists. Outputs nested deeper are named by their path, `"a/b"`.
-    A `KeyError` with the known names if there is no such.
+    `output_names`, for lists, unless two are the same. Outputs nested deeper are named
+    by their path, `"a/b"`. A `KeyError` with the known names if there is no such.
     """
     outputs = flatten_deep(outputs)
     if not isinstance(outputs, dict | list | tuple):
@@ -72,8 +72,8 @@ def select_output(outputs, key, names=None):
     if isinstance(outputs, dict):
         known = list(outputs)
     else:
-        names = list(names) if names and len(names) == len(outputs) else []
-        known = names or list(range(len(outputs)))
+        names = list(dict.fromkeys(names or ()))
+        known = names if len(names) == len(outputs) else list(range(len(outputs)))
     if key is None and len(known) == 1:
         key = known[0]
     if key in known:

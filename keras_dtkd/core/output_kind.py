@@ -67,11 +67,30 @@ def _may_be_sigmoid(model, from_logits, loss):
     return model is not None and is_likely
 
 
+class Traced(keras.layers.Layer):
+    """A function that Keras can trace without running it: `compute_output_spec`."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+
 def compute_output_spec(model, x, **kwargs):
     """The outputs, as `keras.KerasTensor`s, that a model announces for NumPy inputs."""
     x = keras.tree.map_structure(
         lambda a: None if a is None else keras.KerasTensor(a.shape, a.dtype.name), x
     )
+    parts, inputs = keras.tree.flatten(x), getattr(model, "inputs", None) or ()
+    ranks = [None if part is None else len(part.shape) for part in parts]
+    # A functional model announces nothing of inputs that are left out, and takes those
+    # of shape `(batch,)` for `(batch, 1)` when it runs alone.
+    runs_alone = None in ranks or (
+        len(inputs) == len(parts) and ranks != [len(i.shape) for i in inputs]
+    )
+    model = Traced(model) if runs_alone else model
     return model.compute_output_spec(x, **kwargs)
 
 

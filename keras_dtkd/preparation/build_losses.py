@@ -8,7 +8,7 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.layer_tree import iter_layers
-from keras_dtkd.core.output_kind import compute_output_spec
+from keras_dtkd.core.output_kind import Traced, compute_output_spec
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import forward, task_loss
 from keras_dtkd.training.run import strategy_of
@@ -89,7 +89,7 @@ def build_task_loss(distiller, sample):
         with backend.building_scope(strategy_of(distiller)):
             outputs = compute_output_spec(student, model_inputs(x))
             x, y = _symbolic(x), _symbolic(y)
-            _Traced(compute).compute_output_spec(x, y, outputs)
+            Traced(compute).compute_output_spec(x, y, outputs)
     except Exception as error:
         if not has_own:
             raise
@@ -98,17 +98,6 @@ def build_task_loss(distiller, sample):
             f"`{type(student).__name__}` fail on the first batch, before any training. "
             f"Do they fit the labels? The error: {error}"
         ) from error
-
-
-class _Traced(keras.layers.Layer):
-    """A function that Keras can trace without running it."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def call(self, *args):
-        return self.function(*args)
 
 
 def _symbolic(values):

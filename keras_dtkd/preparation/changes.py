@@ -23,16 +23,20 @@ class Snapshot:
     """What compiled functions hold as it was when they were made.
 
     Attributes:
-        objects: The layers of models, losses and views, and their variables.
+        layers: Those of models, losses and views.
+        variables: The Distiller's.
         values: Of each layer its plain public attributes, and whether it trains.
     """
 
-    objects: list
+    layers: list
+    variables: list
     values: list
 
     def is_same(self, other):
         """Whether nothing has changed."""
-        return _are_same(self.objects, other.objects) and self.values == other.values
+        are_same = _are_same(self.layers, other.layers)
+        are_same = are_same and _are_same(self.variables, other.variables)
+        return are_same and self.values == other.values
 
 
 def take_snapshot(distiller):
@@ -42,9 +46,8 @@ def take_snapshot(distiller):
     parts = [distiller.student, distiller.losses_by_name, distiller.views]
     layers = list(iter_layers([*parts, *models]))
     names = [*distiller.distillation_losses, *distiller.views]
-    return Snapshot(
-        [*layers, *distiller.variables], [names, *map(_plain_attributes, layers)]
-    )
+    values = [names, *map(_plain_attributes, layers)]
+    return Snapshot(layers, distiller.variables, values)
 
 
 def _plain_attributes(layer):
@@ -59,10 +62,15 @@ def _plain_attributes(layer):
     return layer.trainable, layer.dtype_policy.name, attributes
 
 
-def note_state(distiller):
-    """Notes what the functions to be compiled will hold, and what is trained."""
+def note_state(distiller, is_unchanged=False):
+    """Notes what the functions to be compiled will hold, and what is trained.
+
+    `is_unchanged` is what `follow_changes` found: a preparation after it leaves all as
+    it is, unless it makes variables.
+    """
     cache = distiller.preparation_cache
-    cache.snapshot = take_snapshot(distiller)
+    if not is_unchanged or not _are_same(cache.snapshot.variables, distiller.variables):
+        cache.snapshot = take_snapshot(distiller)
     cache.trained_variables = distiller.trainable_variables
     cache.losses = list(distiller.distillation_losses.values())
 
@@ -83,10 +91,15 @@ def has_changed(distiller):
 
 
 def follow_changes(distiller):
-    """Forgets compiled functions, and what was prepared, where they no longer hold."""
+    """Forgets compiled functions, and what was prepared, where they no longer hold.
+
+    Returns whether there were some, and all of them hold.
+    """
     before = distiller.preparation_cache.snapshot
-    if before is None or before.is_same(take_snapshot(distiller)):
-        return
+    if before is None:
+        return False
+    if before.is_same(take_snapshot(distiller)):
+        return True
     distiller.preparation_cache.clear()
     distiller.train_function = None
     distiller.test_function = None
@@ -96,6 +109,7 @@ def follow_changes(distiller):
         # Put in place by hand, and not resolved yet.
         distiller.distillation_losses = dict(losses)
     follow_losses(distiller)
+    return False
 
 
 def replace_part(distiller, name, value):

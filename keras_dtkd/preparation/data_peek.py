@@ -12,6 +12,7 @@ from keras_dtkd.teachers.sample_ids import has_sample_ids, with_sample_ids
 from keras_dtkd.validation.data import (
     check_arrays,
     check_is_data,
+    check_ragged,
     check_weight_lengths,
     no_samples,
 )
@@ -34,6 +35,7 @@ def peek(x, y=None, batch_size=None, sample_weight=None):
     have the form that Keras needs.
     """
     if arrays.is_arrays(x):
+        report_issues(check_ragged(x))
         report_issues(check_arrays(x, y))
         report_issues(check_weight_lengths(x, sample_weight))
         length = arrays.num_samples(x)
@@ -56,8 +58,9 @@ def peek(x, y=None, batch_size=None, sample_weight=None):
         batch = next(iter(x), None)
     if batch is None:
         report_issues(no_samples())
-    batch = map(_to_numpy, keras.utils.unpack_x_y_sample_weight(batch))
-    batch_x, batch_y, weights = batch
+    batch = keras.utils.unpack_x_y_sample_weight(batch)
+    report_issues(check_ragged(batch[0]))
+    batch_x, batch_y, weights = map(_to_numpy, batch)
     if not arrays.num_samples(batch_x):
         report_issues(no_samples("first batch of the "))
     return Sample(batch_x, batch_y, arrays.num_samples(batch_x), weights), x

@@ -37,9 +37,18 @@ class CompileOrigin:
         return {name: getattr(self, name) for name in names}
 
 
+def is_compiled(student):
+    """Whether a student can be trained as it was compiled.
+
+    Keras calls one compiled that it loaded, though a `compile` of the student's class
+    was left out.
+    """
+    return student.compiled and getattr(student, "optimizer", None) is not None
+
+
 def students_compilation(student):
     """What is other objects once the student is compiled again."""
-    if not student.compiled:
+    if not is_compiled(student):
         return ()
     # Keras makes it anew each time, and forgets it when the Distiller is compiled.
     tracker = [metric for metric in student.metrics if metric.name == "loss"]
@@ -74,8 +83,8 @@ def default_compile(distiller, labels):
         optimizer = distiller.optimizer
         names = ("run_eagerly", "jit_compile", "steps_per_execution")
         options = {name: getattr(distiller, name) for name in names}
-    is_compiled = distiller.student.compiled
-    if is_compiled:
+    takes_over = is_compiled(distiller.student)
+    if takes_over:
         compile_like_student(distiller, labels is not None)
     elif labels is None:
         distiller.compile(optimizer=optimizer, **options)
@@ -91,7 +100,7 @@ def default_compile(distiller, labels):
         distiller.compile(optimizer, loss, metrics=[accuracy], **options)
     distiller.compile_origin = dataclasses.replace(
         distiller.compile_origin,
-        source="student" if is_compiled else "default",
+        source="student" if takes_over else "default",
         label_format=label_format,
         is_automatic=True,
         student=students_compilation(distiller.student),

@@ -331,8 +331,9 @@ class _Inference:
             return {name: tuple(output.shape) for name, output in outputs.items()}
         if not isinstance(outputs, list | tuple):
             return {None: tuple(outputs.shape)}
-        names = self.names if self.names and len(self.names) == len(outputs) else None
-        names = names or range(len(outputs))
+        # A layer that gives two of them gives both its name.
+        names = list(dict.fromkeys(self.names or ()))
+        names = names if len(names) == len(outputs) else list(range(len(outputs)))
         return {n: tuple(o.shape) for n, o in zip(names, outputs, strict=True)}
 
     def _validate(self, output):

@@ -68,7 +68,7 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     Raises:
         ValueError: Whatever is wrong with models or data.
     """
-    changes.follow_changes(distiller)
+    is_unchanged = changes.follow_changes(distiller)
     context = peek(distiller, run, x, y, batch_size, **options)
     context = inspect_models(distiller, context)
     reported = report_issues(find_issues(context))
@@ -81,7 +81,7 @@ def prepare(distiller, run, x, y, batch_size=None, **options):
     if context.is_training:
         distiller.validate_before_training(context)
     _note_class_ranges(distiller, context)
-    changes.note_state(distiller)
+    changes.note_state(distiller, is_unchanged)
     return context.x
 
 

@@ -19,6 +19,12 @@ KERAS_OBJECTS = (
     *("teacher", "teacher_optimizer"),
 )
 
+# First in a file's configuration, which Keras prints where keras_dtkd is not imported.
+ABOUT = (
+    "This file holds a Distiller, not its student alone. After `import keras_dtkd`, "
+    "`keras.saving.load_model(file).student` is the student, an ordinary Keras model."
+)
+
 
 def _seed_variables(distiller):
     """Random states (of dropout): Keras has them, but in none of its files."""
@@ -78,11 +84,16 @@ def restored_on_error(distiller):
         raise
 
 
-def get_config(distiller):
-    """A Distiller's arguments, and what was found out when it was prepared."""
+def get_config(distiller, keras_config):
+    """A Distiller's arguments, and what was found out when it was prepared.
+
+    `keras_config` is that of `keras.Model`.
+    """
     serialize = keras.saving.serialize_keras_object
     losses, specs = distiller.distillation_losses, distiller.output_specs.pairs
     return {
+        "about": ABOUT,
+        **keras_config,
         "student": serialize(distiller.student),
         "distillation_losses": {name: serialize(o) for name, o in losses.items()},
         "views": {name: serialize(view) for name, view in distiller.views.items()},
@@ -106,7 +117,7 @@ def get_config(distiller):
 
 def from_config(build, config, custom_objects=None):
     """A Distiller from what `get_config` gave, by a function of its arguments."""
-    config = dict(config)
+    config = {name: value for name, value in config.items() if name != "about"}
     deserialize = keras.saving.deserialize_keras_object
     fingerprint = config.pop("teacher_fingerprint")
     output_specs, step_specs = config.pop("output_specs"), config.pop("step_specs")
@@ -158,7 +169,8 @@ def compile_again(distiller, config):
     """Compiles from a configuration; takes over from the student again."""
     config = dict(config)
     origin = config.pop("compile_origin", {})
-    if origin.get("source") == "student" and distiller.student.compiled:
+    is_compiled = default_compile.is_compiled(distiller.student)
+    if origin.get("source") == "student" and is_compiled:
         has_labels = origin.get("label_format") is not None
         default_compile.compile_like_student(distiller, has_labels)
     elif config:

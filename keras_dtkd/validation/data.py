@@ -31,6 +31,10 @@ def no_samples(description="", caller="Distiller"):
 
 def check_is_data(x):
     """What neither holds arrays nor gives batches."""
+    parts = keras.tree.flatten(x) if isinstance(x, list | tuple | dict) else ()
+    if parts and all(part is None for part in parts):
+        message = "`Distiller`: the inputs are None, and they are not optional."
+        return [Issue("no_data", ERROR, message, "Give at least one array.")]
     is_dataset = isinstance(x, keras.utils.PyDataset)
     if is_dataset or hasattr(x, "__iter__") or hasattr(x, "__next__"):
         return []
@@ -40,6 +44,15 @@ def check_is_data(x):
     if callable(x):
         hint = f"Call it: `{getattr(x, '__name__', 'x')}()`."
     return [Issue("no_data", ERROR, message, hint)]
+
+
+def check_ragged(x):
+    """Ragged inputs, whose logits would be ragged too."""
+    if not any(hasattr(part, "row_splits") for part in keras.tree.flatten(x)):
+        return []
+    message = "`Distiller`: the inputs are ragged (a `tf.RaggedTensor`)."
+    hint = "Pad them, as by `x.to_tensor()`, and mask what was padded."
+    return [Issue("ragged", ERROR, message, hint)]
 
 
 def check_lists(data, description="", caller="Distiller"):

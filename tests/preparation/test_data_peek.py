@@ -192,6 +192,18 @@ def test_data_without_samples_raises():
         d.fit(X, Y, validation_data=(X[:0], Y[:0]), verbose=0)
 
 
+@pytest.mark.invariant(number=10)
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow's own.")
+def test_ragged_inputs_raise():
+    import tensorflow as tf
+
+    x = tf.ragged.constant([[1.0], [2.0, 3.0]])
+    d = Distiller(teacher(), student(), KD())
+    for args in ((x, Y[:2]), (tf.data.Dataset.from_tensors((x, Y[:2])),)):
+        with pytest.raises(ValueError, match=r"ragged.*Pad them.*x.to_tensor\(\)"):
+            d.fit(*args, verbose=0)
+
+
 def test_nan_inputs_are_described():
     holed = X.copy()
     holed[3, 1] = holed[5] = np.nan

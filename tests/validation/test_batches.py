@@ -41,6 +41,7 @@ NO_DATA = {
     "empty data set": ((NoBatches(),), "holds no samples"),
     "generator not called": ((generator,), r"Call it: `generator\(\)`"),
     "nothing": ((None,), "gives no batches, but is None"),
+    "nothing in a list": (([None], Y), "are None, and they are not optional"),
     "an object": ((object(),), "gives no batches, but is object"),
 }
 
@@ -107,7 +108,8 @@ def test_classes_excluded_in_stored_outputs_are_no_fault():
     assert np.isfinite(d.fit(X, verbose=0).history["kd"]).all()
 
 
-def test_optional_inputs_may_be_left_out():
+@pytest.mark.parametrize("name", ["b", "_b"])
+def test_optional_inputs_may_be_left_out(name):
     class Add(keras.layers.Layer):
         def call(self, a, b=None):
             return a if b is None else a + b
@@ -117,14 +119,14 @@ def test_optional_inputs_may_be_left_out():
 
     def build():
         a = keras.Input((FEATURES,), name="a")
-        b = keras.Input((FEATURES,), name="b", optional=True)
-        return keras.Model({"a": a, "b": b}, keras.layers.Dense(CLASSES)(Add()(a, b)))
+        b = keras.Input((FEATURES,), name=name, optional=True)
+        return keras.Model({"a": a, name: b}, keras.layers.Dense(CLASSES)(Add()(a, b)))
 
     d = Distiller(build(), build(), KD())
-    d.fit({"a": X, "b": None}, Y, verbose=0)
-    d.evaluate({"a": X, "b": None}, Y, verbose=0)
-    d.train_on_batch({"a": X, "b": None}, Y)
-    assert d.predict({"a": X, "b": None}, verbose=0).shape == (32, CLASSES)
+    d.fit({"a": X, name: None}, Y, verbose=0)
+    d.evaluate({"a": X, name: None}, Y, verbose=0)
+    d.train_on_batch({"a": X, name: None}, Y)
+    assert d.predict({"a": X, name: None}, verbose=0).shape == (32, CLASSES)
 
 
 def test_outputs_nested_two_deep_are_named_by_their_path(tmp_path):
