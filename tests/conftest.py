@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.selection import RUNS_ALL_EVERYWHERE, RUNS_EVERYTHING
+
 TESTS = Path(__file__).parent
 
 # The programs are tiny: compiling them well takes longer than running them.
@@ -18,10 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # off on processors without AVX-512.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# What does not depend on the backend is tested once, on one of them: PyTorch starts
-# fastest. So are single tests that are marked `single_backend`. `KERAS_DTKD_TESTS=all`
-# runs everything everywhere, traced.
-SINGLE_BACKEND = "torch"
+# What does not depend on the backend is tested on one alone: these files, and the tests
+# that are marked `single_backend`.
 collect_ignore = [
     *("benchmarks", "cli", "datasets", "plots", "recipes"),
     # `diagnose` on every backend: tests of losses.
@@ -59,10 +59,10 @@ EAGER_ON_TENSORFLOW = (
     *("test_student_overrides.py", "test_training_outputs.py"),
 )
 
-if os.environ.get("KERAS_BACKEND") == SINGLE_BACKEND:
+if RUNS_EVERYTHING:
     collect_ignore = []
-if os.environ.get("KERAS_DTKD_TESTS") == "all":
-    collect_ignore, EAGER_ON_TENSORFLOW = [], ()
+if RUNS_ALL_EVERYWHERE:
+    EAGER_ON_TENSORFLOW = ()
 
 # Files of a minute or more: first, so that no worker waits for the other at the end.
 LONGEST = (
@@ -74,7 +74,7 @@ LONGEST = (
 
 def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
-    if not collect_ignore:
+    if RUNS_EVERYTHING:
         return
     elsewhere = [item for item in items if item.get_closest_marker("single_backend")]
     config.hook.pytest_deselected(items=elsewhere)

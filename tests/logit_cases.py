@@ -3,13 +3,12 @@
 import functools
 from typing import NamedTuple
 
-import keras
 import numpy as np
 from keras import ops
 
 from tests import oracles, oracles_correlation
-from tests.conftest import SINGLE_BACKEND
 from tests.gradients import value_and_grad
+from tests.selection import RUNS_EVERYTHING
 from tests.tensors import numpy, tensor, tensors
 
 # Half a unit in the last place: what the gradient's own dtype costs.
@@ -77,11 +76,7 @@ CASES = {
 # To test one by one. What differs in shape, or in how half a float is rounded, is a
 # matter of the formula, and JAX compiles each operation again for it.
 _ELSEWHERE = ("2 classes", "1 sample", "sequences", "bfloat16")
-CASE_NAMES = [
-    name
-    for name in CASES
-    if keras.config.backend() == SINGLE_BACKEND or name not in _ELSEWHERE
-]
+CASE_NAMES = [name for name in CASES if RUNS_EVERYTHING or name not in _ELSEWHERE]
 FLOAT32_NAMES = [name for name in CASE_NAMES if CASES[name].dtype == "float32"]
 _WIDE = [case for case in CASES.values() if case.student.shape == (8, 100)]
 # One program for each loss: compiling takes the time that running does not.

@@ -23,7 +23,8 @@ NAMES = {
     """,
     "keras_dtkd.cli": "main",
     "keras_dtkd.core.logits": """
-        OutputKind infer_output_kind look_like_probabilities select_output to_logits
+        OutputKind infer_output_kind look_like_probabilities output_keys select_output
+        to_logits
     """,
     "keras_dtkd.datasets": """
         cifar10 cifar100 digits fashion_mnist from_arrays image_folder load_arrays
@@ -39,7 +40,7 @@ NAMES = {
     """,
     "keras_dtkd.functional.decoupled": "non_target_log_probs target_log_probs",
     "keras_dtkd.functional.divergences": """
-        generalized_jsd get jsd kl reverse_kl total_variation
+        generalized_jsd get jsd kl log_mixture reverse_kl total_variation
     """,
     "keras_dtkd.functional.labels": "one_hot to_class_probs",
     "keras_dtkd.functional.norms": "safe_sqrt squared_norm",

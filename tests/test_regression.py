@@ -27,7 +27,8 @@ def fit(d, y=Y, epochs=1):
 
 
 @pytest.mark.graph
-@pytest.mark.parametrize(("units", "labels"), [(1, True), (3, False)])
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize("labels", [True, False])
 def test_a_regressor_is_distilled_by_the_mean_squared_difference(units, labels):
     y = np.repeat(Y, units, -1) if labels else None
     large, small = regressor(units, 7), regressor(units)

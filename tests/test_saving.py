@@ -11,8 +11,8 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import DTKD, KD
-from tests.conftest import SINGLE_BACKEND
 from tests.scripts import start_script
+from tests.selection import RUNS_EVERYTHING
 from tests.tiny_models import (
     data,
     distiller,
@@ -61,7 +61,7 @@ def run(d, start=0, stop=EPOCHS, callbacks=()):
 
 # Who compiles is a matter of the backend where it is nobody: `fit` does.
 COMPILED_BY = ["nobody", "distiller"]
-if keras.config.backend() == SINGLE_BACKEND:
+if RUNS_EVERYTHING:
     COMPILED_BY += ["student"]
 
 

@@ -59,26 +59,32 @@ MAX_PROB = 1.0 - 2.0**-24
 MIN_PROB_FP16, MAX_PROB_FP16 = 2.0**-14, 1.0 - 2.0**-11
 
 
+def output_keys(outputs, names=None):
+    """How the outputs in a list are known: by the model's `output_names`, or number.
+
+    A layer that gives two of them gives both its name: then by number.
+    """
+    names = list(dict.fromkeys(names or ()))
+    return names if len(names) == len(outputs) else list(range(len(outputs)))
+
+
 def select_output(outputs, key, names=None):
     """One of a model's outputs: a tensor out of a tensor, list, tuple or dict.
 
     `key` is its name or index, `None` where there is only one; `names` are the model's
-    `output_names`, for lists, unless two are the same. Outputs nested deeper are named
-    by their path, `"a/b"`. A `KeyError` with the known names if there is no such.
+    `output_names`, for lists. Outputs nested deeper are named by their path, `"a/b"`.
+    A `KeyError` with the known names if there is no such.
     """
     outputs = flatten_deep(outputs)
     if not isinstance(outputs, dict | list | tuple):
         return outputs
-    if isinstance(outputs, dict):
-        known = list(outputs)
-    else:
-        names = list(dict.fromkeys(names or ()))
-        known = names if len(names) == len(outputs) else list(range(len(outputs)))
+    is_dict = isinstance(outputs, dict)
+    known = list(outputs) if is_dict else output_keys(outputs, names)
     if key is None and len(known) == 1:
         key = known[0]
     if key in known:
-        return outputs[key if isinstance(outputs, dict) else known.index(key)]
-    is_index = isinstance(key, int) and not isinstance(outputs, dict)
+        return outputs[key if is_dict else known.index(key)]
+    is_index = isinstance(key, int) and not is_dict
     if is_index and -len(outputs) <= key < len(outputs):
         return outputs[key]
     raise KeyError(known)

@@ -1,7 +1,5 @@
 """Divergences of two language models from their hidden states, a part at a time."""
 
-import math
-
 from keras import ops
 
 from keras_dtkd.functional import divergences
@@ -128,13 +126,13 @@ def _logit_gradient(log_p, log_q, beta, convention):
     if beta == 1:
         slope = log_q - log_p
     else:
-        log_parts = ops.stack([log_p + math.log(beta), log_q + math.log1p(-beta)])
-        mixture = ops.logsumexp(log_parts, axis=0)
-        slope = (1 - beta) * (log_q - mixture)
+        mixture = divergences.log_mixture(log_p, log_q, beta)
+        share = 1 - beta if convention == "gkd" else beta
+        slope = share * (log_q - mixture)
         if convention == "continuous":
-            shares = (1 - beta) * ops.exp(log_p) + beta * q
-            slope = beta * (log_q - mixture)
-            slope = slope - (1 - beta) * shares / ops.exp(mixture)
+            # There the mixture's own derivative does not cancel.
+            parts = (1 - beta) * ops.exp(log_p) + beta * q
+            slope = slope - (1 - beta) * parts / ops.exp(mixture)
     # A class that no model takes for possible.
     slope = ops.where(q > 0, slope, 0.0)
     return q * (slope - ops.sum(q * slope, axis=-1, keepdims=True))

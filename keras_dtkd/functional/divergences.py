@@ -99,16 +99,21 @@ def generalized_jsd(
         return kl(teacher_log_probs, student_log_probs, axis)
     if beta == 1:
         return reverse_kl(teacher_log_probs, student_log_probs, axis)
+    mixture = log_mixture(teacher_log_probs, student_log_probs, beta)
+    teacher_share = beta if convention == "gkd" else 1 - beta
+    teacher_kl = kl(teacher_log_probs, mixture, axis)
+    student_kl = kl(student_log_probs, mixture, axis)
+    return teacher_share * teacher_kl + (1 - teacher_share) * student_kl
+
+
+def log_mixture(teacher_log_probs, student_log_probs, beta):
+    """`log(β p + (1 − β) q)`, of the shape of both, for β above 0 and below 1."""
     # Where both are -inf, the mixture's -inf - (-inf) would be NaN.
     is_possible = ops.isfinite(ops.maximum(teacher_log_probs, student_log_probs))
     log_p = ops.where(is_possible, teacher_log_probs, MIN_LOGIT) + math.log(beta)
     log_q = ops.where(is_possible, student_log_probs, MIN_LOGIT) + math.log1p(-beta)
     # Not `logaddexp`, whose gradient is wrong at ties on TensorFlow.
-    mixture = ops.logsumexp(ops.stack([log_p, log_q]), axis=0)
-    teacher_share = beta if convention == "gkd" else 1 - beta
-    teacher_kl = kl(teacher_log_probs, mixture, axis)
-    student_kl = kl(student_log_probs, mixture, axis)
-    return teacher_share * teacher_kl + (1 - teacher_share) * student_kl
+    return ops.logsumexp(ops.stack([log_p, log_q]), axis=0)
 
 
 def total_variation(teacher_log_probs, student_log_probs, axis=-1):

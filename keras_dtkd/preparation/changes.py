@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import operator
 
 import keras
 
@@ -12,6 +11,7 @@ from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.losses.resolve import resolve_losses
 from keras_dtkd.preparation import default_compile
+from keras_dtkd.preparation.default_compile import are_same
 from keras_dtkd.training import loss_logging
 from keras_dtkd.views.resolve import resolve_views, validate_views
 
@@ -34,9 +34,11 @@ class Snapshot:
 
     def is_same(self, other):
         """Whether nothing has changed."""
-        are_same = _are_same(self.layers, other.layers)
-        are_same = are_same and _are_same(self.variables, other.variables)
-        return are_same and self.values == other.values
+        return (
+            are_same(self.layers, other.layers)
+            and are_same(self.variables, other.variables)
+            and self.values == other.values
+        )
 
 
 def take_snapshot(distiller):
@@ -69,7 +71,7 @@ def note_state(distiller, is_unchanged=False):
     it is, unless it makes variables.
     """
     cache = distiller.preparation_cache
-    if not is_unchanged or not _are_same(cache.snapshot.variables, distiller.variables):
+    if not is_unchanged or not are_same(cache.snapshot.variables, distiller.variables):
         cache.snapshot = take_snapshot(distiller)
     cache.trained_variables = distiller.trainable_variables
     cache.losses = list(distiller.distillation_losses.values())
@@ -85,8 +87,8 @@ def has_changed(distiller):
         return False
     losses = list(distiller.distillation_losses.values())
     return not (
-        _are_same(cache.trained_variables, distiller.trainable_variables)
-        and _are_same(cache.losses, losses)
+        are_same(cache.trained_variables, distiller.trainable_variables)
+        and are_same(cache.losses, losses)
     )
 
 
@@ -154,7 +156,7 @@ def follow_optimizer(distiller):
     """
     optimizer, variables = distiller.optimizer, distiller.trainable_variables
     known = distiller.preparation_cache.trained_variables
-    is_known = known is None or _are_same(known, variables)
+    is_known = known is None or are_same(known, variables)
     original = default_compile.find_changed_original(distiller)
     if not optimizer.built or (is_known and original is None):
         return []
@@ -195,7 +197,3 @@ def _copy_state(optimizer, new):
             continue
         if old.shape == variable.shape:
             variable.assign(old.value)
-
-
-def _are_same(one, other):
-    return len(one) == len(other) and all(map(operator.is_, one, other))

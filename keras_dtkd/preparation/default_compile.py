@@ -55,7 +55,8 @@ def students_compilation(student):
     return student.optimizer, student.loss, *tracker
 
 
-def _are_same(one, other):
+def are_same(one, other):
+    """Whether two lists hold the very same objects, in the same order."""
     return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
@@ -74,7 +75,7 @@ def default_compile(distiller, labels):
     label_format = _label_format(distiller, labels)
     is_changed = label_format not in (None, origin.label_format)
     student = students_compilation(distiller.student)
-    is_changed = is_changed or not _are_same(student, origin.student)
+    is_changed = is_changed or not are_same(student, origin.student)
     may_recompile = origin.is_automatic and not distiller.run_context.is_fitting
     if distiller.compiled and not (may_recompile and is_changed):
         return

@@ -331,10 +331,8 @@ class _Inference:
             return {name: tuple(output.shape) for name, output in outputs.items()}
         if not isinstance(outputs, list | tuple):
             return {None: tuple(outputs.shape)}
-        # A layer that gives two of them gives both its name.
-        names = list(dict.fromkeys(self.names or ()))
-        names = names if len(names) == len(outputs) else list(range(len(outputs)))
-        return {n: tuple(o.shape) for n, o in zip(names, outputs, strict=True)}
+        keys = logits.output_keys(outputs, self.names)
+        return {k: tuple(o.shape) for k, o in zip(keys, outputs, strict=True)}
 
     def _validate(self, output):
         dtype, shape = keras.backend.standardize_dtype(output.dtype), output.shape

@@ -182,7 +182,7 @@ def ctrl_c_interrupts():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.01, 0.05])
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.02, 0.05])
 @pytest.mark.graph
 def test_ctrl_c_while_it_trains(delay):
     d = build_distiller()

@@ -8,15 +8,15 @@ from keras_dtkd import models
 
 torch = pytest.importorskip("torch")
 
-from tests.conftest import SINGLE_BACKEND  # noqa: E402
 from tests.models import reference  # noqa: E402
+from tests.selection import RUNS_EVERYTHING  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("zero_initializers")
 X = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
 # One or more of each family; the others only have more or wider layers.
 FAMILIES = ["resnet20", "resnet8x4", "resnet18", "resnet50", "wrn_16_1", "wrn_16_2"]
 FAMILIES += ["vgg11", "mobilenetv2", "shufflev1", "shufflev2"]
-if keras.config.backend() != SINGLE_BACKEND:
+if not RUNS_EVERYTHING:
     # Others are tested with channels first below.
     FAMILIES = ["resnet8x4", "mobilenetv2", "shufflev1"]
 
