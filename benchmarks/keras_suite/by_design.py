@@ -21,6 +21,6 @@ BY_DESIGN: dict[str, str] = {
     "test_model_state_is_current_on_epoch_end": (
         "a student without trainable weights is refused"
     ),
-    "test_CSVLogger": "a Distiller logs its losses beside the model's own",
+    "test_CSVLogger": "a Distiller logs its losses in addition to the model's own",
     "test_trainer_with_raggeds": "ragged inputs are refused: pad them",
 }

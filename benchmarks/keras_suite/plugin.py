@@ -31,6 +31,7 @@ class Zeros(Teacher):
 
     def __init__(self, student):
         self.student = student
+        self.output_names = getattr(student, "output_names", None)
         self.specs = {}
 
     def outputs(self, x, sample_ids=None):
@@ -66,7 +67,7 @@ def _build_teacher(model):
         rng = np.random.default_rng(0)
         for variable in teacher.trainable_variables:
             noise = rng.normal(scale=0.1, size=variable.shape)
-            variable.assign(keras.ops.convert_to_numpy(variable.value) + noise)
+            variable.assign(keras.ops.convert_to_numpy(variable) + noise)
     except Exception:  # noqa: BLE001 - a model of any kind
         return Zeros(model)
     return teacher if teacher.built else Zeros(model)

@@ -29,7 +29,7 @@ class EpochTimer(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         # Waits for training steps that the device has not finished.
-        keras.ops.convert_to_numpy(self.model.trainable_variables[0].value)
+        keras.ops.convert_to_numpy(self.model.trainable_variables[0])
         self._training_end = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):

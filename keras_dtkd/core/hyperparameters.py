@@ -106,7 +106,7 @@ class HyperparameterMixin(keras.layers.Layer):
         """Takes every number over from its variable: it may have been loaded."""
         for hyperparameter in self._hyperparameters():
             name, aliases = hyperparameter.name, hyperparameter.aliases
-            value = keras.ops.convert_to_numpy(self.hyperparameter(name).value)
+            value = keras.ops.convert_to_numpy(self.hyperparameter(name))
             number = getattr(self, name)
             if np.float32(aliases.get(number, number)) == value:
                 continue

@@ -94,7 +94,7 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
             "infinity."
         )
     bias = _output_bias(student, shift.shape)
-    value = np.array(keras.ops.convert_to_numpy(bias.value))
+    value = np.array(keras.ops.convert_to_numpy(bias))
     bias.assign(value + shift.astype(value.dtype))
     outputs, _, _ = _predict(student, arrays.take_rows(x, slice(batch_size)))
     error = _logits(outputs, output_kind) - before - shift

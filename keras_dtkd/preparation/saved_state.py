@@ -40,9 +40,9 @@ def _teacher_seed_variables(distiller):
 def write_state(distiller, store):
     """Writes random states and the teacher's fingerprint into a file."""
     for i, seed in enumerate(_seed_variables(distiller)):
-        store[f"seed_{i}"] = ops.convert_to_numpy(seed.value)
+        store[f"seed_{i}"] = ops.convert_to_numpy(seed)
     for i, seed in enumerate(_teacher_seed_variables(distiller)):
-        store[f"teacher_seed_{i}"] = ops.convert_to_numpy(seed.value)
+        store[f"teacher_seed_{i}"] = ops.convert_to_numpy(seed)
     write_fingerprint(store, distiller.teacher_fingerprint())
 
 
@@ -74,7 +74,7 @@ def restored_on_error(distiller):
     variables = list(distiller.variables)
     if distiller.compiled:
         variables += distiller.optimizer.variables
-    before = [np.array(ops.convert_to_numpy(v.value)) for v in variables]
+    before = [np.array(ops.convert_to_numpy(v)) for v in variables]
     try:
         yield
     except ValueError:

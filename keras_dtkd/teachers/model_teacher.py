@@ -60,7 +60,7 @@ def weights_fingerprint(model):
     """
     digest = hashlib.blake2b(digest_size=16)
     for weight in model.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
         digest.update(f"{value.shape}{value.dtype.name}".encode())
         # No copy: a teacher may be large, and each `fit` begins here.
         digest.update(value.reshape(-1).view("uint8").data)

@@ -65,7 +65,7 @@ class Pruned(ModelTeacher):
             )
         for kernel in kernels:
             # On the host, and in its own dtype.
-            values = np.array(keras.ops.convert_to_numpy(kernel.value), order="C")
+            values = np.array(keras.ops.convert_to_numpy(kernel), order="C")
             sizes = np.abs(values.astype("float64")).ravel()
             smallest = np.argsort(sizes, kind="stable")[: round(self.rate * sizes.size)]
             values.reshape(-1)[smallest] = 0

@@ -118,7 +118,7 @@ class Stored(Teacher):
         return [Issue("other_samples", ERROR, message, hint)]
 
     def fingerprint(self):
-        values = np.ascontiguousarray(ops.convert_to_numpy(self._values.value))
+        values = np.ascontiguousarray(ops.convert_to_numpy(self._values))
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{self.output_kind}{values.shape}{values.dtype.name}".encode())
         digest.update(values.tobytes())

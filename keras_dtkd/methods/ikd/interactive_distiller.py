@@ -206,7 +206,7 @@ class InteractiveDistiller(Distiller):
         report_issues(validation.check_feedback(self, context))
         if self.feedback_data.initial_teacher_weights is None:
             self.feedback_data.initial_teacher_weights = [
-                np.array(ops.convert_to_numpy(v.value)) for v in teacher.variables
+                np.array(ops.convert_to_numpy(v)) for v in teacher.variables
             ]
 
     def _with_teacher_outputs(self, *args):

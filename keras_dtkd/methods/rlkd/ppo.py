@@ -165,7 +165,7 @@ class PPO:
     @property
     def state_vector(self):
         """The whole state, weights and optimizer states: float32, `(n,)`."""
-        values = [ops.convert_to_numpy(v.value) for v in self._variables()]
+        values = [ops.convert_to_numpy(v) for v in self._variables()]
         return np.concatenate([np.ravel(v).astype("float32") for v in values])
 
     @state_vector.setter

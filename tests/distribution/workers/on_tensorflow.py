@@ -49,6 +49,10 @@ both("adam", 33, lambda: distiller(adam()))
 both("aligned", 43, lambda: aligned(sgd()))
 # Compiled by the Distiller, in `fit`, out of the scope.
 both("uncompiled", 43, lambda: keras_dtkd.Distiller(teacher(), student()))
+# `fit` itself in the scope, too.
+with strategy.scope():
+    report.fit("in_scope/two", distiller(sgd(), outside), 32)
+report.fit("in_scope/one", distiller(sgd(), outside), 32)
 
 with strategy.scope():
     inside = student()
