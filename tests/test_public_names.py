@@ -28,6 +28,7 @@ NAMES = {
     """,
     "keras_dtkd.datasets": """
         cifar10 cifar100 digits fashion_mnist from_arrays image_folder load_arrays
+        privacy_scores with_columns
     """,
     "keras_dtkd.diagnostics": "Issue Report diagnose",
     "keras_dtkd.distribution": "rank shard world_size",
@@ -56,7 +57,7 @@ NAMES = {
     "keras_dtkd.methods": "ikd rlkd",
     "keras_dtkd.methods.ikd": "DualOptimizer InteractiveDistiller",
     "keras_dtkd.methods.rlkd": "",
-    "keras_dtkd.metrics": "",
+    "keras_dtkd.metrics": "score_candidates",
     "keras_dtkd.models": "get load_sequential_npz load_torch",
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",

@@ -197,6 +197,20 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             values, temperatures[0](student, step.teacher_logits, weights)
         )
 
+    def task_sample_weight(self, x, columns, y, sample_weight):
+        """The weights of the loss on the labels, in training. Unchanged by default.
+
+        Called in the training step, for each loss with what the one before it
+        returned; `evaluate` and the metrics know the data's own weights alone.
+
+        Args:
+            x: The batch of inputs, as the models take it.
+            columns: As in a `Step`.
+            y: The labels, nested where there are several.
+            sample_weight: Their weights, or `None`.
+        """
+        return sample_weight
+
     def _validate(self, values, logits):
         """The contract of `call` and `compute`, for a loss of the user's own."""
         shape = tuple(getattr(values, "shape", ()))

@@ -1,6 +1,8 @@
-"""Metrics that compare student and teacher."""
+"""Metrics that compare student and teacher, and of what a student gives away."""
 
 from keras_dtkd.metrics.agreement import Agreement as Agreement
+from keras_dtkd.metrics.canary_exposure import CanaryExposure as CanaryExposure
+from keras_dtkd.metrics.canary_exposure import score_candidates as score_candidates
 from keras_dtkd.metrics.expected_calibration_error import (
     ExpectedCalibrationError as ExpectedCalibrationError,
 )

@@ -3,10 +3,10 @@
 import numpy as np
 
 from keras_dtkd.core import arrays
+from keras_dtkd.core.columns import is_bundle, to_bundle
 from keras_dtkd.core.issue import ERROR, Issue
 
 CODE = "sample_ids"
-_KEYS = {"inputs", "sample_ids"}
 
 
 def with_sample_ids(x, sample_ids=None):
@@ -35,17 +35,17 @@ def with_sample_ids(x, sample_ids=None):
             f"`with_sample_ids`: {count} samples need as many integers as "
             f"`sample_ids`. Received: shape {ids.shape}, {ids.dtype}."
         )
-    return {"inputs": x, "sample_ids": ids.astype("int32")}
+    return {**to_bundle(x), "sample_ids": ids.astype("int32")}
 
 
 def has_sample_ids(x):
     """Whether these are inputs with the ids of their samples."""
-    return isinstance(x, dict) and set(x) == _KEYS
+    return is_bundle(x) and "sample_ids" in x
 
 
 def split_sample_ids(x):
     """`(x, sample_ids)`; the latter is `None` where the data brings none."""
-    return (x["inputs"], x["sample_ids"]) if has_sample_ids(x) else (x, None)
+    return (x["inputs"], x.get("sample_ids")) if is_bundle(x) else (x, None)
 
 
 def model_inputs(x):

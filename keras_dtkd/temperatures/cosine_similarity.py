@@ -3,31 +3,14 @@
 import keras
 from keras import ops
 
-from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.temperatures.base import Temperature, TemperaturePair
+from keras_dtkd.temperatures.bounds import OrderedBound
 
 # Distances in a batch that differ by less than this, relative and absolute, count
 # as equal: float32 cannot tell which one is greater.
 RELATIVE_TOLERANCE = 1e-5
 ABSOLUTE_TOLERANCE = 1e-10
-
-
-class _OrderedBound(Hyperparameter):
-    """`min_temperature` or `max_temperature`, with the former not above the latter."""
-
-    def validate(self, layer, value):
-        number = super().validate(layer, value)
-        is_lower = self.name == "min_temperature"
-        low = number if is_lower else layer.min_temperature
-        high = getattr(layer, "max_temperature", number) if is_lower else number
-        if low > high:
-            raise ValueError(
-                f"`{type(layer).__name__}`: `min_temperature` must not be above "
-                f"`max_temperature`. Received: min_temperature={low!r}, "
-                f"max_temperature={high!r}."
-            )
-        return number
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -76,8 +59,8 @@ class CosineSimilarity(Temperature):
     >>> KD(temperature=CosineSimilarity(min_temperature=2.0, max_temperature=6.0))
     """
 
-    min_temperature = _OrderedBound(greater_than=0.0)
-    max_temperature = _OrderedBound(greater_than=0.0)
+    min_temperature = OrderedBound(greater_than=0.0)
+    max_temperature = OrderedBound(greater_than=0.0)
     min_batch_size = 2
 
     def __init__(self, min_temperature=2.0, max_temperature=6.0, **kwargs):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.core import arrays
+from keras_dtkd.core.columns import get_columns
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
@@ -102,6 +103,7 @@ class StepBuilder:
 
         step = Step(
             x=x,
+            columns=get_columns(self._inputs.x),
             y=select(labels),
             sample_weight=select(sample_weight),
             student_outputs=student.outputs,

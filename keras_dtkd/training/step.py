@@ -35,7 +35,9 @@ class Step:
     """Everything a distillation loss may see of one batch. Nothing else reaches it.
 
     Attributes:
-        x: The batch of inputs, as the data gave it.
+        x: The batch of inputs, as the models take it.
+        columns: What the batch carries beside them, by name: see
+            `keras_dtkd.datasets.with_columns`.
         y: The labels of the distilled output, or `None`.
         sample_weight: Weights of the distilled output, or `None`.
         student_outputs: What the student returned: a tensor, list or dict.
@@ -55,6 +57,7 @@ class Step:
     """
 
     x: Any = None
+    columns: Any = None
     y: Any = None
     sample_weight: Any = None
     student_outputs: Any = None

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
+from keras_dtkd.core.columns import get_columns
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training.step import TrainingTargets
 
@@ -26,13 +27,17 @@ def is_own(student):
     return overrides(student, "compute_loss")
 
 
-def compute(distiller, keras_loss, x, y, *args):
+def compute(distiller, keras_loss, x, y, outputs, sample_weight, training):
     """The loss on the labels alone, float32.
 
     That of the student's class where it overrides `compute_loss`, with whatever else it
     adds; else the compiled one, without regularizers: `keras_loss` is that of
-    `keras.Model`, for the Distiller. `args` go on as in `compute_own_loss`.
+    `keras.Model`, for the Distiller. In training, distillation losses may change its
+    weights.
     """
+    if training:
+        sample_weight = weights_by_losses(distiller, x, y, sample_weight)
+    args = outputs, sample_weight, training
     if is_own(distiller.student):
         own_loss = compute_own_loss(distiller.student, model_inputs(x), y, *args)
         return ops.cast(own_loss, "float32")
@@ -41,6 +46,14 @@ def compute(distiller, keras_loss, x, y, *args):
         return task
     # Keras adds them; they count once, and not by the task's weight.
     return task - sum_losses(distiller.losses)
+
+
+def weights_by_losses(distiller, x, y, sample_weight):
+    """The weights that the distillation losses leave to a batch's labels."""
+    inputs, columns = model_inputs(x), get_columns(x)
+    for loss in distiller.distillation_losses.values():
+        sample_weight = loss.task_sample_weight(inputs, columns, y, sample_weight)
+    return sample_weight
 
 
 def compute_regularized(distiller, keras_loss, x, y, outputs, sample_weight, training):
