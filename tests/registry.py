@@ -26,11 +26,13 @@ from keras_dtkd.losses import (
     InputGradientAlignment,
     InputGradientPenalty,
     LogitMSE,
+    Swing,
     TotalVariation,
 )
 from keras_dtkd.methods.rlkd import Policy
 from keras_dtkd.metrics import (
     Agreement,
+    CanaryExposure,
     ExpectedCalibrationError,
     TargetNonTargetSplit,
     TeacherStudentKL,
@@ -74,6 +76,13 @@ class Loss(NamedTuple):
     saturates: bool = False
 
 
+@keras.saving.register_keras_serializable("tests")
+def half_private(x):
+    return 0.5
+
+
+# Without noise: two calls give the same.
+SWING = partial(Swing, privacy=half_private, noise=0.0, seed=0)
 RAW_LOGITS = {"shift_invariant": False}
 BY_EPSILON = {"equal_models": EPSILON, "saturates": True}
 LOSSES = {
@@ -111,6 +120,19 @@ LOSSES = {
     ),
     "hard_labels": Loss(HardLabels, equal_models=None),
     "total_variation": Loss(partial(TotalVariation, temperature=4.0), saturates=True),
+    "swing": Loss(
+        SWING,
+        {
+            **{"privacy": ["", None, 3], "student_temperature": [0.0, "own"]},
+            **{"min_temperature": [0.0, 100.0], "max_temperature": [0.5]},
+            **{"gamma": [0.0, float("nan")]},
+        },
+        equal_models=None,
+    ),
+    "swing_shared": Loss(
+        partial(SWING, student_temperature="shared", scale_by_t2=True, gamma=2.0),
+        equal_models=2e-4,
+    ),
     "logit_mse": Loss(LogitMSE, **RAW_LOGITS),
     "logit_mse_centered": Loss(partial(LogitMSE, centered=True)),
     "ckd": Loss(
@@ -299,6 +321,9 @@ def _models(labels, teacher, student):
 NO_TEMPERATURES = {"temperature": [0.0, -1, float("nan"), "warm"]}
 METRICS = {
     "agreement": Metric(Agreement, _models),
+    "canary_exposure": Metric(
+        CanaryExposure, lambda labels, teacher, student: (labels, student)
+    ),
     "expected_calibration_error": Metric(
         ExpectedCalibrationError,
         lambda labels, teacher, student: (labels, student),

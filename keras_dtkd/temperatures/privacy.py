@@ -30,8 +30,8 @@ class PrivacyTemperature(Temperature):
         scores: Privacy scores from 0 to 1, `(...)` or a scalar. Others are clipped.
 
     Returns:
-        `TemperaturePair`: `teacher` of shape `(..., 1)`, `student` a scalar or
-        likewise, `weight` of shape `(...)`; all scalars for a scalar score.
+        `TemperaturePair`: `student` and `teacher` of shape `(..., 1)`, `weight` of
+        shape `(...)`; all scalars for a scalar score.
 
     Raises:
         ValueError: A bound, `gamma` or `student_temperature` is not above 0, or

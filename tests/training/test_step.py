@@ -38,6 +38,7 @@ def test_a_loss_may_be_given_what_it_needs_and_no_more():
     assert step.y is None and step.training is True and step.teacher_features is None
     assert {field.name for field in dataclasses.fields(Step)} == {
         "x",
+        "columns",
         "y",
         "sample_weight",
         "student_outputs",
