@@ -76,7 +76,7 @@ class Swing(DistillationLoss):
     Example:
 
     >>> x = keras_dtkd.datasets.with_columns(tokens, privacy=scores)
-    >>> loss = Swing(privacy="privacy", max_temperature=8.0, noise=1.0)
+    >>> loss = Swing(privacy="privacy", max_temperature=100.0)
     >>> Distiller(teacher, student, loss).fit(x, labels)
     """
 
@@ -87,7 +87,7 @@ class Swing(DistillationLoss):
         self,
         privacy,
         min_temperature=1.0,
-        max_temperature=8.0,
+        max_temperature=100.0,
         noise=1.0,
         student_temperature=1.0,
         scale_by_t2=False,

@@ -51,7 +51,7 @@ class PrivacyTemperature(Temperature):
     def __init__(
         self,
         min_temperature=1.0,
-        max_temperature=8.0,
+        max_temperature=100.0,
         gamma=1.0,
         student_temperature=1.0,
         scale_by_t2=False,

@@ -20,7 +20,7 @@ class Column(DistillationLoss):
     """A column of the batch as its loss."""
 
     def compute(self, step):
-        assert step.x.shape == (4, X.shape[1])
+        assert step.x.shape[1:] == X.shape[1:]
         return step.columns["number"] * 1.0
 
 
