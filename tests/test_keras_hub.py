@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.losses import BinaryKD
+from keras_dtkd.datasets import with_columns
+from keras_dtkd.losses import BinaryKD, Swing
+from keras_dtkd.metrics import score_candidates
 from tests.tiny_models import numbers
 
 keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed")
@@ -63,3 +65,43 @@ def test_a_detector_is_trained_by_its_own_loss_and_decodes_boxes_as_before():
     assert set(boxes) == {"boxes", "confidence", "labels", "num_detections"}
     for name, value in reference.items():
         np.testing.assert_array_equal(boxes[name], value)
+
+
+def language_model(seed):
+    """A GPT-2 of one layer, from token ids and padding mask to logits."""
+    keras.utils.set_random_seed(seed)
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=11,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=8,
+        max_sequence_length=8,
+    )
+    return keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
+
+
+def test_private_tokens_of_a_language_model_are_hidden_and_measured():
+    rng = np.random.default_rng(0)
+    tokens, padding = rng.integers(1, 11, (8, 6)), np.ones((8, 6), "int32")
+    inputs = {"token_ids": tokens[:, :-1], "padding_mask": padding[:, :-1]}
+    private = (tokens[:, 1:] > 8).astype("float32")
+    small = language_model(1)
+    small.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    d = Distiller(language_model(0), small, Swing("privacy", 1.0, 5.0, noise=0.0))
+    x = with_columns(inputs, privacy=private)
+    options = {"batch_size": 8, "epochs": 2, "verbose": 0}
+    logs = d.fit(x, tokens[:, 1:], **options).history
+    mean = 1 + 4 * private.mean()
+    assert logs["teacher_temperature"] == pytest.approx([mean, mean], rel=1e-4)
+    assert logs["swing"][1] < logs["swing"][0]
+    scores = score_candidates(
+        small,
+        tokens[0, :3],
+        np.array([[1, 2], [3, 4]]),
+        to_inputs=lambda t: {"token_ids": t, "padding_mask": np.ones_like(t)},
+    )
+    assert scores.shape == (2,) and (scores < 0).all()

@@ -9,6 +9,11 @@ import pytest
 from tests.scripts import EXAMPLES, SMOKE_RUN, run_script
 
 ROWS = {
+    "private_student": [
+        *("teacher", "KD", "labels left out", "same mean T", "noise alone", "T alone"),
+        *("T alone, up to 8", "Swing", "Swing, shared T", "all left out"),
+        *("Swing, poor score", "all left out, poor"),
+    ],
     "robust_student": [
         "teacher",
         "student alone",
@@ -61,6 +66,16 @@ def test_an_example_writes_its_picture_and_no_other_file(run_example, name):
     assert picture.name == f"{name}.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("row", ROWS["private_student"])
+def test_private_student_has_every_row(run_example, row):
+    line = find_row(run_example("private_student")[0], "below KD", row, 20)
+    once, often, _, mean, *below, perplexity = line.replace("%", "").split()
+    # All digits known are 13.3 bits; chance is a perplexity of 40.
+    assert 0 <= min(float(once), float(often)) and float(mean) <= 13.3
+    assert len(below) == (row not in ("teacher", "KD"))
+    assert 1 < float(perplexity) < 39
 
 
 @pytest.mark.parametrize("row", ROWS["robust_student"])

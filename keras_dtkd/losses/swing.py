@@ -218,6 +218,8 @@ class Swing(DistillationLoss):
 
     def get_config(self):
         rule = self.privacy_temperature.get_config()
-        names = "min_temperature", "max_temperature", "gamma", "student_temperature"
-        names += ("scale_by_t2",)
+        names = (
+            *("min_temperature", "max_temperature", "gamma"),
+            *("student_temperature", "scale_by_t2"),
+        )
         return {**super().get_config(), **{name: rule[name] for name in names}}

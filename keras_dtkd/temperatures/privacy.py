@@ -35,7 +35,7 @@ class PrivacyTemperature(Temperature):
 
     Raises:
         ValueError: A bound, `gamma` or `student_temperature` is not above 0, or
-            `min_temperature` is above `max_temperature`.
+            `min_temperature` is above `max_temperature`; or there are no scores.
 
     Reference:
         None: "Swing Distillation", arXiv 2212.08349, states in its abstract that
@@ -64,7 +64,12 @@ class PrivacyTemperature(Temperature):
         self.student_temperature = student_temperature
         self.scale_by_t2 = bool(scale_by_t2)
 
-    def call(self, student_logits, teacher_logits, scores):
+    def call(self, student_logits, teacher_logits, scores=None):
+        if scores is None:
+            raise ValueError(
+                "`PrivacyTemperature`: there are no scores. Only `losses.Swing` has "
+                "them: use that loss."
+            )
         scores = ops.clip(ops.stop_gradient(scores), 0.0, 1.0)
         low, high, gamma, student = (
             # Under JAX a variable is no operand of every operation.

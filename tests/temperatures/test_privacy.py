@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_dtkd.losses import KD
 from keras_dtkd.temperatures.privacy import PrivacyTemperature
 from tests.gradients import gradient
 from tests.logit_cases import draw
@@ -59,3 +60,9 @@ def test_a_changed_number_takes_effect():
     pair = rule(*tensors(*CASE[:2]), scores=tensor(SCORES))
     np.testing.assert_allclose(numpy(pair.teacher)[..., 0], 0.5 + 4 * SCORES, rtol=1e-6)
     assert (numpy(pair.student) == 3.0).all()
+
+
+@pytest.mark.invariant(number=10)
+def test_another_loss_cannot_take_it():
+    with pytest.raises(ValueError, match="use that loss"):
+        KD(PrivacyTemperature())(*tensors(*CASE[:2]))
