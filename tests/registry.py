@@ -124,7 +124,7 @@ LOSSES = {
         SWING,
         {
             **{"privacy": ["", None, 3], "student_temperature": [0.0, "own"]},
-            **{"min_temperature": [0.0, 100.0], "max_temperature": [0.5]},
+            **{"min_temperature": [0.0, 101.0], "max_temperature": [0.5]},
             **{"gamma": [0.0, float("nan")]},
         },
         equal_models=None,

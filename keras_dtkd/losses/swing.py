@@ -165,7 +165,7 @@ class Swing(DistillationLoss):
     def task_sample_weight(self, x, columns, y, sample_weight):
         """The weights of the labels, times `1 − score`: `(batch, time)`."""
         public = 1.0 - self.scores(x, columns)
-        if not public.shape:
+        if len(public.shape) == 0:
             public = public * ops.ones(ops.shape(y)[:1])
         weights = row_weights(public[..., None], sample_weight)
         return public if weights is None else public * weights
