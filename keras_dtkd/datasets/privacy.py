@@ -17,10 +17,10 @@ def privacy_scores(texts, offsets, find, length=None):
         find: What is private: a regular expression, or a list of them (the first
             group of a match, if the expression has groups, else all of it); a function
             from a text to its spans; or `"presidio"`, the recognizers of Microsoft's
-            Presidio for English (extra `privacy`). A span is `(start, end)`,
-            `(start, end, score)` or an object with these attributes, as Presidio's
-            results: another engine or language is `lambda text: engine.analyze(text,
-            language="de")`.
+            Presidio for English (extra `privacy`), which downloads a model of English
+            when it is first used. A span is `(start, end)`, `(start, end, score)` or an
+            object with these attributes, as Presidio's results: another engine or
+            language is `lambda text: engine.analyze(text, language="de")`.
         length: Number of columns. Longer texts are cut, shorter ones are padded with
             0. The longest text's number of tokens by default.
 

@@ -27,14 +27,16 @@ class Swing(DistillationLoss):
 
     **This is a reconstruction from the paper's abstract alone, and no differential
     privacy**: nothing is clipped, nothing is accounted, and no (ε, δ) holds. What a
-    student gives away has to be measured, see `metrics.CanaryExposure`. Where scores
-    are certain, leaving private tokens out of all losses is as good:
-    `fit(..., sample_weight=1 - scores)` with `KD`. See docs/swing.md.
+    student gives away has to be measured, see `metrics.CanaryExposure`. It is as good,
+    and with poor scores it was better, to leave private tokens out of all losses:
+    `fit(..., sample_weight=1 - scores)` with `KD`. docs/swing.md has the figures.
 
     **With `student_temperature="shared"` the temperature hides nothing**: for every T
     the loss is least where the student's logits are the teacher's, up to a constant.
     With 1, it is least where the student's probabilities are the softened ones.
     `scale_by_t2=True` gives private tokens more weight, up to T² times that of others.
+    No temperature changes the order of the classes: high ones hide by differences that
+    are too small to be learned, and less with every epoch.
 
     Fresh noise averages out: over many epochs a student learns its mean. Without
     training (`evaluate`, `Distiller.compute_losses`) there is no noise.

@@ -55,7 +55,7 @@ def test_texts_are_padded_and_cut():
     assert privacy_scores(["ab", ""], offsets, ".", 5).shape == (2, 5)
 
 
-def test_presidio_is_asked_for_english(monkeypatch):
+def test_presidio_analyzes_english(monkeypatch):
     class AnalyzerEngine:
         def analyze(self, text, language):
             assert (text, language) == (TEXT, "en")
