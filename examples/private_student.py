@@ -36,7 +36,7 @@ def hide(tokens, scores):
 
 def new_swing(**options):
     """Private labels teach nothing, and private soft targets are nearly even."""
-    options = {"max_temperature": 100.0, "noise": 1.0, **options}
+    options = {"maximum": 100.0, "noise": 1.0, **options}
     return losses.Swing(privacy="privacy", weight=0.5, **options)
 
 
@@ -165,20 +165,20 @@ def new_kd():
 
 def new_arms(mean_temperature):
     """By name: the loss, which scores, and whether these are weights of samples."""
-    mean = {"min_temperature": mean_temperature, "max_temperature": mean_temperature}
+    mean = {"minimum": mean_temperature, "maximum": mean_temperature}
     shared = {"student_temperature": "shared", "scale_by_t2": True}
     return {
         "KD": (new_kd(), "perfect", False),
         "labels left out": (
-            new_swing(max_temperature=1.0, noise=0.0),
+            new_swing(maximum=1.0, noise=0.0),
             "perfect",
             False,
         ),
         "same mean T": (new_swing(**mean, noise=0.0), "perfect", False),
-        "noise alone": (new_swing(max_temperature=1.0), "perfect", False),
+        "noise alone": (new_swing(maximum=1.0), "perfect", False),
         "T alone": (new_swing(noise=0.0), "perfect", False),
         "T alone, up to 8": (
-            new_swing(max_temperature=8.0, noise=0.0),
+            new_swing(maximum=8.0, noise=0.0),
             "perfect",
             False,
         ),
@@ -286,7 +286,7 @@ COLORED = {"KD": RED, "Swing": BLUE, "all left out": "black"}
 
 
 def label_points(axes, points, gap):
-    """Writes the names of `(name, x, y)` beside the points, one above the other."""
+    """Writes the names of `(name, x, y)` next to the points, one above the other."""
     height = -np.inf
     for name, x, y in sorted(points, key=lambda point: point[2]):
         height = max(y, height + gap)

@@ -12,20 +12,17 @@ from keras_dtkd.core.hyperparameters import (
     Hyperparameter,
     HyperparameterMixin,
 )
-from keras_dtkd.core.issue import report_issues
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.resolve import NamedLosses, resolve_losses
 from keras_dtkd.preparation import changes, default_compile, prepare, saved_state
 from keras_dtkd.preparation.output_spec import OutputSpecs
-from keras_dtkd.teachers.base import resolve_teacher
 from keras_dtkd.teachers.reference import TeacherReference
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import forward, loss_logging, run, task_loss
 from keras_dtkd.training.epoch_hooks import EpochHooks
-from keras_dtkd.training.loss_aggregation import compute_loss_means, sum_losses
+from keras_dtkd.training.loss_aggregation import sum_losses
 from keras_dtkd.training.step import ForwardPass, TrainingInputs
 from keras_dtkd.validation import arguments as validation
-from keras_dtkd.validation.models import check_shared_weights
 from keras_dtkd.views.resolve import resolve_views
 
 
@@ -52,6 +49,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         views: What the batch looks like to losses that name a view: a
             `keras_dtkd.views.View`, a list, or a dict of names. Each view in use costs
             one more pass of the student and of the teacher.
+        rollout: A `keras_dtkd.rollouts.Rollout`, for language models.
         evaluate_distillation: Whether `evaluate` (and so validation) reports the
             distillation losses too, which costs a pass of the teacher.
 
@@ -73,6 +71,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     # Of subclasses: further means in the logs; whether the teacher is not trained.
     additional_logs: tuple = ()
     teacher_is_frozen = True
+    train_function: Any
     predict_function: Any
 
     def __init__(
@@ -85,11 +84,12 @@ class Distiller(HyperparameterMixin, keras.Model):
         from_logits="auto",
         output=None,
         views=None,
+        rollout=None,
         evaluate_distillation=False,
         name="distiller",
         **kwargs,
     ):
-        validation.validate_arguments(student, from_logits, kwargs)
+        validation.validate_arguments(student, from_logits, rollout, kwargs)
         # The student's policy decides about loss scaling. Inputs stay as they are:
         # each model casts its own.
         kwargs.setdefault("dtype", student.dtype_policy)
@@ -105,6 +105,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.losses_by_name = resolve_losses(distillation_losses)
         self.has_default_losses = distillation_losses is None
         self.views = resolve_views(views)
+        self.rollout = rollout
         self.task_weight = task_weight
         self.from_logits = from_logits
         self.distilled_output = output
@@ -126,7 +127,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         # Keras tracks (and torch registers) a model before any property setter runs.
         if name == "teacher":
             return self._set_teacher(value)
-        if name in ("student", "distillation_losses", "views") and hasattr(self, name):
+        if name in changes.PARTS and hasattr(self, name):
             return changes.replace_part(self, name, value)
         if name == "evaluate_distillation" and value != getattr(self, name, value):
             # The compiled function runs the teacher, or does not.
@@ -134,16 +135,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         return super().__setattr__(name, value)
 
     def _set_teacher(self, value):
-        teacher = resolve_teacher(value)
-        report_issues(check_shared_weights(teacher, self.student))
-        self.teacher_reference.set(teacher)
-        seeds = list(getattr(self, "teacher_seeds", ()))
-        self.teacher_seeds = self.teacher_reference.copy_random_states(seeds)
-        self.output_specs = self.output_specs.without_teachers()
-        self.preparation_cache.clear()
-        # The compiled functions run another teacher.
-        self.train_function = None
-        self.test_function = None
+        changes.replace_teacher(self, value)
 
     def teacher_fingerprint(self):
         """The fingerprint of the teacher, or of the one that a loaded file expects."""
@@ -187,24 +179,25 @@ class Distiller(HyperparameterMixin, keras.Model):
     def train_step(self, *args):
         """Keras's own step, after the teacher's forward pass."""
         backend.zero_grad(self.trainable_variables)
-        return super().train_step(*self._with_teacher_outputs(*args))
+        return super().train_step(*self._with_teacher_outputs(args, self.rollout))
 
     def test_step(self, *args):
         """Keras's own step; the teacher runs with `evaluate_distillation` alone."""
         if self.evaluate_distillation:
-            return super().test_step(*self._with_teacher_outputs(*args))
+            return super().test_step(*self._with_teacher_outputs(args))
         return super().test_step(*args)
 
-    def _with_teacher_outputs(self, *args):
+    def _with_teacher_outputs(self, args, rollout=None):
         """The arguments of a step, with `TrainingInputs` and `TrainingTargets`."""
         *state, batch = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        (inputs, targets), state = backend.run_with_state(
-            lambda: forward.prepare_step(self, x, y),
+        batch, state = backend.run_with_state(
+            lambda: forward.prepare_step(self, x, y, sample_weight, rollout),
+            self.trainable_variables,
             self.non_trainable_variables,
             state,
         )
-        return *state, (inputs, targets, sample_weight)
+        return *state, batch
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -231,6 +224,7 @@ class Distiller(HyperparameterMixin, keras.Model):
                 regularizers = task_loss.own_regularizers(self)
         steps = forward.StepBuilder(self, x, y, y_pred, sample_weight, training)
         total = sum_losses(self.distillation_losses, steps, log) + regularizers
+        loss_logging.update_rollout(self, y)
         if task is not None:
             total = total + self.hyperparameter("task_weight") * task
         if not training:
@@ -254,11 +248,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         Returns:
             A dict: the mean of each loss, by name, without its weight.
         """
-        if self.output_specs.get().teacher is None:
-            prepare.prepare_models(self, x, y)
-        steps = forward.build_steps(self, x, y)
-        means = compute_loss_means(self.distillation_losses, steps)
-        return {name: mean for name, mean, _ in means}
+        return prepare.compute_losses(self, x, y)
 
     # Metrics.
 
@@ -364,13 +354,13 @@ class Distiller(HyperparameterMixin, keras.Model):
                 # Called by `fit`, in its session, with validation data it prepared.
                 return super().evaluate(x, y, *args, **kwargs)
             if x is not None:
-                x = prepare.prepare(self, "evaluate", x, y)
+                x, y = prepare.prepare_evaluate(self, x, y, kwargs)
             with run.session(self):
                 return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """The student's outputs, as `keras.Model.predict` gives them."""
-        changes.follow_changes(self)
+        x = prepare.prepare_predict(self, x)
         with run.session(self):
             if task_loss.overrides(self.student, "predict_step"):
                 # As a detector's, which decodes boxes.
@@ -383,14 +373,14 @@ class Distiller(HyperparameterMixin, keras.Model):
         There are no epochs here: call `loss.on_epoch_begin(epoch, epochs)` for a loss
         with a warm-up. Until then its weight is full.
         """
-        prepare.prepare_batch(self, "train_on_batch", x, y)
+        x, y = prepare.prepare_batch(self, "train_on_batch", x, y, kwargs)
         with run.session(self, is_training=True):
             run.synchronize_processes(self)
             return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """The student's loss and metrics on one batch."""
-        prepare.prepare_batch(self, "test_on_batch", x, y)
+        x, y = prepare.prepare_batch(self, "test_on_batch", x, y, kwargs)
         with run.in_context(self, is_evaluating=True), run.session(self):
             return super().test_on_batch(x, y, *args, **kwargs)
 

@@ -26,6 +26,7 @@ from keras_dtkd.losses import (
     InputGradientAlignment,
     InputGradientPenalty,
     LogitMSE,
+    SampledReverseKL,
     Swing,
     TotalVariation,
 )
@@ -33,6 +34,7 @@ from keras_dtkd.methods.rlkd import Policy
 from keras_dtkd.metrics import (
     Agreement,
     CanaryExposure,
+    DraftAcceptance,
     ExpectedCalibrationError,
     TargetNonTargetSplit,
     TeacherStudentKL,
@@ -118,13 +120,19 @@ LOSSES = {
     "gjsd_continuous": Loss(
         partial(GeneralizedJSD, beta=0.9, convention="continuous"), saturates=True
     ),
+    "sampled_reverse_kl": Loss(
+        SampledReverseKL, {"estimator": ["k2"]}, stops_gradient=True
+    ),
+    "sampled_reverse_kl_k3": Loss(
+        partial(SampledReverseKL, estimator="k3"), saturates=True
+    ),
     "hard_labels": Loss(HardLabels, equal_models=None),
     "total_variation": Loss(partial(TotalVariation, temperature=4.0), saturates=True),
     "swing": Loss(
         SWING,
         {
             **{"privacy": ["", None, 3], "student_temperature": [0.0, "own"]},
-            **{"min_temperature": [0.0, 101.0], "max_temperature": [0.5]},
+            **{"minimum": [0.0, 101.0], "maximum": [0.5]},
             **{"gamma": [0.0, float("nan")]},
         },
         equal_models=None,
@@ -331,6 +339,9 @@ METRICS = {
     ),
     "teacher_student_kl": Metric(
         TeacherStudentKL, _models, {**NO_TEMPERATURES, "from_logits": ["maybe"]}
+    ),
+    "draft_acceptance": Metric(
+        DraftAcceptance, _models, {**NO_TEMPERATURES, "from_logits": ["maybe"]}
     ),
     "target_non_target_split": Metric(
         TargetNonTargetSplit,

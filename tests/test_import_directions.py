@@ -19,6 +19,7 @@ LEVELS = {
     "distribution": 3,
     "models": 3,
     "teachers": 3,
+    "rollouts": 3,
     "temperatures": 3,
     "views": 3,
     "callbacks": 4,

@@ -12,7 +12,7 @@ NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
         callbacks datasets diagnose distribution functional logits losses methods
-        metrics models plots recipes teachers temperatures views
+        metrics models plots recipes rollouts teachers temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
     "keras_dtkd.backend.autodiff": """
@@ -58,7 +58,9 @@ NAMES = {
     "keras_dtkd.methods.ikd": "DualOptimizer InteractiveDistiller",
     "keras_dtkd.methods.rlkd": "",
     "keras_dtkd.metrics": "score_candidates",
-    "keras_dtkd.models": "get load_sequential_npz load_torch",
+    "keras_dtkd.models": """
+        LlamaTokenizer get llama_tiny load_sequential_npz load_torch stories260k
+    """,
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
     "keras_dtkd.teachers": """

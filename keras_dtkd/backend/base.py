@@ -34,6 +34,10 @@ class Backend:
         """How many replicas share a step under `tf.distribute`; 1 elsewhere."""
         return 1
 
+    def replica_index_and_count(self):
+        """Which part of the global batch a step sees, and of how many parts."""
+        return 0, 1
+
     def rank_and_world_size(self):
         """This process's number, from 0, and how many processes train together."""
         return 0, 1
@@ -84,11 +88,12 @@ class Backend:
         """A context in which the variables of a model with a strategy are created."""
         return contextlib.nullcontext()
 
-    def run_with_state(self, function, variables, state):
+    def run_with_state(self, function, trainable_variables, variables, state):
         """Calls a function that may assign `variables`, the non-trainable ones.
 
-        Under JAX `state` holds the state that the step got, else it is empty. Returns
-        `(result, state)`, the state with what the function assigned.
+        It may read the trainable ones. Under JAX `state` holds the state that the step
+        got, else it is empty. Returns `(result, state)`, the state with what the
+        function assigned.
         """
         return function(), state
 

@@ -64,11 +64,12 @@ class JaxBackend(Backend):
         compiled = jax.jit(run)
         return lambda *args: compiled(to_distribution(variables), args)
 
-    def run_with_state(self, function, variables, state):
+    def run_with_state(self, function, trainable_variables, variables, state):
         if not state:
             return function(), state
         trainable, values, *others = state[0]
         mapping = list(zip(variables, values, strict=True))
+        mapping += zip(trainable_variables, trainable, strict=True)
         with keras.StatelessScope(mapping) as scope:
             result = function()
         values = [scope.get_current_value(variable) for variable in variables]

@@ -16,6 +16,15 @@ class TensorFlowBackend(Backend):
 
         return tf.distribute.get_strategy().num_replicas_in_sync
 
+    def replica_index_and_count(self):
+        import tensorflow as tf
+
+        replica = tf.distribute.get_replica_context()
+        count = self.replicas()
+        if count == 1 or replica is None:
+            return 0, 1
+        return replica.replica_id_in_sync_group, count
+
     def enable_determinism(self):
         import tensorflow as tf
 

@@ -19,6 +19,9 @@ class TorchBackend(Backend):
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
 
+    def replica_index_and_count(self):
+        return self.rank_and_world_size()
+
     def zero_grad(self, variables):
         # Keras finds what to clear by the variables' paths, which two losses of one
         # class share.

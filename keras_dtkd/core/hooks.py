@@ -40,7 +40,8 @@ class FitHooks:
         return None
 
 
-def parts_with_hooks(losses, views, teacher):
-    """Losses, their temperatures, views and the teacher: whatever has `FitHooks`."""
+def parts_with_hooks(losses, views, teacher, rollout=None):
+    """Losses, their temperatures, views, rollout, teacher: whatever has `FitHooks`."""
     layers = iter_layers([*losses.values(), *views.values()])
-    return [*(layer for layer in layers if isinstance(layer, FitHooks)), teacher]
+    parts = [*(layer for layer in layers if isinstance(layer, FitHooks)), teacher]
+    return parts if rollout is None else [*parts, rollout]

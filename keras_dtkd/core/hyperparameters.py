@@ -18,13 +18,15 @@ class Hyperparameter:
     Args:
         greater_than: The value must be greater than this. Optional.
         minimum: The value must not be less than this. Optional.
+        maximum: The value must not be more than this. Optional.
         aliases: Values that are no numbers (`None`, `"auto"`), each with what the
             variable then holds, a number out of range. Optional.
     """
 
-    def __init__(self, greater_than=None, minimum=None, aliases=None):
+    def __init__(self, greater_than=None, minimum=None, maximum=None, aliases=None):
         self.greater_than = greater_than
         self.minimum = minimum
+        self.maximum = maximum
         self.aliases = aliases or {}
 
     def __set_name__(self, owner, name):
@@ -68,6 +70,9 @@ class Hyperparameter:
         if self.minimum is not None:
             wrong = wrong or number < self.minimum
             rule = f"a number of at least {self.minimum}"
+        if self.maximum is not None:
+            wrong = wrong or number > self.maximum
+            rule = f"a number from {self.minimum} to {self.maximum}"
         rule = " or ".join([rule, *map(repr, self.aliases)])
         if wrong:
             raise ValueError(

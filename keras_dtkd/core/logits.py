@@ -90,12 +90,13 @@ def select_output(outputs, key, names=None):
     raise KeyError(known)
 
 
-def to_logits(outputs, output_kind):
+def to_logits(outputs, output_kind, num_classes=None):
     """Logits from outputs of one kind.
 
     Args:
         outputs: `(batch, ..., classes)`, of any float dtype.
         output_kind: An `OutputKind`, or its value.
+        num_classes: Only the first so many are taken. All by default.
 
     Returns:
         float32 logits, up to a constant a sample; of a regression its numbers.
@@ -104,6 +105,8 @@ def to_logits(outputs, output_kind):
         then "yes".
     """
     output_kind = OutputKind(output_kind)
+    if num_classes is not None:
+        outputs = outputs[..., :num_classes]
     half = keras.backend.standardize_dtype(outputs.dtype) == "float16"
     tiny, almost_one = (MIN_PROB_FP16, MAX_PROB_FP16) if half else (MIN_PROB, MAX_PROB)
     outputs = ops.cast(outputs, "float32")

@@ -1,6 +1,6 @@
 """Image data sets as batches for `fit` on every backend, and as plain arrays.
 
-Also columns of the data that losses read beside the inputs, such as privacy scores.
+Also columns of the data that losses read in addition to the inputs, such as scores.
 """
 
 from keras_dtkd.core.columns import with_columns as with_columns

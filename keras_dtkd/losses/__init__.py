@@ -25,6 +25,7 @@ from keras_dtkd.losses.output_bias import (
     calibrate_output_bias as calibrate_output_bias,
 )
 from keras_dtkd.losses.r2kd import R2KD as R2KD
+from keras_dtkd.losses.sampled_reverse_kl import SampledReverseKL as SampledReverseKL
 from keras_dtkd.losses.swing import Swing as Swing
 from keras_dtkd.losses.temperature_loss import TemperatureLoss as TemperatureLoss
 from keras_dtkd.losses.total_variation import TotalVariation as TotalVariation

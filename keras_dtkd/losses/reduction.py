@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core.masking import row_weights
+from keras_dtkd.core.masking import get_mask, row_weights
 
 
 class _IdentityLoss(keras.losses.Loss):
@@ -20,13 +20,19 @@ class _IdentityLoss(keras.losses.Loss):
 _MEAN_REDUCTION = _IdentityLoss(name="weighted_mean", dtype="float32")
 
 
-def reduce(values, outputs=None, sample_weight=None):
+def reduce(values, outputs=None, sample_weight=None, global_mean=None):
     """The weighted mean of one value a sample, by Keras's own rules.
+
+    Weights of positions, `(batch, time)`, are divided by their mean, as a mask is: the
+    result is a mean over valid positions, however much padding there is. Weights of
+    samples, `(batch,)`, are not.
 
     Args:
         values: `(batch,)` or `(batch, ...)`.
         outputs: The student's output tensor. Its mask, if any, is applied.
         sample_weight: `(batch,)` or as `values`. Optional.
+        global_mean: A function from this device's mean to that of all devices'
+            samples. Optional.
 
     Returns:
         A scalar, divided by the number of replicas under `tf.distribute`.
@@ -41,6 +47,7 @@ def reduce(values, outputs=None, sample_weight=None):
     # fewer axes, the loss has dealt with it.
     if outputs is None or len(outputs.shape) - 1 != rank:
         outputs = values
+    positions = None
     if sample_weight is not None:
         sample_weight = ops.convert_to_tensor(sample_weight)
         shape = tuple(sample_weight.shape)
@@ -49,10 +56,38 @@ def reduce(values, outputs=None, sample_weight=None):
                 f"`sample_weight` of shape {shape} does not fit losses of shape "
                 f"{tuple(values.shape)}. Give one weight a sample, or one a position."
             )
+        is_of_positions = has_positions(sample_weight)
         # Keras multiplies the mask into the weights in place under torch: that needs
         # their full shape, and would change those of the caller.
         sample_weight = row_weights(values[..., None], sample_weight)
+        if rank > 1 and is_of_positions:
+            positions, sample_weight = sample_weight, None
+    mask = get_mask(outputs) if rank > 1 else None
+    if mask is not None or positions is not None:
+        outputs = values
+        positions = row_weights(values[..., None], positions, mask)
+        positions = normalize_positions(positions, None, global_mean)
+        has_weights = sample_weight is not None
+        sample_weight = positions * sample_weight if has_weights else positions
     return _MEAN_REDUCTION(values, outputs, sample_weight)
+
+
+def has_positions(sample_weight):
+    """Whether weights are those of positions, not of samples alone."""
+    return tuple(sample_weight.shape)[1:2] not in ((), (1,))
+
+
+def normalize_positions(weights, mask=None, global_mean=None):
+    """Weights of positions, `(batch, ...)`, divided by their mean where `mask` is 1.
+
+    `global_mean` is as in `reduce`. All of them 0 stay as they are.
+    """
+    kept = ops.ones_like(weights) if mask is None else ops.cast(mask, weights.dtype)
+    means = [ops.mean(weights * kept), ops.mean(kept)]
+    if global_mean is not None:
+        means = [global_mean(mean) for mean in means]
+    mean = means[0] / ops.where(means[1] > 0, means[1], 1.0)
+    return weights / ops.where(mean > 0, mean, 1.0)
 
 
 def undo_replica_scaling(value):

@@ -55,6 +55,9 @@ def _check_layers(name, model, layer_names):
 
 def _check_labels(name, loss, context):
     """Labels that are missing, in the data, on its view or of its output."""
+    if context.rollout is not None:
+        # The tokens are the labels.
+        return
     if context.sample.y is None:
         message = f"`Distiller`: `{name}` needs labels, and the data has none."
         hint = "Pass `y`, or choose a loss that does without."

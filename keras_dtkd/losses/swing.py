@@ -50,9 +50,9 @@ class Swing(DistillationLoss):
             of the token which the output at its place predicts. `(batch,)` for
             outputs `(batch, classes)`. For the model to be loaded, a function must be
             registered with Keras (`keras.saving.register_keras_serializable`).
-        min_temperature: The teacher's temperature at a score of 0. Positive.
-        max_temperature: The teacher's temperature at a score of 1, at least
-            `min_temperature`.
+        minimum: The teacher's temperature at a score of 0. Positive.
+        maximum: The teacher's temperature at a score of 1, at least
+            `minimum`.
         noise: Standard deviation of ξ, in units of the teacher's logits, the same at
             every score. Not negative.
         student_temperature: T_s, a positive number, or `"shared"` for T.
@@ -62,7 +62,7 @@ class Swing(DistillationLoss):
         **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     All numbers can be changed during training: `swing.noise`,
-    `swing.privacy_temperature.max_temperature`.
+    `swing.privacy_temperature.maximum`.
 
     Raises:
         ValueError: A number out of its range; `privacy` is neither name nor function,
@@ -78,7 +78,7 @@ class Swing(DistillationLoss):
     Example:
 
     >>> x = keras_dtkd.datasets.with_columns(tokens, privacy=scores)
-    >>> loss = Swing(privacy="privacy", max_temperature=100.0)
+    >>> loss = Swing(privacy="privacy", maximum=100.0)
     >>> Distiller(teacher, student, loss).fit(x, labels)
     """
 
@@ -88,8 +88,8 @@ class Swing(DistillationLoss):
     def __init__(
         self,
         privacy,
-        min_temperature=1.0,
-        max_temperature=100.0,
+        minimum=1.0,
+        maximum=100.0,
         noise=1.0,
         student_temperature=1.0,
         scale_by_t2=False,
@@ -110,8 +110,8 @@ class Swing(DistillationLoss):
         self.privacy = privacy
         try:
             self.privacy_temperature = PrivacyTemperature(
-                min_temperature,
-                max_temperature,
+                minimum,
+                maximum,
                 gamma,
                 student_temperature,
                 scale_by_t2,
@@ -221,7 +221,7 @@ class Swing(DistillationLoss):
     def get_config(self):
         rule = self.privacy_temperature.get_config()
         names = (
-            *("min_temperature", "max_temperature", "gamma"),
+            *("minimum", "maximum", "gamma"),
             *("student_temperature", "scale_by_t2"),
         )
         return {**super().get_config(), **{name: rule[name] for name in names}}

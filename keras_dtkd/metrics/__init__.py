@@ -3,6 +3,7 @@
 from keras_dtkd.metrics.agreement import Agreement as Agreement
 from keras_dtkd.metrics.canary_exposure import CanaryExposure as CanaryExposure
 from keras_dtkd.metrics.canary_exposure import score_candidates as score_candidates
+from keras_dtkd.metrics.draft_acceptance import DraftAcceptance as DraftAcceptance
 from keras_dtkd.metrics.expected_calibration_error import (
     ExpectedCalibrationError as ExpectedCalibrationError,
 )

@@ -5,16 +5,20 @@ import dataclasses
 
 import keras
 
-from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.issue import ERROR, WARNING, Issue, report_issues
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.losses.resolve import resolve_losses
 from keras_dtkd.preparation import default_compile
 from keras_dtkd.preparation.default_compile import are_same
+from keras_dtkd.teachers.base import resolve_teacher
 from keras_dtkd.training import loss_logging
+from keras_dtkd.validation.models import check_shared_weights
 from keras_dtkd.views.resolve import resolve_views, validate_views
 
+# What a Distiller is made of, but for its teacher.
+PARTS = ("student", "distillation_losses", "views", "rollout")
 PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
@@ -46,6 +50,7 @@ def take_snapshot(distiller):
     teacher = distiller.teacher_reference.teacher
     models = () if teacher is None else teacher.models
     parts = [distiller.student, distiller.losses_by_name, distiller.views]
+    parts += [distiller.rollout] if distiller.rollout is not None else []
     layers = list(iter_layers([*parts, *models]))
     names = [*distiller.distillation_losses, *distiller.views]
     values = [names, *map(_plain_attributes, layers)]
@@ -114,9 +119,24 @@ def follow_changes(distiller):
     return False
 
 
+def replace_teacher(distiller, value):
+    """Gives a Distiller another teacher, whatever `resolve_teacher` understands."""
+    teacher = resolve_teacher(value)
+    report_issues(check_shared_weights(teacher, distiller.student))
+    distiller.teacher_reference.set(teacher)
+    seeds = list(getattr(distiller, "teacher_seeds", ()))
+    seeds = distiller.teacher_reference.copy_random_states(seeds)
+    distiller.teacher_seeds = seeds
+    distiller.output_specs = distiller.output_specs.without_teachers()
+    distiller.preparation_cache.clear()
+    # The compiled functions run another teacher.
+    distiller.train_function = None
+    distiller.test_function = None
+
+
 def replace_part(distiller, name, value):
     """Replaces losses or views, which the next run follows."""
-    if name == "student" or not distiller.teacher_is_frozen:
+    if name in ("student", "rollout") or not distiller.teacher_is_frozen:
         raise ValueError(
             f"`{type(distiller).__name__}`: its `{name}` cannot be exchanged. Make "
             f"another one: `{type(distiller).__name__}(teacher, student, ...)`."
@@ -139,6 +159,9 @@ def follow_losses(distiller):
     draws = any(loss.input_gradient != "exact" for loss in gradient_losses)
     if draws and not hasattr(distiller, "direction_seed_generator"):
         distiller.direction_seed_generator = keras.random.SeedGenerator()
+    rollout = distiller.rollout
+    if rollout is not None and not hasattr(distiller, "rollout_statistics"):
+        distiller.rollout_statistics = rollout.make_statistics()
     names = loss_logging.list_tracker_names(losses, distiller.additional_logs)
     if names != list(distiller.loss_trackers):
         distiller.loss_trackers.clear()

@@ -23,6 +23,7 @@ from keras_dtkd.core.output_kind import (
     resolve_output_kind,
     symbolic_output,
 )
+from keras_dtkd.core.tokenizers import common_vocabulary_size
 from keras_dtkd.losses.resolve import group_by_output
 from keras_dtkd.teachers import Ensemble, ModelTeacher
 from keras_dtkd.teachers.forward import run_on_sample
@@ -46,6 +47,8 @@ class OutputSpec:
         is_multi_output: Whether the model has several outputs.
         member_kinds: Of an ensemble, the kinds of its members.
         training_keys: Keys of all outputs in training.
+        num_classes: Of the classes so many are compared, `None` for all: language
+            models may have outputs for more tokens than their tokenizer has.
     """
 
     role: str
@@ -57,6 +60,7 @@ class OutputSpec:
     is_multi_output: bool = False
     member_kinds: tuple = ()
     training_keys: tuple = ()
+    num_classes: int | None = None
 
     def select(self, values):
         """This output's part of a model's outputs, labels or weights, or `KeyError`."""
@@ -64,7 +68,9 @@ class OutputSpec:
 
     def select_logits(self, outputs):
         """The logits of this output, with its mask, from what the model returned."""
-        return _to_logits(self.select(outputs), output_kind=self.output_kind)
+        outputs = self.select(outputs)
+        kwargs = {"output_kind": self.output_kind, "num_classes": self.num_classes}
+        return _to_logits(outputs, **kwargs)
 
     def to_dict(self):
         """A form for JSON."""
@@ -200,6 +206,8 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
     loss = compiled_loss(model_teacher.model)
     inference = _Inference(model_teacher, "teacher", sample, key, from_logits, loss)
     values, teacher = inference.evaluate_once(), inference.spec()
+    student, teacher = _cut_vocabularies(distiller, student, teacher)
+    values = values[..., : teacher.num_classes]
     if is_regression:
         return SpecPair(student, *_as_regression(teacher)), values
     kinds = student.output_kind, teacher.output_kind
@@ -215,6 +223,23 @@ def _infer_pair(distiller, sample, key, losses, with_teacher):
         if not (has_softmax and has_multilabel_loss):
             model_teacher.as_multilabel()
     return SpecPair(student, teacher), values
+
+
+def _cut_vocabularies(distiller, *specs):
+    """The specs, cut to the tokens of the models' common tokenizer where they differ.
+
+    Never are logits made up for the tokens that one model lacks.
+    """
+    if len({spec.shape[-1] for spec in specs}) == 1:
+        return specs
+    teacher = distiller.teacher_reference.teacher.model
+    size = common_vocabulary_size(distiller.student, teacher)
+    if size is None or any(size > spec.shape[-1] for spec in specs):
+        return specs
+    return [
+        dataclasses.replace(spec, shape=(*spec.shape[:-1], size), num_classes=size)
+        for spec in specs
+    ]
 
 
 def _is_regression(inference, student):

@@ -14,7 +14,7 @@ from keras_dtkd.core.hooks import parts_with_hooks
 from keras_dtkd.core.issue import ERROR, WARNING, Issue, has_errors, report_issues
 from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
 from keras_dtkd.losses import LogitMSE
-from keras_dtkd.preparation import changes, data_peek, measure
+from keras_dtkd.preparation import changes, data_peek, measure, text
 from keras_dtkd.preparation.build_losses import build_losses, build_task_loss
 from keras_dtkd.preparation.default_compile import (
     default_compile,
@@ -22,7 +22,8 @@ from keras_dtkd.preparation.default_compile import (
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_spec import infer_output_specs
-from keras_dtkd.training import task_loss
+from keras_dtkd.training import forward, rollout_step, task_loss
+from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.arguments import (
     reject_feedback_data,
@@ -35,6 +36,7 @@ from keras_dtkd.validation.context import CompiledSettings, ValidationContext
 from keras_dtkd.validation.labels import check_labels, find_class_ranges
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import check_finite_outputs
+from keras_dtkd.validation.prompts import check_prompts
 
 
 class Cache:
@@ -96,12 +98,14 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
     reject_migrated_arguments("Distiller.fit", kwargs)
     validate_batch_size(batch_size)
     require_teacher(distiller)
+    x, y = text.preprocess(distiller, x, y, kwargs, rolls_out=True)
     validate_divisible_batches(x, batch_size, kwargs)
     x = prepare(distiller, "fit", x, y, batch_size, **kwargs)
     if y is None and kwargs.get("sample_weight") is not None:
         y = arrays.placeholder_labels(x)
     teacher = distiller.teacher_reference.teacher
-    parts = parts_with_hooks(distiller.distillation_losses, distiller.views, teacher)
+    losses, views = distiller.distillation_losses, distiller.views
+    parts = parts_with_hooks(losses, views, teacher, distiller.rollout)
     data, held_out = TrainingData(x, y, batch_size), None
     shares = [part.hold_out(data) for part in parts]
     shares = [share for share in shares if share is not None]
@@ -114,18 +118,48 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
     return x, y, callbacks
 
 
-def prepare_batch(distiller, run, x, y):
-    """Prepares `train_on_batch` or `test_on_batch`, once for a batch's structure."""
+def prepare_evaluate(distiller, x, y, kwargs):
+    """Prepares an `evaluate`, whose other arguments are `kwargs`. Returns `(x, y)`."""
+    x, y = text.preprocess(distiller, x, y, kwargs)
+    return prepare(distiller, "evaluate", x, y), y
+
+
+def prepare_batch(distiller, run, x, y, kwargs):
+    """Prepares `train_on_batch` or `test_on_batch`, once for a batch's structure.
+
+    `kwargs` are its other arguments. Returns `(x, y)`.
+    """
+    x, y = text.preprocess(distiller, x, y, kwargs, run == "train_on_batch")
     if changes.has_changed(distiller):
         changes.follow_changes(distiller)
     signature = run, distiller.evaluate_distillation, arrays.batch_signature(x, y)
     if signature not in distiller.preparation_cache.batches:
-        prepare(distiller, run, x, y)
+        weights = kwargs.get("sample_weight")
+        prepare(distiller, run, x, y, sample_weight=weights)
         distiller.preparation_cache.batches.add(signature)
-    name = "train_has_labels" if run == "train_on_batch" else "eval_has_labels"
+    name, has_labels = "eval_has_labels", y is not None
+    if run == "train_on_batch":
+        name, rollout = "train_has_labels", distiller.rollout
+        has_labels = has_labels if rollout is None else rollout.has_labels
     distiller.run_context = dataclasses.replace(
-        distiller.run_context, **{name: y is not None}
+        distiller.run_context, **{name: has_labels}
     )
+    return x, y
+
+
+def prepare_predict(distiller, x):
+    """What `predict` runs on."""
+    changes.follow_changes(distiller)
+    return text.preprocess(distiller, x)[0]
+
+
+def compute_losses(distiller, x, y):
+    """See `Distiller.compute_losses`."""
+    if distiller.output_specs.get().teacher is None:
+        prepare_models(distiller, x, y)
+    steps = forward.build_steps(distiller, x, y)
+    means = compute_loss_means(distiller.distillation_losses, steps)
+    return {name: mean for name, mean, _ in means}
 
 
 def prepare_models(distiller, x, y):
@@ -145,7 +179,12 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
         x = data_peek.add_sample_ids(teacher, x, run.endswith("on_batch"))
     weights = options.get("sample_weight")
     sample, x = data_peek.peek(x, y, batch_size, weights)
+    rollout = distiller.rollout if run in ("fit", "train_on_batch") else None
+    if rollout is not None:
+        report_issues(check_prompts(rollout, sample, x))
+        sample = rollout_step.stand_in(distiller, sample)
     return ValidationContext(
+        rollout=rollout,
         run=run,
         student=distiller.student,
         teacher=teacher,

@@ -15,7 +15,7 @@ from keras_dtkd.teachers.reference import read_fingerprint, write_fingerprint
 
 # The last two of an `InteractiveDistiller`.
 KERAS_OBJECTS = (
-    *("student", "distillation_losses", "views"),
+    *("student", "distillation_losses", "views", "rollout"),
     *("teacher", "teacher_optimizer"),
 )
 
@@ -97,6 +97,7 @@ def get_config(distiller, keras_config):
         "student": serialize(distiller.student),
         "distillation_losses": {name: serialize(o) for name, o in losses.items()},
         "views": {name: serialize(view) for name, view in distiller.views.items()},
+        "rollout": serialize(distiller.rollout),
         "task_weight": distiller.task_weight,
         "from_logits": distiller.from_logits,
         "output": distiller.distilled_output,

@@ -7,16 +7,20 @@ from keras_dtkd.core.arrays import num_samples, take_rows, to_tensors
 from keras_dtkd.teachers.sample_ids import split_sample_ids
 
 
-def without_effect(teacher, function, variable_values=None, seeds=()):
+def without_effect(
+    teacher, function, variable_values=None, seeds=(), other_variables=()
+):
     """Calls a function that runs the teacher, in a scope that keeps it as it is.
 
     `variable_values`, if any, are used for `teacher.variables`, in order; `None` among
     them stands for what the variable holds now. `seeds` are
     `keras.random.SeedGenerator`s that hold and advance the teacher's random state in
-    place of its own, one for each of `teacher.seed_variables`.
+    place of its own, one for each of `teacher.seed_variables`. The function may read
+    `other_variables` too.
     """
     random_states = list(zip(teacher.seed_variables, seeds, strict=False))
-    mapping = [(variable, seed.state.value) for variable, seed in random_states]
+    mapping = [(variable, variable.value) for variable in other_variables]
+    mapping += [(variable, seed.state.value) for variable, seed in random_states]
     if variable_values is not None:
         values = [
             variable.value if value is None else value

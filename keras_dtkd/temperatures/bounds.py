@@ -4,20 +4,25 @@ from keras_dtkd.core.hyperparameters import Hyperparameter
 
 
 class OrderedBound(Hyperparameter):
-    """`min_temperature` or `max_temperature`, with the former not above the latter.
+    """One of two positive bounds, of which the class assigns the lower first.
 
-    The class assigns `min_temperature` first.
+    Args:
+        low: Name of the lower bound.
+        high: Name of the upper bound.
     """
+
+    def __init__(self, low, high):
+        super().__init__(greater_than=0.0)
+        self.low, self.high = low, high
 
     def validate(self, layer, value):
         number = super().validate(layer, value)
-        is_lower = self.name == "min_temperature"
-        low = number if is_lower else layer.min_temperature
-        high = getattr(layer, "max_temperature", number) if is_lower else number
+        is_lower = self.name == self.low
+        low = number if is_lower else getattr(layer, self.low)
+        high = getattr(layer, self.high, number) if is_lower else number
         if low > high:
             raise ValueError(
-                f"`{type(layer).__name__}`: `min_temperature` must not be above "
-                f"`max_temperature`. Received: min_temperature={low!r}, "
-                f"max_temperature={high!r}."
+                f"`{type(layer).__name__}`: `{self.low}` must not be above "
+                f"`{self.high}`. Received: {self.low}={low!r}, {self.high}={high!r}."
             )
         return number

@@ -59,8 +59,8 @@ class CosineSimilarity(Temperature):
     >>> KD(temperature=CosineSimilarity(min_temperature=2.0, max_temperature=6.0))
     """
 
-    min_temperature = OrderedBound(greater_than=0.0)
-    max_temperature = OrderedBound(greater_than=0.0)
+    min_temperature = OrderedBound("min_temperature", "max_temperature")
+    max_temperature = OrderedBound("min_temperature", "max_temperature")
     min_batch_size = 2
 
     def __init__(self, min_temperature=2.0, max_temperature=6.0, **kwargs):

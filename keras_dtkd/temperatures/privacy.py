@@ -16,8 +16,8 @@ class PrivacyTemperature(Temperature):
     It needs scores, which only `Swing` has: no other loss can take it.
 
     Args:
-        min_temperature: Temperature at a score of 0. Positive.
-        max_temperature: Temperature at a score of 1, at least `min_temperature`.
+        minimum: Temperature at a score of 0. Positive.
+        maximum: Temperature at a score of 1, at least `minimum`.
         gamma: γ. Positive. Below 1, low scores raise the temperature too.
         student_temperature: The student's temperature, a positive number, or
             `"shared"` for that of the teacher. See `Swing` for what `"shared"` does.
@@ -35,7 +35,7 @@ class PrivacyTemperature(Temperature):
 
     Raises:
         ValueError: A bound, `gamma` or `student_temperature` is not above 0, or
-            `min_temperature` is above `max_temperature`; or there are no scores.
+            `minimum` is above `maximum`; or there are no scores.
 
     Reference:
         None: "Swing Distillation", arXiv 2212.08349, states in its abstract that
@@ -43,23 +43,23 @@ class PrivacyTemperature(Temperature):
         is not public. This one is this library's own.
     """
 
-    min_temperature = OrderedBound(greater_than=0.0)
-    max_temperature = OrderedBound(greater_than=0.0)
+    minimum = OrderedBound("minimum", "maximum")
+    maximum = OrderedBound("minimum", "maximum")
     gamma = Hyperparameter(greater_than=0.0)
     student_temperature = Hyperparameter(greater_than=0.0, aliases={"shared": 0.0})
 
     def __init__(
         self,
-        min_temperature=1.0,
-        max_temperature=100.0,
+        minimum=1.0,
+        maximum=100.0,
         gamma=1.0,
         student_temperature=1.0,
         scale_by_t2=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.min_temperature = min_temperature
-        self.max_temperature = max_temperature
+        self.minimum = minimum
+        self.maximum = maximum
         self.gamma = gamma
         self.student_temperature = student_temperature
         self.scale_by_t2 = bool(scale_by_t2)
@@ -75,7 +75,7 @@ class PrivacyTemperature(Temperature):
             # Under JAX a variable is no operand of every operation.
             ops.convert_to_tensor(self.hyperparameter(name))
             for name in (
-                *("min_temperature", "max_temperature", "gamma"),
+                *("minimum", "maximum", "gamma"),
                 "student_temperature",
             )
         )

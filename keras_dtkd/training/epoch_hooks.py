@@ -34,7 +34,8 @@ class EpochHooks(keras.callbacks.Callback):
         distiller.push_hyperparameters()
         # Losses notify their temperatures.
         parts = *distiller.distillation_losses.values(), *distiller.views.values()
-        for part in (*parts, distiller.teacher_reference.teacher):
+        rollouts = [] if distiller.rollout is None else [distiller.rollout]
+        for part in (*parts, *rollouts, distiller.teacher_reference.teacher):
             part.on_epoch_begin(epoch + 1, self.params["epochs"])
 
     def on_train_batch_end(self, batch, logs=None):

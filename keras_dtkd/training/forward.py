@@ -1,5 +1,7 @@
 """The forward passes of a training step, and the `Step`s that are made of them."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -8,7 +10,7 @@ from keras_dtkd.core.columns import get_columns
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
-from keras_dtkd.training import feature_capture, input_gradients
+from keras_dtkd.training import feature_capture, input_gradients, rollout_step, run
 from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, TrainingTargets
 
 
@@ -37,14 +39,17 @@ def student_forward(distiller, inputs, training):
     return ForwardPass(outputs, feature_capture.unwrap_single(features))
 
 
-def prepare_step(distiller, x, y):
-    """Runs the teacher before the student's step begins.
+def prepare_step(distiller, x, y, sample_weight=None, rollout=None):
+    """Runs the rollout, if any, and the teacher before the student's step begins.
 
     `y` are labels, `None`, or `TrainingTargets` that hold the teacher's variables.
-    Returns the `TrainingInputs` and `TrainingTargets` that take the place of `x`, `y`.
+    Returns `TrainingInputs`, `TrainingTargets` and weights in place of what it got.
     """
     targets = y if isinstance(y, TrainingTargets) else TrainingTargets(y)
     targets = targets._replace(labels=arrays.drop_placeholder(targets.labels))
+    if rollout is not None:
+        batch = x, targets, sample_weight
+        x, targets, sample_weight = rollout_step.generate(distiller, rollout, *batch)
     if input_gradient_losses(distiller.distillation_losses):
         result, inputs = input_gradients.teacher_forward_with_gradient(
             distiller, x, targets, _captured_layers(distiller, "teacher")
@@ -52,12 +57,12 @@ def prepare_step(distiller, x, y):
     else:
         result = teacher_forward(distiller, x, targets.teacher_variables)
         inputs = TrainingInputs(x)
-    return inputs, targets._replace(teacher=result)
+    return inputs, targets._replace(teacher=result), sample_weight
 
 
 def build_steps(distiller, x, y=None, sample_weight=None):
     """A `StepBuilder` for one batch, outside of any training step."""
-    inputs, targets = prepare_step(distiller, x, y)
+    inputs, targets, _ = prepare_step(distiller, x, y)
     student = distiller(inputs, training=False)
     return StepBuilder(distiller, inputs, targets, student, sample_weight, False)
 
@@ -73,8 +78,10 @@ class StepBuilder:
         self, distiller, inputs, targets, student, sample_weight=None, training=True
     ):
         self._distiller, self._training = distiller, training
+        x = model_inputs(inputs.x)
         self._inputs, self._targets = inputs, targets
-        x, labels = model_inputs(inputs.x), targets.labels
+        self.global_mean = functools.partial(run.compute_global_mean, distiller, x)
+        labels = targets.labels if targets.rollout is None else targets.rollout.tokens
         self._passes = {None: (x, labels, sample_weight, student, targets.teacher)}
         self._steps: dict = {}
 

@@ -15,7 +15,7 @@ def compute_loss_means(losses, steps):
     for name, loss in losses.items():
         step, output = steps(loss.view, loss.distilled_output)
         values, temperatures = loss.compute_with_temperatures(step)
-        mean = loss.reduce(values, output, step.sample_weight)
+        mean = loss.reduce(values, output, step.sample_weight, steps.global_mean)
         yield name, mean, temperatures
 
 

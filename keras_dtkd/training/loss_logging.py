@@ -47,6 +47,13 @@ def update(trackers, batch_size, name, value):
     trackers[name].update_state(undo_replica_scaling(value), sample_weight=batch_size)
 
 
+def update_rollout(distiller, targets):
+    """Adds what a rollout generated to what is logged."""
+    if targets.rollout is not None:
+        result = targets.rollout
+        distiller.rollout_statistics.update_state(result.generated, result.accepted)
+
+
 def compute_results(distiller, has_labels):
     """The results of a Distiller's metrics that were updated, by name."""
     is_training = not distiller.run_context.is_evaluating
@@ -62,6 +69,8 @@ def compute_results(distiller, has_labels):
                 if metric.name == "agreement" and distiller.output_specs.is_regression:
                     # Numbers make no choice in which two models could agree.
                     is_updated = False
+            elif metric is getattr(distiller, "rollout_statistics", None):
+                is_updated = is_training
             elif metric.name == "loss":
                 is_updated = uses_teacher or has_task
             else:

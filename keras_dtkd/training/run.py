@@ -4,6 +4,9 @@ import contextlib
 import dataclasses
 from typing import Any
 
+import keras
+from keras import ops
+
 from keras_dtkd import backend
 from keras_dtkd.backend.base import SessionParts
 from keras_dtkd.core.hooks import FitCallback
@@ -77,6 +80,13 @@ def session(distiller, is_training=False):
         is_training=is_training,
     )
     return distiller.backend_session.open(parts)
+
+
+def compute_global_mean(distiller, x, mean):
+    """From this device's mean over its samples `x` to that over those of all."""
+    batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+    session = distiller.backend_session
+    return backend.all_reduce_mean(session, [mean], batch_size)[0]
 
 
 def strategy_of(model):

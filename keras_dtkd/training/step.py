@@ -18,6 +18,7 @@ class TrainingTargets(NamedTuple):
 
     labels: Any  # The batch's labels, or `None`.
     teacher: Any = None  # The teacher's `ForwardPass`, without gradient.
+    rollout: Any = None  # What a rollout generated, a `RolloutResult`.
     # Values of its variables under JAX; `None` for those that are the student's too.
     teacher_variables: Any = None
 
@@ -36,9 +37,8 @@ class Step:
 
     Attributes:
         x: The batch of inputs, as the models take it.
-        columns: What the batch carries beside them, by name: see
-            `keras_dtkd.datasets.with_columns`.
-        y: The labels of the distilled output, or `None`.
+        columns: What else the batch carries, by name: see `datasets.with_columns`.
+        y: The labels of the distilled output, or `None`. With a rollout, the tokens.
         sample_weight: Weights of the distilled output, or `None`.
         student_outputs: What the student returned: a tensor, list or dict.
         teacher_outputs: What the teacher returned, without gradient.

@@ -1,5 +1,6 @@
 """The loss on the labels: the compiled one, or the student's own."""
 
+import functools
 import inspect
 
 import keras
@@ -8,7 +9,10 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.columns import get_columns
+from keras_dtkd.core.masking import get_mask
+from keras_dtkd.losses.reduction import has_positions, normalize_positions
 from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training.run import compute_global_mean
 from keras_dtkd.training.step import TrainingTargets
 
 
@@ -65,7 +69,21 @@ def compute_regularized(distiller, keras_loss, x, y, outputs, sample_weight, tra
         # Under JAX the student does not see what its layers add to the loss.
         return own_loss + own_regularizers(distiller)
     outputs = distiller.output_specs.select_labelled(outputs)
+    if distiller.compile_origin.source == "default":
+        sample_weight = _normalize_positions(distiller, outputs, sample_weight)
     return keras_loss(x, y, outputs, sample_weight, training)
+
+
+def _normalize_positions(distiller, outputs, sample_weight):
+    """Weights with which Keras's mean over all positions is one over valid ones."""
+    if sample_weight is None or keras.tree.is_nested(sample_weight):
+        return sample_weight
+    if not has_positions(sample_weight):
+        return sample_weight
+    weights = ops.cast(sample_weight, "float32")
+    global_mean = functools.partial(compute_global_mean, distiller, weights)
+    # Keras divides by the mean of a mask itself.
+    return normalize_positions(weights, get_mask(outputs), global_mean)
 
 
 def own_regularizers(distiller):

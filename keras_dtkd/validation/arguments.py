@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_dtkd.core.arguments import check_positive_int, is_finite_number
+from keras_dtkd.rollouts import Rollout
 
 # What `fit` of `keras.distillation.Distiller` logs, and where that is here.
 MIGRATED_LOGS = {
@@ -42,12 +43,17 @@ MIGRATION_HINTS: dict[str, Any] = {
 }
 
 
-def validate_arguments(student, from_logits, kwargs):
-    """A student that is a model, a `from_logits` that is known, no other arguments."""
+def validate_arguments(student, from_logits, rollout, kwargs):
+    """A model, a `from_logits` that is known, a rollout, and no other arguments."""
     if not isinstance(student, keras.Model):
         raise TypeError(
             "`Distiller`: `student` must be a `keras.Model`. Received: "
             f"{type(student).__name__}."
+        )
+    if rollout is not None and not isinstance(rollout, Rollout):
+        raise TypeError(
+            "`Distiller`: `rollout` must be a `keras_dtkd.rollouts.Rollout`. Received: "
+            f"{rollout!r}."
         )
     if from_logits not in (True, False, "auto"):
         raise ValueError(

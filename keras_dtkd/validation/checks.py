@@ -2,7 +2,7 @@
 
 from keras_dtkd.core.hooks import parts_with_hooks
 from keras_dtkd.core.issue import has_errors
-from keras_dtkd.validation import data, labels, models, outputs, task_loss
+from keras_dtkd.validation import data, labels, models, outputs, prompts, task_loss
 
 
 def find_issues(context):
@@ -12,24 +12,31 @@ def find_issues(context):
     """
     issues: list = []
     if context.teacher is not None:
-        parts = parts_with_hooks(context.losses, context.views, context.teacher)
+        given = context.teacher, context.rollout
+        parts = parts_with_hooks(context.losses, context.views, *given)
         issues += [issue for part in parts for issue in part.issues(context)]
+    if context.rollout is not None:
+        issues += prompts.check_rollout_models(context.rollout, context)
     issues += context.preparation_issues
     issues += labels.check_missing_labels(context)
     if context.is_training:
         issues += data.check_sample_weights(context)
         issues += data.check_padding(context)
         issues += models.check_trainable_weights(context.student)
-        issues += labels.check_unused_labels(context)
+        if context.rollout is None:
+            issues += labels.check_unused_labels(context)
     if context.teacher is not None:
         issues += models.check_shared_weights(context.teacher, context.student)
+        issues += models.check_tokenizers(context.student, context.teacher)
     for key, specs in context.specs.items():
         issues += outputs.check_outputs(key, *specs)
     if context.compiled is not None:
         # Wrong labels say nothing about the teacher.
         label_issues = labels.check_labels(context)
         issues += label_issues
-        if not has_errors(label_issues) and not context.is_regression:
+        # Those of a stand-in say nothing either.
+        is_real = not context.is_regression and context.rollout is None
+        if not has_errors(label_issues) and is_real:
             issues += models.check_teacher_at_chance(*context.chance_arguments)
         issues += models.check_optimizer(context)
         issues += task_loss.check_from_logits(context)

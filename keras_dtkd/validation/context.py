@@ -33,6 +33,7 @@ class ValidationContext:
         views: Views by name.
         output: Name or index of the distilled output.
         evaluate_distillation: As the Distiller's.
+        rollout: The `Rollout` if the run has one: `sample` has the sequences' form.
         sample: Some samples of the data, a `data_peek.Sample`.
         x: The data as the run was given it.
         y: Labels of arrays.
@@ -68,6 +69,7 @@ class ValidationContext:
     batch_size: Any = None
     validation: Any = None
     validation_split: Any = None
+    rollout: Any = None
     specs: dict = dataclasses.field(default_factory=dict)
     teacher_outputs: Any = None
     mask: Any = None

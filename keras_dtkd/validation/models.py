@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.tokenizers import find_vocabulary
 
 
 def check_shared_weights(teacher, student):
@@ -24,6 +25,26 @@ def check_shared_weights(teacher, student):
     )
     hint = "Give the student layers of its own, or freeze the shared ones."
     return [Issue("shared_weights", ERROR, message, hint)]
+
+
+def check_tokenizers(student, teacher):
+    """Models with tokenizers of their own, of unlike tokens."""
+    ours = find_vocabulary(student)
+    vocabularies = [find_vocabulary(model) for model in teacher.models]
+    others = [known for known in vocabularies if known not in (None, ours)]
+    if ours is None or not others:
+        return []
+    theirs, detail = others[0], ""
+    for token, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        if one != other:
+            detail = f" (token {token}: {other!r} and {one!r})"
+            break
+    message = (
+        "`Distiller`: teacher and student have different tokenizers, of "
+        f"{len(theirs)} and {len(ours)} tokens{detail}."
+    )
+    hint = "Their outputs cannot be compared: take a teacher of the same tokenizer."
+    return [Issue("different_tokenizers", ERROR, message, hint)]
 
 
 def check_optimizer(context):

@@ -1,4 +1,4 @@
-"""Columns travel beside the inputs, and reach losses but no model."""
+"""Columns travel with the inputs, and reach losses but no model."""
 
 import numpy as np
 import pytest

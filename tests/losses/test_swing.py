@@ -36,7 +36,7 @@ def compute(loss, student, teacher, scores=SCORES, training=True):
 
 
 def oracle(student, teacher, options):
-    low, high = options.get("min_temperature", 1.0), options["max_temperature"]
+    low, high = options.get("minimum", 1.0), options["maximum"]
     t = (low + (high - low) * SCORES ** options.get("gamma", 1.0))[..., None]
     own = options.get("student_temperature", 1.0)
     divergence = oracles.kl(teacher / t, student / (t if own == "shared" else own))
@@ -47,10 +47,10 @@ def oracle(student, teacher, options):
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_temperature": 8.0},
-        {"max_temperature": 50.0, "gamma": 0.5},
-        {"max_temperature": 8.0, "min_temperature": 0.5, "student_temperature": 2.0},
-        {"max_temperature": 8.0, "student_temperature": "shared", "scale_by_t2": True},
+        {"maximum": 8.0},
+        {"maximum": 50.0, "gamma": 0.5},
+        {"maximum": 8.0, "minimum": 0.5, "student_temperature": 2.0},
+        {"maximum": 8.0, "student_temperature": "shared", "scale_by_t2": True},
     ],
 )
 def test_equals_the_formula(options):
@@ -59,13 +59,13 @@ def test_equals_the_formula(options):
         lambda student, teacher: compute(loss, student, teacher),
         lambda student, teacher: oracle(student, teacher, options),
         CASE,
-        scale=np.maximum(1.0, options["max_temperature"]),
+        scale=np.maximum(1.0, options["maximum"]),
     )
 
 
 @pytest.mark.invariant(number=5)
 def test_without_scores_it_is_kd_at_the_lowest_temperature():
-    loss = swing(min_temperature=3.0, student_temperature="shared", scale_by_t2=True)
+    loss = swing(minimum=3.0, student_temperature="shared", scale_by_t2=True)
     values = compute(loss, *map(tensor, CASE[:2]), np.zeros((2, 4)))
     assert_close(numpy(values), numpy(KD(3.0)(*map(tensor, CASE[:2]))), 1e-5, 9.0)
 
@@ -79,13 +79,13 @@ def test_a_shared_temperature_hides_nothing_at_the_optimum():
     """Whatever T: the student that has the teacher's logits is the best."""
     shift = RNG.normal(size=(2, 4, 1))
     for options in ({}, {"scale_by_t2": True}):
-        loss = swing(max_temperature=50.0, student_temperature="shared", **options)
+        loss = swing(maximum=50.0, student_temperature="shared", **options)
         assert slope_at(loss, CASE.teacher + shift) < 1e-5
         assert slope_at(loss, CASE.teacher / 8.0) > 1e-3
 
 
 def test_a_students_own_temperature_gives_the_softened_distribution():
-    loss, t = swing(max_temperature=50.0), 1.0 + 49.0 * SCORES[..., None]
+    loss, t = swing(maximum=50.0), 1.0 + 49.0 * SCORES[..., None]
     shift = RNG.normal(size=(2, 4, 1))
     assert slope_at(loss, CASE.teacher / t + shift) < 1e-5
     assert slope_at(loss, CASE.teacher) > 0.1
@@ -110,7 +110,7 @@ def test_noise_is_fresh_in_each_step_and_a_seed_repeats_it():
 
 
 def test_noise_is_gaussian_with_its_standard_deviation():
-    loss, size = swing(noise=2.0, max_temperature=1.0), (64, 64, 10)
+    loss, size = swing(noise=2.0, maximum=1.0), (64, 64, 10)
     zeros = tensor(np.zeros(size))
 
     def target(student):
@@ -134,7 +134,7 @@ def test_there_is_no_noise_without_training():
 def test_all_is_finite_at_low_and_high_temperatures(case):
     case = CASES[case]
     scores = np.linspace(0, 1, len(case.student))
-    loss = swing(min_temperature=0.01, max_temperature=1e4, noise=1.0)
+    loss = swing(minimum=0.01, maximum=1e4, noise=1.0)
     values, slope = value_and_grad(
         lambda z: compute(loss, z, tensor(case.teacher, case.dtype), scores),
         case.student,
@@ -298,8 +298,8 @@ def test_losses_of_a_batch_are_computed_outside_of_fit():
 @pytest.mark.invariant(number=7)
 @pytest.mark.graph
 def test_a_schedule_reaches_noise_and_temperatures():
-    d = distiller(swing(max_temperature=3.0))
-    for name, value in (("noise", 0.5), ("privacy_temperature.max_temperature", 5.0)):
+    d = distiller(swing(maximum=3.0))
+    for name, value in (("noise", 0.5), ("privacy_temperature.maximum", 5.0)):
         schedule = keras_dtkd.callbacks.HyperparameterSchedule(
             f"swing.{name}", lambda epoch, value=value: value
         )

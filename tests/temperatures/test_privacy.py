@@ -56,7 +56,7 @@ def test_no_gradient_reaches_the_scores():
 @pytest.mark.invariant(number=7)
 def test_a_changed_number_takes_effect():
     rule = PrivacyTemperature(student_temperature="shared")
-    rule.min_temperature, rule.max_temperature, rule.student_temperature = 0.5, 4.5, 3.0
+    rule.minimum, rule.maximum, rule.student_temperature = 0.5, 4.5, 3.0
     pair = rule(*tensors(*CASE[:2]), scores=tensor(SCORES))
     np.testing.assert_allclose(numpy(pair.teacher)[..., 0], 0.5 + 4 * SCORES, rtol=1e-6)
     assert (numpy(pair.student) == 3.0).all()

@@ -1,0 +1,100 @@
+"""Text becomes what the models take, by the student's own KerasHub preprocessor."""
+
+import keras
+
+from keras_dtkd.core import arrays
+
+
+def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
+    """Text as token ids; all other data as it is.
+
+    Args:
+        distiller: Its student's preprocessor is used, as in the student's own `fit`.
+        x: Whatever `fit` takes. Text is an array or a list of strings, a dict of them,
+            or an iterator or `tf.data.Dataset` of batches of them.
+        y: Labels, if any.
+        kwargs: Further arguments of the run, in which `sample_weight` and
+            `validation_data` are replaced. Optional.
+        rolls_out: Whether the texts are prompts for the Distiller's rollout.
+
+    Returns:
+        `(x, y)`.
+    """
+    student, kwargs = distiller.student, {} if kwargs is None else kwargs
+    preprocessor = getattr(student, "preprocessor", None)
+    if preprocessor is None:
+        return x, y
+    function = student.preprocess_samples
+    validation = kwargs.get("validation_data")
+    if isinstance(validation, list | tuple):
+        parts = keras.utils.unpack_x_y_sample_weight(validation)
+        kwargs["validation_data"] = _convert(function, *parts)
+    elif validation is not None:
+        kwargs["validation_data"] = _convert_batches(function, validation)
+    if rolls_out and distiller.rollout is not None:
+
+        def function(x, y=None, sample_weight=None):
+            length = distiller.rollout.max_length
+            prompts = preprocessor.generate_preprocess(x, sequence_length=length)
+            return keras.utils.pack_x_y_sample_weight(prompts, y, sample_weight)
+
+    if not _is_text(x):
+        return _convert_batches(function, x), y
+    converted = _convert(function, x, y, kwargs.get("sample_weight"))
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(converted)
+    if weights is not None:
+        kwargs["sample_weight"] = weights
+    return x, y
+
+
+def _is_text(x):
+    """Whether all of some data is strings."""
+    leaves = keras.tree.flatten(x) if isinstance(x, dict | list | tuple) else [x]
+    return bool(leaves) and all(map(_is_text_leaf, leaves))
+
+
+def _is_text_leaf(leaf):
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        return isinstance(leaf, str)
+    kind = getattr(dtype, "kind", "")
+    if kind == "O":
+        return leaf.size > 0 and isinstance(leaf.flat[0], str | bytes)
+    return kind in ("U", "S", "T") or "string" in str(dtype)
+
+
+def _convert(function, x, y=None, sample_weight=None):
+    """One batch of text, or all of it, as NumPy; other data as it is."""
+    if not _is_text(x):
+        return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+    if isinstance(x, dict):
+        x = {name: _to_list(part) for name, part in x.items()}
+    else:
+        x = _to_list(x)
+    result = keras.utils.unpack_x_y_sample_weight(function(x, y, sample_weight))
+    return keras.utils.pack_x_y_sample_weight(
+        *(None if part is None else _to_numpy(part) for part in result)
+    )
+
+
+def _convert_batches(function, data):
+    if hasattr(data, "element_spec"):
+        spec = data.element_spec
+        if not _is_text(spec[0] if isinstance(spec, tuple) else spec):
+            return data
+        return data.map(lambda *batch: function(*batch))
+    if not hasattr(data, "__next__"):
+        return data
+    batches = map(keras.utils.unpack_x_y_sample_weight, data)
+    return (_convert(function, *batch) for batch in batches)
+
+
+def _to_list(texts):
+    # Tokenizers take lists of strings, and no arrays.
+    texts = arrays.to_numpy(texts).tolist() if hasattr(texts, "dtype") else texts
+    return [t.decode() if isinstance(t, bytes) else t for t in texts]
+
+
+def _to_numpy(values):
+    # Preprocessors may give TensorFlow's tensors on other backends.
+    return keras.tree.map_structure(lambda value: arrays.to_numpy(value), values)

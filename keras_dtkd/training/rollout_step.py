@@ -1,0 +1,72 @@
+"""Prompts become the sequences that a training step is on."""
+
+import keras
+from keras import ops
+
+from keras_dtkd import backend
+from keras_dtkd.rollouts.base import RolloutResult
+from keras_dtkd.rollouts.decoders import model_inputs
+from keras_dtkd.teachers.forward import without_effect
+
+
+def generate(distiller, rollout, prompts, targets, sample_weight=None):
+    """Runs a rollout, without gradient or effect on either model.
+
+    Args:
+        distiller: The Distiller.
+        rollout: The `Rollout`.
+        prompts: The batch of prompts.
+        targets: `TrainingTargets`.
+        sample_weight: One weight a prompt, or `None`.
+
+    Returns:
+        `(x, targets, sample_weight)`: inputs of both models; the result, in `targets`;
+        a weight of each token that follows, 0 for those of the prompts.
+    """
+    teacher = distiller.teacher_reference.teacher
+    batch_size = ops.shape(prompts["token_ids"])[0]
+    uniforms = rollout.draw_uniforms(batch_size, *backend.replica_index_and_count())
+
+    def run():
+        return rollout(distiller.student, teacher.model, prompts, uniforms)
+
+    result = without_effect(
+        teacher,
+        run,
+        targets.teacher_variables,
+        distiller.teacher_seeds,
+        [*distiller.student.variables, *rollout.variables],
+    )
+    x, weights = shift(distiller.student, result, sample_weight)
+    labels = result.tokens if rollout.has_labels else None
+    return x, targets._replace(labels=labels, rollout=result), weights
+
+
+def shift(student, result, sample_weight=None):
+    """Inputs, and weights of the tokens that follow, both one position shorter.
+
+    `result` is a `RolloutResult`.
+    """
+    x = model_inputs(student, result.token_ids[:, :-1], result.padding_mask[:, :-1])
+    weights = ops.cast(result.generated[:, 1:], "float32")
+    if sample_weight is not None:
+        weights = weights * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
+    return x, weights
+
+
+def stand_in(distiller, sample):
+    """A `data_peek.Sample` of prompts as a sample of sequences, without any rollout.
+
+    Their tokens stand for those that will be generated.
+    """
+    rollout = distiller.rollout
+    parts = rollout.split_responses(sample.x)
+    token_ids = parts["token_ids"] + parts["responses"]
+    mask = ops.logical_or(parts["padding_mask"], parts["response_mask"])
+    result = RolloutResult(token_ids, mask, mask, {})
+    x, weights = shift(distiller.student, result, sample.sample_weight)
+    x, weights, y = keras.tree.map_structure(
+        ops.convert_to_numpy, (x, weights, result.tokens)
+    )
+    y = y if rollout.has_labels else None
+    return sample._replace(x=x, y=y, sample_weight=weights)

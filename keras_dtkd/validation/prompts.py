@@ -1,0 +1,81 @@
+"""Prompts that a rollout cannot go on from."""
+
+import numpy as np
+
+from keras_dtkd.core import arrays
+from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.rollouts.decoders import has_cache
+
+FORM = (
+    'Give `{"token_ids": ..., "padding_mask": ...}`, integers of shape `(batch, '
+    "length)`, padded on the right."
+)
+
+
+def check_prompts(rollout, sample, x):
+    """What is wrong with prompts: all arrays, or the first batch of other data."""
+    name = f"`{type(rollout).__name__}`"
+    data = x if arrays.is_arrays(x) else sample.x
+    keys = "token_ids", "padding_mask"
+    if not isinstance(data, dict) or not {*keys} <= {*data}:
+        found = sorted(data) if isinstance(data, dict) else arrays.describe_shapes(data)
+        message = f"{name}: the data are no prompts: {found}."
+        return [Issue("no_prompts", ERROR, message, FORM)]
+    if sample.y is not None:
+        message = f"{name}: the prompts have labels, and the rollout makes its own."
+        hint = "Give `fit(prompts)` alone; responses are marked by a `response_mask`."
+        return [Issue("no_prompts", ERROR, message, hint)]
+    token_ids, mask = (arrays.to_numpy(data[key]) for key in keys)
+    if token_ids.ndim != 2 or token_ids.shape != mask.shape:
+        message = f"{name}: prompts of shape {token_ids.shape}, mask {mask.shape}."
+        return [Issue("no_prompts", ERROR, message, FORM)]
+    if token_ids.dtype.kind not in "iu":
+        message = f"{name}: the token ids of the prompts are {token_ids.dtype}."
+        return [Issue("no_prompts", ERROR, message, FORM)]
+    length = token_ids.shape[1]
+    if length > rollout.max_length:
+        message = (
+            f"{name}: the prompts have {length} positions, and `max_length` is "
+            f"{rollout.max_length}."
+        )
+        hint = "`max_length` counts the prompt too: give a larger one."
+        return [Issue("long_prompts", ERROR, message, hint)]
+    is_prompt = mask != 0
+    if "response_mask" in data:
+        is_prompt &= arrays.to_numpy(data["response_mask"]) == 0
+    returns = (np.diff(is_prompt.astype("int8"), axis=1) > 0).any(1)
+    if returns.any():
+        found = f"{returns.sum()} of {len(mask)}"
+        message = f"{name}: {found} prompts are not padded on the right."
+        return [Issue("left_padding", ERROR, message, FORM)]
+    is_empty = ~is_prompt.any(1)
+    if is_empty.any():
+        message = f"{name}: {is_empty.sum()} of {len(mask)} prompts have no tokens."
+        hint = "A sequence needs its first token, such as the tokenizer's start token."
+        return [Issue("empty_prompts", ERROR, message, hint)]
+    if is_prompt.all(1).all() and length == rollout.max_length:
+        message = f"{name}: all prompts have `max_length={length}` tokens already."
+        hint = "`max_length` counts the prompt too: give a larger one."
+        return [Issue("long_prompts", ERROR, message, hint)]
+    return []
+
+
+def check_rollout_models(rollout, context):
+    """Models that a rollout cannot draw from, or only slowly."""
+    name = f"`{type(rollout).__name__}`"
+    models = {"student": context.student} if rollout.uses_student else {}
+    if rollout.uses_teacher:
+        if context.teacher.model is None:
+            message = f"{name}: the teacher is no single model, and cannot draw tokens."
+            hint = "Give the teacher as a `keras.Model`, or take `rollouts.Student`."
+            return [Issue("no_teacher_model", ERROR, message, hint)]
+        models["teacher"] = context.teacher.model
+    slow = [role for role, model in models.items() if not has_cache(model)]
+    if not slow:
+        return []
+    message = (
+        f"{name}: no cache of keys and values in the {' and the '.join(slow)}: each "
+        "token is a full forward pass."
+    )
+    hint = "A KerasHub `CausalLM` has one."
+    return [Issue("no_cache", WARNING, message, hint)]

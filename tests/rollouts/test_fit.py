@@ -1,0 +1,154 @@
+"""Rollouts inside of `fit`."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller, losses, rollouts
+from tests import language
+from tests.language import LENGTH, language_model
+from tests.tensors import numpy, tensor
+from tests.tiny_models import numbers
+
+PROMPTS = language.make_prompts(batch=8, length=4)
+OPTIONS = {"batch_size": 4, "shuffle": False, "verbose": 0}
+
+
+def student(seed=4, loss=None):
+    model = language_model(seed)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+def distiller(rollout, **kwargs):
+    return Distiller(
+        language_model(0), student(), losses.KD(1.0), rollout=rollout, **kwargs
+    )
+
+
+@keras.saving.register_keras_serializable("tests")
+class Recording(losses.KD):
+    """Keeps the tokens of each batch, from outside of any trace."""
+
+    def __init__(self, **kwargs):
+        super().__init__(temperature=1.0, **kwargs)
+        self.seen = self.add_weight(
+            (2, 4, LENGTH - 1), "zeros", dtype="int32", trainable=False, name="seen"
+        )
+
+    def compute_with_temperatures(self, step):
+        self.seen.assign(keras.ops.stack([self.seen[1], step.y]))
+        return super().compute_with_temperatures(step)
+
+
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        rollouts.Student(LENGTH, seed=1),
+        rollouts.Speculative(LENGTH, k=3, block=2, stop_token_ids=3, seed=1),
+    ],
+    ids=lambda rollout: type(rollout).__name__,
+)
+def test_a_rollout_in_fit_is_that_outside_and_has_no_gradient(rollout):
+    rollout.seed_generator.state.assign([1, 0])
+    d = Distiller(language_model(0), student(), Recording(), rollout=rollout)
+    d.fit(PROMPTS, **OPTIONS)
+    seen = numpy(d.distillation_losses["recording"].seen)
+    # The same by hand: tokens drawn outside, then a step on these as fixed data.
+    rollout.seed_generator.state.assign([1, 0])
+    teacher, other = language_model(0), student()
+    plain = Distiller(teacher, other, losses.KD(1.0), task_weight=0.0)
+    for batch in range(2):
+        rows = slice(4 * batch, 4 * batch + 4)
+        prompts = {name: tensor(part[rows], "int32") for name, part in PROMPTS.items()}
+        result = rollout(other, teacher, prompts, rollout.draw_uniforms(4))
+        tokens = numpy(result.token_ids).astype("int32")
+        assert (seen[batch] == tokens[:, 1:]).all()
+        weights = numpy(result.generated)[:, 1:].astype("float32")
+        plain.train_on_batch(tokens[:, :-1], tokens[:, 1:], sample_weight=weights)
+    for one, two in zip(numbers(d.student), numbers(other), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_logged_counts_the_generated_tokens():
+    rollout = rollouts.Speculative(LENGTH, k=12, seed=0)
+    d = distiller(rollout)
+    logs = d.fit(PROMPTS, epochs=2, **OPTIONS).history
+    missing = LENGTH - PROMPTS["padding_mask"].sum(1)
+    assert logs["generated_tokens"] == [missing.sum()] * 2
+    assert logs["generated_length"] == pytest.approx([missing.mean()] * 2)
+    assert logs["acceptance"] == [1.0, 1.0]
+    assert "task_loss" not in logs
+    shares = rollout.acceptance_by_position
+    assert (shares[: missing.max()] == 1).all()
+    assert np.isnan(shares[missing.max() :]).all()
+    assert min(logs["tokens_per_second"]) > 0
+
+
+def test_the_tokens_of_a_teacher_are_labels_and_those_of_a_student_are_not():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    models = language_model(0), student(loss=loss)
+    d = Distiller(*models, losses.KD(1.0), rollout=rollouts.Teacher(LENGTH, seed=0))
+    logs = d.fit(PROMPTS, **OPTIONS).history
+    assert "task_loss" in logs
+    sampled = losses.SampledReverseKL()
+    d = Distiller(*models, sampled, rollout=rollouts.Student(LENGTH))
+    logs = d.fit(PROMPTS, **OPTIONS).history
+    assert {"sampled_reverse_kl"} < set(logs)
+    assert "task_loss" not in logs
+
+
+@pytest.mark.invariant(number=8)
+def test_a_saved_run_goes_on_with_the_same_draws(tmp_path):
+    def build():
+        return distiller(rollouts.Speculative(LENGTH, k=4, seed=2))
+
+    unbroken, half = build(), build()
+    unbroken.fit(PROMPTS, epochs=2, **OPTIONS)
+    half.fit(PROMPTS, epochs=1, **OPTIONS)
+    half.save(tmp_path / "half.keras")
+    again = keras.saving.load_model(tmp_path / "half.keras")
+    again.teacher = language_model(0)
+    again.fit(PROMPTS, epochs=2, initial_epoch=1, **OPTIONS)
+    for one, two in zip(numbers(unbroken.student), numbers(again.student), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    ("prompts", "match"),
+    [
+        (PROMPTS["token_ids"], "no prompts"),
+        ({"token_ids": PROMPTS["token_ids"]}, "no prompts"),
+        ({**PROMPTS, "token_ids": PROMPTS["token_ids"] / 1.0}, "float64"),
+        ({**PROMPTS, "padding_mask": PROMPTS["padding_mask"][:, ::-1]}, "on the right"),
+        ({**PROMPTS, "padding_mask": 0 * PROMPTS["padding_mask"]}, "have no tokens"),
+        (language.make_prompts(8, LENGTH + 1), "`max_length` is 10"),
+    ],
+)
+def test_prompts_that_are_none_are_refused(prompts, match):
+    with pytest.raises(ValueError, match=match):
+        distiller(rollouts.Student(LENGTH)).fit(prompts, **OPTIONS)
+
+
+@pytest.mark.single_backend
+def test_labels_beside_prompts_are_refused():
+    with pytest.raises(ValueError, match="makes its own"):
+        distiller(rollouts.Student(LENGTH)).fit(PROMPTS, np.ones((8, 4)), **OPTIONS)
+
+
+@pytest.mark.single_backend
+def test_a_teacher_that_is_no_single_model_cannot_draw():
+    teachers = [language_model(0), language_model(1)]
+    d = Distiller(teachers, student(), rollout=rollouts.Teacher(LENGTH))
+    with pytest.raises(ValueError, match="no single model"):
+        d.fit(PROMPTS, **OPTIONS)
+    # It may score what the student draws.
+    d = Distiller(teachers, student(), rollout=rollouts.Student(LENGTH))
+    assert d.fit(PROMPTS, **OPTIONS).history["generated_tokens"]
+
+
+@pytest.mark.single_backend
+def test_a_model_without_a_cache_is_slow_and_named():
+    with pytest.warns(UserWarning, match="full forward pass"):
+        distiller(rollouts.Student(LENGTH)).fit(PROMPTS, **OPTIONS)
