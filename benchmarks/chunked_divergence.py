@@ -71,6 +71,12 @@ def make_step(form, chunk_size):
     return step
 
 
+def memory():
+    """Memory of this process now, bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
 def peak_memory():
     """Peak memory of this process, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -86,7 +92,7 @@ def measure(form, vocabulary, tokens, chunk_size, calls):
         arrays.append(ops.convert_to_tensor(array))
         del array
     step = make_step(form, chunk_size)
-    before, seconds = peak_memory(), []
+    before, seconds = memory(), []
     for _ in range(calls + 1):
         start = time.process_time()
         value, gradients = step(*arrays)

@@ -18,7 +18,7 @@ from keras_dtkd.preparation import changes, default_compile, prepare, saved_stat
 from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.reference import TeacherReference
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training import forward, loss_logging, run, task_loss
+from keras_dtkd.training import chunked_step, forward, loss_logging, run, task_loss
 from keras_dtkd.training.epoch_hooks import EpochHooks
 from keras_dtkd.training.loss_aggregation import sum_losses
 from keras_dtkd.training.step import ForwardPass, TrainingInputs
@@ -50,6 +50,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             `keras_dtkd.views.View`, a list, or a dict of names. Each view in use costs
             one more pass of the student and of the teacher.
         rollout: A `keras_dtkd.rollouts.Rollout`, for language models.
+        chunk_size: Tokens at a time, for vocabularies too large for all logits.
         evaluate_distillation: Whether `evaluate` (and so validation) reports the
             distillation losses too, which costs a pass of the teacher.
 
@@ -85,11 +86,12 @@ class Distiller(HyperparameterMixin, keras.Model):
         output=None,
         views=None,
         rollout=None,
+        chunk_size=None,
         evaluate_distillation=False,
         name="distiller",
         **kwargs,
     ):
-        validation.validate_arguments(student, from_logits, rollout, kwargs)
+        validation.validate_arguments(student, from_logits, kwargs)
         # The student's policy decides about loss scaling. Inputs stay as they are:
         # each model casts its own.
         kwargs.setdefault("dtype", student.dtype_policy)
@@ -105,7 +107,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.losses_by_name = resolve_losses(distillation_losses)
         self.has_default_losses = distillation_losses is None
         self.views = resolve_views(views)
-        self.rollout = rollout
+        self.rollout, self.chunk_size = validation.check_language(rollout, chunk_size)
         self.task_weight = task_weight
         self.from_logits = from_logits
         self.distilled_output = output
@@ -214,6 +216,8 @@ class Distiller(HyperparameterMixin, keras.Model):
             return task_loss.compute_regularized(self, super().compute_loss, *args)
         batch_size = ops.shape(keras.tree.flatten(y_pred.outputs)[0])[0]
         log = functools.partial(loss_logging.update, self.loss_trackers, batch_size)
+        if self.chunk_size is not None:
+            return chunked_step.compute_loss(self, x, y, y_pred, sample_weight, log)
         # Before any view: a forward pass on one forgets what layers added on the batch.
         regularizers, task = task_loss.sum_losses(self.losses), None
         if labels is not None and self.has_task_loss:
@@ -264,12 +268,13 @@ class Distiller(HyperparameterMixin, keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The student's metrics, where there are labels."""
+        labels = task_loss.get_labels(y)
         if isinstance(y_pred, ForwardPass):
             x, y_pred = x.x, y_pred.outputs
-        labels = task_loss.get_labels(y)
+            labels = labels if self.chunk_size is None else None
         with self.backend_session.step_metrics():
             if labels is None:
-                return loss_logging.compute_results(self, has_labels=False)
+                return self.get_metrics_result()
             logs = task_loss.compute_own_metrics(
                 self.student, model_inputs(x), labels, y_pred, sample_weight
             )

@@ -36,7 +36,10 @@ class GradientAverager:
             del self.optimizer.apply
 
     def mean(self, values, batch_size):
-        """The means over all samples, of one value for each of the first variables."""
+        """The means over all samples, of one value for each of the first variables.
+
+        None has more numbers than its variable.
+        """
         # In a buffer as large as that of the gradients, because a process that ends its
         # epoch takes part with such a buffer.
         rest = [None] * (len(self.variables) - len(values))
@@ -44,7 +47,7 @@ class GradientAverager:
         *sums, total = self._all_reduce(local, self.variables, batch_size)
         total = total * self.world_size
         return [
-            (weighted_sum / total).view_as(value)
+            (weighted_sum[: value.numel()] / total).view_as(value)
             for weighted_sum, value in zip(sums, values, strict=False)
         ]
 
@@ -75,7 +78,8 @@ class GradientAverager:
         *sums, total, finished_count = buffer.split([*sizes, 1, 1])
         for weighted_sum, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
-                weighted_sum.copy_(gradient.reshape(-1)).mul_(rows * self.world_size)
+                weighted_sum[: gradient.numel()].copy_(gradient.reshape(-1))
+                weighted_sum.mul_(rows * self.world_size)
         total.fill_(rows)
         finished_count.fill_(finished)
         torch.distributed.all_reduce(buffer)

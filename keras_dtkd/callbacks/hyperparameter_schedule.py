@@ -56,7 +56,8 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         *path, last = self.name.split(".")
         losses = getattr(owner, "distillation_losses", {})
         for i, part in enumerate(path):
-            owner = losses.get(part) if i == 0 else getattr(owner, part, None)
+            known = losses.get(part) if i == 0 else None
+            owner = getattr(owner, part, None) if known is None else known
         if not hasattr(owner, last):
             names = [
                 f"{name}.{number}" for name in losses for number in _names(losses[name])

@@ -16,8 +16,8 @@ from keras_dtkd.core.issue import ERROR, has_errors, report_issues
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.preparation import data_peek, measure, prepare
+from keras_dtkd.preparation.build_steps import build_steps
 from keras_dtkd.teachers.forward import compile_teacher
-from keras_dtkd.training.forward import build_steps
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.checks import find_issues

@@ -51,8 +51,6 @@ def chunked_divergence(
             f"`divergence` must be one of {', '.join(map(repr, BETAS))}, or a β from 0 "
             f"to 1. Received: divergence={divergence!r}."
         )
-    if chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1. Received: {chunk_size}.")
     arrays = student_hidden, student_embedding, teacher_hidden, teacher_embedding
     student_hidden, student_embedding, *teacher = map(ops.convert_to_tensor, arrays)
     teacher_hidden, teacher_embedding = map(ops.stop_gradient, teacher)
@@ -62,33 +60,69 @@ def chunked_divergence(
             "Both output embeddings must have a row for each class. Received: "
             f"{sizes[0]} rows of the student's, {sizes[1]} of the teacher's."
         )
+
+    def evaluate(log_q, from_teacher):
+        log_p = _log_probs(from_teacher, teacher_embedding, temperature)
+        values = divergences.generalized_jsd(log_p, log_q, beta, convention)
+        return values, _logit_gradient(log_p, log_q, beta, convention)
+
+    teacher_hidden = ops.reshape(teacher_hidden, (-1, teacher_hidden.shape[-1]))
+    options = weights, temperature, chunk_size
+    return _mean(evaluate, student_hidden, student_embedding, teacher_hidden, *options)
+
+
+def chunked_cross_entropy(hidden, embedding, labels, weights=None, chunk_size=1024):
+    """The weighted mean cross-entropy of labels, without the logits of all tokens.
+
+    Args:
+        hidden: Last hidden states, `(..., width)`.
+        embedding: The output embedding, `(classes, width)`.
+        labels: Token ids, `(...)`.
+        weights: As in `chunked_divergence`, like `chunk_size`.
+
+    Returns:
+        A float32 scalar: `−Σ w log q(label) / Σ w` in nats, 0 where all weights are 0.
+    """
+    hidden, embedding = map(ops.convert_to_tensor, (hidden, embedding))
+
+    def evaluate(log_q, tokens):
+        tokens = ops.cast(tokens, "int32")
+        target = ops.cast(ops.arange(log_q.shape[-1]) == tokens, "float32")
+        return -ops.sum(target * log_q, axis=-1), ops.exp(log_q) - target
+
+    labels = ops.reshape(ops.convert_to_tensor(labels), (-1, 1))
+    return _mean(evaluate, hidden, embedding, labels, weights, 1.0, chunk_size)
+
+
+def _mean(evaluate, hidden, embedding, others, weights, temperature, chunk_size):
+    """The weighted mean of a function of log-probabilities, a chunk at a time.
+
+    `evaluate(log_q, others)` gives the values of a chunk, and their derivatives by the
+    logits at temperature 1; `others` is `(tokens, ...)` of rank 2.
+    """
+    if chunk_size < 1:
+        raise ValueError(f"`chunk_size` must be at least 1. Received: {chunk_size}.")
     if weights is None:
-        weights = ops.ones(ops.shape(student_hidden)[:-1])
+        weights = ops.ones(ops.shape(hidden)[:-1])
     weights = ops.stop_gradient(ops.cast(ops.reshape(weights, (-1, 1)), "float32"))
     total = ops.sum(weights)
     shares = weights / ops.where(total > 0, total, 1.0)
-    width = student_hidden.shape[-1]
-
-    teacher_hidden = ops.reshape(teacher_hidden, (-1, teacher_hidden.shape[-1]))
 
     @ops.custom_gradient
     def mean(hidden, embedding):
         count = ops.shape(hidden)[0]
-        padded = [_pad(a, chunk_size) for a in (hidden, teacher_hidden, shares)]
+        padded = [_pad(a, chunk_size) for a in (hidden, others, shares)]
 
         def add_chunk(number, carry):
-            """Adds a chunk's divergence, and the gradients of it."""
+            """Adds a chunk's values, and the gradients of them."""
             value, by_hidden, by_embedding = carry
             start = number * chunk_size
-            from_student, from_teacher, share = (
+            states, other, share = (
                 ops.slice(a, (start, 0), (chunk_size, a.shape[1])) for a in padded
             )
-            log_p = _log_probs(from_teacher, teacher_embedding, temperature)
-            log_q = _log_probs(from_student, embedding, temperature)
-            values = divergences.generalized_jsd(log_p, log_q, beta, convention)
-            slope = _logit_gradient(log_p, log_q, beta, convention)
+            values, slope = evaluate(_log_probs(states, embedding, temperature), other)
             slope = ops.cast(slope * share / temperature, hidden.dtype)
-            part = ops.matmul(ops.transpose(slope), from_student)
+            part = ops.matmul(ops.transpose(slope), states)
             return (
                 value + ops.sum(share[:, 0] * values),
                 ops.slice_update(by_hidden, (start, 0), ops.matmul(slope, embedding)),
@@ -110,7 +144,7 @@ def chunked_divergence(
 
         return value, gradient
 
-    return mean(ops.reshape(student_hidden, (-1, width)), student_embedding)
+    return mean(ops.reshape(hidden, (-1, hidden.shape[-1])), embedding)
 
 
 def _log_probs(hidden, embedding, temperature):

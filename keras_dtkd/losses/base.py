@@ -263,6 +263,15 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         for temperature in self.get_temperatures():
             temperature.on_epoch_begin(epoch, epochs)
 
+    def chunked_arguments(self):
+        """How `functional.chunked.chunked_divergence` computes this loss.
+
+        Returns:
+            Its keyword arguments, and as `"weight"` a factor of its value; `None` for a
+            loss that it does not know.
+        """
+        return None
+
     def get_temperatures(self):
         """The `Temperature`s whose means are logged."""
         temperature = getattr(self, "temperature", None)

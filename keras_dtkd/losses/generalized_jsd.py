@@ -59,6 +59,9 @@ class GeneralizedJSD(TemperatureLoss):
             "GeneralizedJSD", "convention", convention, divergences.CONVENTIONS
         )
 
+    def chunked_arguments(self):
+        return self.with_temperature(divergence=self.beta, convention=self.convention)
+
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):

@@ -43,6 +43,9 @@ class KD(TemperatureLoss):
         self._divergence = divergences.get(divergence)
         self.divergence = divergence
 
+    def chunked_arguments(self):
+        return self.with_temperature(divergence=self.divergence)
+
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):

@@ -20,7 +20,7 @@ class _IdentityLoss(keras.losses.Loss):
 _MEAN_REDUCTION = _IdentityLoss(name="weighted_mean", dtype="float32")
 
 
-def reduce(values, outputs=None, sample_weight=None, global_mean=None):
+def reduce(values, outputs=None, sample_weight=None, global_means=None):
     """The weighted mean of one value a sample, by Keras's own rules.
 
     Weights of positions, `(batch, time)`, are divided by their mean, as a mask is: the
@@ -31,8 +31,8 @@ def reduce(values, outputs=None, sample_weight=None, global_mean=None):
         values: `(batch,)` or `(batch, ...)`.
         outputs: The student's output tensor. Its mask, if any, is applied.
         sample_weight: `(batch,)` or as `values`. Optional.
-        global_mean: A function from this device's mean to that of all devices'
-            samples. Optional.
+        global_means: A function from a list of this device's means to those over the
+            samples of all devices. Optional.
 
     Returns:
         A scalar, divided by the number of replicas under `tf.distribute`.
@@ -66,7 +66,7 @@ def reduce(values, outputs=None, sample_weight=None, global_mean=None):
     if mask is not None or positions is not None:
         outputs = values
         positions = row_weights(values[..., None], positions, mask)
-        positions = normalize_positions(positions, None, global_mean)
+        positions = normalize_positions(positions, None, global_means)
         has_weights = sample_weight is not None
         sample_weight = positions * sample_weight if has_weights else positions
     return _MEAN_REDUCTION(values, outputs, sample_weight)
@@ -77,15 +77,24 @@ def has_positions(sample_weight):
     return tuple(sample_weight.shape)[1:2] not in ((), (1,))
 
 
-def normalize_positions(weights, mask=None, global_mean=None):
+def reduce_for_logs(values, outputs, step):
+    """As `reduce`, with weights of positions: those of samples are left out."""
+    weights = step.sample_weight
+    has_weights = weights is not None and has_positions(weights)
+    return reduce(values, outputs, weights if has_weights else None)
+
+
+def normalize_positions(weights, mask=None, global_means=None):
     """Weights of positions, `(batch, ...)`, divided by their mean where `mask` is 1.
 
-    `global_mean` is as in `reduce`. All of them 0 stay as they are.
+    `global_means` is as in `reduce`. All of them 0 stay as they are.
     """
     kept = ops.ones_like(weights) if mask is None else ops.cast(mask, weights.dtype)
-    means = [ops.mean(weights * kept), ops.mean(kept)]
-    if global_mean is not None:
-        means = [global_mean(mean) for mean in means]
+    # A replica may have no samples, whose mean would be NaN.
+    count = ops.maximum(ops.cast(ops.size(kept), "float32"), 1.0)
+    means = [ops.sum(weights * kept) / count, ops.sum(kept) / count]
+    if global_means is not None:
+        means = global_means(means)
     mean = means[0] / ops.where(means[1] > 0, means[1], 1.0)
     return weights / ops.where(mean > 0, mean, 1.0)
 

@@ -26,6 +26,9 @@ class SampledReverseKL(DistillationLoss):
       with its own derivative `(1 − exp(−r)) ∇ log q(y)`. In the mean over tokens of q
       this is the gradient of the forward `KL(p ‖ q)`, not of the reverse.
 
+    Both estimates are of tokens that the student itself drew, at temperature 1 and
+    `top_p=1`; of other tokens they are biased.
+
     Where all logits are known, `KD(divergence="reverse_kl")` has the same expectation
     as k1 and far less variance; the sampled forms show what a teacher that gives one
     number a token would teach.
@@ -47,7 +50,7 @@ class SampledReverseKL(DistillationLoss):
     Reference:
         On-policy distillation as in the Qwen3 report (arXiv 2505.09388, section 4.5),
         verl and NeMo RL. The estimators: Schulman, "Approximating KL Divergence",
-        2020. verl cuts `exp(−r) − 1 + r` itself to ±10; here the exponent is cut at 20.
+        2020. verl cuts `exp(−r) − 1 + r` itself to ±10; here `exp(−r)` is, at e^20.
 
     Example:
 
@@ -77,8 +80,10 @@ class SampledReverseKL(DistillationLoss):
 
         log_q = log_prob(student_logits)
         ratio = log_q - ops.stop_gradient(log_prob(teacher_logits))
-        if self.estimator == "k3":
-            exponent = ops.minimum(-ratio, MAX_LOG_RATIO)
-            return ops.exp(exponent) - 1.0 + ratio
         ratio = ops.stop_gradient(ratio)
-        return ratio + ratio * (log_q - ops.stop_gradient(log_q))
+        # A value, and the factor of `∇ log q` in the gradient.
+        value, factor = ratio, ratio
+        if self.estimator == "k3":
+            teachers_share = ops.exp(ops.minimum(-ratio, MAX_LOG_RATIO))
+            value, factor = teachers_share - 1.0 + ratio, 1.0 - teachers_share
+        return value + factor * (log_q - ops.stop_gradient(log_q))

@@ -1,6 +1,7 @@
 """A loss on outputs that one temperature softens."""
 
 from keras_dtkd.losses.base import DistillationLoss, LossValues
+from keras_dtkd.temperatures import Constant
 from keras_dtkd.temperatures import base as temperatures
 
 
@@ -45,6 +46,13 @@ class TemperatureLoss(DistillationLoss):
     @temperature.setter
     def temperature(self, value):
         self._temperature.temperature = value
+
+    def with_temperature(self, **arguments):
+        """`chunked_arguments` with a constant temperature, or `None`."""
+        if not isinstance(self._temperature, Constant):
+            return None
+        pair = self._temperature.call(None, None)
+        return {**arguments, "temperature": pair.student, "weight": pair.weight}
 
     def call(
         self,

@@ -9,8 +9,9 @@ from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.output_kind import Traced, compute_output_spec
+from keras_dtkd.preparation.build_steps import build_steps
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training import forward, task_loss
+from keras_dtkd.training import task_loss
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.training.step import Step
 
@@ -33,7 +34,7 @@ def build_losses(distiller, sample):
         return
     x, y = first_batch(sample)
     with backend.building_scope(strategy_of(distiller)), backend.no_grad():
-        steps = forward.build_steps(distiller, x, y)
+        steps = build_steps(distiller, x, y)
         for loss in unbuilt.values():
             step, _ = steps(loss.view, loss.distilled_output)
             _build(loss, step)

@@ -17,6 +17,9 @@ from keras_dtkd.validation.data import (
     no_samples,
 )
 
+# Numbers in the outputs that are looked at: a quarter of a GiB.
+MAX_OUTPUTS = 2**26
+
 
 class Sample(NamedTuple):
     """Some samples of the data: NumPy, nested as the data has them."""
@@ -64,6 +67,23 @@ def peek(x, y=None, batch_size=None, sample_weight=None):
     if not arrays.num_samples(batch_x):
         report_issues(no_samples("first batch of the "))
     return Sample(batch_x, batch_y, arrays.num_samples(batch_x), weights), x
+
+
+def limit_rows(sample, model):
+    """As many of a sample's sequences as a large vocabulary leaves room for."""
+    shape = getattr(model, "output_shape", None)
+    leaves = [leaf for leaf in keras.tree.flatten(sample.x) if leaf is not None]
+    if not isinstance(shape, tuple) or len(shape) != 3 or not shape[-1]:
+        return sample
+    count = arrays.num_samples(sample.x)
+    rows = max(1, MAX_OUTPUTS // (shape[-1] * np.shape(leaves[0])[1]))
+    if rows >= count:
+        return sample
+    parts = sample.x, sample.y, sample.sample_weight
+    x, y, weights = (
+        None if part is None else arrays.take_rows(part, slice(rows)) for part in parts
+    )
+    return Sample(x, y, min(rows, sample.batch_size or rows), weights)
 
 
 def peek_validation_data(data):

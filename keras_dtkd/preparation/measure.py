@@ -22,12 +22,15 @@ from keras_dtkd.losses.input_gradient_checks import (
 from keras_dtkd.teachers.forward import run_on_sample, run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training.chunked_step import output_embedding
 from keras_dtkd.validation.data import check_scale
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.task_loss import contradicting_losses
 
 # So many samples show whether a model has an input gradient at all.
 PROBE_SIZE = 8
+# So many tokens show how logits are made of hidden states; half precision rounds.
+HEAD_TOKENS, HEAD_TOLERANCE = 8, 0.02
 # Probabilities so close to each other that two softmaxes in a row leave them alike.
 NEARLY_UNIFORM = 1e-3
 
@@ -55,6 +58,30 @@ def build_models(context, strategy):
             hint = f"Call it on a batch first. Keras says: {error}"
             issues.append(Issue("not_built", ERROR, message, hint, error))
     return issues
+
+
+def find_heads(context):
+    """See `ValidationContext.heads`: measured on a few tokens."""
+    x = arrays.to_tensors(arrays.take_rows(context.inputs, slice(1)))
+    x = keras.tree.map_structure(lambda a: a[:, :HEAD_TOKENS], x)
+    heads = {}
+    for role, model in (
+        ("student", context.student),
+        ("teacher", context.teacher.model),
+    ):
+        table = None if model is None else output_embedding(model)
+        heads[role] = table is not None
+        if table is None:
+            continue
+        hidden = model.backbone(x, training=False)
+        hidden, table = (ops.cast(a, "float32") for a in (hidden, table))
+        outputs = ops.cast(model(x, training=False), "float32")
+        difference = ops.max(
+            ops.abs(ops.matmul(hidden, ops.transpose(table)) - outputs)
+        )
+        scale = ops.max(ops.abs(outputs))
+        heads[role] = bool(difference <= HEAD_TOLERANCE * scale)
+    return heads
 
 
 def find_invalid_weights(teacher):

@@ -16,13 +16,14 @@ from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
 from keras_dtkd.losses import LogitMSE
 from keras_dtkd.preparation import changes, data_peek, measure, text
 from keras_dtkd.preparation.build_losses import build_losses, build_task_loss
+from keras_dtkd.preparation.build_steps import build_steps
 from keras_dtkd.preparation.default_compile import (
     default_compile,
     exclude_from_weight_decay,
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_spec import infer_output_specs
-from keras_dtkd.training import forward, rollout_step, task_loss
+from keras_dtkd.training import rollout_step, task_loss
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.arguments import (
@@ -37,6 +38,8 @@ from keras_dtkd.validation.labels import check_labels, find_class_ranges
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import check_finite_outputs
 from keras_dtkd.validation.prompts import check_prompts
+
+TRAINING = "fit", "train_on_batch"
 
 
 class Cache:
@@ -157,7 +160,7 @@ def compute_losses(distiller, x, y):
     """See `Distiller.compute_losses`."""
     if distiller.output_specs.get().teacher is None:
         prepare_models(distiller, x, y)
-    steps = forward.build_steps(distiller, x, y)
+    steps = build_steps(distiller, x, y)
     means = compute_loss_means(distiller.distillation_losses, steps)
     return {name: mean for name, mean, _ in means}
 
@@ -176,15 +179,18 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
     if distiller.evaluate_distillation or run not in ("evaluate", "test_on_batch"):
         require_teacher(distiller)
         teacher = distiller.teacher_reference.teacher
-        x = data_peek.add_sample_ids(teacher, x, run.endswith("on_batch"))
+        if run not in TRAINING or distiller.rollout is None:
+            x = data_peek.add_sample_ids(teacher, x, run.endswith("on_batch"))
     weights = options.get("sample_weight")
     sample, x = data_peek.peek(x, y, batch_size, weights)
-    rollout = distiller.rollout if run in ("fit", "train_on_batch") else None
+    rollout = distiller.rollout if run in TRAINING else None
     if rollout is not None:
-        report_issues(check_prompts(rollout, sample, x))
+        report_issues(check_prompts(rollout, teacher, sample, x))
         sample = rollout_step.stand_in(distiller, sample)
+    sample = data_peek.limit_rows(sample, distiller.student)
     return ValidationContext(
         rollout=rollout,
+        chunk_size=distiller.chunk_size if run in TRAINING else None,
         run=run,
         student=distiller.student,
         teacher=teacher,
@@ -248,6 +254,8 @@ def inspect_models(distiller, context):
         issues = measure.find_shared_state(context)
     if issues:
         return context.with_issues(issues)
+    if context.chunk_size is not None:
+        context = dataclasses.replace(context, heads=measure.find_heads(context))
     try:
         context = _infer_outputs(distiller, context)
         if uses_teacher and not has_errors(find_issues(context)):

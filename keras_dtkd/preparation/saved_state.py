@@ -98,6 +98,7 @@ def get_config(distiller, keras_config):
         "distillation_losses": {name: serialize(o) for name, o in losses.items()},
         "views": {name: serialize(view) for name, view in distiller.views.items()},
         "rollout": serialize(distiller.rollout),
+        "chunk_size": distiller.chunk_size,
         "task_weight": distiller.task_weight,
         "from_logits": distiller.from_logits,
         "output": distiller.distilled_output,

@@ -34,6 +34,11 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
     if rolls_out and distiller.rollout is not None:
 
         def function(x, y=None, sample_weight=None):
+            if distiller.rollout.uses_data:
+                raise ValueError(
+                    f"`{type(distiller.rollout).__name__}`: text does not show where "
+                    "the responses begin. Give token ids with a `response_mask`."
+                )
             length = distiller.rollout.max_length
             prompts = preprocessor.generate_preprocess(x, sequence_length=length)
             return keras.utils.pack_x_y_sample_weight(prompts, y, sample_weight)
@@ -69,6 +74,8 @@ def _convert(function, x, y=None, sample_weight=None):
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
     if isinstance(x, dict):
         x = {name: _to_list(part) for name, part in x.items()}
+    elif isinstance(x, tuple):
+        x = tuple(map(_to_list, x))
     else:
         x = _to_list(x)
     result = keras.utils.unpack_x_y_sample_weight(function(x, y, sample_weight))
@@ -85,8 +92,8 @@ def _convert_batches(function, data):
         return data.map(lambda *batch: function(*batch))
     if not hasattr(data, "__next__"):
         return data
-    batches = map(keras.utils.unpack_x_y_sample_weight, data)
-    return (_convert(function, *batch) for batch in batches)
+    # A list is a batch of strings, a tuple has labels too.
+    return (_convert(function, *(b if isinstance(b, tuple) else (b,))) for b in data)
 
 
 def _to_list(texts):

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_dtkd.core.arguments import check_in_range, check_positive_int
@@ -73,6 +74,8 @@ class Rollout(FitHooks, HyperparameterMixin):
             rollout with `uses_data` these are, without it, all tokens but the first.
         uniforms: `(max_length, batch, 2)` in [0, 1): for the token at each position,
             one number for the student, one for the teacher.
+        num_tokens: Only the first so many tokens of the vocabulary are drawn: models
+            may have outputs for more than their tokenizer has. All by default.
 
     Returns:
         A `RolloutResult`.
@@ -103,9 +106,8 @@ class Rollout(FitHooks, HyperparameterMixin):
         super().__init__(**kwargs)
         name = type(self).__name__
         self.max_length = check_positive_int(name, "max_length", max_length)
-        if isinstance(stop_token_ids, int):
-            stop_token_ids = (stop_token_ids,)
-        self.stop_token_ids = tuple(int(token) for token in stop_token_ids or ())
+        tokens: Any = [] if stop_token_ids is None else np.ravel(stop_token_ids)
+        self.stop_token_ids = tuple(int(token) for token in tokens)
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.top_p = float(check_in_range(name, "top_p", top_p, 0, 1, inclusive=True))
@@ -115,9 +117,9 @@ class Rollout(FitHooks, HyperparameterMixin):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def __call__(self, student, teacher, prompts, uniforms):
+    def __call__(self, student, teacher, prompts, uniforms, num_tokens=None):
         # Not that of Keras's layers: models are no tensors.
-        prompts = self.split_responses(prompts)
+        prompts = {**self.split_responses(prompts), "num_tokens": num_tokens}
         results = self.generate(student, teacher, prompts, uniforms)
         token_ids, generated, accepted = results
         is_token = ops.logical_or(prompts["padding_mask"], generated)
@@ -134,7 +136,7 @@ class Rollout(FitHooks, HyperparameterMixin):
             student, teacher: The models.
             prompts: `token_ids` and `padding_mask` (booleans) of the prompts alone,
                 `responses` and `response_mask` (booleans) of the data's responses, all
-                of shape `(batch, max_length)`.
+                of shape `(batch, max_length)`; and `num_tokens`.
             uniforms: As in the call.
 
         Returns:
@@ -172,7 +174,9 @@ class Rollout(FitHooks, HyperparameterMixin):
             replicas: How many share the batch: each takes its rows of the same draw.
         """
         shape = self.max_length, batch_size * replicas, 2
-        uniforms = keras.random.uniform(shape, seed=self.seed_generator)
+        uniforms = keras.random.uniform(
+            shape, dtype="float32", seed=self.seed_generator
+        )
         rows = ops.arange(batch_size) + replica * batch_size
         # Those of position 0 are the batch's, the same for all.
         return ops.concatenate(
@@ -198,30 +202,33 @@ class Rollout(FitHooks, HyperparameterMixin):
         """A batch's prompts and responses apart: see `generate`."""
         token_ids = ops.cast(batch["token_ids"], "int32")
         length = token_ids.shape[1]
-        if length > self.max_length:
+        if length is not None and length > self.max_length:
             raise ValueError(
                 f"`{type(self).__name__}`: a batch of prompts has {length} positions, "
                 f"and `max_length` is {self.max_length}."
             )
         mask = ops.cast(ops.cast(batch["padding_mask"], "bool"), "int32")
+        token_ids, mask = map(self._pad, (token_ids, mask))
         if "response_mask" in batch:
             responses = ops.cast(ops.cast(batch["response_mask"], "bool"), "int32")
+            responses = self._pad(responses) * mask
         else:
-            starts = 1 if self.uses_data else length
-            responses = ops.cast(ops.arange(length) >= starts, "int32")[None]
-        responses = responses * mask
-        width = ((0, 0), (0, self.max_length - length))
-        is_prompt, is_response = (
-            ops.cast(ops.pad(part, width), "bool")
-            for part in (mask - responses, responses)
-        )
-        token_ids = ops.pad(token_ids, width)
+            start = 1 if self.uses_data else self.max_length
+            positions = ops.arange(self.max_length)
+            responses = ops.cast(positions >= start, "int32")[None] * mask
+        is_response = ops.cast(responses, "bool")
+        is_prompt = ops.cast(mask - responses, "bool")
         return {
             "token_ids": ops.where(is_prompt, token_ids, 0),
             "padding_mask": is_prompt,
             "responses": ops.where(is_response, token_ids, 0),
             "response_mask": is_response,
         }
+
+    def _pad(self, values):
+        """`(batch, max_length)`, filled with 0; TensorFlow may not know the length."""
+        values = ops.pad(values, ((0, 0), (0, self.max_length)))[:, : self.max_length]
+        return ops.reshape(values, (-1, self.max_length))
 
     def find_generated(self, token_ids, prompts):
         """Which tokens follow a prompt, up to the first stop token, itself included."""

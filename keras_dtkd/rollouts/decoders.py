@@ -2,19 +2,31 @@
 
 import inspect
 
+import keras
 from keras import ops
 
 
-def make_decoder(model, token_ids, padding_mask):
-    """A `CachedDecoder` for a KerasHub `CausalLM`, else a `FullDecoder`."""
+def make_decoder(model, prompts):
+    """A `CachedDecoder` for a KerasHub `CausalLM`, else a `FullDecoder`.
+
+    `prompts` are those of `Rollout.generate`.
+    """
     if has_cache(model):
-        return CachedDecoder(model, token_ids, padding_mask)
-    return FullDecoder(model)
+        decoder = CachedDecoder(model, prompts)
+        # A cache of other states cannot go back to an earlier position.
+        if not keras.tree.is_nested(decoder.cache):
+            return decoder
+    return FullDecoder(model, prompts)
 
 
 def has_cache(model):
-    """Whether a model is a KerasHub `CausalLM`, which keeps keys and values."""
-    return hasattr(model, "generate_step") and hasattr(model, "sampler")
+    """Whether a model is a KerasHub `CausalLM` with a cache of keys and values."""
+    if not hasattr(model, "generate_step") or not hasattr(model, "call_with_cache"):
+        return False
+    parameters = list(inspect.signature(model.call_with_cache).parameters.values())
+    names = [parameter.name for parameter in parameters[:3]]
+    is_plain = all(p.default is not p.empty for p in parameters[3:])
+    return is_plain and names == ["token_ids", "cache", "cache_update_index"]
 
 
 class FullDecoder:
@@ -24,8 +36,8 @@ class FullDecoder:
         cache: What `score` takes and returns.
     """
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model, prompts):
+        self.model, self.num_tokens = model, prompts["num_tokens"]
         self.cache: tuple = ()
 
     def score(self, token_ids, cache, start, count):
@@ -40,14 +52,16 @@ class FullDecoder:
         Returns:
             `(logits, cache)`: float32, `(batch, count, vocabulary)`.
         """
-        length = token_ids.shape[1]
-        is_known = ops.arange(length) < start + count - 1
+        # Nothing follows the last token: as in training, it is no input.
+        token_ids = token_ids[:, :-1]
+        is_known = ops.arange(token_ids.shape[1]) < start + count - 1
         mask = ops.logical_and(is_known[None], ops.ones_like(token_ids, "bool"))
         x = model_inputs(self.model, token_ids, mask)
         outputs = ops.cast(self.model(x, training=False), "float32")
         batch, vocabulary = ops.shape(outputs)[0], outputs.shape[-1]
         shape = batch, count, vocabulary
-        return ops.slice(outputs, (0, start - 1, 0), shape), cache
+        outputs = ops.slice(outputs, (0, start - 1, 0), shape)
+        return outputs[..., : self.num_tokens], cache
 
 
 class CachedDecoder:
@@ -57,29 +71,24 @@ class CachedDecoder:
         cache: What `score` takes and returns.
     """
 
-    def __init__(self, model, token_ids, padding_mask):
+    def __init__(self, model, prompts):
+        self.model, self.num_tokens = model, prompts["num_tokens"]
         sampler, handover = model.sampler, _Handover()
         model.sampler = handover
+        names = "token_ids", "padding_mask"
         try:
-            x = {"token_ids": token_ids, "padding_mask": padding_mask}
+            x = {name: prompts[name][:, :-1] for name in names}
             model.generate_step(x, stop_token_ids=None)
         finally:
             model.sampler = sampler
-        self._next, self.cache = handover.next, handover.cache
-        self._model = model
+        self.cache = handover.cache
 
     def score(self, token_ids, cache, start, count):
         """See `FullDecoder.score`."""
-        if count > 1 and _takes_windows(self._model):
-            shape = ops.shape(token_ids)[0], count
-            window = ops.slice(token_ids, (0, start - 1), shape)
-            outputs, _, cache = self._model.call_with_cache(window, cache, start - 1)
-            return ops.cast(outputs, "float32"), cache
-        outputs = []
-        for position in range(count):
-            output, _, cache = self._next(token_ids, cache, start + position)
-            outputs.append(ops.cast(output, "float32"))
-        return ops.stack(outputs, axis=1), cache
+        shape = ops.shape(token_ids)[0], count
+        window = ops.slice(token_ids, (0, start - 1), shape)
+        outputs, _, cache = self.model.call_with_cache(window, cache, start - 1)
+        return ops.cast(outputs, "float32")[..., : self.num_tokens], cache
 
 
 class _Handover:
@@ -88,17 +97,8 @@ class _Handover:
     variables = ()
 
     def __call__(self, next, prompt, cache=None, **kwargs):
-        self.next, self.cache = next, cache
+        self.cache = cache
         return prompt
-
-
-def _takes_windows(model):
-    if not hasattr(model, "call_with_cache"):
-        return False
-    parameters = list(inspect.signature(model.call_with_cache).parameters.values())
-    names = [parameter.name for parameter in parameters[:3]]
-    is_plain = all(p.default is not p.empty for p in parameters[3:])
-    return is_plain and names == ["token_ids", "cache", "cache_update_index"]
 
 
 def takes_mask(model):

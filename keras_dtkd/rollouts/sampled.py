@@ -13,7 +13,7 @@ def draw_sequences(rollout, role, model, prompts, uniforms):
     `role` is `"student"` or `"teacher"`.
     """
     tokens, is_prompt = prompts["token_ids"], prompts["padding_mask"]
-    decoder = make_decoder(model, tokens, is_prompt)
+    decoder = make_decoder(model, prompts)
 
     def is_unfinished(index, tokens, cache):
         return rollout.is_unfinished(tokens, prompts, index)
@@ -58,7 +58,7 @@ class Teacher(Rollout):
     """The teacher's tokens, new in each step, which are labels too.
 
     Arguments: see `Rollout`; `student_temperature` is not used. With `task_weight=0`
-    the distillation losses alone are trained; without distillation losses it is
+    the distillation losses alone are trained; with `KD(1.0, weight=0.0)` it is
     sequence-level distillation.
 
     Reference:

@@ -40,12 +40,17 @@ def draw_tokens(logits, uniforms, temperature=1.0, top_p=1.0):
     Returns:
         Token ids `(...)`, int32. None has probability 0.
     """
-    cumulative = ops.cumsum(token_probs(logits, temperature, top_p), axis=-1)
-    total = cumulative[..., -1:]
-    # The last token that has any probability: rounding may carry the draw beyond it.
-    last = ops.sum(ops.cast(cumulative < total, "int32"), axis=-1)
-    is_below = cumulative <= uniforms[..., None] * total
-    return ops.minimum(ops.sum(ops.cast(is_below, "int32"), axis=-1), last)
+    probs = token_probs(logits, temperature, top_p)
+    cumulative = ops.cumsum(probs, axis=-1)
+    is_reached = cumulative > uniforms[..., None] * cumulative[..., -1:]
+    # A sum in parallel need not rise with every token.
+    is_drawn = ops.logical_and(is_reached, probs > 0)
+    first = ops.argmax(ops.cast(is_drawn, "int32"), axis=-1)
+    # Rounding may carry the draw beyond the last token of any probability.
+    positive = ops.cast(probs > 0, "int32")
+    last = probs.shape[-1] - 1 - ops.argmax(ops.flip(positive, axis=-1), axis=-1)
+    token = ops.where(ops.any(is_drawn, axis=-1), first, last)
+    return ops.cast(token, "int32")
 
 
 def token_ranks(logits, tokens):

@@ -24,7 +24,7 @@ class Speculative(Rollout):
         max_length: See `Rollout`, like all that is not named here.
         k: K. Not negative. Can be changed during training.
         block: How many tokens the student drafts before the teacher scores them in one
-            pass. It changes the speed and not the tokens.
+            pass. It changes the speed and not the tokens, up to rounding.
         acceptance: `"top_k"`; or `"top_p"`: a token is kept where it is among the
             fewest that together have the probability `top_p` for the teacher, at
             temperature 1.
@@ -80,8 +80,7 @@ class Speculative(Rollout):
 
     def generate(self, student, teacher, prompts, uniforms):
         first, is_prompt = prompts["token_ids"], prompts["padding_mask"]
-        drafting = make_decoder(student, first, is_prompt)
-        scoring = make_decoder(teacher, first, is_prompt)
+        drafting, scoring = (make_decoder(m, prompts) for m in (student, teacher))
         block = min(self.block, self.max_length - 1)
 
         def is_unfinished(index, tokens, accepted, caches):

@@ -1,6 +1,7 @@
 """What is logged of rollouts."""
 
 import time
+from typing import Any
 
 import keras
 from keras import ops
@@ -77,7 +78,8 @@ class RolloutCallback(FitCallback):
     def __init__(self, rollout, statistics):
         super().__init__()
         self._rollout, self._statistics = rollout, statistics
-        self._start = self._tokens_per_second = None
+        self._start: Any = None
+        self._seconds: Any = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
@@ -89,14 +91,14 @@ class RolloutCallback(FitCallback):
     def on_epoch_end(self, epoch, logs=None):
         self._read()
         if logs is not None:
-            logs["tokens_per_second"] = self._tokens_per_second
+            # Of all processes.
+            tokens = float(logs.get("generated_tokens", 0.0))
+            logs["tokens_per_second"] = tokens / self._seconds
 
     def _read(self):
         if self._start is None:
             return
-        seconds, self._start = time.perf_counter() - self._start, None
-        tokens = float(ops.convert_to_numpy(ops.sum(self._statistics.tokens)))
-        self._tokens_per_second = tokens / seconds
+        self._seconds, self._start = time.perf_counter() - self._start, None
         if self._statistics.has_acceptance:
             shares = self._statistics.acceptance_by_position()
             self._rollout.acceptance_by_position = shares

@@ -9,8 +9,10 @@ from keras_dtkd.core import arrays
 from keras_dtkd.core.columns import get_columns
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
-from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
-from keras_dtkd.training import feature_capture, input_gradients, rollout_step, run
+from keras_dtkd.teachers.sample_ids import model_inputs
+from keras_dtkd.training import feature_capture, input_gradients, rollout_step
+from keras_dtkd.training.chunked_step import run_student, run_teacher
+from keras_dtkd.training.run import compute_global_means
 from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, TrainingTargets
 
 
@@ -21,7 +23,7 @@ def teacher_forward(distiller, x, variable_values=None):
 
     def forward():
         with feature_capture.capture(teacher.model, layers) as features:
-            outputs = teacher.outputs(*split_sample_ids(x))
+            outputs = run_teacher(distiller, teacher, x)
         return ForwardPass(outputs, feature_capture.unwrap_single(features))
 
     return without_effect(teacher, forward, variable_values, distiller.teacher_seeds)
@@ -35,7 +37,7 @@ def student_forward(distiller, inputs, training):
             distiller, inputs, training, layers
         )
     with feature_capture.capture(distiller.student, layers) as features:
-        outputs = distiller.student(model_inputs(inputs.x), training=training)
+        outputs = run_student(distiller, inputs.x, training)
     return ForwardPass(outputs, feature_capture.unwrap_single(features))
 
 
@@ -60,13 +62,6 @@ def prepare_step(distiller, x, y, sample_weight=None, rollout=None):
     return inputs, targets._replace(teacher=result), sample_weight
 
 
-def build_steps(distiller, x, y=None, sample_weight=None):
-    """A `StepBuilder` for one batch, outside of any training step."""
-    inputs, targets, _ = prepare_step(distiller, x, y)
-    student = distiller(inputs, training=False)
-    return StepBuilder(distiller, inputs, targets, student, sample_weight, False)
-
-
 class StepBuilder:
     """Builds the `Step`s of one batch: one for each view and output, once each.
 
@@ -80,7 +75,7 @@ class StepBuilder:
         self._distiller, self._training = distiller, training
         x = model_inputs(inputs.x)
         self._inputs, self._targets = inputs, targets
-        self.global_mean = functools.partial(run.compute_global_mean, distiller, x)
+        self.global_means = functools.partial(compute_global_means, distiller, student)
         labels = targets.labels if targets.rollout is None else targets.rollout.tokens
         self._passes = {None: (x, labels, sample_weight, student, targets.teacher)}
         self._steps: dict = {}

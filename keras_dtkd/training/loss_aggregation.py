@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_dtkd.functional.statistics import agreement
-from keras_dtkd.losses.reduction import reduce
+from keras_dtkd.losses.reduction import reduce_for_logs
 from keras_dtkd.training.loss_logging import temperature_log_names
 
 
@@ -15,7 +15,7 @@ def compute_loss_means(losses, steps):
     for name, loss in losses.items():
         step, output = steps(loss.view, loss.distilled_output)
         values, temperatures = loss.compute_with_temperatures(step)
-        mean = loss.reduce(values, output, step.sample_weight, steps.global_mean)
+        mean = loss.reduce(values, output, step.sample_weight, steps.global_means)
         yield name, mean, temperatures
 
 
@@ -31,8 +31,8 @@ def sum_losses(losses, steps, log):
             for key, temperature in zip(keys, temperatures[:2], strict=True):
                 # Of every sample's shape, so that a mask finds its positions.
                 zeros = ops.zeros_like(step.student_logits[..., :1])
-                log(key, reduce((temperature + zeros)[..., 0], output))
+                log(key, reduce_for_logs((temperature + zeros)[..., 0], output, step))
     step, output = steps()
     agrees = agreement(step.student_logits, step.teacher_logits)
-    log("agreement", reduce(agrees, output))
+    log("agreement", reduce_for_logs(agrees, output, step))
     return total

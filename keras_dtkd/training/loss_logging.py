@@ -59,6 +59,8 @@ def compute_results(distiller, has_labels):
     is_training = not distiller.run_context.is_evaluating
     uses_teacher = distiller.evaluate_distillation or is_training
     has_task = has_labels and distiller.has_task_loss
+    # Metrics need logits, which then are nowhere.
+    is_chunked = distiller.chunk_size is not None and uses_teacher
     results: dict = {}
     with distiller.backend_session.all_reduced_metrics(
         lambda: distiller.metrics_variables, is_training
@@ -66,15 +68,16 @@ def compute_results(distiller, has_labels):
         for metric in distiller.metrics:
             if distiller.loss_trackers.get(metric.name) is metric:
                 is_updated = uses_teacher and (has_task or metric.name != "task_loss")
-                if metric.name == "agreement" and distiller.output_specs.is_regression:
-                    # Numbers make no choice in which two models could agree.
+                is_regression = distiller.output_specs.is_regression
+                # Numbers make no choice in which two models could agree.
+                if metric.name == "agreement" and (is_regression or is_chunked):
                     is_updated = False
             elif metric is getattr(distiller, "rollout_statistics", None):
                 is_updated = is_training
             elif metric.name == "loss":
                 is_updated = uses_teacher or has_task
             else:
-                is_updated = has_labels
+                is_updated = has_labels and not is_chunked
             # Keras makes the compiled metrics with the first labels.
             if is_updated and getattr(metric, "built", True):
                 result = metric.result()

@@ -27,15 +27,15 @@ def generate(distiller, rollout, prompts, targets, sample_weight=None):
     batch_size = ops.shape(prompts["token_ids"])[0]
     uniforms = rollout.draw_uniforms(batch_size, *backend.replica_index_and_count())
 
-    def run():
-        return rollout(distiller.student, teacher.model, prompts, uniforms)
-
+    models = distiller.student, teacher.model
+    num_tokens = distiller.output_specs.get().student.num_classes
+    # A teacher that draws random numbers draws the same ones here for every token: no
+    # random state leaves the loop.
     result = without_effect(
         teacher,
-        run,
+        lambda: rollout(*models, prompts, uniforms, num_tokens),
         targets.teacher_variables,
-        distiller.teacher_seeds,
-        [*distiller.student.variables, *rollout.variables],
+        other_variables=[*distiller.student.variables, *rollout.variables],
     )
     x, weights = shift(distiller.student, result, sample_weight)
     labels = result.tokens if rollout.has_labels else None

@@ -82,11 +82,16 @@ def session(distiller, is_training=False):
     return distiller.backend_session.open(parts)
 
 
-def compute_global_mean(distiller, x, mean):
-    """From this device's mean over its samples `x` to that over those of all."""
-    batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
-    session = distiller.backend_session
-    return backend.all_reduce_mean(session, [mean], batch_size)[0]
+def compute_global_means(distiller, outputs, means):
+    """From this device's means over its samples to those over the samples of all.
+
+    `outputs` has a row for each of these samples. In an evaluation, of which processes
+    may have unequal numbers of batches, the means stay this device's.
+    """
+    if distiller.run_context.is_evaluating:
+        return means
+    batch_size = ops.shape(keras.tree.flatten(outputs)[0])[0]
+    return backend.all_reduce_mean(distiller.backend_session, means, batch_size)
 
 
 def strategy_of(model):

@@ -12,7 +12,7 @@ from keras_dtkd.core.columns import get_columns
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.losses.reduction import has_positions, normalize_positions
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training.run import compute_global_mean
+from keras_dtkd.training.run import compute_global_means
 from keras_dtkd.training.step import TrainingTargets
 
 
@@ -81,9 +81,9 @@ def _normalize_positions(distiller, outputs, sample_weight):
     if not has_positions(sample_weight):
         return sample_weight
     weights = ops.cast(sample_weight, "float32")
-    global_mean = functools.partial(compute_global_mean, distiller, weights)
+    global_means = functools.partial(compute_global_means, distiller, weights)
     # Keras divides by the mean of a mask itself.
-    return normalize_positions(weights, get_mask(outputs), global_mean)
+    return normalize_positions(weights, get_mask(outputs), global_means)
 
 
 def own_regularizers(distiller):

@@ -43,17 +43,24 @@ MIGRATION_HINTS: dict[str, Any] = {
 }
 
 
-def validate_arguments(student, from_logits, rollout, kwargs):
-    """A model, a `from_logits` that is known, a rollout, and no other arguments."""
-    if not isinstance(student, keras.Model):
-        raise TypeError(
-            "`Distiller`: `student` must be a `keras.Model`. Received: "
-            f"{type(student).__name__}."
-        )
+def check_language(rollout, chunk_size):
+    """The arguments for language models, returned as they are."""
     if rollout is not None and not isinstance(rollout, Rollout):
         raise TypeError(
             "`Distiller`: `rollout` must be a `keras_dtkd.rollouts.Rollout`. Received: "
             f"{rollout!r}."
+        )
+    if chunk_size is not None:
+        chunk_size = check_positive_int("Distiller", "chunk_size", chunk_size)
+    return rollout, chunk_size
+
+
+def validate_arguments(student, from_logits, kwargs):
+    """A student that is a model, a `from_logits` that is known, no other arguments."""
+    if not isinstance(student, keras.Model):
+        raise TypeError(
+            "`Distiller`: `student` must be a `keras.Model`. Received: "
+            f"{type(student).__name__}."
         )
     if from_logits not in (True, False, "auto"):
         raise ValueError(

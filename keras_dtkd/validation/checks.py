@@ -2,7 +2,15 @@
 
 from keras_dtkd.core.hooks import parts_with_hooks
 from keras_dtkd.core.issue import has_errors
-from keras_dtkd.validation import data, labels, models, outputs, prompts, task_loss
+from keras_dtkd.validation import (
+    chunks,
+    data,
+    labels,
+    models,
+    outputs,
+    prompts,
+    task_loss,
+)
 
 
 def find_issues(context):
@@ -17,6 +25,7 @@ def find_issues(context):
         issues += [issue for part in parts for issue in part.issues(context)]
     if context.rollout is not None:
         issues += prompts.check_rollout_models(context.rollout, context)
+    issues += chunks.check_chunks(context)
     issues += context.preparation_issues
     issues += labels.check_missing_labels(context)
     if context.is_training:

@@ -33,6 +33,9 @@ class ValidationContext:
         views: Views by name.
         output: Name or index of the distilled output.
         evaluate_distillation: As the Distiller's.
+        chunk_size: As the Distiller's.
+        heads: With it, by role, whether the model's logits are its hidden states times
+            `training.chunked_step.output_embedding`.
         rollout: The `Rollout` if the run has one: `sample` has the sequences' form.
         sample: Some samples of the data, a `data_peek.Sample`.
         x: The data as the run was given it.
@@ -70,6 +73,8 @@ class ValidationContext:
     validation: Any = None
     validation_split: Any = None
     rollout: Any = None
+    chunk_size: int | None = None
+    heads: dict = dataclasses.field(default_factory=dict)
     specs: dict = dataclasses.field(default_factory=dict)
     teacher_outputs: Any = None
     mask: Any = None

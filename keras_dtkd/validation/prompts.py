@@ -4,7 +4,8 @@ import numpy as np
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
-from keras_dtkd.rollouts.decoders import has_cache
+from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.rollouts.decoders import has_cache, takes_mask
 
 FORM = (
     'Give `{"token_ids": ..., "padding_mask": ...}`, integers of shape `(batch, '
@@ -12,10 +13,21 @@ FORM = (
 )
 
 
-def check_prompts(rollout, sample, x):
+def check_prompts(rollout, teacher, sample, x):
     """What is wrong with prompts: all arrays, or the first batch of other data."""
     name = f"`{type(rollout).__name__}`"
     data = x if arrays.is_arrays(x) else sample.x
+    if teacher.needs_sample_ids:
+        message = (
+            f"{name}: the teacher's outputs are stored, and none is of new tokens."
+        )
+        hint = "Give the teacher itself, or train without a rollout."
+        return [Issue("stored_teacher", ERROR, message, hint)]
+    weights = sample.sample_weight
+    if weights is not None and np.ndim(weights) > 1 and np.shape(weights)[1:] != (1,):
+        message = f"{name}: weights of shape {np.shape(weights)} for prompts."
+        hint = "Give one weight a prompt."
+        return [Issue("invalid_weights", ERROR, message, hint)]
     keys = "token_ids", "padding_mask"
     if not isinstance(data, dict) or not {*keys} <= {*data}:
         found = sorted(data) if isinstance(data, dict) else arrays.describe_shapes(data)
@@ -41,8 +53,15 @@ def check_prompts(rollout, sample, x):
         hint = "`max_length` counts the prompt too: give a larger one."
         return [Issue("long_prompts", ERROR, message, hint)]
     is_prompt = mask != 0
-    if "response_mask" in data:
-        is_prompt &= arrays.to_numpy(data["response_mask"]) == 0
+    responses = data.get("response_mask")
+    if responses is not None:
+        responses = arrays.to_numpy(responses)
+        if responses.shape != mask.shape:
+            message = f"{name}: a `response_mask` of shape {responses.shape}."
+            return [Issue("no_prompts", ERROR, message, FORM)]
+        is_prompt &= responses == 0
+    elif rollout.uses_data:
+        is_prompt[:, 1:] = False
     returns = (np.diff(is_prompt.astype("int8"), axis=1) > 0).any(1)
     if returns.any():
         found = f"{returns.sum()} of {len(mask)}"
@@ -70,6 +89,22 @@ def check_rollout_models(rollout, context):
             hint = "Give the teacher as a `keras.Model`, or take `rollouts.Student`."
             return [Issue("no_teacher_model", ERROR, message, hint)]
         models["teacher"] = context.teacher.model
+    if (
+        len({takes_mask(model) for model in (context.student, *context.teacher.models)})
+        > 1
+    ):
+        message = (
+            f"{name}: one model takes `{{'token_ids', 'padding_mask'}}`, another one "
+            "token ids alone."
+        )
+        hint = "Give both the same inputs: wrap one in a `keras.Model`."
+        return [Issue("unlike_inputs", ERROR, message, hint)]
+    for spec in (context.student_spec, context.teacher_spec):
+        is_logits = spec is None or spec.output_kind == OutputKind.LOGITS
+        if not is_logits or (spec is not None and spec.is_multi_output):
+            message = f"{name}: the {spec.role} does not give one output of logits."
+            hint = "A rollout draws tokens from logits `(batch, time, vocabulary)`."
+            return [Issue("no_logits", ERROR, message, hint)]
     slow = [role for role, model in models.items() if not has_cache(model)]
     if not slow:
         return []

@@ -77,7 +77,10 @@ def test_all_train_and_continue_bit_for_bit_after_loading(kind, tmp_path):
     assert tiny_models.same(distiller.student, student(head))
     logs = fit(distiller, 1)
     for name in losses:
-        assert np.isfinite(logs[name]).all() and logs[name][0] > 0, name
+        # An estimate at one token may be negative.
+        is_estimate = name.startswith("sampled_reverse_kl")
+        assert np.isfinite(logs[name]).all(), name
+        assert logs[name][0] > 0 or (is_estimate and logs[name][0] != 0), name
     trained = [array(v) for v in distiller.trainable_variables]
     distiller.save(tmp_path / "d.keras")
     loaded = keras.models.load_model(tmp_path / "d.keras")

@@ -16,7 +16,9 @@ from tests.distribution.workers.common import (
     adam,
     distiller,
     fit,
+    fit_prompts,
     interactive,
+    language,
     sgd,
     state,
 )
@@ -117,6 +119,16 @@ def test_two_processes_are_one(folder, name, make, optimizer, rows):
         assert found["processes"] == [rank, 2]
         assert_same(found.state(name), state(model))
         assert_same_logs(found[name], logs)
+
+
+@pytest.mark.invariant(number=4)
+def test_rollouts_of_two_processes_are_those_of_one(folder):
+    model = language(sgd())
+    logs = fit_prompts(model, 32)
+    for rank in RANKS:
+        found = Found(folder, rank)
+        assert_same(found.state("language"), state(model))
+        assert_same_logs(found["language"], logs)
 
 
 def test_rank_0_alone_writes(folder):

@@ -41,9 +41,11 @@ def taught(tmp_path_factory):
 
 
 # A teacher from outside the scope, an uneven last batch; a last batch of one row;
-# compiled in `fit`, outside the scope; `fit` in the scope.
+# compiled in `fit`, outside the scope; `fit` in the scope; prompts.
 @pytest.mark.invariant(number=4)
-@pytest.mark.parametrize("name", ["sgd", "adam", "aligned", "uncompiled", "in_scope"])
+@pytest.mark.parametrize(
+    "name", ["sgd", "adam", "aligned", "uncompiled", "in_scope", "language"]
+)
 def test_weights_and_logs_are_those_of_one_device(found, name):
     assert_same(found.state(f"{name}/two"), found.state(f"{name}/one"))
     assert_same_logs(found[f"{name}/two"], found[f"{name}/one"])

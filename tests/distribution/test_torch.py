@@ -19,7 +19,9 @@ from tests.distribution.workers.common import (
     data,
     distiller,
     fit,
+    fit_prompts,
     interactive,
+    language,
     sgd,
     state,
 )
@@ -65,6 +67,15 @@ def test_weights_and_logs_are_those_of_one_process(found, name, make):
     for rank in RANKS:
         assert_same(found[rank].state(name), state(model))
         assert_same_logs(found[rank][name], logs)
+
+
+@pytest.mark.invariant(number=4)
+def test_rollouts_are_those_of_one_process(found):
+    model = language(sgd())
+    logs = fit_prompts(model, 32)
+    for rank in RANKS:
+        assert_same(found[rank].state("language"), state(model))
+        assert_same_logs(found[rank]["language"], logs)
 
 
 # With feedback a process looks ahead as all of them do.

@@ -209,7 +209,7 @@ class InteractiveDistiller(Distiller):
                 np.array(ops.convert_to_numpy(v)) for v in teacher.variables
             ]
 
-    def _with_teacher_outputs(self, *args):
+    def _with_teacher_outputs(self, args, rollout=None):
         *state, batch = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         targets = TrainingTargets(arrays.drop_placeholder(y))

@@ -8,7 +8,9 @@ import numpy as np
 from keras import layers
 
 import keras_dtkd
+from keras_dtkd import rollouts
 from keras_dtkd.losses import KD, InputGradientAlignment
+from tests.language import language_model, make_prompts
 
 FEATURES, CLASSES = 6, 4
 BATCH = 16
@@ -86,6 +88,28 @@ def interactive(optimizer, by=None, seed=5, **kwargs):
     return model
 
 
+def language(optimizer, seed=5):
+    """A student that drafts and a teacher that corrects, within the step."""
+    rollout = rollouts.Speculative(8, k=4, stop_token_ids=3, seed=1)
+    models = language_model(0), language_model(seed)
+    model = keras_dtkd.Distiller(*models, KD(1.0), rollout=rollout)
+    model.compile(optimizer)
+    return model
+
+
+def fit_prompts(model, rows, part=lambda *arrays: arrays, batch_size=BATCH):
+    """Two epochs of prompts of unequal length; the logs of the last."""
+    prompts = make_prompts(rows, 4)
+    names = list(prompts)
+    parts = part(*prompts.values())
+    prompts = dict(zip(names, parts, strict=True))
+    options = {"epochs": 2, "shuffle": False, "verbose": 0}
+    logs = model.fit(prompts, batch_size=batch_size, **options).history
+    # The mean of each device's tokens, and then of the devices.
+    del logs["tokens_per_second"], logs["agreement"]
+    return {name: float(values[-1]) for name, values in logs.items()}
+
+
 # Feedback by each estimator, a drawn exam, and the controls.
 INTERACTIVE = {
     "feedback": {},
@@ -131,6 +155,10 @@ class Report:
 
     def fit(self, name, model, *args, **kwargs):
         self.found[name] = fit(model, *args, **kwargs)
+        self.state(name, model)
+
+    def fit_prompts(self, name, model, *args, **kwargs):
+        self.found[name] = fit_prompts(model, *args, **kwargs)
         self.state(name, model)
 
     def state(self, name, model):

@@ -19,6 +19,7 @@ from tests.distribution.workers.common import (  # noqa: E402
     distiller,
     fit,
     interactive,
+    language,
     sgd,
     teacher,
 )
@@ -39,6 +40,7 @@ def part(*arrays):
 mine = {"part": part, "batch_size": BATCH // sharding.world_size()}
 # One row of 48 is left over: two devices cannot share it.
 report.fit("sgd", distiller(sgd()), 45, **mine)
+report.fit_prompts("language", language(sgd()), 32, **mine)
 report.fit("feedback", interactive(sgd()), 48, **mine)
 writers = [
     keras.callbacks.ModelCheckpoint(str(folder / f"best{rank}.keras")),

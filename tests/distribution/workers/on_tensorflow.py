@@ -12,6 +12,7 @@ from tests.distribution.workers.common import (
     data,
     distiller,
     fit,
+    language,
     sgd,
     student,
     teacher,
@@ -49,6 +50,12 @@ both("adam", 33, lambda: distiller(adam()))
 both("aligned", 43, lambda: aligned(sgd()))
 # Compiled by the Distiller, in `fit`, out of the scope.
 both("uncompiled", 43, lambda: keras_dtkd.Distiller(teacher(), student()))
+tf.config.run_functions_eagerly(True)
+report.fit_prompts("language/one", language(sgd()), 32)
+tf.config.run_functions_eagerly(False)
+with strategy.scope():
+    model = language(sgd())
+report.fit_prompts("language/two", model, 32)
 # `fit` itself in the scope, too.
 with strategy.scope():
     report.fit("in_scope/two", distiller(sgd(), outside), 32)

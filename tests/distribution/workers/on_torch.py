@@ -20,6 +20,7 @@ from tests.distribution.workers.common import (
     distiller,
     fit,
     interactive,
+    language,
     network,
     sgd,
 )
@@ -42,6 +43,7 @@ report.fit("accumulation", distiller(adam(gradient_accumulation_steps=2)), 43, *
 scaled = keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 report.fit("loss_scale", distiller(scaled), 43, **mine)
 report.fit("aligned", aligned(sgd(), seed=5 + RANK), 43, **mine)
+report.fit_prompts("language", language(sgd(), seed=5 + RANK), 32, **mine)
 
 # The same, where the teacher learns too; rank 0's counts as well.
 for name, options in INTERACTIVE.items():
