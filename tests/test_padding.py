@@ -91,3 +91,39 @@ def test_a_padding_mask_beside_weights_is_no_fault():
     x = {"token_ids": X, "padding_mask": WEIGHTS.astype("int32")}
     d = Distiller(Language(), Language(), KD())
     d.fit(x, Y, sample_weight=WEIGHTS, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss", ["sparse_categorical_crossentropy", "mean", "weighted", None]
+)
+def test_a_compiled_loss_that_padding_dilutes_is_named(loss, recwarn):
+    reduction = {"mean": "sum_over_batch_size", "weighted": "mean_with_sample_weight"}
+    if loss in reduction:
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction=reduction[loss]
+        )
+    student = pupil()
+    if loss is not None:
+        student.compile("sgd", loss)
+    Distiller(right_teacher(), student, KD()).fit(
+        X, Y, sample_weight=WEIGHTS, verbose=0
+    )
+    named = [w for w in recwarn if "divides by all of them" in str(w.message)]
+    is_diluted = loss is not None and "weight" not in getattr(loss, "reduction", "")
+    assert len(named) == is_diluted
+
+
+def test_padding_to_twice_the_length_changes_no_weight():
+    found = []
+    for extra in (0, X.shape[1]):
+        x, y, weights = (np.pad(a, ((0, 0), (0, extra))) for a in (X, Y, WEIGHTS))
+        keras.utils.set_random_seed(0)
+        d = Distiller(right_teacher(), pupil(), KD(), task_weight=0.5)
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        )
+        d.compile(keras.optimizers.SGD(0.1), loss)
+        d.fit(x, y, sample_weight=weights, epochs=2, shuffle=False, verbose=0)
+        found.append(d.student.get_weights())
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)

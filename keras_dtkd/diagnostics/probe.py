@@ -152,7 +152,7 @@ def _evaluate_batch(distiller, sample):
         losses = distiller.distillation_losses
         values = {n: v for n, v, _ in compute_loss_means(losses, build_step)}
         keys = {(loss.view, loss.distilled_output) for loss in losses.values()}
-        steps = {key: build_step(*key) for key in {(None, None), *keys}}
+        steps = {key: build_step(*key)[:2] for key in {(None, None), *keys}}
 
     def compute_task_loss(student_outputs):
         return distiller.compute_task_loss(x, y, student_outputs, weights, False)

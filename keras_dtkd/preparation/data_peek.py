@@ -71,12 +71,13 @@ def peek(x, y=None, batch_size=None, sample_weight=None):
 
 def limit_rows(sample, model):
     """As many of a sample's sequences as a large vocabulary leaves room for."""
-    shape = getattr(model, "output_shape", None)
-    leaves = [leaf for leaf in keras.tree.flatten(sample.x) if leaf is not None]
-    if not isinstance(shape, tuple) or len(shape) != 3 or not shape[-1]:
+    shape: Any = getattr(model, "output_shape", None)
+    leaves: list = [a for a in keras.tree.flatten(sample.x) if np.ndim(a) > 1]
+    is_sequence = isinstance(shape, tuple) and len(shape) == 3 and shape[-1]
+    if not is_sequence or not leaves:
         return sample
-    count = arrays.num_samples(sample.x)
-    rows = max(1, MAX_OUTPUTS // (shape[-1] * np.shape(leaves[0])[1]))
+    count, length = arrays.num_samples(sample.x), max(leaf.shape[1] for leaf in leaves)
+    rows = max(1, MAX_OUTPUTS // (shape[-1] * length))
     if rows >= count:
         return sample
     parts = sample.x, sample.y, sample.sample_weight

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd import backend
+from keras_dtkd.core import arrays
 from keras_dtkd.core.arguments import check_in_range, check_positive_int
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
@@ -128,6 +130,39 @@ class Rollout(FitHooks, HyperparameterMixin):
             accepted = ops.logical_and(accepted, generated)
         statistics = self.compute_statistics(generated, accepted)
         return RolloutResult(token_ids, generated, is_token, statistics, accepted)
+
+    def sample(self, student, teacher, prompts, batch_size=32):
+        """Sequences outside of any training, compiled.
+
+        Args:
+            student, teacher: As in the call; `None` for one that draws no tokens.
+            prompts: As in the call, all of them, NumPy.
+            batch_size: How many at a time.
+
+        Returns:
+            A `RolloutResult` of NumPy arrays, with numbers drawn from `seed`.
+        """
+        models = [model for model in (student, teacher) if model is not None]
+        variables = [v for part in (*models, self) for v in part.variables]
+
+        def run(prompts, uniforms):
+            result = self(student, teacher, prompts, uniforms)
+            return [
+                part for part in result._replace(statistics=None) if part is not None
+            ]
+
+        run, parts = backend.jit(variables, run), []
+        for start in range(0, len(prompts["token_ids"]), batch_size):
+            rows = slice(start, start + batch_size)
+            batch = arrays.to_tensors(arrays.take_rows(prompts, rows))
+            uniforms = self.draw_uniforms(len(batch["token_ids"]))
+            parts.append(map(ops.convert_to_numpy, run(batch, uniforms)))
+        values = map(np.concatenate, zip(*parts, strict=True))
+        token_ids, generated, mask, *others = values
+        accepted = others[0] if others else None
+        statistics = self.compute_statistics(generated, accepted)
+        statistics = {name: float(value) for name, value in statistics.items()}
+        return RolloutResult(token_ids, generated, mask, statistics, accepted)
 
     def generate(self, student, teacher, prompts, uniforms):
         """Overridden by a rollout of one's own.

@@ -1,7 +1,5 @@
 """The forward passes of a training step, and the `Step`s that are made of them."""
 
-import functools
-
 import keras
 from keras import ops
 
@@ -12,7 +10,7 @@ from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import feature_capture, input_gradients, rollout_step
 from keras_dtkd.training.chunked_step import run_student, run_teacher
-from keras_dtkd.training.run import compute_global_means
+from keras_dtkd.training.run import global_means_of
 from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, TrainingTargets
 
 
@@ -75,13 +73,12 @@ class StepBuilder:
         self._distiller, self._training = distiller, training
         x = model_inputs(inputs.x)
         self._inputs, self._targets = inputs, targets
-        self.global_means = functools.partial(compute_global_means, distiller, student)
         labels = targets.labels if targets.rollout is None else targets.rollout.tokens
         self._passes = {None: (x, labels, sample_weight, student, targets.teacher)}
         self._steps: dict = {}
 
     def __call__(self, view=None, output=None):
-        """The `Step` on a view for one of the outputs, and that output of the student.
+        """The `Step` on a view for an output, that output, and its `global_means_of`.
 
         `None` is the batch itself, and the Distiller's main output.
         """
@@ -120,7 +117,8 @@ class StepBuilder:
             teacher=distiller.teacher_reference.teacher,
             training=self._training,
         )
-        return step, student_spec.select(student.outputs)
+        global_means = global_means_of(distiller, student)
+        return step, student_spec.select(student.outputs), global_means
 
     def _forward_on_view(self, view):
         """Both models' passes on a view of the batch, which has no labels."""

@@ -82,6 +82,21 @@ def session(distiller, is_training=False):
     return distiller.backend_session.open(parts)
 
 
+def global_means_of(distiller, outputs):
+    """`compute_global_means`, once: the same weights have the same means.
+
+    Several processes exchange as many numbers as there are gradients.
+    """
+    known: list = []
+
+    def compute(means):
+        if not known:
+            known.append(compute_global_means(distiller, outputs, means))
+        return known[0]
+
+    return compute
+
+
 def compute_global_means(distiller, outputs, means):
     """From this device's means over its samples to those over the samples of all.
 

@@ -49,4 +49,6 @@ def find_issues(context):
             issues += models.check_teacher_at_chance(*context.chance_arguments)
         issues += models.check_optimizer(context)
         issues += task_loss.check_from_logits(context)
+        if context.is_training:
+            issues += task_loss.check_diluted_loss(context)
     return list(dict.fromkeys(issues))

@@ -1,12 +1,15 @@
 """Losses and metrics that take the student's outputs for what they are not."""
 
 import keras
+import numpy as np
 
 from keras_dtkd.core import logits
+from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import declared_from_logits, select_for_output
 from keras_dtkd.core.issue import WARNING, Issue
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.output_kind import output_kind_of
+from keras_dtkd.losses.reduction import has_positions
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 OUTPUT_KIND_TEXT = {
@@ -33,6 +36,27 @@ def check_from_logits(context):
             if _contradicts(kind, metric.assumes_logits(shape)):
                 issues.append(_mismatch(f"the metric {metric.name!r}", kind))
     return issues
+
+
+def check_diluted_loss(context):
+    """A compiled loss that divides by positions whose weight is 0: padding."""
+    compiled, weights = context.compiled, context.sample.sample_weight
+    if compiled is None or compiled.is_default or context.sample.y is None:
+        return
+    is_one = weights is not None and not keras.tree.is_nested(weights)
+    if not is_one or not has_positions(weights):
+        return
+    loss = keras.losses.get(compiled.loss) if isinstance(compiled.loss, str) else None
+    reduction = getattr(compiled.loss, "reduction", None if loss is None else "mean")
+    share = np.mean(to_numpy(weights) == 0)
+    if reduction not in ("sum_over_batch_size", "mean") or not share:
+        return
+    message = (
+        f"`Distiller`: {share:.0%} of the positions looked at have the weight 0, and "
+        "the compiled loss divides by all of them: the task loss is that much smaller."
+    )
+    hint = 'Compile with a loss that has `reduction="mean_with_sample_weight"`.'
+    yield Issue("diluted_loss", WARNING, message, hint)
 
 
 def contradicting_losses(context):

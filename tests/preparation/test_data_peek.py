@@ -7,7 +7,8 @@ import pytest
 from keras_dtkd import Distiller
 from keras_dtkd.core.arrays import describe_nan_inputs, is_arrays
 from keras_dtkd.losses import KD
-from keras_dtkd.preparation.data_peek import peek, peek_validation_data
+from keras_dtkd.preparation import data_peek
+from keras_dtkd.preparation.data_peek import Sample, peek, peek_validation_data
 from tests.tiny_models import close, data, distiller, numbers, student, teacher
 
 X, Y = data(32)
@@ -215,3 +216,13 @@ def test_nan_inputs_are_described():
     assert describe_nan_inputs({"a": X, "b": [Y, holed]}) == (
         "input 'b/1' (2 of 32 samples checked)"
     )
+
+
+def test_of_a_large_vocabulary_few_sequences_are_looked_at(monkeypatch):
+    monkeypatch.setattr(data_peek, "MAX_OUTPUTS", 3 * 5 * 7)
+    model = keras.Sequential([keras.Input((None,)), keras.layers.Embedding(7, 7)])
+    x, y = np.zeros((8, 5), "int32"), np.ones((8, 5))
+    sample = data_peek.limit_rows(Sample(x, y, 8, None), model)
+    assert len(sample.x) == len(sample.y) == sample.batch_size == 3
+    images = Sample(np.zeros((8, 6)), np.ones(8), 8)
+    assert data_peek.limit_rows(images, student()) is images

@@ -140,9 +140,23 @@ def test_mixed_decides_once_a_batch(models):
     assert (numpy(result.token_ids) == numpy(expected.token_ids)).all()
 
 
+def test_sample_is_the_rollout_of_each_batch(models):
+    rollout = rollouts.Speculative(LENGTH, k=3, stop_token_ids=STOP, seed=4)
+    prompts = language.make_prompts(batch=5)
+    result = rollout.sample(*models, prompts, batch_size=3)
+    again = rollouts.Speculative(LENGTH, k=3, stop_token_ids=STOP, seed=4)
+    for rows in (slice(0, 3), slice(3, 5)):
+        batch = {name: part[rows] for name, part in prompts.items()}
+        uniforms = again.draw_uniforms(len(batch["token_ids"]))
+        expected = run(again, models, batch, uniforms)
+        assert (result.token_ids[rows] == numpy(expected.token_ids)).all()
+        assert (result.accepted[rows] == numpy(expected.accepted)).all()
+    share = result.accepted.sum() / result.generated.sum()
+    assert result.statistics["acceptance"] == pytest.approx(share, rel=1e-5)
+
+
 def test_replicas_take_their_rows_of_the_same_draw():
     one, two = rollouts.Student(LENGTH, seed=5), rollouts.Student(LENGTH, seed=5)
-    expected = numpy(one.draw_uniforms(6))
     parts = []
     for replica in range(2):
         two.seed_generator.state.assign([5, 0])

@@ -260,7 +260,7 @@ class InteractiveDistiller(Distiller):
         if self.exam_for == "student":
             return feedback_loss(forward(weights, exam_x, True), exam_y)
         y = y._replace(teacher=ForwardPass(teacher_outputs))
-        step, output = StepBuilder(self, x, y, y_pred, sample_weight)()
+        step, output, _ = StepBuilder(self, x, y, y_pred, sample_weight)()
         # What they are now: a callback may change the course's.
         course = self.distillation_losses["course"]
         tau = course.temperature.hyperparameter("temperature") + 0.0

@@ -93,7 +93,9 @@ def language(optimizer, seed=5):
     rollout = rollouts.Speculative(8, k=4, stop_token_ids=3, seed=1)
     models = language_model(0), language_model(seed)
     model = keras_dtkd.Distiller(*models, KD(1.0), rollout=rollout)
-    model.compile(optimizer)
+    # XLA compiles loops slowly under TensorFlow.
+    jit = False if keras.config.backend() == "tensorflow" else "auto"
+    model.compile(optimizer, jit_compile=jit)
     return model
 
 
