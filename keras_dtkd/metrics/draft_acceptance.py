@@ -2,14 +2,12 @@
 
 import keras
 
-from keras_dtkd.core.arguments import check_choice, check_in_range
 from keras_dtkd.functional.divergences import total_variation
-from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.metrics.inputs import FROM_LOGITS, row_weights, to_logits
+from keras_dtkd.metrics.model_comparison import ModelComparison
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
-class DraftAcceptance(keras.metrics.Mean):
+class DraftAcceptance(ModelComparison):
     """Mean probability that speculative decoding accepts a token of the student.
 
     `Σ min(p, q) = 1 − TV(p, q)` of both models' distributions, a position: with the
@@ -38,25 +36,13 @@ class DraftAcceptance(keras.metrics.Mean):
     >>> acceptance.expected_tokens(block=5)
     """
 
-    # Cannot be compiled: Keras would pass labels instead of teacher outputs.
-    requires_teacher_outputs = True
-
     def __init__(
         self, temperature=1.0, from_logits="auto", name="draft_acceptance", dtype=None
     ):
-        super().__init__(name=name, dtype=dtype)
-        caller = "DraftAcceptance"
-        self.temperature = check_in_range(caller, "temperature", temperature, 0)
-        self.from_logits = check_choice(caller, "from_logits", from_logits, FROM_LOGITS)
+        super().__init__(temperature, from_logits, name, dtype)
 
-    def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
-        """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
-        teacher, student = (
-            soft_log_probs(to_logits(outputs, self.from_logits), self.temperature)
-            for outputs in (teacher_outputs, student_outputs)
-        )
-        weights = row_weights(student_outputs, sample_weight)
-        super().update_state(1.0 - total_variation(teacher, student), weights)
+    def compare(self, teacher_log_probs, student_log_probs):
+        return 1.0 - total_variation(teacher_log_probs, student_log_probs)
 
     def expected_tokens(self, block):
         """Expected tokens of one teacher pass over `block` drafts, a float.
@@ -66,10 +52,3 @@ class DraftAcceptance(keras.metrics.Mean):
         """
         alpha = float(self.result())
         return sum(alpha**accepted for accepted in range(block + 1))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "from_logits": self.from_logits,
-        }

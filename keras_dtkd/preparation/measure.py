@@ -22,7 +22,7 @@ from keras_dtkd.losses.input_gradient_checks import (
 from keras_dtkd.teachers.forward import run_on_sample, run_teacher
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training.chunked_step import output_embedding
+from keras_dtkd.training.chunked_step import find_output_embedding
 from keras_dtkd.validation.data import check_scale
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.task_loss import contradicting_losses
@@ -69,7 +69,7 @@ def find_heads(context):
         ("student", context.student),
         ("teacher", context.teacher.model),
     ):
-        table = None if model is None else output_embedding(model)
+        table = None if model is None else find_output_embedding(model)
         heads[role] = table is not None
         if table is None:
             continue

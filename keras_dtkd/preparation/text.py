@@ -104,4 +104,4 @@ def _to_list(texts):
 
 def _to_numpy(values):
     # Preprocessors may give TensorFlow's tensors on other backends.
-    return keras.tree.map_structure(lambda value: arrays.to_numpy(value), values)
+    return keras.tree.map_structure(arrays.to_numpy, values)

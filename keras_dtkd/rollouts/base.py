@@ -291,7 +291,7 @@ class Rollout(FitHooks, HyperparameterMixin):
         return ops.logical_and(is_stop, ops.logical_not(is_prompt))
 
 
-def prompt_length(prompts):
+def find_shortest_prompt(prompts):
     """The length of the shortest prompt, an integer tensor."""
     lengths = ops.sum(ops.cast(prompts["padding_mask"], "int32"), axis=1)
     # A model's first token is given.

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dtkd.rollouts.base import Rollout, prompt_length
+from keras_dtkd.rollouts.base import Rollout, find_shortest_prompt
 from keras_dtkd.rollouts.decoders import make_decoder
 
 
@@ -25,7 +25,7 @@ def draw_sequences(rollout, role, model, prompts, uniforms):
         tokens = ops.slice_update(tokens, (0, index), token[:, None])
         return index + 1, tokens, cache
 
-    start = prompt_length(prompts), tokens, decoder.cache
+    start = find_shortest_prompt(prompts), tokens, decoder.cache
     steps = rollout.max_length
     _, tokens, _ = ops.while_loop(is_unfinished, add_token, start, steps)
     return tokens, rollout.find_generated(tokens, prompts), None

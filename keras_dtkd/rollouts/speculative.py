@@ -6,7 +6,7 @@ from keras import ops
 from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.rollouts import sampling
-from keras_dtkd.rollouts.base import Rollout, prompt_length
+from keras_dtkd.rollouts.base import Rollout, find_shortest_prompt
 from keras_dtkd.rollouts.decoders import make_decoder
 
 
@@ -118,7 +118,7 @@ class Speculative(Rollout):
             return start + count, tokens, accepted, (draft_cache, score_cache)
 
         caches = drafting.cache, scoring.cache
-        begin = prompt_length(prompts), first, ops.zeros_like(is_prompt), caches
+        begin = find_shortest_prompt(prompts), first, ops.zeros_like(is_prompt), caches
         _, tokens, accepted, _ = ops.while_loop(
             is_unfinished, add_tokens, begin, self.max_length
         )

@@ -20,7 +20,7 @@ from keras_dtkd.training.run import compute_global_means
 from keras_dtkd.training.task_loss import sum_losses, weights_by_losses
 
 
-def output_embedding(model):
+def find_output_embedding(model):
     """The matrix that a KerasHub `CausalLM` makes logits with, `(vocabulary, width)`.
 
     `None` for a model that does not have it in a `ReversibleEmbedding`.
@@ -58,7 +58,7 @@ def compute_loss(distiller, inputs, targets, student, sample_weight, log):
     loss_logging.update_rollout(distiller, targets)
     hidden, teacher_hidden = student.outputs, targets.teacher.outputs
     teacher = distiller.teacher_reference.teacher.model
-    tables = output_embedding(distiller.student), output_embedding(teacher)
+    tables = find_output_embedding(distiller.student), find_output_embedding(teacher)
     size = min(table.shape[0] for table in tables)
     for spec in distiller.output_specs.get():
         size = spec.num_classes or size

@@ -10,7 +10,7 @@ from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import feature_capture, input_gradients, rollout_step
 from keras_dtkd.training.chunked_step import run_student, run_teacher
-from keras_dtkd.training.run import global_means_of
+from keras_dtkd.training.run import cache_global_means
 from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, TrainingTargets
 
 
@@ -78,7 +78,7 @@ class StepBuilder:
         self._steps: dict = {}
 
     def __call__(self, view=None, output=None):
-        """The `Step` on a view for an output, that output, and its `global_means_of`.
+        """The `Step` on a view for an output, that output, and its global means.
 
         `None` is the batch itself, and the Distiller's main output.
         """
@@ -117,7 +117,7 @@ class StepBuilder:
             teacher=distiller.teacher_reference.teacher,
             training=self._training,
         )
-        global_means = global_means_of(distiller, student)
+        global_means = cache_global_means(distiller, student)
         return step, student_spec.select(student.outputs), global_means
 
     def _forward_on_view(self, view):

@@ -82,7 +82,7 @@ def session(distiller, is_training=False):
     return distiller.backend_session.open(parts)
 
 
-def global_means_of(distiller, outputs):
+def cache_global_means(distiller, outputs):
     """`compute_global_means`, once: the same weights have the same means.
 
     Several processes exchange as many numbers as there are gradients.

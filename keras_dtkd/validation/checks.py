@@ -43,7 +43,7 @@ def find_issues(context):
         # Wrong labels say nothing about the teacher.
         label_issues = labels.check_labels(context)
         issues += label_issues
-        # Those of a stand-in say nothing either.
+        # Nor do those of a stand-in for a rollout.
         is_real = not context.is_regression and context.rollout is None
         if not has_errors(label_issues) and is_real:
             issues += models.check_teacher_at_chance(*context.chance_arguments)

@@ -35,7 +35,7 @@ class ValidationContext:
         evaluate_distillation: As the Distiller's.
         chunk_size: As the Distiller's.
         heads: With it, by role, whether the model's logits are its hidden states times
-            `training.chunked_step.output_embedding`.
+            `training.chunked_step.find_output_embedding`.
         rollout: The `Rollout` if the run has one: `sample` has the sequences' form.
         sample: Some samples of the data, a `data_peek.Sample`.
         x: The data as the run was given it.
