@@ -1,13 +1,13 @@
 """A Keras model that trains a student to match a teacher."""
 
 import functools
-import inspect
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.core.arguments import name_arguments
 from keras_dtkd.core.hyperparameters import (
     Hyperparameter,
     HyperparameterMixin,
@@ -294,8 +294,8 @@ class Distiller(HyperparameterMixin, keras.Model):
             ValueError: A metric that compares two models: it would be given labels.
         """
         validation.reject_migrated_arguments("Distiller.compile", kwargs)
-        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
-        origin = default_compile.CompileOrigin(arguments=dict(given))
+        given = name_arguments(super().compile, 0, args, kwargs)
+        origin = default_compile.CompileOrigin(arguments=given)
         validation.validate_metrics(origin.metrics)
         super().compile(*args, **kwargs)
         self.compile_origin = origin
@@ -341,27 +341,27 @@ class Distiller(HyperparameterMixin, keras.Model):
         Raises:
             ValueError: Whatever is wrong with models or data, before the first step.
         """
+        kwargs = name_arguments(super().fit, 6, args, kwargs)
         callbacks, verbose = rank_callbacks.rank_zero_callbacks(callbacks, verbose)
         validation.validate_monitors(callbacks)
         x, y, hooks = prepare.prepare_fit(self, x, y, batch_size, kwargs)
         callbacks = [EpochHooks(self), *hooks, *callbacks]
-        args = x, y, batch_size, epochs, verbose, callbacks, *args
         with run.fitting(self, hooks):
-            return super().fit(*args, **kwargs)
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """The student's loss and metrics, as `keras.Model.evaluate` gives them.
 
         With `evaluate_distillation=True`, those of `fit`.
         """
+        kwargs = name_arguments(super().evaluate, 2, args, kwargs)
         with run.in_context(self, is_evaluating=True):
             if kwargs.get("_use_cached_eval_dataset"):
                 # Called by `fit`, in its session, with validation data it prepared.
-                return super().evaluate(x, y, *args, **kwargs)
-            if x is not None:
-                x, y = prepare.prepare_evaluate(self, x, y, kwargs)
+                return super().evaluate(x, y, **kwargs)
+            x, y = prepare.prepare_evaluate(self, x, y, kwargs)
             with run.session(self):
-                return super().evaluate(x, y, *args, **kwargs)
+                return super().evaluate(x, y, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """The student's outputs, as `keras.Model.predict` gives them."""
@@ -378,16 +378,18 @@ class Distiller(HyperparameterMixin, keras.Model):
         There are no epochs here: call `loss.on_epoch_begin(epoch, epochs)` for a loss
         with a warm-up. Until then its weight is full.
         """
+        kwargs = name_arguments(super().train_on_batch, 2, args, kwargs)
         x, y = prepare.prepare_batch(self, "train_on_batch", x, y, kwargs)
         with run.session(self, is_training=True):
             run.synchronize_processes(self)
-            return super().train_on_batch(x, y, *args, **kwargs)
+            return super().train_on_batch(x, y, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """The student's loss and metrics on one batch."""
+        kwargs = name_arguments(super().test_on_batch, 2, args, kwargs)
         x, y = prepare.prepare_batch(self, "test_on_batch", x, y, kwargs)
         with run.in_context(self, is_evaluating=True), run.session(self):
-            return super().test_on_batch(x, y, *args, **kwargs)
+            return super().test_on_batch(x, y, **kwargs)
 
     def export(self, *args, **kwargs):
         """Exports the student, as `distiller.student.export` does."""

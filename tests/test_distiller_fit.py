@@ -382,6 +382,24 @@ def test_train_on_batch_is_a_step_of_fit():
     assert {"loss", "task_loss", "kd"} <= set(logs)
 
 
+def test_positional_arguments_are_looked_at_as_named_ones():
+    x, y = data(8)
+    bad, d = -np.ones(8), distiller()
+    for run in (
+        lambda: d.fit(x, y, 4, 1, 0, None, 0.0, None, False, None, bad),
+        lambda: d.train_on_batch(x, y, bad),
+    ):
+        with pytest.raises(ValueError, match="a weight of -1"):
+            run()
+    with pytest.raises(ValueError, match="2 validation labels"):
+        d.fit(x, y, 4, 1, 0, None, 0.0, (x[:3], y[:2]))
+    with pytest.raises(TypeError, match="multiple values"):
+        d.evaluate(x, y, 4, batch_size=4)
+    weights = np.arange(8.0)
+    expected = d.evaluate(x, y, sample_weight=weights, verbose=0)
+    assert d.evaluate(x, y, 8, 0, weights) == pytest.approx(expected)
+
+
 def test_calls_and_predictions_are_the_students():
     x, _ = data(8)
     small = student()

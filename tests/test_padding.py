@@ -80,17 +80,36 @@ class Language(keras.Model):
         return self.head(self.embedding(inputs["token_ids"]) * mask)
 
 
-def test_a_padding_mask_that_nothing_uses_is_named():
-    x = {"token_ids": X, "padding_mask": WEIGHTS.astype("int32")}
+MASKED = {"token_ids": X, "padding_mask": WEIGHTS.astype("int32")}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda d: d.fit(MASKED, Y, verbose=0),
+        lambda d: d.fit(MASKED, verbose=0),
+        lambda d: d.evaluate(MASKED, verbose=0),
+        lambda d: d.fit(
+            MASKED, Y, sample_weight=WEIGHTS, validation_data=(MASKED, Y), verbose=0
+        ),
+        lambda d: d.fit(
+            MASKED, Y, sample_weight=WEIGHTS, validation_data=(MASKED,), verbose=0
+        ),
+    ],
+    ids=["labels", "no labels", "evaluate", "validation", "validation, no labels"],
+)
+def test_a_padding_mask_that_nothing_uses_is_named(run):
+    d = Distiller(Language(), Language(), KD(), evaluate_distillation=True)
     with pytest.warns(UserWarning, match="sample_weight=padding_mask"):
-        Distiller(Language(), Language(), KD()).fit(x, Y, verbose=0)
+        run(d)
 
 
 @pytest.mark.filterwarnings("error:.*padding_mask")
 def test_a_padding_mask_beside_weights_is_no_fault():
-    x = {"token_ids": X, "padding_mask": WEIGHTS.astype("int32")}
-    d = Distiller(Language(), Language(), KD())
-    d.fit(x, Y, sample_weight=WEIGHTS, verbose=0)
+    d = Distiller(Language(), Language(), KD(), evaluate_distillation=True)
+    held_out = MASKED, Y, WEIGHTS
+    d.fit(MASKED, Y, sample_weight=WEIGHTS, validation_data=held_out, verbose=0)
+    d.evaluate(MASKED, Y, sample_weight=WEIGHTS, verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,16 @@ def _raise(caller, name, value, rule):
     raise ValueError(f"`{caller}`: `{name}` {rule}. Received: {name}={value!r}.")
 
 
+def name_arguments(method, skip, args, kwargs):
+    """`kwargs`, and with them the positional `args` after the first `skip` by name.
+
+    Raises `TypeError` where calling the bound `method` with them does.
+    """
+    signature = inspect.signature(method)
+    signature.bind(*[None] * skip, *args, **kwargs)
+    return {**dict(zip([*signature.parameters][skip:], args, strict=False)), **kwargs}
+
+
 def constructor_arguments(instance, base):
     """The constructor's arguments, serialized, for `get_config`.
 

@@ -123,8 +123,11 @@ def prepare_fit(distiller, x, y, batch_size, kwargs):
 
 def prepare_evaluate(distiller, x, y, kwargs):
     """Prepares an `evaluate`, whose other arguments are `kwargs`. Returns `(x, y)`."""
+    if x is None:  # Keras names what is missing.
+        return x, y
     x, y = text.preprocess(distiller, x, y, kwargs)
-    return prepare(distiller, "evaluate", x, y), y
+    weights = kwargs.get("sample_weight")
+    return prepare(distiller, "evaluate", x, y, sample_weight=weights), y
 
 
 def prepare_batch(distiller, run, x, y, kwargs):

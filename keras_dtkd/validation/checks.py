@@ -28,9 +28,9 @@ def find_issues(context):
     issues += chunks.check_chunks(context)
     issues += context.preparation_issues
     issues += labels.check_missing_labels(context)
+    issues += data.check_padding(context)
     if context.is_training:
         issues += data.check_sample_weights(context)
-        issues += data.check_padding(context)
         issues += models.check_trainable_weights(context.student)
         if context.rollout is None:
             issues += labels.check_unused_labels(context)

@@ -118,26 +118,34 @@ def check_sample_weights(context):
 
 
 def check_padding(context):
-    """Padding that teaches: a mask among the inputs which nothing uses.
+    """Padding that counts: a mask among the inputs which nothing uses.
 
     KerasHub's language models take `padding_mask`, and their outputs carry none.
     """
-    x, sample = context.inputs, context.sample
-    mask = x.get("padding_mask") if isinstance(x, dict) else None
-    if mask is None or sample.y is None or sample.sample_weight is not None:
-        return
+    spec, sample, held_out = context.student_spec, context.sample, context.validation
     if any(map(_gives_mask, iter_layers(context.student))):
         return
-    labels = keras.tree.flatten(sample.y)
-    mask = arrays.to_numpy(mask)
-    share = 1.0 - np.mean(mask != 0)
-    if len(labels) == 1 and labels[0].shape[: mask.ndim] == mask.shape and share > 0:
-        message = (
-            f"`Distiller`: {share:.0%} of the positions looked at are padding by "
-            "`padding_mask`, and nothing keeps them from teaching."
-        )
-        hint = "Give `sample_weight=padding_mask`, as KerasHub's preprocessors do."
-        yield Issue("padding_teaches", WARNING, message, hint)
+    samples = {"data": sample._replace(x=context.inputs)}
+    if held_out is not None:
+        samples["validation data"] = held_out
+    for name, (x, y, _, weights) in samples.items():
+        mask = x.get("padding_mask") if isinstance(x, dict) else None
+        if mask is None or weights is not None:
+            continue
+        mask = arrays.to_numpy(mask)
+        if y is None:
+            has_positions = spec is not None and len(spec.shape) == mask.ndim + 1
+        else:
+            shapes = [np.shape(part)[: mask.ndim] for part in keras.tree.flatten(y)]
+            has_positions = shapes == [mask.shape]
+        share = 1.0 - np.mean(mask != 0)
+        if has_positions and share > 0:
+            message = (
+                f"`Distiller`: {share:.0%} of the positions of the {name} looked at "
+                "are padding by `padding_mask`, and nothing keeps them from counting."
+            )
+            hint = "Give `sample_weight=padding_mask`, as KerasHub's preprocessors do."
+            yield Issue("padding_counts", WARNING, message, hint)
 
 
 def _gives_mask(layer):

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller, losses, rollouts
+from keras_dtkd import Distiller, losses, models, rollouts
 from tests import language
-from tests.language import LENGTH, language_model
-from tests.tensors import numpy, tensor
+from tests.language import LENGTH, VOCABULARY, language_model
+from tests.tensors import numpy
 from tests.tiny_models import numbers
 
 PROMPTS = language.make_prompts(batch=8, length=4)
@@ -41,33 +41,112 @@ class Recording(losses.KD):
         return super().compute_with_temperatures(step)
 
 
+def llama(seed):
+    keras.utils.set_random_seed(seed)
+    options = {"num_key_value_heads": 1, "vocabulary_size": VOCABULARY}
+    model = models.llama_tiny(1, 8, 16, 2, **options)
+    # Random ones are nearly uniform.
+    embedding = model.backbone.token_embedding.embeddings
+    embedding.assign(50 * numpy(embedding))
+    model.compile(keras.optimizers.SGD(0.01), None)
+    return model
+
+
+ROLLOUTS = [
+    rollouts.Data(LENGTH),
+    rollouts.Student(LENGTH, seed=1),
+    rollouts.Teacher(LENGTH, seed=1),
+    rollouts.Mixed(LENGTH, ratio=0.5, seed=2),
+    rollouts.Speculative(LENGTH, k=3, block=2, stop_token_ids=3, seed=1),
+]
+
+
 @pytest.mark.parametrize(
-    "rollout",
-    [
-        rollouts.Student(LENGTH, seed=1),
-        rollouts.Speculative(LENGTH, k=3, block=2, stop_token_ids=3, seed=1),
-    ],
-    ids=lambda rollout: type(rollout).__name__,
+    ("rollout", "build"),
+    [*((rollout, student) for rollout in ROLLOUTS), (ROLLOUTS[-1], llama)],
+    ids=[*(type(rollout).__name__ for rollout in ROLLOUTS), "Speculative, cached"],
 )
-def test_a_rollout_in_fit_is_that_outside_and_has_no_gradient(rollout):
+def test_a_rollout_in_fit_is_that_outside_and_has_no_gradient(rollout, build):
+    teacher, one, other = build(0), build(4), build(4)
+    responses = PROMPTS["padding_mask"] * (np.arange(4) > 0)
+    prompts = {**PROMPTS, "response_mask": responses}
+    # A model with a cache takes long to compile, and on PyTorch to run.
+    count = 1 if build is llama else 2
+    prompts = {name: part[: 4 * count] for name, part in prompts.items()}
     rollout.seed_generator.state.assign([1, 0])
-    d = Distiller(language_model(0), student(), Recording(), rollout=rollout)
-    d.fit(PROMPTS, **OPTIONS)
-    seen = numpy(d.distillation_losses["recording"].seen)
+    d = Distiller(teacher, one, Recording(), rollout=rollout, task_weight=0.0)
+    d.fit(prompts, **OPTIONS)
+    seen = numpy(d.distillation_losses["recording"].seen)[-count:]
     # The same by hand: tokens drawn outside, then a step on these as fixed data.
     rollout.seed_generator.state.assign([1, 0])
-    teacher, other = language_model(0), student()
     plain = Distiller(teacher, other, losses.KD(1.0), task_weight=0.0)
-    for batch in range(2):
+    for batch in range(count):
         rows = slice(4 * batch, 4 * batch + 4)
-        prompts = {name: tensor(part[rows], "int32") for name, part in PROMPTS.items()}
-        result = rollout(other, teacher, prompts, rollout.draw_uniforms(4))
-        tokens = numpy(result.token_ids).astype("int32")
+        inputs = {name: part[rows] for name, part in prompts.items()}
+        result = rollout.sample(other, teacher, inputs)
+        tokens = result.token_ids
         assert (seen[batch] == tokens[:, 1:]).all()
-        weights = numpy(result.generated)[:, 1:].astype("float32")
-        plain.train_on_batch(tokens[:, :-1], tokens[:, 1:], sample_weight=weights)
+        weights = result.generated[:, 1:].astype("float32")
+        x, mask = tokens[:, :-1], result.padding_mask[:, :-1].astype("int32")
+        x = {"token_ids": x, "padding_mask": mask} if build is llama else x
+        plain.train_on_batch(x, tokens[:, 1:], sample_weight=weights)
     for one, two in zip(numbers(d.student), numbers(other), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+def batches(size=4):
+    for start in range(0, len(PROMPTS["token_ids"]), size):
+        yield {name: part[start : start + size] for name, part in PROMPTS.items()}
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return (list(batches())[index],)
+
+
+def tf_dataset():
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(PROMPTS).batch(4)
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda d: d.fit(Batches(), **{**OPTIONS, "batch_size": None}),
+        lambda d: d.fit(((batch,) for batch in batches()), verbose=0, shuffle=False),
+        lambda d: d.fit(tf_dataset(), verbose=0),
+        lambda d: [d.train_on_batch(batch) for batch in batches()],
+    ],
+    ids=["PyDataset", "generator", "tf.data", "train_on_batch"],
+)
+def test_prompts_come_in_every_form_that_keras_takes(run):
+    arrays, other = (distiller(rollouts.Student(LENGTH, seed=3)) for _ in range(2))
+    arrays.fit(PROMPTS, **OPTIONS)
+    run(other)
+    for one, two in zip(numbers(arrays.student), numbers(other.student), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-7)
+
+
+def test_validation_is_on_fixed_sequences():
+    tokens = np.random.default_rng(1).integers(1, VOCABULARY, (8, LENGTH))
+    held_out = tokens[:, :-1], tokens[:, 1:]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    d = Distiller(
+        language_model(0),
+        student(loss=loss),
+        losses.KD(1.0),
+        rollout=rollouts.Student(LENGTH, seed=0),
+        evaluate_distillation=True,
+    )
+    logs = d.fit(PROMPTS, validation_data=held_out, **OPTIONS).history
+    found = d.evaluate(*held_out, batch_size=4, verbose=0, return_dict=True)
+    assert {"kd", "task_loss", "agreement", "loss"} <= set(found)
+    for name, value in found.items():
+        assert logs[f"val_{name}"] == pytest.approx([value], rel=1e-6), name
 
 
 def test_what_is_logged_counts_the_generated_tokens():

@@ -437,13 +437,14 @@ def test_masked_positions_count_nowhere(exam_for):
 def test_of_several_outputs_the_distilled_one_is_examined(kind):
     random = np.random.default_rng(0)
     size, weights = random.normal(size=(24, 1)), random.uniform(size=24)
+    others = abs(size[:, 0])
 
     def named(label, size):
         return {"label": label, "size": size} if kind == "dict" else [label, size]
 
     def gradient(exam, only):
         large, small = two_outputs(kind), two_outputs(kind, seed=5)
-        loss, y, weight = named(CE, "mse"), named(Y, size), named(weights, size[:, 0])
+        loss, y, weight = named(CE, "mse"), named(Y, size), named(weights, others)
         if only:
             large, small = (
                 keras.Model(
