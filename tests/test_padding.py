@@ -132,6 +132,17 @@ def test_a_compiled_loss_that_padding_dilutes_is_named(loss, recwarn):
     assert len(named) == is_diluted
 
 
+def test_accuracy_is_that_of_valid_tokens():
+    found = []
+    for extra in (0, X.shape[1]):
+        x, y, weights = (np.pad(a, ((0, 0), (0, extra))) for a in (X, Y, WEIGHTS))
+        keras.utils.set_random_seed(0)
+        d = Distiller(right_teacher(), pupil(), KD())
+        logs = d.fit(x, y, sample_weight=weights, shuffle=False, verbose=0).history
+        found.append(logs["accuracy"])
+    assert found[0] == pytest.approx(found[1])
+
+
 def test_padding_to_twice_the_length_changes_no_weight():
     found = []
     for extra in (0, X.shape[1]):

@@ -161,7 +161,9 @@ def follow_losses(distiller):
         distiller.direction_seed_generator = keras.random.SeedGenerator()
     rollout = distiller.rollout
     if rollout is not None and not hasattr(distiller, "rollout_statistics"):
-        distiller.rollout_statistics = rollout.make_statistics()
+        # Without prompts the length may not be known yet.
+        if rollout.max_length is not None:
+            distiller.rollout_statistics = rollout.make_statistics()
     names = loss_logging.list_tracker_names(losses, distiller.additional_logs)
     if names != list(distiller.loss_trackers):
         distiller.loss_trackers.clear()

@@ -96,9 +96,11 @@ def default_compile(distiller, labels):
             "as for a `fit` of its own: `student.compile(optimizer, ...)`."
         )
     else:
-        kind = distiller.output_specs.get().student.output_kind
-        loss, accuracy = default_task_loss(kind, label_format)
-        distiller.compile(optimizer, loss, metrics=[accuracy], **options)
+        spec = distiller.output_specs.get().student
+        loss, accuracy = default_task_loss(spec.output_kind, label_format)
+        # Where weights are those of positions, padding has no part in the accuracy.
+        kind = "weighted_metrics" if len(spec.shape) > 2 else "metrics"
+        distiller.compile(optimizer, loss, **{kind: [accuracy]}, **options)
     distiller.compile_origin = dataclasses.replace(
         distiller.compile_origin,
         source="student" if takes_over else "default",

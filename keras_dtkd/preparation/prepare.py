@@ -188,6 +188,8 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
     sample, x = data_peek.peek(x, y, batch_size, weights)
     rollout = distiller.rollout if run in TRAINING else None
     if rollout is not None:
+        rollout_step.find_max_length(distiller, sample.x)
+        changes.follow_losses(distiller)
         report_issues(check_prompts(rollout, teacher, sample, x))
         sample = rollout_step.stand_in(distiller, sample)
     sample = data_peek.limit_rows(sample, distiller.student)

@@ -14,6 +14,9 @@ from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.rollouts import sampling
 from keras_dtkd.rollouts.statistics import RolloutCallback, RolloutStatistics
 
+# TRL's `max_new_tokens`.
+NEW_TOKENS = 128
+
 
 class RolloutResult(NamedTuple):
     """Sequences, and how they came to be.
@@ -47,7 +50,10 @@ class Rollout(FitHooks, HyperparameterMixin):
     teacher's forward pass. The losses compare both models at the generated tokens.
 
     Args:
-        max_length: Length of the sequences, prompts included, in tokens.
+        max_length: Length of the sequences, prompts included, in tokens. `None` is
+            found once there are prompts: the `sequence_length` of the student's
+            preprocessor, as in KerasHub's `generate`, and without one 128 tokens more
+            than the prompts are long; with `uses_data` the length of the data.
         stop_token_ids: A sequence ends with the first of these. None by default.
         student_temperature: Divides the student's logits where it draws; 0 is greedy.
             Can be changed during training.
@@ -96,7 +102,7 @@ class Rollout(FitHooks, HyperparameterMixin):
 
     def __init__(
         self,
-        max_length,
+        max_length=None,
         stop_token_ids=(),
         student_temperature=1.0,
         teacher_temperature=1.0,
@@ -107,7 +113,9 @@ class Rollout(FitHooks, HyperparameterMixin):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         name = type(self).__name__
-        self.max_length = check_positive_int(name, "max_length", max_length)
+        if max_length is not None:
+            check_positive_int(name, "max_length", max_length)
+        self.max_length = max_length
         tokens: Any = [] if stop_token_ids is None else np.ravel(stop_token_ids)
         self.stop_token_ids = tuple(int(token) for token in tokens)
         self.student_temperature = student_temperature
@@ -121,6 +129,7 @@ class Rollout(FitHooks, HyperparameterMixin):
 
     def __call__(self, student, teacher, prompts, uniforms, num_tokens=None):
         # Not that of Keras's layers: models are no tensors.
+        self.max_length = self.max_length or uniforms.shape[0]
         prompts = {**self.split_responses(prompts), "num_tokens": num_tokens}
         results = self.generate(student, teacher, prompts, uniforms)
         token_ids, generated, accepted = results
@@ -142,6 +151,7 @@ class Rollout(FitHooks, HyperparameterMixin):
         Returns:
             A `RolloutResult` of NumPy arrays, with numbers drawn from `seed`.
         """
+        self.find_max_length(student, prompts["token_ids"].shape[1])
         models = [model for model in (student, teacher) if model is not None]
         variables = [v for part in (*models, self) for v in part.variables]
 
@@ -181,6 +191,14 @@ class Rollout(FitHooks, HyperparameterMixin):
             f"`{type(self).__name__}` must override `generate(student, teacher, "
             "prompts, uniforms)`."
         )
+
+    def find_max_length(self, student, length):
+        """Sets `max_length` where it is `None`, for prompts of `length` tokens."""
+        if self.max_length is None:
+            preprocessor = getattr(student, "preprocessor", None)
+            new = 0 if self.uses_data else NEW_TOKENS
+            found = getattr(preprocessor, "sequence_length", None)
+            self.max_length = found or length + new
 
     def make_statistics(self):
         """The `RolloutStatistics` that a Distiller logs."""

@@ -55,7 +55,7 @@ class Mixed(Rollout):
     ratio = Hyperparameter(minimum=0.0, maximum=1.0)
     uses_student = True
 
-    def __init__(self, max_length, ratio=0.5, otherwise="data", **kwargs):
+    def __init__(self, max_length=None, ratio=0.5, otherwise="data", **kwargs):
         super().__init__(max_length, **kwargs)
         self.ratio = ratio
         choices = "data", "teacher"

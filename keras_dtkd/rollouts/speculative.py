@@ -51,7 +51,7 @@ class Speculative(Rollout):
     uses_teacher = True
     has_acceptance = True
 
-    def __init__(self, max_length, k=25, block=1, acceptance="top_k", **kwargs):
+    def __init__(self, max_length=None, k=25, block=1, acceptance="top_k", **kwargs):
         super().__init__(max_length, **kwargs)
         self.k = k
         self.block = check_positive_int("Speculative", "block", block)

@@ -1,6 +1,9 @@
 """Prompts become the sequences that a training step is on."""
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 from keras_dtkd import backend
@@ -40,6 +43,14 @@ def generate(distiller, rollout, prompts, targets, sample_weight=None):
     x, weights = shift(distiller.student, result, sample_weight)
     labels = result.tokens if rollout.has_labels else None
     return x, targets._replace(labels=labels, rollout=result), weights
+
+
+def find_max_length(distiller, prompts):
+    """Sets the rollout's `max_length` where none was given; not for other data."""
+    token_ids: Any = prompts.get("token_ids") if isinstance(prompts, dict) else None
+    if np.ndim(token_ids) == 2:
+        length = np.shape(token_ids)[1]
+        distiller.rollout.find_max_length(distiller.student, length)
 
 
 def shift(student, result, sample_weight=None):

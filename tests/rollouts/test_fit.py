@@ -1,5 +1,7 @@
 """Rollouts inside of `fit`."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -92,6 +94,29 @@ def test_a_rollout_in_fit_is_that_outside_and_has_no_gradient(rollout, build):
         plain.train_on_batch(x, tokens[:, 1:], sample_weight=weights)
     for one, two in zip(numbers(d.student), numbers(other), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.single_backend
+def test_without_a_length_there_is_room_for_new_tokens(monkeypatch, tmp_path):
+    monkeypatch.setattr("keras_dtkd.rollouts.base.NEW_TOKENS", 3)
+    d = distiller(rollouts.Speculative(k=12, seed=0))
+    logs = d.fit(PROMPTS, epochs=2, **OPTIONS).history
+    assert d.rollout.max_length == 7
+    missing = 7 - PROMPTS["padding_mask"].sum(1)
+    assert logs["generated_tokens"] == [missing.sum()] * 2
+    d.save(tmp_path / "d.keras")
+    again = keras.saving.load_model(tmp_path / "d.keras")
+    assert again.rollout.max_length == 7
+    outside = rollouts.Student(seed=0)
+    result = outside.sample(language_model(0), None, PROMPTS)
+    assert result.token_ids.shape == (8, 7)
+    d = distiller(rollouts.Data())
+    d.fit({name: part[:4] for name, part in PROMPTS.items()}, **OPTIONS)
+    assert d.rollout.max_length == 4
+    hub = types.SimpleNamespace(preprocessor=types.SimpleNamespace(sequence_length=9))
+    rollout = rollouts.Mixed()
+    rollout.find_max_length(hub, 4)
+    assert rollout.max_length == 9
 
 
 def batches(size=4):
