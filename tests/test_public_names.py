@@ -33,7 +33,8 @@ NAMES = {
     "keras_dtkd.diagnostics": "Issue Report diagnose",
     "keras_dtkd.distribution": "rank shard world_size",
     "keras_dtkd.functional": """
-        chunked correlation decoupled divergences labels norms ranking statistics
+        chunked chunked_cross_entropy chunked_divergence correlation decoupled
+        divergences labels norms ranking statistics
     """,
     "keras_dtkd.functional.correlation": """
         batch_weight cosine inter_class_distance intra_class_distance pearson soft_probs

@@ -8,3 +8,5 @@ from keras_dtkd.functional import labels as labels
 from keras_dtkd.functional import norms as norms
 from keras_dtkd.functional import ranking as ranking
 from keras_dtkd.functional import statistics as statistics
+from keras_dtkd.functional.chunked import chunked_cross_entropy as chunked_cross_entropy
+from keras_dtkd.functional.chunked import chunked_divergence as chunked_divergence
