@@ -71,11 +71,17 @@ def _raise(caller, name, value, rule):
 def name_arguments(method, skip, args, kwargs):
     """`kwargs`, and with them the positional `args` after the first `skip` by name.
 
-    Raises `TypeError` where calling the bound `method` with them does.
+    Raises `TypeError` for too many of them, and for one that is given twice.
     """
     signature = inspect.signature(method)
-    signature.bind(*[None] * skip, *args, **kwargs)
-    return {**dict(zip([*signature.parameters][skip:], args, strict=False)), **kwargs}
+    names = [*signature.parameters][skip:]
+    named = dict(zip(names, args, strict=False))
+    if len(args) > len(names) or named.keys() & kwargs:
+        # Names that are not known may have their own error later.
+        signature.bind(
+            *[None] * skip, *args, **{n: kwargs[n] for n in named if n in kwargs}
+        )
+    return {**named, **kwargs}
 
 
 def constructor_arguments(instance, base):
