@@ -12,6 +12,7 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
+from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.output_kind import (
     compute_output_spec,
     resolve_output_kind,
@@ -55,7 +56,7 @@ class AttackedModel:
         except Exception as error:
             raise ValueError(
                 f"`{self.caller}`: the model does not accept samples of shape "
-                f"{x.shape[1:]}. Keras raised: {error}"
+                f"{x.shape[1:]}. Keras raised: {describe_error(error)}"
             ) from error
         output = self._select_output(outputs)
         dtype = keras.backend.standardize_dtype(output.dtype)

@@ -8,6 +8,7 @@ import keras
 
 from keras_dtkd import backend
 from keras_dtkd.core.atomic_io import atomic_write, remove_partial_files
+from keras_dtkd.core.issue import describe_error
 
 GENERATOR = "generator"
 
@@ -81,7 +82,8 @@ class Resume(keras.callbacks.Callback):
                 raise ValueError(
                     f"`Resume`: the state in {self.folder} is not to be read into this "
                     "run: it is of another student, other losses or another teacher. "
-                    f"Make them as they were, or give a new folder. Keras says: {error}"
+                    f"Make them as they were, or give a new folder. Keras says: "
+                    f"{describe_error(error)}"
                 ) from error
             with h5py.File(path) as file:
                 states = {n: s[()] for n, s in file.get(GENERATOR, {}).items()}

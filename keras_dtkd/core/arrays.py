@@ -55,13 +55,18 @@ def has_invalid_logits(values):
 
 
 def describe_shapes(x):
-    """The shape of a sample, in words: of each input where there are several."""
-    shapes = [
-        f"{'/'.join(map(str, path))!r}: {leaf.shape[1:]}" if path else leaf.shape[1:]
-        for path, leaf in keras.tree.flatten_with_path(x)
-        if leaf is not None
-    ]
-    return f"samples of shape {', '.join(map(str, shapes))}"
+    """The shape of a sample, in words: of each input where there are several.
+
+    With the dtype of those that are no floats.
+    """
+    shapes = []
+    for path, leaf in keras.tree.flatten_with_path(x):
+        if leaf is not None:
+            name = f"{'/'.join(map(str, path))!r}: " if path else ""
+            dtype = keras.backend.standardize_dtype(leaf.dtype)
+            kind = "" if keras.backend.is_float_dtype(dtype) else f", {dtype}"
+            shapes.append(f"{name}{tuple(leaf.shape[1:])}{kind}")
+    return f"samples of shape {', '.join(shapes)}"
 
 
 def num_samples(arrays):

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -33,6 +34,11 @@ class Issue:
 
     def __str__(self):
         return f"{self.message} {self.hint}".strip()
+
+
+def describe_error(error):
+    """The message of an exception in one line, shortened."""
+    return textwrap.shorten(" ".join(str(error).split()), 400, placeholder=" ...")
 
 
 def has_errors(issues):

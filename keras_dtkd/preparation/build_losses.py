@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
+from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.output_kind import Traced, compute_output_spec
 from keras_dtkd.preparation.build_steps import build_steps
@@ -97,7 +98,7 @@ def build_task_loss(distiller, sample):
         raise ValueError(
             f"`Distiller`: the loss or the metrics of the student's class "
             f"`{type(student).__name__}` fail on the first batch, before any training. "
-            f"Do they fit the labels? The error: {error}"
+            f"Do they fit the labels? The error: {describe_error(error)}"
         ) from error
 
 

@@ -6,6 +6,7 @@ import sys
 
 import keras
 
+from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.training import task_loss
 
@@ -225,7 +226,8 @@ def _clone_compile_config(config):
                 "`Distiller`: the student's metrics cannot be made again from their "
                 "configuration. Register them "
                 "(`keras.saving.register_keras_serializable`), or compile the "
-                f"Distiller itself: `distiller.compile(...)`. Keras says: {error}"
+                f"Distiller itself: `distiller.compile(...)`. Keras says: "
+                f"{describe_error(error)}"
             ) from error
 
 

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays, logits
-from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.issue import ERROR, WARNING, Issue, describe_error
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.core.output_kind import compute_output_spec
@@ -55,7 +55,7 @@ def build_models(context, strategy):
                 f"`Distiller`: the {role} is not built, and cannot be from the data, "
                 f"whose inputs have the shapes {shapes}."
             )
-            hint = f"Call it on a batch first. Keras says: {error}"
+            hint = f"Call it on a batch first. Keras says: {describe_error(error)}"
             issues.append(Issue("not_built", ERROR, message, hint, error))
     return issues
 

@@ -15,6 +15,7 @@ from keras_dtkd.core.compiled_loss import (
     compiled_loss,
     select_for_output,
 )
+from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import MaskPreserving
 from keras_dtkd.core.output_kind import (
@@ -348,7 +349,7 @@ class _Inference:
             raise ValueError(
                 f"`Distiller`: the {self.role} cannot take the inputs: "
                 f"{describe_shapes(x)}. Give inputs of the shape that it was made "
-                f"for, or a model for these. Keras says: {error}"
+                f"for, or a model for these. Keras says: {describe_error(error)}"
             ) from error
 
     def _shapes(self, outputs):

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_dtkd.core import logits
 from keras_dtkd.core.arguments import check_choice
+from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.teachers import base
 
@@ -239,7 +240,7 @@ def _validate_compatible(outputs):
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`Ensemble`: the members' outputs are nested in different ways. Give "
-            f"models with the same outputs. Keras says: {error}"
+            f"models with the same outputs. Keras says: {describe_error(error)}"
         ) from error
     for a, *others in zip(*map(keras.tree.flatten, outputs), strict=True):
         for b in others:
