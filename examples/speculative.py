@@ -149,7 +149,7 @@ def run(seed):
     """All arms of a seed that are not in the file yet."""
     known = [json.loads(line) for line in read_lines() if line.strip()]
     done = {record["arm"] for record in known if record["seed"] == seed}
-    arms = {"beginning": None, **new_rollouts(seed)}
+    arms = {"the teacher": None, "beginning": None, **new_rollouts(seed)}
     if set(arms) <= done:
         return
     stories, test = new_data(seed, STORIES), new_data(100 + seed, STORIES // 4)
@@ -163,6 +163,7 @@ def run(seed):
             continue
         student, start, logs = new_student(seed), time.perf_counter(), {}
         student.set_weights(weights)
+        student = teacher if arm == "the teacher" else student
         if rollout is not None:
             logs = distill(student, prompts, rollout, EPOCHS)
         record = {"arm": arm, "seed": seed, **measure(student, only, test, seed)}
@@ -187,9 +188,9 @@ records = [json.loads(line) for line in read_lines()]
 # %% [markdown]
 # ## The table
 # `teacher's NLL`: mean of −log p of the student's own tokens under the teacher, in
-# nats; that of the teacher's own stories is about its entropy. `KL`: of the student
-# from the teacher on the teacher's test stories. `drafts`: share of its tokens that
-# speculative decoding would accept there. Standard deviations are over seeds.
+# nats; that of the teacher's own stories is its entropy. `KL`: of the student from the
+# teacher on the teacher's test stories. `drafts`: share of its tokens that speculative
+# decoding would accept there. Standard deviations are over seeds.
 
 # %%
 smoke = "\nSMOKE RUN: the figures are meaningless." if QUICK else ""
@@ -206,21 +207,22 @@ for arm in dict.fromkeys(record["arm"] for record in records):
             f"{np.mean(values):.3f} ± {np.std(values, ddof=len(rows) > 1):.3f}"
         )
     speed = np.mean([row["tokens_per_second"] for row in rows])
-    print(f"| {arm} | {' | '.join(cells)} | {speed:,.0f} |")
-for record in records[: len(new_rollouts(0)) + 1]:
+    cells.append(f"{speed:,.0f}" if speed else "")
+    print(f"| {arm} | {' | '.join(cells)} |")
+for record in [record for record in records if record["seed"] == 0]:
     print(f"\n{record['arm']}: {record['story']}")
 
 # %% [markdown]
 # ## The picture
 # Left: the teacher accepts more and more of the student's tokens, without a schedule.
-# Right: near to the teacher on its stories, and likely for the teacher in one's own.
+# Right: near to the teacher on its stories, and likely for the teacher in one's own;
+# the line is the teacher's own stories.
 
 # %%
 import matplotlib.pyplot as plt
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-arms = dict.fromkeys(r["arm"] for r in records)
-for number, arm in enumerate(arms):
+for number, arm in enumerate(new_rollouts(0)):
     rows = [record for record in records if record["arm"] == arm]
     curves = np.array([row["acceptance"] for row in rows if row["acceptance"]])
     color = f"C{number}"
@@ -229,6 +231,8 @@ for number, arm in enumerate(arms):
         left.plot(epochs, curves.mean(0), color=color, label=arm)
     points = np.array([[row["kl"], row["nll"]] for row in rows])
     right.scatter(*points.T, color=color, label=arm)
+own = [record["nll"] for record in records if record["arm"] == "the teacher"]
+right.axhline(np.mean(own), color="0.6", linewidth=1)
 left.set(xlabel="epoch", ylabel="share of tokens the teacher keeps", ylim=(0, 1.02))
 right.set(xlabel="KL from the teacher on its stories, nats a token")
 right.set(ylabel="teacher's NLL of the student's stories")

@@ -6,7 +6,9 @@ The pages in docs/ have full runs on all backends.
 
 import pytest
 
-from tests.scripts import EXAMPLES, SMOKE_RUN, run_script
+from tests.scripts import EXAMPLES, ROOT, SMOKE_RUN, run_script
+
+STORIES = ROOT.parent / "shared" / "data" / "stories260k"
 
 ROWS = {
     "private_student": [
@@ -19,6 +21,10 @@ ROWS = {
         "student alone",
         *("KD", "KDIGA 0.1", "KDIGA 1", "KDIGA 3"),
         *("penalty 0.1", "penalty 1", "penalty 3"),
+    ],
+    "speculative": [
+        *("the teacher", "beginning", "data", "teacher", "on-policy"),
+        *("SKD, K = 5", "SKD, K = 25", "SKD, K = 100"),
     ],
     "student_feedback": [
         *("KD", "IKD", "exam for the teacher", "exam for the student"),
@@ -41,7 +47,13 @@ def run_example(tmp_path_factory):
         if name not in finished:
             folder = tmp_path_factory.mktemp(name) / "output"
             script = EXAMPLES / f"{name}.py"
-            printed = run_script(script, KERAS_DTKD_OUT=str(folder), **SMOKE_RUN)
+            environment = {"KERAS_DTKD_OUT": str(folder), **SMOKE_RUN}
+            if name == "speculative":
+                pytest.importorskip("keras_hub", reason="It needs KerasHub.")
+                if not STORIES.exists():
+                    pytest.skip("The files of stories260k are not at hand.")
+                environment["KERAS_DTKD_STORIES"] = str(STORIES)
+            printed = run_script(script, **environment)
             finished[name] = printed, folder
         return finished[name]
 
@@ -92,6 +104,18 @@ def test_robust_student_prints_the_share_of_the_gap_to_the_teacher(run_example):
     assert header.endswith("% of the gap to the teacher")
     (line,) = [line for line in rows if line.startswith("KDIGA 1 ")]
     assert line.count(" ± ") == 3
+
+
+@pytest.mark.parametrize("row", ROWS["speculative"])
+def test_speculative_has_every_row(run_example, row):
+    table = run_example("speculative")[0].partition("| arm |")[2].splitlines()
+    (line,) = [line for line in table if line.startswith(f"| {row} |")]
+    nll, divergence, drafts = (
+        float(cell.split(" ± ")[0]) for cell in line.split("|")[2:5]
+    )
+    is_teacher = row == "the teacher"
+    assert nll > 0
+    assert (divergence == 0) == is_teacher and (drafts == 1) == is_teacher
 
 
 @pytest.mark.parametrize("row", ROWS["student_feedback"])
