@@ -269,6 +269,19 @@ for name, runs in results.items():
     below = "" if name in ("teacher", "KD") else f"{below:.0f} %"
     print(row(name, *cells, below, f"{np.mean(ppl):.3f}{spread}"))
 
+epochs = range(EVERY, EPOCHS + 1, EVERY)
+often = np.equal(REPEATS, 16)
+print(f"\nSecrets that occur 16 times, after the epochs {', '.join(map(str, epochs))}")
+for name, runs in results.items():
+    if name != "teacher":
+        curve = np.mean([c[:, often].mean(1) for c, _ in runs], axis=0)
+        print(f"{name:20}" + "".join(f"{bits:7.1f}" for bits in curve))
+for score in ("", ", poor score"):
+    pair = last[f"Swing{score}"], last[f"all left out{score.removesuffix(' score')}"]
+    gaps = (pair[0] - pair[1]).mean(1)
+    error = f" ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.1f}" if len(gaps) > 1 else ""
+    print(f"Swing minus all left out{score}: {gaps.mean():+.1f}{error} bits")
+
 # %% [markdown]
 # Swing hides nearly all, at no cost: so does leaving private characters out, which is
 # simpler, and better where the score misses some. It is the temperature that hides, and
@@ -297,8 +310,6 @@ def label_points(axes, points, gap):
         axes.annotate(name, (x, y), place, color=color, **options)
 
 
-often = np.equal(REPEATS, 16)
-epochs = range(EVERY, EPOCHS + 1, EVERY)
 figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.5), layout="constrained")
 ends, means = [], []
 for name in list(results)[1:]:
