@@ -20,13 +20,20 @@ from keras_dtkd.losses import (
     DTKD,
     KD,
     R2KD,
+    RKD,
+    AttentionMaps,
+    AttentionTransfer,
     BinaryKD,
+    ContrastiveFeature,
+    FitNet,
     GeneralizedJSD,
     HardLabels,
+    HiddenStates,
     InputGradientAlignment,
     InputGradientPenalty,
     LogitMSE,
     SampledReverseKL,
+    SimilarityPreserving,
     Swing,
     TotalVariation,
 )
@@ -180,6 +187,57 @@ LOSSES = {
     ),
     "input_gradient_penalty": Loss(
         InputGradientPenalty, {"norm": ["l1"]}, equal_models=None
+    ),
+}
+
+
+class FeatureLoss(NamedTuple):
+    """A loss on features.
+
+    Attributes:
+        build: From arguments of the class to a new loss on the feature `"f"`.
+        oracle: Its formula in `tests.oracles_features`.
+        shape: Of a feature for it, without the batch.
+        wrong: As a `Loss`'s.
+        is_sequence: Whether that is a sequence of 3 positions.
+        is_contrastive: Whether equal models have a loss.
+    """
+
+    build: Callable
+    oracle: str
+    shape: tuple
+    wrong: dict = {}
+    is_sequence: bool = False
+    is_contrastive: bool = False
+
+
+def _on(cls, name="f", **defaults):
+    return partial(cls, features=[name], **defaults)
+
+
+FEATURE_LOSSES = {
+    "fitnet": FeatureLoss(_on(FitNet), "fitnet", (2, 2, 3), {"projector": ["linear"]}),
+    "attention_transfer": FeatureLoss(
+        _on(AttentionTransfer), "attention_transfer", (2, 3, 2), {"power": [0.0]}
+    ),
+    "similarity_preserving": FeatureLoss(
+        _on(SimilarityPreserving), "similarity_preserving", (2, 2, 2)
+    ),
+    "rkd": FeatureLoss(_on(RKD), "rkd", (5,)),
+    "contrastive_feature": FeatureLoss(
+        _on(ContrastiveFeature), "contrastive", (2, 2, 5), is_contrastive=True
+    ),
+    "hidden_states": FeatureLoss(
+        _on(HiddenStates), "fitnet", (3, 4), {"distance": ["l1"]}, is_sequence=True
+    ),
+    "hidden_states_cosine": FeatureLoss(
+        _on(HiddenStates, distance="cosine"),
+        "hidden_states_cosine",
+        (3, 4),
+        is_sequence=True,
+    ),
+    "attention_maps": FeatureLoss(
+        _on(AttentionMaps, "f:weights"), "attention_maps", (2, 3, 3), is_sequence=True
     ),
 }
 

@@ -11,8 +11,8 @@ from tests.conformance.test_registry import KINDS, public_classes
 NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
-        callbacks datasets diagnose distribution functional logits losses methods
-        metrics models plots recipes rollouts teachers temperatures views
+        callbacks datasets diagnose distribution features functional logits losses
+        methods metrics models plots recipes rollouts teachers temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
     "keras_dtkd.backend.autodiff": """
@@ -52,7 +52,7 @@ NAMES = {
         unmasked_by_both
     """,
     "keras_dtkd.losses": """
-        DistillationLoss KerasDistillationLoss LossValues TemperatureLoss
+        DistillationLoss FeatureLoss KerasDistillationLoss LossValues TemperatureLoss
         calibrate_output_bias
     """,
     "keras_dtkd.methods": "ikd rlkd",
@@ -126,7 +126,7 @@ def test_each_has_a_docstring(module):
 
 
 BASES = {
-    *("DistillationLoss", "LossValues", "TemperatureLoss"),
+    *("DistillationLoss", "FeatureLoss", "LossValues", "TemperatureLoss"),
     *("Temperature", "TemperaturePair"),
 }
 

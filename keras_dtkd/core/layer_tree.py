@@ -1,5 +1,8 @@
 """Layers within layers, wherever a user keeps them."""
 
+import itertools
+from typing import Any
+
 import keras
 
 # No abstract classes: a model has thousands of values, and each `fit` walks over them.
@@ -22,17 +25,81 @@ def iter_layers(structure, _seen=None):
 
 
 def find_layer(model, name):
-    """The layer of that name, at any depth, or a `ValueError` that lists them."""
-    layers = list(getattr(model, "layers", []))
-    # The outer ones first; the list grows.
-    for layer in layers:
+    """The layer of that name or path, or a `ValueError` that lists those there are.
+
+    Args:
+        model: Where to look, at any depth.
+        name: A layer's name; or a path, as in `"encoder/block_3/dense"`: each name is
+            found within the layer before it, at any depth.
+    """
+    first, *rest = name.split("/")
+    layer = _find_by_name(model, first)
+    return find_layer(layer, "/".join(rest)) if rest else layer
+
+
+def _find_by_name(model, name):
+    names: dict = {}
+    for layer in _outer_layers_first(model):
         if layer.name == name:
             return layer
+        names[layer.name] = None
+    raise ValueError(
+        f"`{model.name}` has no layer {name!r}. Its layers: {', '.join(names)}."
+    )
+
+
+def _outer_layers_first(model):
+    """The layers within a model, in the order in which a name is looked for."""
+    layers = list(getattr(model, "layers", []))
+    for layer in layers:
+        yield layer
+        # The list grows.
         layers += getattr(layer, "layers", [])
     # Within layers that are no models.
-    layers += [layer for layer in iter_layers(model) if layer is not model]
-    for layer in layers:
-        if layer.name == name:
-            return layer
-    names = ", ".join(dict.fromkeys(layer.name for layer in layers))
-    raise ValueError(f"`{model.name}` has no layer {name!r}. Its layers: {names}.")
+    yield from (layer for layer in iter_layers(model) if layer is not model)
+
+
+def find_names(model):
+    """The shortest name or path of every layer within a model that `find_layer` finds.
+
+    Returns:
+        A list of `(name, layer)`, outer layers of a model before inner ones. Without
+        input layers, and what a `Sequential` keeps for itself.
+    """
+    first: dict = {}
+    for layer in _outer_layers_first(model):
+        first.setdefault(layer.name, layer)
+    found = []
+    for path, layer in _iter_paths(model, (), set()):
+        # From the layer's own name to the full path.
+        names = ["/".join(path[start:]) for start in range(len(path) - 1, -1, -1)]
+        if first.get(names[0]) is layer:
+            found.append((names[0], layer))
+            continue
+        longer = (name for name in names[1:] if find_layer(model, name) is layer)
+        found += [(name, layer) for name in itertools.islice(longer, 1)]
+    return found
+
+
+def _iter_paths(layer, path, seen):
+    """Every layer within one, once, with the names on the way to it."""
+    is_model = isinstance(layer, keras.Model)
+    inner = layer.layers if is_model else _direct_layers(vars(layer), set())
+    inputs = keras.layers.InputLayer
+    inner = [each for each in inner if not isinstance(each, inputs)]
+    new = {id(each): each for each in inner if id(each) not in seen}
+    seen.update(new)
+    for each in new.values():
+        yield (*path, each.name), each
+        yield from _iter_paths(each, (*path, each.name), seen)
+
+
+def _direct_layers(structure, seen):
+    """The layers in a nested structure, and not what is within them."""
+    if isinstance(structure, keras.layers.Layer):
+        yield structure
+    elif isinstance(structure, CONTAINERS) and id(structure) not in seen:
+        seen.add(id(structure))
+        inner: Any = structure
+        for each in list(inner.values() if isinstance(inner, dict) else inner):
+            yield from _direct_layers(each, seen)

@@ -2,8 +2,8 @@
 
 import math
 
+from keras_dtkd.core.features import find_feature
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
-from keras_dtkd.core.layer_tree import find_layer
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses.input_gradient_checks import check_input_gradient
 
@@ -47,7 +47,7 @@ def _check_layers(name, model, layer_names):
         return
     for layer_name in layer_names:
         try:
-            find_layer(model, layer_name)
+            find_feature(model, layer_name)
         except ValueError as error:
             message = f"`Distiller`: `{name}` needs a layer that is missing: {error}"
             yield Issue("unknown_layer", ERROR, message)

@@ -1,8 +1,8 @@
-"""Outputs of inner layers, captured during the one forward pass."""
+"""Hidden features, captured during the one forward pass."""
 
 import contextlib
 
-from keras_dtkd.core.layer_tree import find_layer
+from keras_dtkd.core.features import FORCED, find_feature, parse_name
 
 
 @contextlib.contextmanager
@@ -20,29 +20,78 @@ def patch_calls(functions):
 
 @contextlib.contextmanager
 def capture(model, names):
-    """Captures what named layers return while the model is called.
+    """Captures what named features are while the model is called.
 
     The layer's `call` is wrapped on the instance, which works for nested and
     subclassed models and inside a trace, and costs no second pass. Yields a dict that
-    fills with a list for each name: one output for each call of the layer, in order.
+    fills with a list for each name, see `core.features.find_feature`: one value for
+    each call of the layer, in order.
     """
     features: dict[str, list] = {name: [] for name in names}
-    layers = {name: find_layer(model, name) for name in names}
+    found = [(find_feature(model, name), features[name]) for name in features]
+    layers: dict = {}
+    for feature, values in found:
+        layers.setdefault(id(feature.layer), (feature.layer, []))[1].append(
+            (feature.part, values)
+        )
+        if feature.attention is not None:
+            layers.setdefault(id(feature.attention), (feature.attention, []))
+    forced = {id(feature.attention) for feature, _ in found}
     with patch_calls(
-        (layer, _wrap_call(layer.call, features[name]))
-        for name, layer in layers.items()
+        (layer, _wrap_call(layer.call, records, key in forced))
+        for key, (layer, records) in layers.items()
     ):
         yield features
 
 
-def _wrap_call(call, outputs):
+def _wrap_call(call, records, returns_attention):
+    """A layer's `call` that records; `records` are pairs `(part, values)`."""
+
     def wrapped(*args, **kwargs):
-        outputs.append(call(*args, **kwargs))
-        return outputs[-1]
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        _record(records, "inputs", first)
+        is_wanted = kwargs.get(FORCED, False)
+        if returns_attention or is_wanted:
+            both = call(*args, **{**kwargs, FORCED: True})
+            outputs, attention = both
+            _record(records, "returned", attention)
+            _record(records, "outputs", outputs)
+            return both if is_wanted else outputs
+        outputs = call(*args, **kwargs)
+        _record(records, "outputs", outputs)
+        return outputs
 
     return wrapped
 
 
-def unwrap_single(features):
-    """The output of a layer that was called once, else the list of them."""
-    return {n: out[0] if len(out) == 1 else out for n, out in features.items()}
+def _record(records, part, value):
+    for wanted, values in records:
+        if wanted == part:
+            values.append(value)
+
+
+def select_calls(model, features):
+    """Of each captured feature the call that its name states.
+
+    Without one, the only call, or the list of all.
+
+    Raises:
+        ValueError: A layer was not called, or not so often.
+    """
+    return {name: _select(model, name, values) for name, values in features.items()}
+
+
+def _select(model, name, values):
+    call = parse_name(name)[1]
+    if call is None and len(values) > 1:
+        return values
+    if (call or 0) >= len(values):
+        times = f"{len(values)} times" if values else "never"
+        hint = ""
+        if not values and name.endswith((":scores", ":weights")):
+            hint = " A fused attention computes them nowhere."
+        raise ValueError(
+            f"`{model.name}`: the layer of the feature {name!r} is called {times} in a "
+            f"forward pass.{hint}"
+        )
+    return values[call or 0]

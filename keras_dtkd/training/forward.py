@@ -8,8 +8,9 @@ from keras_dtkd.core.columns import get_columns
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training import feature_capture, input_gradients, rollout_step
+from keras_dtkd.training import input_gradients, rollout_step
 from keras_dtkd.training.chunked_step import run_student, run_teacher
+from keras_dtkd.training.feature_capture import capture, select_calls
 from keras_dtkd.training.run import cache_global_means
 from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, TrainingTargets
 
@@ -20,9 +21,9 @@ def teacher_forward(distiller, x, variable_values=None):
     layers = _captured_layers(distiller, "teacher")
 
     def forward():
-        with feature_capture.capture(teacher.model, layers) as features:
+        with capture(teacher.model, layers) as features:
             outputs = run_teacher(distiller, teacher, x)
-        return ForwardPass(outputs, feature_capture.unwrap_single(features))
+        return ForwardPass(outputs, select_calls(teacher.model, features))
 
     return without_effect(teacher, forward, variable_values, distiller.teacher_seeds)
 
@@ -34,9 +35,9 @@ def student_forward(distiller, inputs, training):
         return input_gradients.student_forward_with_gradient(
             distiller, inputs, training, layers
         )
-    with feature_capture.capture(distiller.student, layers) as features:
+    with capture(distiller.student, layers) as features:
         outputs = run_student(distiller, inputs.x, training)
-    return ForwardPass(outputs, feature_capture.unwrap_single(features))
+    return ForwardPass(outputs, select_calls(distiller.student, features))
 
 
 def prepare_step(distiller, x, y, sample_weight=None, rollout=None):
@@ -126,11 +127,10 @@ class StepBuilder:
         x = layer(model_inputs(self._inputs.x))
         teacher = self._targets.teacher
         if not layer.student_only:
-            values = self._targets.teacher_variables
             # Unlike on the batch itself, a gradient is being recorded here.
             teacher = keras.tree.map_structure(
                 lambda value: None if value is None else ops.stop_gradient(value),
-                teacher_forward(self._distiller, x, values),
+                teacher_forward(self._distiller, x, self._targets.teacher_variables),
             )
         student = self._distiller(TrainingInputs(x), training=self._training)
         *_, sample_weight, _, _ = self._passes[None]

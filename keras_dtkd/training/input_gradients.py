@@ -45,6 +45,7 @@ def teacher_forward_with_gradient(distiller, x, targets, layers):
     def forward(x):
         with feature_capture.capture(teacher.model, layers) as features:
             outputs = teacher.outputs(x, sample_ids)
+        features = feature_capture.select_calls(teacher.model, features)
         logits = spec.teacher.select_logits(outputs)
         if first.input_gradient_labels == "teacher":
             targets = one_hot(ops.argmax(logits, axis=-1), logits)
@@ -52,7 +53,7 @@ def teacher_forward_with_gradient(distiller, x, targets, layers):
             targets = to_class_probs(labels, logits)
         results = {
             "outputs": outputs,
-            "features": feature_capture.unwrap_single(features),
+            "features": features,
             "targets": targets,
         }
         return cross_entropy(logits, targets), results
@@ -87,12 +88,13 @@ def student_forward_with_gradient(distiller, inputs, training, layers):
             with feature_capture.capture(student, layers) as features:
                 outputs = student(x, training=training)
             after = [scope.get_current_value(v) for v in variables]
+        features = feature_capture.select_calls(student, features)
         masks = map(get_mask, keras.tree.flatten(outputs))
         changes = enumerate(zip(before, after, strict=True))
         logits = spec.select_logits(outputs)
         return cross_entropy(logits, inputs.gradient_targets), {
             "outputs": outputs,
-            "features": feature_capture.unwrap_single(features),
+            "features": features,
             "losses": scope.losses,
             "masks": {i: m for i, m in enumerate(masks) if m is not None},
             "state": {i: new for i, (old, new) in changes if new is not old},

@@ -8,16 +8,24 @@ import pytest
 
 from keras_dtkd.losses import (
     DistillationLoss,
+    FeatureLoss,
     KerasDistillationLoss,
     TemperatureLoss,
 )
 from keras_dtkd.teachers import Teacher
 from keras_dtkd.temperatures import Temperature
 from keras_dtkd.views import View
-from tests.registry import LOSSES, METRICS, TEACHERS, TEMPERATURES, VIEWS
+from tests.registry import (
+    FEATURE_LOSSES,
+    LOSSES,
+    METRICS,
+    TEACHERS,
+    TEMPERATURES,
+    VIEWS,
+)
 
 KINDS = {
-    DistillationLoss: LOSSES,
+    DistillationLoss: LOSSES | FEATURE_LOSSES,
     Temperature: TEMPERATURES,
     View: VIEWS,
     Teacher: TEACHERS,
@@ -26,7 +34,8 @@ KINDS = {
 PACKAGES = ["losses", "temperatures", "views", "teachers", "metrics"]
 PACKAGES += ["methods.ikd", "methods.rlkd"]
 # Subclassed, not used as they are; and the wrapper of others' losses.
-BASES = {DistillationLoss, TemperatureLoss, KerasDistillationLoss, Temperature, Teacher}
+BASES = {DistillationLoss, FeatureLoss, TemperatureLoss, KerasDistillationLoss}
+BASES |= {Temperature, Teacher}
 
 
 def public_classes(base):

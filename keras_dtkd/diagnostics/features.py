@@ -1,0 +1,62 @@
+"""The hidden features of a model, to choose from."""
+
+import keras
+
+from keras_dtkd import backend
+from keras_dtkd.core import arrays
+from keras_dtkd.core.features import find_feature
+from keras_dtkd.core.layer_tree import find_names
+from keras_dtkd.training.feature_capture import capture
+
+
+def features(model, x, verbose=1):
+    """The names of a model's hidden features, with their shapes.
+
+    Each is a name for the `features` of a loss, see `losses.FeatureLoss`. Any layer has
+    its `name:inputs` too, which are not listed.
+
+    Args:
+        model: A `keras.Model`, as the student or the teacher.
+        x: Inputs as the model takes them, arrays; the first sample is run.
+        verbose: Whether to print a table.
+
+    Returns:
+        A dict: by name the shape, without the batch; a list of shapes for a layer that
+        returns several tensors. Layers that a forward pass does not call are left out.
+
+    Example:
+
+    >>> keras_dtkd.features(teacher, x[:1])
+    """
+    x = arrays.to_tensors(arrays.take_rows(x, slice(1)))
+    if not model.built:
+        model(x)
+    names = [name for name, _ in find_names(model)]
+    attention = [f"{name}:{part}" for name in names for part in ("scores", "weights")]
+    names += [name for name in attention if _is_attention(model, name)]
+    with backend.no_grad(), keras.StatelessScope(), capture(model, names) as found:
+        model(x, training=False)
+    shapes: dict = {}
+    for name, values in found.items():
+        layer, _, part = name.partition(":")
+        suffix = f":{part}" if part else ""
+        for call, value in enumerate(values):
+            number = f"#{call}" if len(values) > 1 else ""
+            shapes[f"{layer}{number}{suffix}"] = keras.tree.map_structure(
+                lambda tensor: tuple(tensor.shape)[1:], value
+            )
+    if verbose:
+        width = max(map(len, shapes), default=0)
+        for name, shape in shapes.items():
+            print(f"{name:{width}}  {shape}")
+    return shapes
+
+
+def _is_attention(model, name):
+    try:
+        feature = find_feature(model, name)
+    except ValueError:
+        return False
+    # Of a softmax by itself, its inputs and outputs are just that.
+    layer = find_feature(model, name.rpartition(":")[0]).layer
+    return feature.part == "returned" or feature.layer is not layer
