@@ -20,6 +20,7 @@ LEVELS = {
     "models": 3,
     "teachers": 3,
     "rollouts": 3,
+    "students": 3,
     "temperatures": 3,
     "views": 3,
     "callbacks": 4,

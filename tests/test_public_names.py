@@ -12,7 +12,8 @@ NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
         callbacks datasets diagnose distribution features functional logits losses
-        methods metrics models plots recipes rollouts teachers temperatures views
+        methods metrics models plots recipes rollouts students teachers temperatures
+        views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
     "keras_dtkd.backend.autodiff": """
@@ -64,6 +65,7 @@ NAMES = {
     """,
     "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
+    "keras_dtkd.students": "from_layers",
     "keras_dtkd.teachers": """
         Teacher resolve_teacher store weights_fingerprint with_sample_ids
     """,

@@ -1,0 +1,3 @@
+"""Students made from their teachers."""
+
+from keras_dtkd.students.from_layers import from_layers as from_layers
