@@ -172,6 +172,7 @@ def test_masked_positions_of_multilabel_outputs_have_no_effect():
     assert np.isfinite(logs["kd"]).all()
 
 
+@pytest.mark.single_backend
 @pytest.mark.invariant(number=7)
 @pytest.mark.graph
 def test_the_smallest_temperature_may_be_scheduled():
@@ -213,6 +214,7 @@ def test_a_distiller_saved_before_it_trains_can_be_trained(compiled, tmp_path):
     Distiller(large, student()).load_weights(tmp_path / "d.keras")
 
 
+@pytest.mark.single_backend
 @pytest.mark.invariant(number=8)
 def test_compile_origin_survives_reload(tmp_path):
     large, runs = teacher(), []
@@ -257,6 +259,7 @@ def test_a_callback_may_evaluate_other_labels():
     assert len(seen) == 3
 
 
+@pytest.mark.single_backend
 def test_other_labels_keep_the_compile_options():
     d = Distiller(teacher(), student())
     d.fit(X, Y, verbose=0)
@@ -269,6 +272,7 @@ def half_right(y_true, y_pred):
     return 0.5 * ops.ones_like(y_pred[..., 0])
 
 
+@pytest.mark.single_backend
 def test_a_custom_metric_of_a_notebook_is_used(monkeypatch):
     main = sys.modules["__main__"]
     monkeypatch.setattr(half_right, "__module__", "__main__")
@@ -481,6 +485,7 @@ def test_after_learning_a_temperature_the_student_trains_on_its_own():
     small.fit(X, Y, verbose=0)
 
 
+@pytest.mark.single_backend
 def test_labels_may_be_named_like_the_only_output():
     inputs = keras.Input((FEATURES,))
     small = keras.Model(inputs, {"label": LAYERS.Dense(CLASSES, name="label")(inputs)})

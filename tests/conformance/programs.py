@@ -16,6 +16,7 @@ from keras_dtkd.losses import KD
 from tests.gradients import differentiate
 from tests.logit_cases import draw
 from tests.registry import LOSSES, TEMPERATURES, Loss
+from tests.selection import RUNS_EVERYTHING
 
 CASE = draw((8, 100))
 LABELS = np.random.default_rng(0).integers(0, 100, 8)
@@ -32,8 +33,11 @@ def _at(temperature):
     )
 
 
-# The losses, and `KD` at every temperature.
-ALL_LOSSES = LOSSES | {f"kd_at_{n}": _at(entry) for n, entry in TEMPERATURES.items()}
+# The losses, and `KD` at every temperature: on one backend. The temperatures themselves
+# are compared on all, see `test_temperatures`, and train in `test_training`.
+AT = {f"kd_at_{n}": _at(entry) for n, entry in TEMPERATURES.items()}
+ALL_LOSSES = LOSSES | AT
+SWEPT_LOSSES = ALL_LOSSES if RUNS_EVERYTHING else LOSSES
 
 
 def compute_mean(loss, student, teacher, labels=None, sample_weight=None):

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_dtkd import Step
 from keras_dtkd.losses import DistillationLoss
-from tests.conformance.programs import ALL_LOSSES, CASE, LABELS, results
+from tests.conformance.programs import CASE, LABELS, SWEPT_LOSSES, results
 from tests.logit_cases import CASES, ROUNDING, Case, assert_close, digits, draw, rounded
 from tests.registry import EPSILON, LOSSES
 
@@ -20,10 +20,10 @@ MASKED_LOGITS = (-1e9, -np.inf)
 pytestmark = pytest.mark.filterwarnings("ignore:`Standardized`")
 # All tests of one loss after each other, while its program is kept.
 PER_LOSS = {"scope": "module"}
-EACH = pytest.mark.parametrize("name", ALL_LOSSES, **PER_LOSS)
+EACH = pytest.mark.parametrize("name", SWEPT_LOSSES, **PER_LOSS)
 ON_GRADIENTS = [n for n, entry in LOSSES.items() if entry.build().input_gradient]
 ON_LOGITS = pytest.mark.parametrize(
-    "name", [n for n in ALL_LOSSES if n not in ON_GRADIENTS], **PER_LOSS
+    "name", [n for n in SWEPT_LOSSES if n not in ON_GRADIENTS], **PER_LOSS
 )
 
 
@@ -53,10 +53,12 @@ def test_compiled_equals_eager(name):
 
 @pytest.mark.invariant(number=2)
 @pytest.mark.parametrize(
-    "name", [n for n, e in ALL_LOSSES.items() if e.equal_models is not None], **PER_LOSS
+    "name",
+    [n for n, e in SWEPT_LOSSES.items() if e.equal_models is not None],
+    **PER_LOSS,
 )
 def test_loss_and_gradient_of_equal_models_are_zero(name):
-    bound = ALL_LOSSES[name].equal_models
+    bound = SWEPT_LOSSES[name].equal_models
     # The correlation of constants is 0, by definition.
     extremes = [CASES[n].teacher for n in EXTREMES] if bound < EPSILON else []
     for teacher in (CASE.teacher, *extremes):
@@ -72,7 +74,7 @@ def test_a_shift_of_a_samples_logits_changes_nothing(name):
     shift = 2.0 * np.arange(8)[:, None]
     after = results(name, Case(CASE.student + shift, CASE.teacher + 28.0 - 2 * shift))
     before = results(name)
-    if ALL_LOSSES[name].shift_invariant:
+    if SWEPT_LOSSES[name].shift_invariant:
         assert_same(after, before)
     else:
         assert abs(after[0] / before[0] - 1) > 0.05
@@ -121,7 +123,7 @@ def test_all_is_finite_at_extremes(name):
 
 @pytest.mark.invariant(number=6)
 @pytest.mark.parametrize(
-    "name", [n for n, e in ALL_LOSSES.items() if not e.saturates], **PER_LOSS
+    "name", [n for n, e in SWEPT_LOSSES.items() if not e.saturates], **PER_LOSS
 )
 def test_models_that_are_far_apart_have_a_gradient(name):
     """Which a logarithm of probabilities, cut off somewhere, has not."""
@@ -170,7 +172,7 @@ def test_half_precision_logits_give_float32_losses(name, dtype):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, e in ALL_LOSSES.items() if not e.stops_gradient], **PER_LOSS
+    "name", [n for n, e in SWEPT_LOSSES.items() if not e.stops_gradient], **PER_LOSS
 )
 def test_gradient_equals_central_differences(name):
     _, gradient = results(name)
@@ -201,7 +203,7 @@ def test_missing_labels_are_one_clear_error(name):
 @EACH
 @pytest.mark.single_backend
 def test_the_distiller_of_keras_gets_the_weighted_mean_or_an_error(name):
-    loss = ALL_LOSSES[name].build(weight=0.5, warmup_epochs=4)
+    loss = SWEPT_LOSSES[name].build(weight=0.5, warmup_epochs=4)
     loss.on_epoch_begin(1, 10)
     student, teacher = (ops.convert_to_tensor(z, "float32") for z in CASE[:2])
     error = pytest.raises(ValueError, match=f"`{type(loss).__name__}` needs")

@@ -628,6 +628,7 @@ def test_missing_labels_raise(loss):
         d.compute_losses(tensor(tiny_models.data(8)[0]))
 
 
+@pytest.mark.single_backend
 def test_diagnose_measures_the_loss():
     report = diagnose(
         tiny_models.teacher(),

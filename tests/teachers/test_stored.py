@@ -155,6 +155,7 @@ def test_evaluate_distillation_needs_sample_ids(folder):
     assert history["val_agreement"][0] >= 0
 
 
+@pytest.mark.single_backend
 def test_diagnose_measures_it_as_any_teacher(folder):
     report = diagnose(folder, student(), (X, Y), verbose=0)
     live = diagnose(teacher(), student(), (X, Y), verbose=0)
