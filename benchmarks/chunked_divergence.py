@@ -117,8 +117,8 @@ def main():
     parser.add_argument(
         "--vocabularies", type=int, nargs="+", default=[32_000, 128_000]
     )
-    parser.add_argument("--tokens", type=int, default=1024)
-    parser.add_argument("--chunk-size", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=1536)
+    parser.add_argument("--chunk-size", type=int, default=256)
     parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--form", choices=FORMS, help="measure it in this process")
     parser.add_argument("--output", type=Path, help="the JSON file of the results")
