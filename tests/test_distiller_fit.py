@@ -393,6 +393,8 @@ def test_positional_arguments_are_looked_at_as_named_ones():
             run()
     with pytest.raises(ValueError, match="2 validation labels"):
         d.fit(x, y, 4, 1, 0, None, 0.0, (x[:3], y[:2]))
+    with pytest.raises(ValueError, match="Give weights as `sample_weight=`"):
+        d.fit(x, y, np.ones(8))
     with pytest.raises(TypeError, match="multiple values"):
         d.evaluate(x, y, 4, batch_size=4)
     weights = np.arange(8.0)

@@ -122,3 +122,11 @@ def test_numbers_without_an_axis_are_taken_as_keras_takes_them():
     d = Distiller(large, small, LogitMSE())
     assert d.fit(X[:, 0], X[:, 1], verbose=0).history["logit_mse"][0] > 0
     assert d.predict(X[:, 0], verbose=0).shape == (32, 1)
+
+
+@pytest.mark.invariant(number=10)
+def test_class_numbers_beside_a_regression_of_several_numbers_are_one_error():
+    large, small = regressor(3), regressor(3, seed=2)
+    labels = np.zeros(len(X), "int32")
+    with pytest.raises(ValueError, match="outputs of 3 numbers.*For class numbers"):
+        Distiller(large, small).fit(X, labels, verbose=0)

@@ -29,4 +29,18 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
         """The student, filled with the present state of the run."""
         # Under JAX this fills the variables of the whole Distiller.
         model = super().model
-        return getattr(model, "student", model)
+        return _StudentOfRun(model) if hasattr(model, "student") else model
+
+
+class _StudentOfRun:
+    """A Distiller's student with the Distiller's metrics.
+
+    They show in which direction what `monitor` names is better; the student has none
+    while the Distiller trains it.
+    """
+
+    def __init__(self, distiller):
+        self._student, self.metrics = distiller.student, distiller.metrics
+
+    def __getattr__(self, name):
+        return getattr(self._student, name)

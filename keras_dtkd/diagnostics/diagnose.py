@@ -11,6 +11,7 @@ from keras_dtkd.diagnostics import (
 from keras_dtkd.diagnostics.report import ROLES, Report
 from keras_dtkd.diagnostics.teacher_quality import MIN_ACCURACY_GAIN
 from keras_dtkd.distiller import Distiller
+from keras_dtkd.preparation import text
 from keras_dtkd.teachers.sample_ids import model_inputs
 
 
@@ -55,7 +56,8 @@ def diagnose(
         student: As for `Distiller`. The task loss is what it was compiled with, else
             the cross-entropy that fits the labels.
         data: A tuple `(x, y, sample_weight)`, `(x, y)` or `(x,)` of arrays, or an
-            iterable of batches that `fit` takes. What has a weight of 0 counts nowhere.
+            iterable of batches that `fit` takes; text too, where the student has a
+            preprocessor. What has a weight of 0 counts nowhere.
             An iterator loses the batches that are used.
         distillation_losses: As for `Distiller`, at their full weight.
         from_logits: As for `Distiller`.
@@ -78,6 +80,7 @@ def diagnose(
     """
     options = {"from_logits": from_logits, "output": output, "views": views}
     distiller = Distiller(teacher, student, distillation_losses, **options)
+    data = text.preprocess_data(distiller, data)
     samples = probe.sample_batches(data, batches, distiller.teacher_reference.teacher)
     report = Report(*_run_diagnostics(distiller, samples))
     if verbose:

@@ -1,6 +1,7 @@
 """Text becomes what the models take, by the student's own KerasHub preprocessor."""
 
 import keras
+import numpy as np
 
 from keras_dtkd.core import arrays
 
@@ -23,10 +24,21 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
     student, kwargs = distiller.student, {} if kwargs is None else kwargs
     preprocessor = getattr(student, "preprocessor", None)
     if preprocessor is None:
+        if _is_text(x):
+            raise ValueError(
+                "`Distiller`: the inputs are text, and the student has no preprocessor "
+                "to make token ids of it. Give token ids, or a KerasHub model with its "
+                "preprocessor."
+            )
         return x, y
     function = student.preprocess_samples
+    if isinstance(y, list) and _is_text(y):
+        y = np.asarray(y)
     validation = kwargs.get("validation_data")
-    if isinstance(validation, list | tuple):
+    is_text = validation is not None and not isinstance(validation, tuple)
+    if is_text and _is_text(validation):
+        kwargs["validation_data"] = _convert(function, validation)
+    elif isinstance(validation, list | tuple):
         parts = keras.utils.unpack_x_y_sample_weight(validation)
         kwargs["validation_data"] = _convert(function, *parts)
     elif validation is not None:
@@ -50,6 +62,19 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
     if weights is not None:
         kwargs["sample_weight"] = weights
     return x, y
+
+
+def preprocess_data(distiller, data):
+    """As `preprocess`, of a tuple `(x, y, sample_weight)`, text, or an iterable."""
+    is_tuple = isinstance(data, tuple)
+    parts = (
+        keras.utils.unpack_x_y_sample_weight(data) if is_tuple else (data, None, None)
+    )
+    options = {"sample_weight": parts[2]}
+    x, y = preprocess(distiller, parts[0], parts[1], options)
+    if not is_tuple and y is None:
+        return x
+    return keras.utils.pack_x_y_sample_weight(x, y, options["sample_weight"])
 
 
 def _is_text(x):

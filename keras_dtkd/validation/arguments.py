@@ -46,9 +46,10 @@ MIGRATION_HINTS: dict[str, Any] = {
 def check_language(rollout, chunk_size):
     """The arguments for language models, returned as they are."""
     if rollout is not None and not isinstance(rollout, Rollout):
+        hint = " That is the class: call it." if isinstance(rollout, type) else ""
         raise TypeError(
             "`Distiller`: `rollout` must be a `keras_dtkd.rollouts.Rollout`. Received: "
-            f"{rollout!r}."
+            f"{rollout!r}.{hint}"
         )
     if chunk_size is not None:
         chunk_size = check_positive_int("Distiller", "chunk_size", chunk_size)
@@ -106,6 +107,11 @@ def require_teacher(distiller):
 
 def validate_batch_size(batch_size):
     """A whole number of samples, where one is given."""
+    if getattr(batch_size, "shape", ()):
+        raise ValueError(
+            "`Distiller.fit`: the third argument is `batch_size`. Received an array of "
+            f"shape {tuple(batch_size.shape)}. Give weights as `sample_weight=`."
+        )
     if batch_size is not None:
         check_positive_int("Distiller.fit", "batch_size", batch_size)
 

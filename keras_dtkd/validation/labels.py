@@ -7,7 +7,11 @@ import numpy as np
 
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import to_numpy
-from keras_dtkd.core.compiled_loss import canonical_loss_name, select_for_output
+from keras_dtkd.core.compiled_loss import (
+    REGRESSION_LOSSES,
+    canonical_loss_name,
+    select_for_output,
+)
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
 
 # Of the sum of probabilities from 1, in half precision too.
@@ -201,7 +205,22 @@ def check_against_output(
     kind, classes = canonical_loss_name(loss), shape[-1]
     if is_text(values):
         return check_text_labels(values, description)
-    if "crossentropy" not in kind or not values.size or values.dtype.kind not in "iufb":
+    if not values.size or values.dtype.kind not in "iufb":
+        return []
+    if kind in REGRESSION_LOSSES and values.ndim == len(shape) - 1 and classes > 1:
+        problem = (
+            f"of shape {values.shape} do not fit outputs of {classes} numbers and the "
+            f"loss {kind!r}."
+        )
+        hint = "Give a number for each output."
+        if values.dtype.kind in "iub":
+            hint += (
+                " For class numbers compile with `keras.losses."
+                "SparseCategoricalCrossentropy(from_logits=True)`, or with "
+                "`from_logits=False` after a softmax."
+            )
+        return _invalid(description, problem, hint)
+    if "crossentropy" not in kind:
         return []
     if values.dtype.kind == "f" and np.isnan(values).any():
         return _invalid(description, "hold NaN.", "Leave those samples out.")

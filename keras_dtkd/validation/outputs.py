@@ -79,7 +79,8 @@ def check_finite_outputs(teacher_outputs, nan_inputs, student_outputs):
             f"The data holds NaN in {nan_inputs}: replace them, or leave those samples "
             "out."
             if nan_inputs
-            else "Check its inputs and its precision (float16 overflows at 65504)."
+            else "Check its inputs (token ids beyond its vocabulary?) and its "
+            "precision (float16 overflows at 65504)."
         )
         return [Issue(code, ERROR, message, hint)]
     if not nan_inputs:

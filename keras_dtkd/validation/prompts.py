@@ -32,7 +32,8 @@ def check_prompts(rollout, teacher, sample, x):
     if not isinstance(data, dict) or not {*keys} <= {*data}:
         found = sorted(data) if isinstance(data, dict) else arrays.describe_shapes(data)
         message = f"{name}: the data are no prompts: {found}."
-        return [Issue("no_prompts", ERROR, message, FORM)]
+        hint = FORM if "padding_mask" in found else f"{FORM} Without padding all are 1."
+        return [Issue("no_prompts", ERROR, message, hint)]
     if sample.y is not None:
         message = f"{name}: the prompts have labels, and the rollout makes its own."
         hint = "Give `fit(prompts)` alone; responses are marked by a `response_mask`."
@@ -102,8 +103,14 @@ def check_rollout_models(rollout, context):
     for spec in (context.student_spec, context.teacher_spec):
         is_logits = spec is None or spec.output_kind == OutputKind.LOGITS
         if not is_logits or (spec is not None and spec.is_multi_output):
-            message = f"{name}: the {spec.role} does not give one output of logits."
-            hint = "A rollout draws tokens from logits `(batch, time, vocabulary)`."
+            found = (
+                "several outputs" if spec.is_multi_output else spec.output_kind.value
+            )
+            message = f"{name}: the {spec.role} gives {found}, and no logits alone."
+            hint = (
+                "A rollout draws tokens from logits `(batch, time, vocabulary)`: leave "
+                "out a softmax at the end, or give the model up to it."
+            )
             return [Issue("no_logits", ERROR, message, hint)]
     slow = [role for role, model in models.items() if not has_cache(model)]
     if not slow:

@@ -57,6 +57,24 @@ def test_the_file_is_the_students_own(tmp_path, weights_only):
     assert same(kept[int(np.argmin(logs["val_loss"]))], loaded)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_which_way_a_metric_is_better_is_known(tmp_path, compiled):
+    path, kept = tmp_path / "best.keras", []
+    small = student()
+    if compiled:
+        small.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    best = StudentCheckpoint(path, monitor="val_accuracy", save_best_only=True)
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            kept.append(numbers(self.model.student))
+
+    d = Distiller(teacher(), small, KD(), from_logits=True)
+    options = {"validation_data": HELD, "callbacks": [best, Keep()], "verbose": 0}
+    logs = d.fit(X, Y, epochs=4, **options).history["val_accuracy"]
+    assert same(kept[int(np.argmax(logs))], keras.saving.load_model(path))
+
+
 def test_it_saves_in_the_middle_of_an_epoch_too(tmp_path):
     path = tmp_path / "last.weights.h5"
     each = StudentCheckpoint(path, save_weights_only=True, save_freq=1)

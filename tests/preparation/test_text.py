@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller, losses, rollouts
+from keras_dtkd import Distiller, diagnose, losses, rollouts
 from tests.tiny_models import numbers
 
 keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed")
@@ -124,3 +124,37 @@ def test_padded_vocabularies_are_cut_to_the_tokenizer():
     actual = keras.ops.convert_to_numpy(teacher_spec.select_logits(outputs))
     expected = keras.ops.convert_to_numpy(outputs)[..., :size]
     np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.single_backend
+def test_validation_texts_and_diagnosed_ones_come_as_those_of_fit():
+    texts, d = np.array(TEXTS), distiller()
+    logs = d.fit(texts, validation_data=texts, **OPTIONS).history
+    expected = d.evaluate(texts, batch_size=4, verbose=0, return_dict=True)
+    assert logs["val_loss"] == pytest.approx([expected["loss"]], rel=1e-5)
+    for data in (texts, TEXTS, (texts,)):
+        report = diagnose(d.teacher, d.student, data, losses.KD(1.0), verbose=0)
+        errors = {issue.code for issue in report.issues if issue.severity == "error"}
+        # Its weights are random.
+        assert errors <= {"chance_teacher"}
+        assert report["student"]["accuracy"] >= 0
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_text_without_a_preprocessor_is_one_error():
+    small = language_model(1)
+    small.preprocessor = None
+    d = Distiller(language_model(0, 16), small, losses.KD(1.0))
+    for texts in (TEXTS, np.array(TEXTS)):
+        with pytest.raises(ValueError, match="the student has no preprocessor"):
+            d.fit(texts, **OPTIONS)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_labels_beside_text_prompts_are_refused():
+    d = distiller(rollout=rollouts.Student(20))
+    for labels in (TEXTS, np.array(TEXTS)):
+        with pytest.raises(ValueError, match="the rollout makes its own"):
+            d.fit(TEXTS, labels, **OPTIONS)

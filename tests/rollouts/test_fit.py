@@ -223,7 +223,7 @@ def test_a_saved_run_goes_on_with_the_same_draws(tmp_path):
     ("prompts", "match"),
     [
         (PROMPTS["token_ids"], "no prompts"),
-        ({"token_ids": PROMPTS["token_ids"]}, "no prompts"),
+        ({"token_ids": PROMPTS["token_ids"]}, "Without padding all are 1"),
         ({**PROMPTS, "token_ids": PROMPTS["token_ids"] / 1.0}, "float64"),
         ({**PROMPTS, "padding_mask": PROMPTS["padding_mask"][:, ::-1]}, "on the right"),
         ({**PROMPTS, "padding_mask": 0 * PROMPTS["padding_mask"]}, "have no tokens"),
@@ -233,6 +233,21 @@ def test_a_saved_run_goes_on_with_the_same_draws(tmp_path):
 def test_prompts_that_are_none_are_refused(prompts, match):
     with pytest.raises(ValueError, match=match):
         distiller(rollouts.Student(LENGTH)).fit(prompts, **OPTIONS)
+
+
+@pytest.mark.single_backend
+def test_a_class_in_place_of_a_rollout_is_named():
+    with pytest.raises(TypeError, match="That is the class: call it"):
+        distiller(rollouts.Student)
+
+
+@pytest.mark.single_backend
+def test_a_softmax_draws_no_tokens():
+    model = language_model(0)
+    soft = keras.Model(model.input, keras.layers.Softmax()(model.output))
+    d = Distiller(soft, student(), losses.KD(1.0), rollout=rollouts.Teacher(LENGTH))
+    with pytest.raises(ValueError, match="the teacher gives softmax.*leave out"):
+        d.fit(PROMPTS, **OPTIONS)
 
 
 @pytest.mark.single_backend
