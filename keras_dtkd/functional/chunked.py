@@ -1,5 +1,6 @@
 """Divergences of two language models from their hidden states, a part at a time."""
 
+import keras
 from keras import ops
 
 from keras_dtkd.functional import divergences
@@ -105,6 +106,8 @@ def _mean(evaluate, hidden, embedding, others, weights, temperature, chunk_size)
     if weights is None:
         weights = ops.ones(ops.shape(hidden)[:-1])
     weights = ops.stop_gradient(ops.cast(ops.reshape(weights, (-1, 1)), "float32"))
+    # Under mixed precision hidden states are halves, and the embedding is float32.
+    dtype = keras.backend.result_type(hidden.dtype, embedding.dtype)
     total = ops.sum(weights)
     shares = weights / ops.where(total > 0, total, 1.0)
 
@@ -121,11 +124,12 @@ def _mean(evaluate, hidden, embedding, others, weights, temperature, chunk_size)
                 ops.slice(a, (start, 0), (chunk_size, a.shape[1])) for a in padded
             )
             values, slope = evaluate(_log_probs(states, embedding, temperature), other)
-            slope = ops.cast(slope * share / temperature, hidden.dtype)
+            slope = ops.cast(slope * share / temperature, dtype)
+            by_states = ops.cast(ops.matmul(slope, embedding), hidden.dtype)
             part = ops.matmul(ops.transpose(slope), states)
             return (
                 value + ops.sum(share[:, 0] * values),
-                ops.slice_update(by_hidden, (start, 0), ops.matmul(slope, embedding)),
+                ops.slice_update(by_hidden, (start, 0), by_states),
                 by_embedding + ops.cast(part, "float32"),
             )
 

@@ -19,10 +19,14 @@ from keras_dtkd.losses.input_gradient_checks import (
     model_input_tensors,
     models_with_gradient,
 )
-from keras_dtkd.teachers.forward import run_on_sample, run_teacher
+from keras_dtkd.teachers.forward import (
+    compile_on_jax,
+    run_on_sample,
+    run_teacher,
+)
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training.chunked_step import find_output_embedding
+from keras_dtkd.training.chunked_step import compute_hidden, find_output_embedding
 from keras_dtkd.validation.data import check_scale
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.task_loss import contradicting_losses
@@ -64,24 +68,30 @@ def find_heads(context):
     """See `ValidationContext.heads`: measured on a few tokens."""
     x = arrays.to_tensors(arrays.take_rows(context.inputs, slice(1)))
     x = keras.tree.map_structure(lambda a: a[:, :HEAD_TOKENS], x)
-    heads = {}
-    for role, model in (
-        ("student", context.student),
-        ("teacher", context.teacher.model),
-    ):
-        table = None if model is None else find_output_embedding(model)
-        heads[role] = table is not None
-        if table is None:
-            continue
-        hidden = model.backbone(x, training=False)
-        hidden, table = (ops.cast(a, "float32") for a in (hidden, table))
-        outputs = ops.cast(model(x, training=False), "float32")
-        difference = ops.max(
-            ops.abs(ops.matmul(hidden, ops.transpose(table)) - outputs)
+    student, teacher = context.student, context.teacher.model
+    return {
+        "student": _has_head(student, x),
+        # A quantized embedding has no gradient: the teacher needs none.
+        "teacher": teacher is not None and _has_head(teacher, x, allow_int8=True),
+    }
+
+
+def _has_head(model, x, allow_int8=False):
+    """Whether a model's logits are its hidden states times its output embedding."""
+    if find_output_embedding(model, allow_int8) is None:
+        return False
+
+    def compare(x):
+        table = find_output_embedding(model, allow_int8)
+        hidden, table = (
+            ops.cast(a, "float32") for a in (compute_hidden(model, x), table)
         )
-        scale = ops.max(ops.abs(outputs))
-        heads[role] = bool(difference <= HEAD_TOLERANCE * scale)
-    return heads
+        outputs = ops.cast(model(x, training=False), "float32")
+        difference = ops.matmul(hidden, ops.transpose(table)) - outputs
+        return ops.max(ops.abs(difference)), ops.max(ops.abs(outputs))
+
+    difference, scale = compile_on_jax(model.variables, compare)(x)
+    return bool(difference <= HEAD_TOLERANCE * scale)
 
 
 def find_invalid_weights(teacher):

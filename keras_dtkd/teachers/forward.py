@@ -53,10 +53,15 @@ def run_on_sample(teacher, sample):
 
 
 def compile_teacher(teacher):
-    """`run_teacher` of a batch, compiled under JAX, whose eager mode is slow."""
+    """`run_teacher` of a batch, compiled under JAX."""
 
     def forward(x):
         return run_teacher(teacher, x)
 
+    return compile_on_jax(teacher.variables, forward)
+
+
+def compile_on_jax(variables, function):
+    """A function that reads variables, compiled under JAX, whose eager mode is slow."""
     is_jax = backend.backend_name() == "jax"
-    return backend.jit(teacher.variables, forward) if is_jax else forward
+    return backend.jit(variables, function) if is_jax else function

@@ -13,32 +13,52 @@ from keras_dtkd import backend
 from keras_dtkd.core.arrays import drop_placeholder
 from keras_dtkd.core.masking import row_weights
 from keras_dtkd.functional.chunked import chunked_cross_entropy, chunked_divergence
-from keras_dtkd.losses.reduction import has_positions
+from keras_dtkd.losses.reduction import has_positions, normalize_positions
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.training import loss_logging
 from keras_dtkd.training.run import compute_global_means
 from keras_dtkd.training.task_loss import sum_losses, weights_by_losses
 
 
-def find_output_embedding(model):
+def find_output_embedding(model, allow_int8=False):
     """The matrix that a KerasHub `CausalLM` makes logits with, `(vocabulary, width)`.
 
-    `None` for a model that does not have it in a `ReversibleEmbedding`.
+    `None` for a model that does not have it in a `ReversibleEmbedding`, or where it is
+    quantized. With `allow_int8`, one in int8 is dequantized; it has no gradient.
     """
     layer: Any = getattr(getattr(model, "backbone", None), "token_embedding", None)
     if not hasattr(layer, "tie_weights"):
         return None
-    if layer.tie_weights:
-        return ops.convert_to_tensor(layer.embeddings)
-    return ops.transpose(ops.convert_to_tensor(layer.reverse_embeddings))
+    is_tied = layer.tie_weights
+    table = layer.embeddings if is_tied else ops.transpose(layer.reverse_embeddings)
+    if layer.quantization_mode is None:
+        return ops.convert_to_tensor(table)
+    if layer.quantization_mode != "int8" or not allow_int8:
+        return None
+    scale = layer.embeddings_scale if is_tied else layer.reverse_embeddings_scale
+    return ops.cast(table, layer.compute_dtype) / scale[:, None]
+
+
+def compute_hidden(model, x, training=False):
+    """Last hidden states `(batch, time, width)`, as the output embedding takes them."""
+    hidden = model.backbone(x, training=training)
+    layer = model.backbone.token_embedding
+    if layer.quantization_mode is None or layer.inputs_quantizer is None:
+        return hidden
+    # A quantized layer rounds its inputs too.
+    rounded, scale = layer.inputs_quantizer(hidden)
+    return ops.cast(rounded, hidden.dtype) / scale
 
 
 def run_teacher(distiller, teacher, x):
-    """The teacher's outputs for a batch, or its hidden states."""
+    """The teacher's outputs for a batch, or its hidden states and output embedding."""
     x, sample_ids = split_sample_ids(x)
     if distiller.chunk_size is None:
         return teacher.outputs(x, sample_ids)
-    return teacher.model.backbone(x, training=False)
+    # The embedding too: here the values of the teacher's variables are arguments of
+    # JAX's compiled step, and in its loss they would be constants.
+    table = find_output_embedding(teacher.model, allow_int8=True)
+    return compute_hidden(teacher.model, x), table
 
 
 def run_student(distiller, x, training):
@@ -46,7 +66,7 @@ def run_student(distiller, x, training):
     x = model_inputs(x)
     if distiller.chunk_size is None:
         return distiller.student(x, training=training)
-    return distiller.student.backbone(x, training=training)
+    return compute_hidden(distiller.student, x, training)
 
 
 def compute_loss(distiller, inputs, targets, student, sample_weight, log):
@@ -56,9 +76,8 @@ def compute_loss(distiller, inputs, targets, student, sample_weight, log):
     called for each loss.
     """
     loss_logging.update_rollout(distiller, targets)
-    hidden, teacher_hidden = student.outputs, targets.teacher.outputs
-    teacher = distiller.teacher_reference.teacher.model
-    tables = find_output_embedding(distiller.student), find_output_embedding(teacher)
+    hidden, (teacher_hidden, teacher_table) = student.outputs, targets.teacher.outputs
+    tables = find_output_embedding(distiller.student), teacher_table
     size = min(table.shape[0] for table in tables)
     for spec in distiller.output_specs.get():
         size = spec.num_classes or size
@@ -84,9 +103,12 @@ def compute_loss(distiller, inputs, targets, student, sample_weight, log):
     if labels is not None and distiller.has_task_loss:
         # All classes of the student, as its compiled loss has them.
         weight = weights_by_losses(distiller, inputs.x, labels, sample_weight)
-        weights, factor = _token_weights(hidden, weight, find_means)
-        if distiller.compile_origin.source != "default":
-            factor = _compiled_factor(distiller.loss, weights)
+        is_default = distiller.compile_origin.source == "default"
+        options = (find_means,) if is_default else ()
+        weights, factor = _token_weights(hidden, weight, *options)
+        reduction = distiller.loss.get_config()["reduction"]
+        if not is_default and reduction == "mean_with_sample_weight":
+            factor = 1.0 / backend.replicas()
         options = labels, weights, distiller.chunk_size
         task = factor * chunked_cross_entropy(hidden, tables[0], *options)
         log("task_loss", task)
@@ -95,24 +117,18 @@ def compute_loss(distiller, inputs, targets, student, sample_weight, log):
     return backend.weight_loss_by_batch_share(session, total, batch_size)
 
 
-def _compiled_factor(loss, weights):
-    """From the mean over valid tokens to that of a loss of the user's."""
-    if loss.get_config()["reduction"] == "mean_with_sample_weight":
-        return 1.0 / backend.replicas()
-    return ops.mean(weights) / backend.replicas()
-
-
-def _token_weights(hidden, sample_weight, find_means):
+def _token_weights(hidden, sample_weight, find_means=None):
     """The weight of each token, and the factor of the weighted mean.
 
-    The product is `losses.reduction.reduce` of the same weights.
+    The product is `losses.reduction.reduce` of the same weights; without `find_means`,
+    Keras's mean over all tokens.
     """
-    ones = ops.ones_like(hidden[..., 0], dtype="float32")
     if sample_weight is None:
+        ones = ops.ones_like(hidden[..., 0], dtype="float32")
         return ones, 1.0 / backend.replicas()
     sample_weight = ops.convert_to_tensor(sample_weight)
     weights = row_weights(hidden, sample_weight)
-    mean = ops.sum(weights) / ops.maximum(ops.cast(ops.size(weights), "float32"), 1.0)
-    common = find_means([mean])[0] if has_positions(sample_weight) else 1.0
-    factor = mean / ops.where(common > 0, common, 1.0)
-    return weights, factor / backend.replicas()
+    if find_means is not None and has_positions(sample_weight):
+        weights = normalize_positions(weights, None, find_means)
+    count = ops.maximum(ops.cast(ops.size(weights), "float32"), 1.0)
+    return weights, ops.sum(weights) / count / backend.replicas()

@@ -71,6 +71,33 @@ def test_weights_and_logs_are_those_of_the_plain_form(loss, tied, task):
 
 
 @pytest.mark.single_backend
+def test_the_default_task_loss_is_that_of_the_plain_form():
+    found = []
+    for chunk_size in (None, 5):
+        student = language_model(1)
+        # KerasHub compiles its models itself.
+        student.compiled = False
+        d = Distiller(language_model(0), student, losses.KD(1.0), chunk_size=chunk_size)
+        found.append(d.fit(X, Y, sample_weight=WEIGHTS, **OPTIONS).history)
+        assert d.compile_origin.source == "default"
+    assert found[1]["task_loss"] == pytest.approx(found[0]["task_loss"], rel=1e-5)
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="Others have no constants.")
+def test_the_embedding_of_the_teacher_is_no_constant_of_the_compiled_step():
+    d = distiller(losses.KD(1.0), 5)
+    d.compile(keras.optimizers.SGD(0.0))
+    table = d.teacher.backbone.token_embedding.reverse_embeddings
+    plain = table.numpy()
+    found = []
+    for value in (plain, plain + (np.arange(20) == 3), plain):
+        table.assign(value)
+        found.append(d.train_on_batch(X, return_dict=True)["kd"])
+    assert found[1] > 1.5 * found[0]
+    assert found[2] == pytest.approx(found[0])
+
+
+@pytest.mark.single_backend
 def test_a_temperature_may_change_and_weights_of_samples_count():
     found = []
     for chunk_size in (None, 4):
