@@ -48,6 +48,7 @@ def find_issues(context):
         if not has_errors(label_issues) and is_real:
             issues += models.check_teacher_at_chance(*context.chance_arguments)
         issues += models.check_optimizer(context)
+        issues += models.check_optimizer_precision(context)
         issues += task_loss.check_from_logits(context)
         if context.is_training:
             issues += task_loss.check_diluted_loss(context)

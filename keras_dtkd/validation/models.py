@@ -4,6 +4,7 @@ import math
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.tokenizers import find_vocabulary
@@ -58,6 +59,33 @@ def check_optimizer(context):
     message = "`Distiller`: the student's optimizer is the teacher's very own."
     hint = "Give it another: `student.compile(keras.optimizers.Adam(), ...)`."
     return [Issue("shared_optimizer", ERROR, message, hint)]
+
+
+def check_optimizer_precision(context):
+    """Weights in half precision, in which a step of Adam is always 0."""
+    optimizer = getattr(context.compiled.optimizer, "inner_optimizer", None)
+    optimizer = optimizer or context.compiled.optimizer
+    kinds = keras.optimizers.Adam, keras.optimizers.Nadam, keras.optimizers.Lamb
+    if not context.is_training or not isinstance(optimizer, kinds):
+        return []
+    beta, variables = optimizer.beta_2, context.student.trainable_variables
+    dtypes = {v.dtype for v in variables}
+    # Keras divides by 1 - beta_2^t in the weights' own precision, or multiplies by it.
+    lost = {d for d in dtypes if float(ops.cast(ops.cast(beta, d), "float32")) == 1}
+    count = sum(variable.dtype in lost for variable in variables)
+    if not count:
+        return []
+    name = type(optimizer).__name__
+    message = (
+        f"`Distiller`: {count} of the student's {len(variables)} trained weights are "
+        f"{sorted(lost)[0]}, in which the `beta_2={beta}` of `{name}` "
+        "is 1: its steps would not change them."
+    )
+    hint = (
+        'Give the student weights in float32, by `dtype="mixed_bfloat16"` or LoRA; or '
+        "compile it with `beta_2=0.95`."
+    )
+    return [Issue("optimizer_precision", ERROR, message, hint)]
 
 
 def check_trainable_weights(student):
