@@ -17,10 +17,10 @@ from keras_dtkd.losses.resolve import NamedLosses, resolve_losses
 from keras_dtkd.preparation import changes, default_compile, prepare, saved_state
 from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.reference import TeacherReference
-from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import chunked_step, forward, loss_logging, run, task_loss
 from keras_dtkd.training.epoch_hooks import EpochHooks
 from keras_dtkd.training.loss_aggregation import sum_losses
+from keras_dtkd.training.rollout_step import student_inputs
 from keras_dtkd.training.step import ForwardPass, TrainingInputs
 from keras_dtkd.validation import arguments as validation
 from keras_dtkd.views.resolve import resolve_views
@@ -168,7 +168,7 @@ class Distiller(HyperparameterMixin, keras.Model):
     def call(self, inputs, training=None):
         """The student's outputs; in a training step, a `ForwardPass`."""
         if not isinstance(inputs, TrainingInputs):
-            return self.student(model_inputs(inputs), training=training)
+            return self.student(student_inputs(self, inputs), training=training)
         return forward.student_forward(self, inputs, training)
 
     @property
@@ -276,7 +276,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             if labels is None:
                 return self.get_metrics_result()
             logs = task_loss.compute_own_metrics(
-                self.student, model_inputs(x), labels, y_pred, sample_weight
+                self.student, student_inputs(self, x), labels, y_pred, sample_weight
             )
             y_pred = self.output_specs.select_labelled(y_pred)
             return logs | super().compute_metrics(x, labels, y_pred, sample_weight)
@@ -369,7 +369,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         with run.session(self):
             if task_loss.overrides(self.student, "predict_step"):
                 # As a detector's, which decodes boxes.
-                return self.student.predict(model_inputs(x), *args, **kwargs)
+                return self.student.predict(student_inputs(self, x), *args, **kwargs)
             return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):

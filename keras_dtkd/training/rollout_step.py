@@ -9,6 +9,7 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.rollouts.base import RolloutResult
 from keras_dtkd.rollouts.decoders import model_inputs
+from keras_dtkd.teachers import sample_ids
 from keras_dtkd.teachers.forward import without_effect
 
 
@@ -51,6 +52,16 @@ def find_max_length(distiller, prompts):
     if np.ndim(token_ids) == 2:
         length = np.shape(token_ids)[1]
         distiller.rollout.find_max_length(distiller.student, length)
+
+
+def student_inputs(distiller, x):
+    """A batch as the student takes it; of prompts it takes no `response_mask`."""
+    x = sample_ids.model_inputs(x)
+    names = "token_ids", "padding_mask"
+    is_prompts = isinstance(x, dict) and {*names} <= {*x}
+    if distiller.rollout is None or not is_prompts:
+        return x
+    return model_inputs(distiller.student, *(x[name] for name in names))
 
 
 def shift(student, result, sample_weight=None):
