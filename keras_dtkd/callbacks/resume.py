@@ -5,12 +5,14 @@ from pathlib import Path
 
 import h5py  # Keras brings it: its own files are of that kind.
 import keras
+from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core.atomic_io import atomic_write, remove_partial_files
 from keras_dtkd.core.issue import describe_error
+from keras_dtkd.core.layer_tree import iter_layers
 
-GENERATOR = "generator"
+GENERATOR, LORA = "generator", "lora"
 
 
 class Resume(keras.callbacks.Callback):
@@ -87,6 +89,8 @@ class Resume(keras.callbacks.Callback):
                 ) from error
             with h5py.File(path) as file:
                 states = {n: s[()] for n, s in file.get(GENERATOR, {}).items()}
+                for name, variable in _lora_variables(self.model).items():
+                    variable.assign(file[LORA][name][()])
             backend.set_rng_state(states)
         if backend.rank_and_world_size()[0] == 0:
             remove_partial_files(self.folder)
@@ -115,6 +119,11 @@ class Resume(keras.callbacks.Callback):
         with h5py.File(path, "a") as file:
             for name, state in backend.get_rng_state().items():
                 file[f"{GENERATOR}/{name}"] = state
+            for name, variable in _lora_variables(self.model).items():
+                if keras.backend.is_float_dtype(variable.dtype):
+                    # HDF5 knows no bfloat16.
+                    variable = ops.cast(variable, "float32")
+                file[f"{LORA}/{name}"] = ops.convert_to_numpy(variable)
 
     def _files(self):
         """The files, by the number of epochs that they hold."""
@@ -123,3 +132,14 @@ class Resume(keras.callbacks.Callback):
             if match := re.fullmatch(r"(\d+)\.weights\.h5", path.name):
                 files[int(match[1])] = path
         return files
+
+
+def _lora_variables(model):
+    """The variables of layers with LoRA, by number.
+
+    Keras's own files hold such a kernel with its adapters added, and reading one sets
+    both adapters to 0, from where no gradient leads.
+    """
+    layers = [x for x in iter_layers(model) if getattr(x, "lora_enabled", False)]
+    variables = [variable for layer in layers for variable in layer.variables]
+    return {str(number): variable for number, variable in enumerate(variables)}
