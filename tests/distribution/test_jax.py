@@ -46,6 +46,14 @@ def taught(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def language_models(tmp_path_factory):
+    pytest.importorskip("keras_hub", reason="KerasHub is not installed")
+    folder = tmp_path_factory.mktemp("language_models")
+    launch([[WORKERS / "language_on_jax.py", folder]], folder)
+    return Found(folder)
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("processes"), free_port()
     worker = WORKERS / "jax_process.py"
@@ -84,6 +92,20 @@ def test_a_teacher_that_learns_is_halved_too(taught):
 def test_variables_are_halved_and_the_teacher_is_untouched(found):
     assert found["shards"] == [[6, 4]] * 4
     assert found["teacher_is_untouched"]
+
+
+@pytest.mark.invariant(number=4)
+def test_language_models_on_a_mesh_are_those_of_one_device(language_models):
+    assert_same(language_models.state("mesh"), language_models.state("one"))
+    assert_same_logs(language_models["mesh"], language_models["one"])
+
+
+def test_each_device_has_a_quarter_of_both_language_models(language_models):
+    shards = language_models["shards"]
+    # Of each: an embedding, four matrices of attention, three behind it.
+    assert len(shards) == 2 * 8
+    assert all(size == 4 * part for size, part in shards.values())
+    assert language_models["teacher_is_untouched"]
 
 
 @pytest.mark.parametrize(

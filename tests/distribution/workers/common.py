@@ -108,7 +108,8 @@ def fit_prompts(model, rows, part=lambda *arrays: arrays, batch_size=BATCH):
     options = {"epochs": 2, "shuffle": False, "verbose": 0}
     logs = model.fit(prompts, batch_size=batch_size, **options).history
     # The mean of each device's tokens, and then of the devices.
-    del logs["tokens_per_second"], logs["agreement"]
+    for name in ("tokens_per_second", "agreement"):
+        logs.pop(name, None)
     return {name: float(values[-1]) for name, values in logs.items()}
 
 
