@@ -144,3 +144,19 @@ def test_temperature_policy_updates_the_policy_once_per_epoch(run_example):
     printed, _ = run_example("temperature_policy")
     # Four epochs of 25 steps.
     assert int(printed.partition("Policy updates: ")[2].split()[0]) == 4
+
+
+def test_small_llm_distills_and_saves_a_student(run_example):
+    pytest.importorskip("keras_hub", reason="The example is on models of KerasHub.")
+    printed, folder = run_example("small_llm")
+    assert "SMOKE RUN" in printed
+    for name in ("before", "after"):
+        (line,) = [x for x in printed.splitlines() if x.startswith(f"| {name} ")]
+        divergence, acceptance = (float(x) for x in line.split("|")[2:4])
+        assert divergence >= 0 and 0 <= acceptance <= 1
+    # Two epochs, logged by the rollout and by the losses.
+    for name in ("acceptance", "kd", "generated_tokens"):
+        (line,) = [x for x in printed.splitlines() if x.startswith(f"{name}: ")]
+        assert line.count(",") == 1
+    (saved,) = folder.iterdir()
+    assert {"config.json", "model.weights.h5"} < {path.name for path in saved.iterdir()}
