@@ -228,3 +228,17 @@ def test_marks_of_responses_are_no_input_of_the_student():
         warnings.filterwarnings("error", message=".*structure of `inputs`")
         logs = d.fit(prompts, verbose=0).history
     assert logs["generated_tokens"] == [prompts["response_mask"].sum()]
+
+
+def test_the_optimizer_chosen_for_bfloat16_changes_weights():
+    def build(seed):
+        keras.utils.set_random_seed(seed)
+        dtype = {"dtype": "bfloat16"}
+        layers = keras.layers.Embedding(9, 4, **dtype), keras.layers.Dense(9, **dtype)
+        return keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+
+    student, tokens = build(1), np.arange(24).reshape(4, 6) % 9
+    before = numbers(student)
+    Distiller(build(0), student, losses.KD(1.0)).fit(tokens, tokens, verbose=0)
+    for one, two in zip(before, numbers(student), strict=True):
+        assert (one != two).any()

@@ -80,7 +80,7 @@ def default_compile(distiller, labels):
     may_recompile = origin.is_automatic and not distiller.run_context.is_fitting
     if distiller.compiled and not (may_recompile and is_changed):
         return
-    optimizer, options = "adam", {}
+    optimizer, options = default_optimizer(distiller.student), {}
     if distiller.compiled:
         optimizer = distiller.optimizer
         names = ("run_eagerly", "jit_compile", "steps_per_execution")
@@ -120,6 +120,15 @@ def _label_format(distiller, labels):
         return "several"
     is_one_hot = labels[0].shape[-1:] == shapes[0][-1:]
     return "one-hot" if is_one_hot and labels[0].ndim == len(shapes[0]) else "sparse"
+
+
+def default_optimizer(student):
+    """Adam, which a student in bfloat16 needs with another `beta_2`.
+
+    Of its default nothing is left there, see `validation.models`.
+    """
+    is_half = any(v.dtype == "bfloat16" for v in student.trainable_variables)
+    return keras.optimizers.Adam(beta_2=0.95) if is_half else "adam"
 
 
 def default_task_loss(output_kind, label_format):
