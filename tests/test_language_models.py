@@ -242,3 +242,14 @@ def test_the_optimizer_chosen_for_bfloat16_changes_weights():
     Distiller(build(0), student, losses.KD(1.0)).fit(tokens, tokens, verbose=0)
     for one, two in zip(before, numbers(student), strict=True):
         assert (one != two).any()
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.filterwarnings("ignore:.*the others are frozen")
+def test_adapters_that_a_file_left_at_0_are_refused(tmp_path):
+    student = enable_lora(language_model(1))
+    student.save_weights(tmp_path / "s.weights.h5")
+    student.load_weights(tmp_path / "s.weights.h5")
+    with pytest.raises(ValueError, match="adapters of 2 layers.*are all 0"):
+        fit(language_model(0, 16), student)

@@ -43,4 +43,6 @@ class _StudentOfRun:
         self._student, self.metrics = distiller.student, distiller.metrics
 
     def __getattr__(self, name):
+        if name == "_student":  # Not there yet, as in a copy.
+            raise AttributeError(name)
         return getattr(self._student, name)

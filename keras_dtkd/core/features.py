@@ -1,6 +1,5 @@
 """Names of hidden features: a layer, one of its calls, and what of it."""
 
-import inspect
 import re
 from typing import Any, NamedTuple
 
@@ -11,6 +10,12 @@ from keras_dtkd.core.layer_tree import find_layer, iter_layers
 PARTS = "outputs", "inputs", "scores", "weights"
 _NAME = re.compile(rf"(?P<layer>.+?)(#(?P<call>\d+))?(:(?P<part>{'|'.join(PARTS)}))?")
 FORCED = "return_attention_scores"
+ATTENTIONS = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+    keras.layers.Attention,
+    keras.layers.AdditiveAttention,
+)
 
 
 class Feature(NamedTuple):
@@ -55,17 +60,31 @@ def find_feature(model, name):
     layer = find_layer(model, path)
     if part in ("outputs", "inputs"):
         return Feature(layer, part, call)
-    gives = FORCED in inspect.signature(layer.call).parameters
+    attentions = [each for each in iter_layers(layer) if _gives_attention(each)]
     softmaxes = [
         each for each in iter_layers(layer) if isinstance(each, keras.layers.Softmax)
     ]
-    if len(softmaxes) == 1:
+    forced = attentions[0] if len(attentions) == 1 else None
+    if len(softmaxes) == 1 and len(attentions) < 2:
         part = "inputs" if part == "scores" else "outputs"
-        return Feature(softmaxes[0], part, call, layer if gives else None)
-    if gives and part == "weights":
-        return Feature(layer, "returned", call, layer)
+        return Feature(softmaxes[0], part, call, forced)
+    if forced is not None and part == "weights":
+        return Feature(forced, "returned", call, forced)
+    hint = ""
+    if len(attentions) > 1:
+        hint = " Name one of them, by a path."
+    elif forced is not None:
+        hint = " It returns weights: take `:weights`."
     raise ValueError(
-        f"The layer {path!r} of `{model.name}` has no attention {part} that "
-        f"can be recorded: it contains {len(softmaxes)} softmax layers"
-        + (", and returns weights alone. Take `:weights`." if gives else ".")
+        f"The layer {path!r} of `{model.name}` has no attention {part} that can be "
+        f"recorded: it holds {len(attentions)} attention layers of Keras and "
+        f"{len(softmaxes)} softmax layers.{hint}"
     )
+
+
+def _gives_attention(layer):
+    """Whether it is one of Keras's, which can be made to return its attention.
+
+    Others may return it always, or something else.
+    """
+    return any(type(layer).call is kind.call for kind in ATTENTIONS)

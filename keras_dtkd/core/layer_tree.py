@@ -64,7 +64,8 @@ def find_names(model):
 
     Returns:
         A list of `(name, layer)`, outer layers of a model before inner ones. Without
-        input layers, and what a `Sequential` keeps for itself.
+        input layers, cells of recurrent layers, and what a `Sequential` keeps for
+        itself.
     """
     first: dict = {}
     for layer in _outer_layers_first(model):
@@ -83,6 +84,9 @@ def find_names(model):
 
 def _iter_paths(layer, path, seen):
     """Every layer within one, once, with the names on the way to it."""
+    if isinstance(layer, keras.layers.RNN):
+        # Its cell runs in a loop of its own.
+        return
     is_model = isinstance(layer, keras.Model)
     inner = layer.layers if is_model else _direct_layers(vars(layer), set())
     inputs = keras.layers.InputLayer

@@ -26,7 +26,8 @@ class AttentionMaps(FeatureLoss):
     Reference:
         Jiao et al., "TinyBERT", arXiv 1909.10351, equation 7, which found the scores to
         converge faster than the weights. The authors' code sets scores of padding to 0,
-        and takes the mean over them too.
+        and takes the mean over them too. Its models are bidirectional: of a causal one,
+        scores of later positions count too, and `:weights` are 0 there.
 
     Example:
 
@@ -34,7 +35,7 @@ class AttentionMaps(FeatureLoss):
     >>> Distiller(teacher, student, [KD(), AttentionMaps(pairs)]).fit(x, y)
     """
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         shapes = tuple(student.shape), tuple(teacher.shape)
         if any(len(shape) != 4 for shape in shapes) or shapes[0][2:] != shapes[1][2:]:
             raise ValueError(
@@ -46,8 +47,12 @@ class AttentionMaps(FeatureLoss):
             student, teacher = (
                 ops.mean(a, axis=1, keepdims=True) for a in (student, teacher)
             )
-        squares = ops.mean((student - teacher) ** 2, axis=1)
+        mask, _ = masks
         if mask is None:
-            return ops.mean(squares, axis=-1)
+            return ops.mean((student - teacher) ** 2, axis=(1, 3))
+        # Scores of padding may be minus infinity.
+        is_key = ops.broadcast_to(mask[:, None, None] > 0, ops.shape(student))
+        student, teacher = (ops.where(is_key, a, 0.0) for a in (student, teacher))
+        squares = ops.mean((student - teacher) ** 2, axis=1)
         total = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0)
-        return ops.sum(squares * mask[:, None], axis=-1) / total
+        return ops.sum(squares, axis=-1) / total

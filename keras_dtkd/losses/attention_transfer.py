@@ -18,12 +18,12 @@ class AttentionTransfer(FeatureLoss):
 
     Args:
         features: See `FeatureLoss`: maps, or sequences.
-        power: p. Positive.
+        power: p, at least 1.
         **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`. The
             authors' weight is 1000 (β = 1000, on the sum of the pairs).
 
     Raises:
-        ValueError: `power` is not positive. Before the first step: features without
+        ValueError: `power` is below 1. Before the first step: features without
             positions.
 
     Reference:
@@ -39,19 +39,25 @@ class AttentionTransfer(FeatureLoss):
 
     def __init__(self, features, power=2.0, **kwargs):
         super().__init__(features, **kwargs)
-        self.power = check_in_range("AttentionTransfer", "power", power, 0)
+        self.power = check_in_range(
+            "AttentionTransfer", "power", power, 1, inclusive=True
+        )
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         if len(student.shape) != len(teacher.shape) or len(student.shape) < 3:
             raise ValueError(
                 "`AttentionTransfer`: features of shapes "
                 f"{tuple(student.shape)} and {tuple(teacher.shape)} are no maps."
             )
         if len(student.shape) == 4:
-            size = list(map(min, student.shape[1:3], teacher.shape[1:3]))
+            pairs = zip(student.shape[1:3], teacher.shape[1:3], strict=True)
+            size = [None if None in pair else min(pair) for pair in pairs]
             student, teacher = resize(student, size), resize(teacher, size)
-        maps = [self._energy(each, mask) for each in (student, teacher)]
-        return ops.mean((maps[0] - maps[1]) ** 2, axis=-1)
+        maps = list(map(self._energy, (student, teacher), masks))
+        squares = (maps[0] - maps[1]) ** 2
+        if masks[0] is None:
+            return ops.mean(squares, axis=-1)
+        return ops.sum(squares, axis=-1) / ops.maximum(ops.sum(masks[0], axis=1), 1.0)
 
     def _energy(self, feature, mask):
         energy = ops.mean(ops.abs(feature) ** self.power, axis=-1)

@@ -71,6 +71,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         compares_classes: Whether it takes outputs for a choice among classes, which
             those of a regression are not.
         min_batch_size: With fewer samples in a batch it, or a part of it, is 0.
+        counts_positions: Whether positions of sequences are samples to it.
 
     Raises:
         TypeError: `view` is no name, or `output` is neither name nor index.
@@ -91,6 +92,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     multilabel = False
     compares_classes = False
     min_batch_size = 1
+    counts_positions = True
     input_gradient: Any = None
     input_gradient_labels: Any = "data"
     teacher_input_gradient = True

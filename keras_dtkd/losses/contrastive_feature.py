@@ -29,27 +29,27 @@ class ContrastiveFeature(ProjectedFeatureLoss):
     Reference:
         Oord et al., arXiv 1807.03748, equation 4 (InfoNCE); between teacher and student
         Tian et al., "Contrastive Representation Distillation", arXiv 1910.10699, whose
-        negatives come from a memory of the data set, and are here those of the batch.
+        negatives come from a memory of the data set, and which embeds the teacher too.
         A sample of weight 2 counts as two negatives.
 
     Example:
 
-    >>> loss = ContrastiveFeature([("avg_pool", "avg_pool")], weight=0.8)
+    >>> loss = ContrastiveFeature([("avg_pool", "avg_pool")], weight=1.0)
     >>> Distiller(teacher, student, [KD(), loss]).fit(x, y)
     """
 
-    temperature = Hyperparameter(minimum=0.0)
+    temperature = Hyperparameter(greater_than=0.0)
     min_batch_size = 2
 
     def __init__(self, features, projector="auto", temperature=0.07, **kwargs):
         super().__init__(features, projector, **kwargs)
         self.temperature = temperature
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
-        student = self.projectors[number](student)
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
+        student = ops.cast(self.projectors[number](student), "float32")
         student, teacher = (
             a * ops.rsqrt(ops.sum(a**2, axis=-1, keepdims=True) + EPSILON)
-            for a in (pool_positions(student, mask), pool_positions(teacher, mask))
+            for a in map(pool_positions, (student, teacher), masks)
         )
         logits = ops.matmul(student, ops.transpose(teacher))
         own = ops.sum(student * teacher, axis=-1)

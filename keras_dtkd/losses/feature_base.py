@@ -17,27 +17,40 @@ class FeatureLoss(DistillationLoss):
     pass of each model.
 
     Args:
-        features: Pairs of the student's and the teacher's feature,
+        features: A list of pairs of the student's and the teacher's feature,
             `[("stage2", "backbone/block_3"), ...]`; a single name stands for the same
             one in both models. `keras_dtkd.features(model, x)` lists them. A name is
             `layer#call:part`, of which all but the layer may be left out: the layer's
             name, or the path to it; of a layer that is called several times the call,
             from 0; and of it the `outputs`, the `inputs`, or an attention layer's
             `scores` before and `weights` after the softmax.
+        data_formats: Of the student's and the teacher's maps, `"channels_last"` or
+            `"channels_first"`. `None`: as their layers have it.
         **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Raises:
         TypeError: `features` are no pairs of names.
-        ValueError: None are given.
+        ValueError: None are given, or unknown `data_formats`.
     """
 
-    def __init__(self, features, **kwargs):
+    # A sample is a sample here, also where the outputs are sequences.
+    counts_positions = False
+
+    def __init__(self, features, data_formats=None, **kwargs):
         super().__init__(**kwargs)
-        self.features = _check_pairs(type(self).__name__, features)
+        name = type(self).__name__
+        self.features = _check_pairs(name, features)
         self.student_layers = tuple(student for student, _ in self.features)
         self.teacher_layers = tuple(teacher for _, teacher in self.features)
+        known = "channels_last", "channels_first"
+        if data_formats is not None and not set(data_formats) <= {*known}:
+            raise ValueError(
+                f"`{name}`: `data_formats` must be two of {known}. Received: "
+                f"{data_formats!r}."
+            )
+        self.data_formats = data_formats
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         """The loss of one pair.
 
         Args:
@@ -45,7 +58,8 @@ class FeatureLoss(DistillationLoss):
                 the models' layout is.
             number: Which pair it is.
             weights: `(batch,)`, of the samples in batch statistics, or `None`.
-            mask: `(batch, time)`, 1 at real positions of sequences, or `None`.
+            masks: For each feature `(batch, time)`, 1 at real positions of a sequence,
+                or `None`.
 
         Returns:
             One value a sample, `(batch,)`; or one a position, `(batch, time)`.
@@ -56,30 +70,44 @@ class FeatureLoss(DistillationLoss):
 
     def build_from_step(self, step):
         """Computes once, so that what does not fit is found before the first step."""
+        self.find_data_formats(step)
         self.compute(step)
+
+    def find_data_formats(self, step):
+        """Sets `data_formats` where they are `None`; a file keeps them."""
+        if self.data_formats is None:
+            models = step.student, getattr(step.teacher, "model", None)
+            self.data_formats = tuple(map(_find_data_format, models))
 
     def read_pair(self, step, number):
         """The two features of a pair as `compare` takes them."""
+        formats = self.data_formats or (None, None)
+        sides = step.student_features, step.teacher_features
         names = self.features[number]
-        model = getattr(step.teacher, "model", None)
-        return (
-            _read(self.name, step.student, step.student_features, names[0]),
-            _read(self.name, model, step.teacher_features, names[1]),
-        )
+        parts = zip(sides, names, formats, strict=True)
+        student, teacher = (_read(self.name, *part) for part in parts)
+        return student, teacher
 
     def compute(self, step):
         logits, values = step.student_logits, 0.0
         weights = row_weights(logits, step.sample_weight, get_mask(logits))
-        for number in range(len(self.features)):
+        for number, names in enumerate(self.features):
             student, teacher = self.read_pair(step, number)
-            mask = _find_mask(step.x, student, weights)
+            pairs = zip((student, teacher), names, strict=True)
+            masks = [_find_mask(step.x, *pair, weights) for pair in pairs]
             rows = _weigh_samples(weights)
-            value = self.compare(student, teacher, number, rows, mask)
-            values = values + _match_rank(value, logits, mask)
+            value = self.compare(student, teacher, number, rows, masks)
+            values = values + _match_rank(value, logits, masks[0], weights)
         return values
 
 
 def _check_pairs(name, features):
+    is_pair = isinstance(features, tuple) and len(features) == 2
+    if is_pair and all(isinstance(each, str) for each in features):
+        raise TypeError(
+            f"`{name}`: `features` is a list of pairs. Received a tuple of two names: "
+            f"give `[{features!r}]` for one pair."
+        )
     pairs = [features] if isinstance(features, str) else list(features or [])
     pairs = [(pair, pair) if isinstance(pair, str) else pair for pair in pairs]
     if not pairs:
@@ -94,7 +122,11 @@ def _check_pairs(name, features):
     return [tuple(pair) for pair in pairs]
 
 
-def _read(loss, model, features, name):
+def _is_attention(name):
+    return name.endswith((":scores", ":weights"))
+
+
+def _read(loss, features, name, data_format):
     """A feature, float32 and channels last."""
     feature = features[name]
     if isinstance(feature, list | tuple | dict):
@@ -105,18 +137,19 @@ def _read(loss, model, features, name):
         )
     feature = ops.cast(feature, "float32")
     # Attention is `(batch, heads, time, time)` in every layout.
-    is_map = len(feature.shape) > 3 and not name.endswith((":scores", ":weights"))
-    return ops.moveaxis(feature, 1, -1) if is_map and _is_first(model) else feature
+    is_map = len(feature.shape) > 3 and not _is_attention(name)
+    is_first = is_map and data_format == "channels_first"
+    return ops.moveaxis(feature, 1, -1) if is_first else feature
 
 
-def _is_first(model):
-    """Whether the channels of a model's maps are the first axis after the batch."""
+def _find_data_format(model):
+    """Where a model's maps have their channels."""
     formats = (getattr(layer, "data_format", None) for layer in iter_layers(model))
     default = keras.config.image_data_format()
-    return next((f for f in formats if f is not None), default) == "channels_first"
+    return next((f for f in formats if f is not None), default)
 
 
-def _find_mask(x, feature, weights):
+def _find_mask(x, feature, name, weights):
     """Real positions of padded sequences, `(batch, time)`, or `None`.
 
     By the inputs' `padding_mask`, or the weights of sequences of that length.
@@ -124,9 +157,8 @@ def _find_mask(x, feature, weights):
     mask: Any = x.get("padding_mask") if isinstance(x, dict) else None
     if mask is None and weights is not None and len(weights.shape) == 2:
         mask = weights > 0
-    shape = tuple(feature.shape)
-    is_sequence = len(shape) == 3 or (len(shape) == 4 and shape[2] == shape[3])
-    if mask is None or not is_sequence or mask.shape[1] != shape[-2]:
+    is_sequence = len(feature.shape) == 3 or _is_attention(name)
+    if mask is None or not is_sequence or mask.shape[1] != feature.shape[-2]:
         return None
     return ops.cast(mask, "float32")
 
@@ -138,31 +170,42 @@ def _weigh_samples(weights):
     return ops.max(weights, axis=tuple(range(1, len(weights.shape))))
 
 
-def _match_rank(values, logits, mask):
-    """Values of the axes of the losses on logits, `(batch,)` or `(batch, time)`."""
-    rank = len(logits.shape) - 1
-    if len(values.shape) > rank:
+def _match_rank(values, logits, mask, weights):
+    """Values of the axes of the losses on logits, `(batch,)` or `(batch, time)`.
+
+    A mean of what `mask` leaves in: of each sample; or of the batch, where no `weights`
+    of positions make it later.
+    """
+    shape, rank = tuple(logits.shape[:-1]), len(logits.shape) - 1
+    if rank > 1 and tuple(values.shape[1:]) == shape[1:]:
+        if mask is None or (weights is not None and len(weights.shape) == rank):
+            return values
+        mean = ops.mean(mask)
+        return values * mask / ops.where(mean > 0, mean, 1.0)
+    if len(values.shape) > 1:
         mask = ops.ones_like(values) if mask is None else mask
-        total = ops.maximum(ops.sum(mask, axis=1), 1.0)
-        values = ops.sum(values * mask, axis=1) / total
-    for _ in range(rank - len(values.shape)):
+        axes = tuple(range(1, len(values.shape)))
+        total = ops.maximum(ops.sum(mask, axis=axes), 1.0)
+        values = ops.sum(values * mask, axis=axes) / total
+    for _ in range(rank - 1):
         values = ops.expand_dims(values, -1)
     return ops.broadcast_to(values, ops.shape(logits)[:-1])
 
 
 def flatten_samples(feature, mask=None):
     """`(batch, ...)` as `(batch, width)`, with 0 at padded positions."""
-    if mask is not None:
-        feature = feature * ops.reshape(
-            mask, (*ops.shape(mask), *(1,) * (len(feature.shape) - 2))
-        )
+    if mask is not None and len(feature.shape) == 4:
+        # Attention of each position to each.
+        feature = feature * (mask[:, None, :, None] * mask[:, None, None])
+    elif mask is not None:
+        feature = feature * mask[..., None]
     return ops.reshape(feature, (ops.shape(feature)[0], -1))
 
 
 def pool_positions(feature, mask=None):
     """The mean over real positions: `(batch, ..., channels)` as `(batch, channels)`."""
     axes = tuple(range(1, len(feature.shape) - 1))
-    if not axes or mask is None:
+    if len(feature.shape) != 3 or mask is None:
         return ops.mean(feature, axis=axes) if axes else feature
     total = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0)
     return ops.sum(feature * mask[..., None], axis=1) / total

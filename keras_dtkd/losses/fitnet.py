@@ -34,7 +34,7 @@ class FitNet(ProjectedFeatureLoss):
     >>> Distiller(teacher, student, [KD(), loss]).fit(x, y)
     """
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         squares = (self.project(student, teacher, number) - teacher) ** 2
         first = 2 if len(squares.shape) == 3 else 1
         return ops.mean(squares, axis=tuple(range(first, len(squares.shape))))

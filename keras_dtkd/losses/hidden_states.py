@@ -29,7 +29,8 @@ class HiddenStates(ProjectedFeatureLoss):
             be brought to one shape.
 
     Reference:
-        Jiao et al., "TinyBERT", arXiv 1909.10351, equations 8 and 9; Sanh et al.,
+        Jiao et al., "TinyBERT", arXiv 1909.10351, equations 8 and 9, with one W for
+        states and embeddings, as in the authors' code; Sanh et al.,
         "DistilBERT", arXiv 1910.01108, section 3.
 
     Example:
@@ -56,7 +57,7 @@ class HiddenStates(ProjectedFeatureLoss):
                 return known
         return super()._make_projector(names, shape, teacher_shape)
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         student = self.project(student, teacher, number)
         if self.distance == "mse":
             return ops.mean((student - teacher) ** 2, axis=-1)

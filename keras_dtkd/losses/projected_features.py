@@ -14,15 +14,18 @@ class ProjectedFeatureLoss(FeatureLoss):
         projector: `"auto"`: a `Dense` layer over the channels (a convolution of size 1)
             for each pair whose widths differ. `None`: none, and unlike widths are an
             error. Or a `keras.layers.Layer` to the teacher's width, of which each pair
-            gets a copy. It takes channels last. Projectors are trained with the student
+            gets a copy, without its weights. It takes channels last, and computes in
+            its own dtype. Projectors are trained with the student
             and saved with the Distiller; the student does not have them.
         **kwargs: See `DistillationLoss`.
     """
 
     def __init__(self, features, projector="auto", **kwargs):
         super().__init__(features, **kwargs)
-        is_layer = isinstance(projector, keras.layers.Layer)
-        if not is_layer and projector not in ("auto", None):
+        if isinstance(projector, keras.layers.Layer):
+            # Its configuration: the layer itself would be trained and saved with it.
+            projector = keras.saving.serialize_keras_object(projector)
+        if not isinstance(projector, dict) and projector not in ("auto", None):
             raise ValueError(
                 f"`{type(self).__name__}`: `projector` must be 'auto', None, or a "
                 f"Keras layer. Received: {projector!r}."
@@ -31,6 +34,7 @@ class ProjectedFeatureLoss(FeatureLoss):
         self.projectors: list = []
 
     def build_from_step(self, step):
+        self.find_data_formats(step)
         for number, names in enumerate(self.features):
             if number == len(self.projectors):
                 shapes = (tuple(each.shape) for each in self.read_pair(step, number))
@@ -39,10 +43,10 @@ class ProjectedFeatureLoss(FeatureLoss):
 
     def _make_projector(self, names, shape, teacher_shape):
         width = teacher_shape[-1]
-        if isinstance(self.projector, keras.layers.Layer):
-            layer = type(self.projector).from_config(self.projector.get_config())
+        if isinstance(self.projector, dict):
+            layer = keras.saving.deserialize_keras_object(dict(self.projector))
         elif shape[-1] == width:
-            return keras.layers.Identity()
+            return keras.layers.Identity(dtype="float32")
         elif self.projector is None:
             raise ValueError(
                 f"`{type(self).__name__}`: the features {names[0]!r} and {names[1]!r} "
@@ -55,7 +59,7 @@ class ProjectedFeatureLoss(FeatureLoss):
 
     def project(self, student, teacher, number):
         """The student's feature in the teacher's shape, `(batch, ..., channels)`."""
-        student = self.projectors[number](student)
+        student = ops.cast(self.projectors[number](student), "float32")
         if student.shape[-1] != teacher.shape[-1]:
             raise ValueError(
                 f"`{type(self).__name__}`: the projector gives {student.shape[-1]} "
@@ -77,6 +81,11 @@ def resize(features, size):
     The mean of equal windows where the size is a fraction, else bilinear.
     """
     old = tuple(features.shape[1:3])
+    if None in (*old, *size):
+        raise ValueError(
+            f"Maps of sizes {old} and {tuple(size)} cannot be resized: give the models "
+            "inputs of a fixed size, or batches of one."
+        )
     if old == tuple(size):
         return features
     if all(a % b == 0 for a, b in zip(old, size, strict=True)):

@@ -84,7 +84,9 @@ def _check_batch_size(name, loss, context):
     if spec is None or batch_size is None or not context.is_training:
         return
     # Positions of sequences are samples too.
-    rows = batch_size * math.prod(spec.shape[1:-1])
+    rows = batch_size
+    if loss.counts_positions:
+        rows *= math.prod(spec.shape[1:-1])
     parts = loss, *loss.get_temperatures()
     needed = max(part.min_batch_size for part in parts)
     if rows < needed:

@@ -15,7 +15,8 @@ class RKD(FeatureLoss):
     `distance · mean_ij h(d_ij / d̄) + angle · mean_ijk h(cos ∠ijk)`, with h the Huber
     function (1) of the models' difference, d Euclidean distances of flattened features
     and d̄ their mean over unlike samples. Widths, sizes and ranks may differ. The angles
-    take `batch³` numbers: 64 MiB at 256 samples.
+    take `batch³` numbers, 64 MiB at 256 samples, and the differences `batch² · width`:
+    flattened maps of 16,384 numbers are 4 GiB there. Take pooled features.
 
     Args:
         features: See `FeatureLoss`. The authors take the last one before the logits.
@@ -48,8 +49,8 @@ class RKD(FeatureLoss):
         self.distance = distance
         self.angle = angle
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
-        rows = [flatten_samples(each, mask) for each in (student, teacher)]
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
+        rows = list(map(flatten_samples, (student, teacher), masks))
         ones = ops.ones_like(rows[0][:, 0])
         weights = ones if weights is None else weights
         pairs = weights[:, None] * weights

@@ -34,17 +34,17 @@ class SimilarityPreserving(FeatureLoss):
 
     min_batch_size = 2
 
-    def compare(self, student, teacher, number=0, weights=None, mask=None):
+    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         ones = ops.ones_like(ops.reshape(student, (ops.shape(student)[0], -1))[:, 0])
         weights = ones if weights is None else weights
 
-        def similarity(feature):
+        def similarity(feature, mask):
             rows = flatten_samples(feature, mask)
             gram = ops.matmul(rows, ops.transpose(rows))
             squares = ops.sum(weights * gram**2, axis=-1, keepdims=True)
             return gram * ops.rsqrt(squares + EPSILON)
 
-        squares = (similarity(student) - similarity(teacher)) ** 2
+        squares = (similarity(student, masks[0]) - similarity(teacher, masks[1])) ** 2
         pairs = weights[:, None] * weights
         total = ops.sum(pairs)
         value = ops.sum(pairs * squares) / ops.where(total > 0, total, 1.0)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_dtkd.core.arguments import check_positive_int
+from keras_dtkd.core.layer_tree import iter_layers
 
 
 def from_layers(teacher, every=2, layers=None):
@@ -15,8 +16,9 @@ def from_layers(teacher, every=2, layers=None):
         layers: The layers to keep instead, by number from 0, as in `[0, 5, 11]`.
 
     Returns:
-        A model of the same class, not compiled, which shares no weights with its
-        teacher. Embeddings, norms and the task's own layers are copied too.
+        A model of the same class, which shares no weights with its teacher; a task has
+        its preprocessor. Embeddings, norms and the task's own layers are copied too.
+        KerasHub compiles its tasks by itself: compile it as for a `fit` of its own.
 
     Raises:
         ValueError: A model that is no KerasHub model or has no transformer layers of
@@ -33,6 +35,13 @@ def from_layers(teacher, every=2, layers=None):
     >>> Distiller(teacher, student, [KD(), HiddenStates(pairs)]).fit(x, y)
     """
     backbone = getattr(teacher, "backbone", teacher)
+    everything = iter_layers(teacher)
+    adapted = [each.name for each in everything if getattr(each, "lora_enabled", False)]
+    if adapted:
+        raise ValueError(
+            f"`from_layers`: the teacher has LoRA, as in {adapted[0]!r}. Save and load "
+            "it first, which adds the adapters to the weights."
+        )
     blocks = _find_blocks(backbone)
     kept = _choose_layers(len(blocks), every, layers)
     config = {**backbone.get_config(), "num_layers": len(kept)}
@@ -46,6 +55,8 @@ def from_layers(teacher, every=2, layers=None):
     if teacher is not backbone:
         config = teacher.get_config()
         config["backbone"] = keras.saving.serialize_keras_object(small)
+        # Itself: a configuration has no vocabulary.
+        config["preprocessor"] = getattr(teacher, "preprocessor", None)
         student = type(teacher).from_config(config)
         _copy_layers([small], [student.backbone])
         _copy_others(teacher, student, [backbone], [student.backbone])
@@ -92,13 +103,25 @@ def _choose_layers(count, every, layers):
 def _copy_layers(sources, targets):
     for source, target in zip(sources, targets, strict=True):
         shapes = [[tuple(v.shape) for v in each.weights] for each in (source, target)]
-        if shapes[0] != shapes[1]:
+        # A place may be in the settings too, as that of a sliding window.
+        settings = [_find_settings(each) for each in (source, target)]
+        if shapes[0] != shapes[1] or settings[0] != settings[1]:
             raise ValueError(
-                f"`from_layers`: the weights of {source.name!r} do not fit those of "
-                f"{target.name!r} in a smaller model: they depend on their place. Make "
-                "the student by hand."
+                f"`from_layers`: {source.name!r} is not as {target.name!r} of the "
+                "smaller model would be: it depends on its place. Choose others by "
+                "`layers=`, or make the student by hand."
             )
         target.set_weights(source.get_weights())
+
+
+def _find_settings(layer):
+    """The numbers and flags that a layer of transformers was made with."""
+    simple = bool, int, float, str, type(None)
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if not name.startswith("_") and name != "name" and isinstance(value, simple)
+    }
 
 
 def _copy_others(model, small, blocks, small_blocks):

@@ -45,21 +45,23 @@ def capture(model, names):
 
 
 def _wrap_call(call, records, returns_attention):
-    """A layer's `call` that records; `records` are pairs `(part, values)`."""
+    """A layer's `call` that records; `records` are pairs `(part, values)`.
+
+    `returns_attention` is for layers that `find_feature` made sure of.
+    """
 
     def wrapped(*args, **kwargs):
         first = args[0] if args else next(iter(kwargs.values()), None)
         _record(records, "inputs", first)
-        is_wanted = kwargs.get(FORCED, False)
-        if returns_attention or is_wanted:
-            both = call(*args, **{**kwargs, FORCED: True})
-            outputs, attention = both
-            _record(records, "returned", attention)
+        if not returns_attention:
+            outputs = call(*args, **kwargs)
             _record(records, "outputs", outputs)
-            return both if is_wanted else outputs
-        outputs = call(*args, **kwargs)
+            return outputs
+        both = call(*args, **{**kwargs, FORCED: True})
+        outputs, attention = both
+        _record(records, "returned", attention)
         _record(records, "outputs", outputs)
-        return outputs
+        return both if kwargs.get(FORCED) else outputs
 
     return wrapped
 

@@ -32,6 +32,7 @@ def find_issues(context):
     if context.is_training:
         issues += data.check_sample_weights(context)
         issues += models.check_trainable_weights(context.student)
+        issues += models.check_adapters(context.student)
         if context.rollout is None:
             issues += labels.check_unused_labels(context)
     if context.teacher is not None:

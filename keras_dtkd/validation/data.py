@@ -123,7 +123,8 @@ def check_padding(context):
     KerasHub's language models take `padding_mask`, and their outputs carry none.
     """
     spec, sample, held_out = context.student_spec, context.sample, context.validation
-    if any(map(_gives_mask, iter_layers(context.student))):
+    is_compared = context.is_training or context.evaluate_distillation
+    if not is_compared or any(map(_gives_mask, iter_layers(context.student))):
         return
     samples = {"data": sample._replace(x=context.inputs)}
     if held_out is not None:

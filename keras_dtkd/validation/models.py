@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.tokenizers import find_vocabulary
 
 
@@ -65,7 +66,8 @@ def check_optimizer_precision(context):
     """Weights in half precision, in which a step of Adam is always 0."""
     optimizer = getattr(context.compiled.optimizer, "inner_optimizer", None)
     optimizer = optimizer or context.compiled.optimizer
-    kinds = keras.optimizers.Adam, keras.optimizers.Nadam, keras.optimizers.Lamb
+    names = "Adam", "Nadam", "Lamb", "Muon"
+    kinds = tuple(getattr(keras.optimizers, n, keras.optimizers.Adam) for n in names)
     if not context.is_training or not isinstance(optimizer, kinds):
         return []
     beta, variables = optimizer.beta_2, context.student.trainable_variables
@@ -100,6 +102,29 @@ def check_trainable_weights(student):
     )
     hint = "Set `student.trainable = True`, or unfreeze some of its layers."
     return [Issue("no_trainable_weights", ERROR, message, hint)]
+
+
+def check_adapters(student):
+    """LoRA whose adapters are all 0, as Keras's own files leave them."""
+    dead = []
+    for layer in iter_layers(student):
+        if getattr(layer, "lora_enabled", False):
+            adapters = [v for v in layer.trainable_variables if "lora" in v.name]
+            values = (keras.ops.convert_to_numpy(adapter) for adapter in adapters)
+            if adapters and not any(map(np.any, values)):
+                dead.append(layer.name)
+    if not dead:
+        return []
+    message = (
+        f"`Distiller`: the LoRA adapters of {len(dead)} layers, such as {dead[0]!r}, "
+        "are all 0: from there no step changes them. Keras's files hold them added to "
+        "the kernels."
+    )
+    hint = (
+        "Assign random numbers to each `lora_kernel_a` again, or let "
+        "`callbacks.Resume` keep such a run."
+    )
+    return [Issue("adapters_of_zero", ERROR, message, hint)]
 
 
 def _check_frozen_share(student):

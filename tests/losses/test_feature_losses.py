@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from keras_dtkd import Distiller, features, losses
+from keras_dtkd import Distiller, Step, features, losses
+from keras_dtkd.training import feature_capture
+from tests.tensors import numpy
 from tests.tiny_models import Counting, close, everything, numbers, same
 
 SIDE, CLASSES = 16, 3
@@ -116,6 +119,112 @@ def test_a_projector_is_trained_saved_and_goes_on_and_the_student_lacks_it(
     assert len(keras.saving.load_model(tmp_path / "s.keras").variables) == count
 
 
+@pytest.mark.single_backend
+def test_a_layer_as_projector_is_copied_saved_and_loaded(tmp_path):
+    projector = keras.layers.Conv2D(8, 3, padding="same")
+    loss = losses.FitNet(["stage1", ("stage1", "stage1")], projector)
+    d = Distiller(functional(8, 0)[0], functional(4, 1)[0], loss)
+    fit(d)
+    assert len(loss.trainable_variables) == 4 and not projector.built
+    d.save(tmp_path / "d.keras")
+    loaded = keras.saving.load_model(tmp_path / "d.keras")
+    loaded.teacher = d.teacher
+    fit(d, 1, 1)
+    fit(loaded, 1, 1)
+    assert same(loaded, d)
+
+
+def step(student, teacher, **kwargs):
+    """A step of these features, both named "f"."""
+    features = {"student_features": {"f": ops.convert_to_tensor(student)}}
+    features["teacher_features"] = {"f": ops.convert_to_tensor(teacher)}
+    logits = kwargs.pop("logits", ops.zeros((len(student), CLASSES)))
+    return Step(**features, student_logits=logits, **kwargs)
+
+
+def compute(loss, *args, **kwargs):
+    """The mean over the batch, by a loss that is built for it."""
+    made = step(*args, **kwargs)
+    loss.build_from_step(made)
+    values = loss.compute(made)
+    return numpy(loss.reduce(values, made.student_logits, made.sample_weight))
+
+
+def test_a_projection_and_a_smaller_map_are_the_formula():
+    student = RNG.normal(size=(2, 4, 4, 3)).astype("float32")
+    teacher = RNG.normal(size=(2, 2, 2, 5)).astype("float32")
+    loss = losses.FitNet(["f"])
+    found = compute(loss, student, teacher)
+    kernel, bias = map(numpy, loss.projectors[0].weights)
+    projected = (student @ kernel + bias).reshape(2, 2, 2, 2, 2, 5).mean((2, 4))
+    assert found == pytest.approx(((projected - teacher) ** 2).mean(), rel=1e-5)
+
+
+@pytest.mark.single_backend
+def test_values_are_float32_under_any_dtype_policy():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        loss = losses.FitNet(["f"])
+        found = compute(loss, np.full((2, 3), 1e5, "float32"), np.zeros((2, 3)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert found == pytest.approx(1e10, rel=1e-5)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=3)
+@pytest.mark.parametrize("has_weights", [False, True])
+@pytest.mark.parametrize(
+    "build", [losses.HiddenStates, losses.FitNet, losses.AttentionTransfer]
+)
+def test_padding_counts_nowhere_beside_outputs_of_sequences(build, has_weights):
+    student, teacher = RNG.normal(size=(2, 2, 3, 4)).astype("float32")
+    mask = np.array([[1, 1, 0], [1, 0, 0]], "int32")
+    weights = ops.convert_to_tensor(mask, "float32") if has_weights else None
+    options = {"sample_weight": weights, "x": {"padding_mask": mask}}
+    options["logits"] = ops.zeros((2, 3, 7))
+    found = compute(build(["f"]), student, teacher, **options)
+    other = np.where(mask[..., None] == 1, student, 9.0).astype("float32")
+    assert compute(build(["f"]), other, teacher, **options) == pytest.approx(found)
+    if build is not losses.AttentionTransfer:
+        expected = ((student - teacher) ** 2).mean(-1)[mask == 1].mean()
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    "build",
+    [losses.AttentionTransfer, losses.HiddenStates, losses.SimilarityPreserving]
+    + [losses.RKD, losses.ContrastiveFeature],
+)
+def test_padding_to_twice_the_length_changes_nothing(build):
+    student, teacher = RNG.normal(size=(2, 4, 3, 5)).astype("float32")
+    mask = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 1]], "int32")
+    found = []
+    for extra in (0, 3):
+        padded = [
+            np.pad(a, ((0, 0), (0, extra), (0, 0)), constant_values=3.0)
+            for a in (student, teacher)
+        ]
+        x = {"padding_mask": np.pad(mask, ((0, 0), (0, extra)))}
+        found.append(compute(build(["f"]), *padded, x=x))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.single_backend
+def test_a_sequence_and_what_is_pooled_of_it_have_each_their_mask():
+    student = RNG.normal(size=(4, 3, 5)).astype("float32")
+    teacher = RNG.normal(size=(4, 3)).astype("float32")
+    mask = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 0]], "int32")
+    other = np.where(mask[..., None] == 1, student, 9.0).astype("float32")
+    for build in (losses.SimilarityPreserving, losses.RKD):
+        found = [
+            compute(build(["f"]), each, teacher, x={"padding_mask": mask})
+            for each in (student, other)
+        ]
+        assert found[0] == pytest.approx(found[1]) and found[0] > 0
+
+
 def test_maps_of_unlike_size_are_resized():
     teacher, student = functional(8, 0)[0], functional(4, 1, stride=1)[0]
     both = [losses.FitNet(["stage1"]), losses.AttentionTransfer(["stage1"])]
@@ -153,7 +262,9 @@ def test_features_that_do_not_fit_are_one_error_before_the_first_step(loss, matc
 
 
 @pytest.mark.single_backend
-@pytest.mark.parametrize("names", [[], None, [("a", "b", "c")], [3], [("a", "")]])
+@pytest.mark.parametrize(
+    "names", [[], None, [("a", "b", "c")], [3], [("a", "")], ("a", "b")]
+)
 def test_features_are_pairs_of_names(names):
     with pytest.raises((TypeError, ValueError), match="`FitNet`"):
         losses.FitNet(names)
@@ -182,6 +293,42 @@ def attention(heads, width, seed):
     x = layer(x, inputs)
     x = keras.layers.GlobalAveragePooling1D()(x)
     return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Tuple(keras.layers.Layer):
+    """Attention of one's own, which returns its weights always."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.softmax = keras.layers.Softmax()
+
+    def call(self, inputs, return_attention_scores=False):
+        weights = self.softmax(inputs @ ops.transpose(inputs, (0, 2, 1)))
+        return weights @ inputs, weights
+
+
+@pytest.mark.single_backend
+def test_recording_attention_changes_no_outputs():
+    class Uses(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.own = Tuple(name="own"), keras.layers.LSTM(2)
+
+        def call(self, inputs):
+            return self.own(self.attention(inputs)[0])
+
+    x = RNG.normal(size=(4, 5, 4)).astype("float32")
+    for model in (Uses(), attention(2, 3, 0)):
+        expected = numpy(model(x))
+        found = features(model, x, verbose=0)
+        # No cells, of which a loop makes no one feature.
+        assert not any("cell" in name for name in found)
+        names = [name for name in found if name.endswith(":weights")]
+        assert names
+        with feature_capture.capture(model, names) as captured:
+            np.testing.assert_allclose(numpy(model(x)), expected, rtol=1e-5)
+        assert all(tuple(v[0].shape)[-2:] == (5, 5) for v in captured.values())
 
 
 def test_attention_is_recorded_before_and_after_its_softmax():

@@ -89,3 +89,46 @@ def test_a_task_keeps_its_own_layers():
 def test_what_cannot_be_cut_is_one_error(teacher, options, match):
     with pytest.raises(ValueError, match=match):
         students.from_layers(teacher(), **options)
+
+
+def test_a_task_has_its_teachers_preprocessor():
+    keras.utils.set_random_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
+    tokenizer = hub.tokenizers.BertTokenizer(vocabulary=words)
+    backbone = hub.models.BertBackbone(
+        vocabulary_size=7,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=8,
+        max_sequence_length=8,
+    )
+    teacher = hub.models.BertTextClassifier(
+        backbone,
+        num_classes=3,
+        preprocessor=hub.models.BertTextClassifierPreprocessor(tokenizer, 8),
+    )
+    student = students.from_layers(teacher)
+    assert student.predict(["a dog"], verbose=0).shape == (1, 3)
+
+
+@pytest.mark.invariant(number=10)
+def test_layers_that_depend_on_their_place_and_adapters_are_refused():
+    backbone = hub.models.GemmaBackbone(
+        vocabulary_size=20,
+        num_layers=4,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        hidden_dim=8,
+        intermediate_dim=16,
+        head_dim=4,
+        use_sliding_window_attention=True,
+        sliding_window_size=2,
+    )
+    with pytest.raises(ValueError, match="depends on its place"):
+        students.from_layers(backbone)
+    student = students.from_layers(backbone, layers=[0, 1])
+    assert len(student.transformer_layers) == 2
+    backbone.enable_lora(2)
+    with pytest.raises(ValueError, match="the teacher has LoRA"):
+        students.from_layers(backbone)
