@@ -157,3 +157,25 @@ def test_padding_to_twice_the_length_changes_no_weight():
         found.append(d.student.get_weights())
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_accumulated_micro_batches_of_as_many_tokens_are_one_batch():
+    """Keras takes the mean of the micro-batches' gradients, whatever they weigh."""
+    rows = np.argsort(WEIGHTS.sum(1), kind="stable")[:8]
+    weights = np.repeat(WEIGHTS[rows[:4]], 2, axis=0)
+    found = []
+    for size, steps in ((8, None), (4, 2)):
+        keras.utils.set_random_seed(0)
+        d = Distiller(right_teacher(), pupil(), KD(), task_weight=0.5)
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        )
+        optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
+        d.compile(optimizer, loss)
+        # Each half has one of each pair of equal length.
+        order = [0, 2, 4, 6, 1, 3, 5, 7]
+        options = {"sample_weight": weights[order], "batch_size": size}
+        d.fit(X[:8], Y[:8], shuffle=False, verbose=0, **options)
+        found.append(d.student.get_weights())
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)

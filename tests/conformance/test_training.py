@@ -12,7 +12,7 @@ from keras_dtkd.losses import BinaryKD, DistillationLoss
 from tests import tiny_models
 from tests.conformance.programs import ALL_LOSSES, compute_mean
 from tests.registry import LOSSES, TEMPERATURES
-from tests.selection import RUNS_ALL_EVERYWHERE
+from tests.selection import JIT_COMPILE, RUNS_ALL_EVERYWHERE
 from tests.tiny_models import data, one_hot, student, teacher
 
 pytestmark = pytest.mark.filterwarnings("ignore:`Standardized`")
@@ -133,7 +133,8 @@ def test_every_changed_number_takes_effect_without_compiling_again():
     large, small = teacher(), student()
     distiller = Distiller(large, small, losses, task_weight=0.0)
     # The student stands still, so that every change is the number's.
-    distiller.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    optimizer, task = keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy"
+    distiller.compile(optimizer, task, jit_compile=JIT_COMPILE)
     sides = [ops.convert_to_tensor(m.predict(X, verbose=0)) for m in (small, large)]
     labels, passes, expected = ops.convert_to_tensor(Y), [], []
     change = ChangeOne(references.values())

@@ -9,6 +9,7 @@ import pytest
 from keras_dtkd import Distiller, losses, models, rollouts
 from tests import language
 from tests.language import LENGTH, VOCABULARY, language_model
+from tests.selection import JIT_COMPILE
 from tests.tensors import numpy
 from tests.tiny_models import numbers
 
@@ -18,7 +19,7 @@ OPTIONS = {"batch_size": 4, "shuffle": False, "verbose": 0}
 
 def student(seed=4, loss=None):
     model = language_model(seed)
-    model.compile(keras.optimizers.SGD(0.1), loss)
+    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=JIT_COMPILE)
     return model
 
 
@@ -50,7 +51,7 @@ def llama(seed):
     # Random ones are nearly uniform.
     embedding = model.backbone.token_embedding.embeddings
     embedding.assign(50 * numpy(embedding))
-    model.compile(keras.optimizers.SGD(0.01), None)
+    model.compile(keras.optimizers.SGD(0.01), None, jit_compile=JIT_COMPILE)
     return model
 
 

@@ -7,6 +7,7 @@ import pytest
 from keras_dtkd import Distiller, losses, models, rollouts
 from keras_dtkd.temperatures import Dynamic
 from tests import language
+from tests.selection import JIT_COMPILE
 from tests.tiny_models import numbers
 
 pytest.importorskip("keras_hub", reason="KerasHub is not installed")
@@ -29,7 +30,7 @@ def distiller(loss, chunk_size, tied=True, task=None, **kwargs):
     d = Distiller(
         language_model(0, 16, not tied), student, loss, chunk_size=chunk_size, **kwargs
     )
-    d.compile(keras.optimizers.SGD(0.5), task)
+    d.compile(keras.optimizers.SGD(0.5), task, jit_compile=JIT_COMPILE)
     return d
 
 

@@ -59,17 +59,18 @@ def adam(**kwargs):
     return keras.optimizers.Adam(0.01, **kwargs)
 
 
-def distiller(optimizer, by=None, seed=5, model=None, **kwargs):
+def distiller(optimizer, by=None, seed=5, model=None, jit="auto", **kwargs):
     model = keras_dtkd.Distiller(by or teacher(), model or student(seed), **kwargs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit)
     return model
 
 
-def aligned(optimizer, seed=5):
+def aligned(optimizer, seed=5, jit="auto"):
     """KDIGA, whose loss has the models' derivatives in it."""
     losses = [KD(1.0, weight=0.5), InputGradientAlignment()]
-    return distiller(optimizer, seed=seed, distillation_losses=losses, task_weight=0.5)
+    options = {"distillation_losses": losses, "task_weight": 0.5}
+    return distiller(optimizer, seed=seed, jit=jit, **options)
 
 
 def interactive(optimizer, by=None, seed=5, **kwargs):
