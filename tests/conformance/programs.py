@@ -34,7 +34,8 @@ def _at(temperature):
 
 
 # The losses, and `KD` at every temperature: on one backend. The temperatures themselves
-# are compared on all, see `test_temperatures`, and train in `test_training`.
+# are compared on all, see `test_temperatures`, and train in `test_training`, label by
+# label.
 AT = {f"kd_at_{n}": _at(entry) for n, entry in TEMPERATURES.items()}
 ALL_LOSSES = LOSSES | AT
 SWEPT_LOSSES = ALL_LOSSES if RUNS_EVERYTHING else LOSSES

@@ -10,7 +10,7 @@ from keras_dtkd.core.hyperparameters import HyperparameterMixin
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.losses import BinaryKD, DistillationLoss
 from tests import tiny_models
-from tests.conformance.programs import ALL_LOSSES, compute_mean
+from tests.conformance.programs import SWEPT_LOSSES, compute_mean
 from tests.registry import LOSSES, TEMPERATURES
 from tests.selection import JIT_COMPILE, RUNS_ALL_EVERYWHERE
 from tests.tiny_models import data, one_hot, student, teacher
@@ -22,7 +22,7 @@ OPTIONS = {"batch_size": 16, "shuffle": False, "verbose": 0}
 
 def in_one_distiller(names):
     """Those that can be in one: all ask for the same input gradients, or for none."""
-    built = {name: ALL_LOSSES[name].build(name=name) for name in names}
+    built = {name: SWEPT_LOSSES[name].build(name=name) for name in names}
     return {
         name: loss
         for name, loss in built.items()
@@ -54,7 +54,7 @@ def test_all_train_and_continue_bit_for_bit_after_loading(kind, tmp_path):
     head = "sigmoid" if kind == "labels" else None
     task = "binary" if kind == "labels" else "sparse_categorical"
     y = one_hot(Y) if kind == "labels" else Y
-    losses = label_by_label() if kind == "labels" else in_one_distiller(ALL_LOSSES)
+    losses = label_by_label() if kind == "labels" else in_one_distiller(SWEPT_LOSSES)
     large = teacher(head, compiled=True)
     before = tiny_models.everything(large)
     distiller = Distiller(large, student(head), losses)
@@ -125,7 +125,7 @@ class ChangeOne(keras.callbacks.Callback):
 
 @pytest.mark.invariant(number=7)
 def test_every_changed_number_takes_effect_without_compiling_again():
-    names = [n for n in ALL_LOSSES if n != "kd_at_policy"]
+    names = [n for n in SWEPT_LOSSES if n != "kd_at_policy"]
     losses, references = in_one_distiller(names), in_one_distiller(names)
     # They compute on logits here.
     for name in [n for n, loss in references.items() if loss.input_gradient]:
