@@ -40,7 +40,7 @@ def train(folder, epochs):
     d = Distiller(llama(32, 0), student, losses.GeneralizedJSD(0.5), rollout=rollout)
 
     class Step(keras.callbacks.Callback):
-        """Tells the process that kills how far this one is."""
+        """Prints how far the run is, for the process that kills it."""
 
         def on_train_batch_end(self, batch, logs=None):
             print(self.epoch, batch, flush=True)
