@@ -46,7 +46,7 @@ NAMES = {
         generalized_jsd get jsd kl log_mixture reverse_kl total_variation
     """,
     "keras_dtkd.functional.labels": "one_hot to_class_probs",
-    "keras_dtkd.functional.norms": "safe_sqrt squared_norm",
+    "keras_dtkd.functional.norms": "normalize safe_sqrt squared_norm",
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
         agreement center clamp is_unmasked sharpness soft_log_probs std

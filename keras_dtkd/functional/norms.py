@@ -17,6 +17,15 @@ def squared_norm(values):
     return sum(squares[1:], start=squares[0])
 
 
+def normalize(values, weights=1.0):
+    """Values divided by their norm along the last axis, 0 where it is 0.
+
+    `weights` of the entries count in the norm alone.
+    """
+    squares = ops.sum(weights * values**2, axis=-1, keepdims=True)
+    return values * ops.rsqrt(squares + EPSILON)
+
+
 def safe_sqrt(squares):
     """`sqrt(s + 1e-12) − 1e-6`: 0 at 0, and so is the gradient of what was squared.
 

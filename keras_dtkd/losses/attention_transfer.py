@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.core.arguments import check_in_range
-from keras_dtkd.functional.norms import EPSILON
+from keras_dtkd.functional.norms import normalize
 from keras_dtkd.losses.feature_base import FeatureLoss
 from keras_dtkd.losses.projected_features import resize
 
@@ -64,4 +64,4 @@ class AttentionTransfer(FeatureLoss):
         energy = ops.reshape(energy, (ops.shape(energy)[0], -1))
         if mask is not None:
             energy = energy * mask
-        return energy * ops.rsqrt(ops.sum(energy**2, axis=-1, keepdims=True) + EPSILON)
+        return normalize(energy)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.core.hyperparameters import Hyperparameter
-from keras_dtkd.functional.norms import EPSILON
+from keras_dtkd.functional.norms import normalize
 from keras_dtkd.functional.statistics import MIN_LOGIT
 from keras_dtkd.losses.feature_base import pool_positions
 from keras_dtkd.losses.projected_features import ProjectedFeatureLoss
@@ -47,10 +47,8 @@ class ContrastiveFeature(ProjectedFeatureLoss):
 
     def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         student = ops.cast(self.projectors[number](student), "float32")
-        student, teacher = (
-            a * ops.rsqrt(ops.sum(a**2, axis=-1, keepdims=True) + EPSILON)
-            for a in map(pool_positions, (student, teacher), masks)
-        )
+        pooled = map(pool_positions, (student, teacher), masks)
+        student, teacher = map(normalize, pooled)
         logits = ops.matmul(student, ops.transpose(teacher))
         own = ops.sum(student * teacher, axis=-1)
         logits, own = (a / self.hyperparameter("temperature") for a in (logits, own))

@@ -91,11 +91,11 @@ class FeatureLoss(DistillationLoss):
     def compute(self, step):
         logits, values = step.student_logits, 0.0
         weights = row_weights(logits, step.sample_weight, get_mask(logits))
+        rows = _weigh_samples(weights)
         for number, names in enumerate(self.features):
             student, teacher = self.read_pair(step, number)
             pairs = zip((student, teacher), names, strict=True)
             masks = [_find_mask(step.x, *pair, weights) for pair in pairs]
-            rows = _weigh_samples(weights)
             value = self.compare(student, teacher, number, rows, masks)
             values = values + _match_rank(value, logits, masks[0], weights)
         return values

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.core.arguments import check_choice
-from keras_dtkd.functional.norms import EPSILON
+from keras_dtkd.functional.norms import normalize
 from keras_dtkd.losses.projected_features import ProjectedFeatureLoss
 
 
@@ -61,8 +61,5 @@ class HiddenStates(ProjectedFeatureLoss):
         student = self.project(student, teacher, number)
         if self.distance == "mse":
             return ops.mean((student - teacher) ** 2, axis=-1)
-        student, teacher = (
-            a * ops.rsqrt(ops.sum(a**2, axis=-1, keepdims=True) + EPSILON)
-            for a in (student, teacher)
-        )
+        student, teacher = map(normalize, (student, teacher))
         return 1.0 - ops.sum(student * teacher, axis=-1)

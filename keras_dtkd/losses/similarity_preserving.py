@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dtkd.functional.norms import EPSILON
+from keras_dtkd.functional.norms import normalize
 from keras_dtkd.losses.feature_base import FeatureLoss, flatten_samples
 
 
@@ -41,8 +41,7 @@ class SimilarityPreserving(FeatureLoss):
         def similarity(feature, mask):
             rows = flatten_samples(feature, mask)
             gram = ops.matmul(rows, ops.transpose(rows))
-            squares = ops.sum(weights * gram**2, axis=-1, keepdims=True)
-            return gram * ops.rsqrt(squares + EPSILON)
+            return normalize(gram, weights)
 
         squares = (similarity(student, masks[0]) - similarity(teacher, masks[1])) ** 2
         pairs = weights[:, None] * weights

@@ -35,8 +35,7 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
     if isinstance(y, list) and _is_text(y):
         y = np.asarray(y)
     validation = kwargs.get("validation_data")
-    is_text = validation is not None and not isinstance(validation, tuple)
-    if is_text and _is_text(validation):
+    if not isinstance(validation, tuple) and _is_text(validation):
         kwargs["validation_data"] = _convert(function, validation)
     elif isinstance(validation, list | tuple):
         parts = keras.utils.unpack_x_y_sample_weight(validation)

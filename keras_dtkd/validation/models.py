@@ -110,7 +110,7 @@ def check_adapters(student):
     for layer in iter_layers(student):
         if getattr(layer, "lora_enabled", False):
             adapters = [v for v in layer.trainable_variables if "lora" in v.name]
-            values = (keras.ops.convert_to_numpy(adapter) for adapter in adapters)
+            values = (ops.convert_to_numpy(adapter) for adapter in adapters)
             if adapters and not any(map(np.any, values)):
                 dead.append(layer.name)
     if not dead:

@@ -20,6 +20,20 @@ def llama(num_layers=4):
     return models.llama_tiny(num_layers, 8, 16, 2, 1)
 
 
+def bert(num_layers, preprocessor=None):
+    keras.utils.set_random_seed(0)
+    backbone = hub.models.BertBackbone(
+        vocabulary_size=20,
+        num_layers=num_layers,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=8,
+        max_sequence_length=8,
+    )
+    options = {"num_classes": 3, "preprocessor": preprocessor}
+    return hub.models.BertTextClassifier(backbone, **options)
+
+
 def make_identity(layer):
     """A Llama layer that changes nothing: what it adds is 0."""
     for variable in layer.weights:
@@ -55,16 +69,8 @@ def test_a_cut_student_begins_closer_to_its_teacher_than_a_random_one():
 
 
 def test_a_task_keeps_its_own_layers():
-    keras.utils.set_random_seed(0)
-    backbone = hub.models.BertBackbone(
-        vocabulary_size=20,
-        num_layers=3,
-        num_heads=2,
-        hidden_dim=8,
-        intermediate_dim=8,
-        max_sequence_length=6,
-    )
-    teacher = hub.models.BertTextClassifier(backbone, num_classes=3)
+    teacher = bert(3)
+    backbone = teacher.backbone
     student = students.from_layers(teacher, layers=[2])
     for name in ("logits", "pooled_dense", "token_embedding"):
         pair = (numbers(find_layer(model, name)) for model in (teacher, student))
@@ -92,22 +98,9 @@ def test_what_cannot_be_cut_is_one_error(teacher, options, match):
 
 
 def test_a_task_has_its_teachers_preprocessor():
-    keras.utils.set_random_seed(0)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
     tokenizer = hub.tokenizers.BertTokenizer(vocabulary=words)
-    backbone = hub.models.BertBackbone(
-        vocabulary_size=7,
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=8,
-        intermediate_dim=8,
-        max_sequence_length=8,
-    )
-    teacher = hub.models.BertTextClassifier(
-        backbone,
-        num_classes=3,
-        preprocessor=hub.models.BertTextClassifierPreprocessor(tokenizer, 8),
-    )
+    teacher = bert(2, hub.models.BertTextClassifierPreprocessor(tokenizer, 8))
     student = students.from_layers(teacher)
     assert student.predict(["a dog"], verbose=0).shape == (1, 3)
 
