@@ -1,5 +1,6 @@
 """Callbacks for `fit`."""
 
+from keras_dtkd.callbacks.coco_ap import CocoAP as CocoAP
 from keras_dtkd.callbacks.hyperparameter_schedule import (
     HyperparameterSchedule as HyperparameterSchedule,
 )

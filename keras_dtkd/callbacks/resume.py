@@ -84,7 +84,7 @@ class Resume(keras.callbacks.Callback):
                 raise ValueError(
                     f"`Resume`: the state in {self.folder} is not to be read into this "
                     "run: it is of another student, other losses or another teacher. "
-                    "Make them as they were, or give a new folder. Keras says: "
+                    "Make them as they were, or give a new folder. Keras raised: "
                     f"{describe_error(error)}"
                 ) from error
             with h5py.File(path) as file:

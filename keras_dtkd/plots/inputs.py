@@ -89,6 +89,18 @@ def class_indices(caller, labels, outputs, logits):
     return np.where(classes.any(-1), classes.argmax(-1), -1)
 
 
+def validate_indices(caller, samples, count):
+    """Indices of samples, from 0; a `ValueError` if one is out of range."""
+    indices = np.asarray(samples)
+    is_valid = indices.ndim == 1 and indices.size and indices.dtype.kind in "iu"
+    if not is_valid or indices.min() < -count or indices.max() >= count:
+        raise ValueError(
+            f"`{caller}`: `samples` must be a number of samples or a list of indices "
+            f"between 0 and {count - 1}. Received: samples={samples!r}."
+        )
+    return indices % count
+
+
 def temperatures_of(temperature, student, teacher):
     """The student's and the teacher's temperatures, NumPy `(samples,)`."""
     pair = temperature(ops.convert_to_tensor(student), ops.convert_to_tensor(teacher))

@@ -138,14 +138,7 @@ def _select_samples(samples, entropy):
         order = np.argsort(entropy, kind="stable")
         ranks = np.linspace(0, count - 1, min(int(samples), count)).round().astype(int)
         return order[ranks]
-    indices = np.asarray(samples)
-    is_valid = indices.ndim == 1 and indices.size and indices.dtype.kind in "iu"
-    if not is_valid or indices.min() < -count or indices.max() >= count:
-        raise ValueError(
-            f"`{CALLER}`: `samples` must be a number of samples or a list of indices "
-            f"between 0 and {count - 1}. Received: samples={samples!r}."
-        )
-    return indices % count
+    return inputs.validate_indices(CALLER, samples, count)
 
 
 def _draw_bars(ax, probs, names, top, true_class):
