@@ -8,10 +8,7 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core.arguments import name_arguments
-from keras_dtkd.core.hyperparameters import (
-    Hyperparameter,
-    HyperparameterMixin,
-)
+from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.resolve import NamedLosses, resolve_losses
 from keras_dtkd.preparation import changes, default_compile, prepare, saved_state
@@ -41,14 +38,14 @@ class Distiller(HyperparameterMixin, keras.Model):
         student: A `keras.Model`. If it is compiled, its optimizer, loss and metrics are
             taken over; else Adam, the cross-entropy that fits, and accuracy.
         distillation_losses: One loss, a list, or a dict of names. `DTKD()` by default.
-        task_weight: Factor of the loss on the labels. Not negative. May be changed
-            while training runs.
+        task_weight: Factor of the loss on the labels, not below 0. May change in `fit`.
         from_logits: `True` if the models give logits, `False` if probabilities,
             `"auto"` to find out for each. Probabilities are converted to logits.
         output: Name or index of the output to distil, for models with several.
-        views: What the batch looks like to losses that name a view: a
-            `keras_dtkd.views.View`, a list, or a dict of names. Each view in use costs
-            one more pass of the student and of the teacher.
+        views: What losses that name a view are given: a `keras_dtkd.views.View`, a
+            list, or a dict of names. Each in use costs a further pass of both models.
+        teacher_inputs: The teacher's inputs, if not the student's: a Keras layer or a
+            function of them, or the name of a column, see `datasets.with_columns`.
         rollout: A `keras_dtkd.rollouts.Rollout`, for language models.
         chunk_size: Tokens at a time, for vocabularies too large for all logits.
         evaluate_distillation: Whether `evaluate` (and so validation) reports the
@@ -85,6 +82,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         from_logits="auto",
         output=None,
         views=None,
+        teacher_inputs=None,
         rollout=None,
         chunk_size=None,
         evaluate_distillation=False,
@@ -96,7 +94,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         # each model casts its own.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, autocast=False, **kwargs)
-        # None of these is a Keras object: Keras neither tracks nor saves them.
+        # No Keras objects: Keras neither tracks nor saves them.
         self.teacher_reference = TeacherReference()
         self.output_specs = OutputSpecs()
         self.compile_origin = default_compile.CompileOrigin()
@@ -107,6 +105,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.losses_by_name = resolve_losses(distillation_losses)
         self.has_default_losses = distillation_losses is None
         self.views = resolve_views(views)
+        self.teacher_inputs = teacher_inputs
         self.rollout, self.chunk_size = validation.check_language(rollout, chunk_size)
         self.task_weight = task_weight
         self.from_logits = from_logits

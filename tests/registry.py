@@ -18,13 +18,19 @@ from keras_dtkd.losses import (
     DIST,
     DKD,
     DTKD,
+    FGD,
     KD,
+    MGD,
     R2KD,
     RKD,
+    AdversarialFeatures,
     AttentionMaps,
     AttentionTransfer,
     BinaryKD,
     ContrastiveFeature,
+    DenseBoxKD,
+    DenseClassKD,
+    FeatureMSE,
     FitNet,
     GeneralizedJSD,
     HardLabels,
@@ -57,7 +63,7 @@ from keras_dtkd.temperatures import (
     Standardized,
 )
 from keras_dtkd.views import CutMix, Cutout, Mixup
-from tests import tiny_models
+from tests import oracles_detection, tiny_models
 
 # What the authors' epsilon beside the norms leaves of the loss of equal models.
 EPSILON = 5e-3
@@ -171,6 +177,9 @@ LOSSES = {
         **RAW_LOGITS,
         stops_gradient=True,
     ),
+    "dense_class_kd": Loss(
+        partial(DenseClassKD, output=None), {"power": [-1.0]}, **RAW_LOGITS
+    ),
     "input_gradient_alignment": Loss(
         InputGradientAlignment,
         {"norm": ["l1"], "labels": ["student"], "estimator": ["vjp", "jvp"]},
@@ -191,6 +200,10 @@ LOSSES = {
 }
 
 
+# Of several outputs: see `tests/losses/test_dense_kd.py`.
+BOX_LOSSES = {"dense_box_kd": Loss(DenseBoxKD)}
+
+
 class FeatureLoss(NamedTuple):
     """A loss on features.
 
@@ -201,6 +214,7 @@ class FeatureLoss(NamedTuple):
         wrong: As a `Loss`'s.
         is_sequence: Whether that is a sequence of 3 positions.
         is_contrastive: Whether equal models have a loss.
+        labels: Of each sample, by name, for a loss that needs a detector's.
     """
 
     build: Callable
@@ -209,10 +223,31 @@ class FeatureLoss(NamedTuple):
     wrong: dict = {}
     is_sequence: bool = False
     is_contrastive: bool = False
+    labels: dict | None = None
 
 
 def _on(cls, name="f", **defaults):
     return partial(cls, features=[name], **defaults)
+
+
+class FixedWeights:
+    """Sets a loss's trainable weights to those that its oracle has."""
+
+    def build_pair(self, names, teacher_shape):
+        super().build_pair(names, teacher_shape)
+        for variable in self.trainable_variables:
+            fixed = oracles_detection.fixed_weights(variable.shape)
+            variable.assign(fixed.astype("float32"))
+
+
+@keras.saving.register_keras_serializable("tests")
+class FixedMGD(FixedWeights, MGD):
+    """Drops nothing: samples are the same each time."""
+
+
+@keras.saving.register_keras_serializable("tests")
+class FixedFGD(FixedWeights, FGD):
+    """For boxes in shares of the image."""
 
 
 FEATURE_LOSSES = {
@@ -238,6 +273,45 @@ FEATURE_LOSSES = {
     ),
     "attention_maps": FeatureLoss(
         _on(AttentionMaps, "f:weights"), "attention_maps", (2, 3, 3), is_sequence=True
+    ),
+    "feature_mse": FeatureLoss(
+        _on(FeatureMSE, reduction="sum"),
+        "feature_sum",
+        (2, 2, 3),
+        {"reduction": ["none"]},
+    ),
+    "mgd": FeatureLoss(
+        _on(FixedMGD, mask_ratio=0.0),
+        "mgd",
+        (3, 2, 2),
+        {"mask_ratio": [-0.1, 1.5], "reduction": ["none"]},
+        is_contrastive=True,
+    ),
+    "fgd": FeatureLoss(
+        _on(FixedFGD, bounding_box_format="rel_xyxy"),
+        "fgd",
+        (3, 4, 2),
+        {
+            **{"alpha": [-1.0], "temperature": [0.0], "reduction": ["none"]},
+            "bounding_box_format": ["xyyx"],
+        },
+        labels=oracles_detection.LABELS,
+    ),
+    "adversarial_features": FeatureLoss(
+        _on(AdversarialFeatures),
+        "fitnet",
+        (2, 2, 3),
+        {"loss_type": ["huber"], "temperature": [0.0], "view": [None]},
+    ),
+    "adversarial_features_l1": FeatureLoss(
+        _on(AdversarialFeatures, loss_type="l1", reduction="sum"),
+        "feature_l1_sum",
+        (2, 2, 3),
+    ),
+    "adversarial_features_cwd": FeatureLoss(
+        _on(AdversarialFeatures, loss_type="cwd", temperature=2.0),
+        "channel_wise",
+        (2, 2, 3),
     ),
 }
 

@@ -12,7 +12,7 @@ from keras_dtkd.callbacks import HyperparameterSchedule
 from keras_dtkd.core import logits
 from keras_dtkd.losses import DTKD, KD, DistillationLoss
 from keras_dtkd.preparation.data_peek import peek
-from keras_dtkd.preparation.output_spec import infer_output_specs
+from keras_dtkd.preparation.output_inference import infer_output_specs
 from keras_dtkd.temperatures import Temperature, TemperaturePair
 from tests import oracles
 from tests.tiny_models import (

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
+from keras_dtkd.attacks import di2_fgsm
 from keras_dtkd.datasets import with_columns
-from keras_dtkd.losses import BinaryKD, Swing
+from keras_dtkd.losses import FGD, MGD, AdversarialFeatures, BinaryKD, Swing
 from keras_dtkd.metrics import score_candidates
+from keras_dtkd.views import Stored
+from tests.hub_detectors import build_retinanet
 from tests.tiny_models import numbers
 
 keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed")
@@ -19,40 +22,15 @@ Y = {
 }
 
 
-def detector(seed):
-    """A RetinaNet with two levels of features, compiled as its class is by default."""
-    keras.utils.set_random_seed(seed)
-    encoder = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 64, 64],
-        stackwise_num_blocks=[1, 1, 1],
-        stackwise_num_strides=[1, 2, 2],
-        block_type="basic_block",
-        image_shape=(32, 32, 3),
-    )
-    backbone = keras_hub.models.RetinaNetBackbone(
-        encoder, min_level=3, max_level=4, use_p5=False, image_shape=(32, 32, 3)
-    )
-    model = keras_hub.models.RetinaNetObjectDetector(
-        backbone,
-        num_classes=3,
-        bounding_box_format="yxyx",
-        pre_logits_num_conv_layers=1,
-    )
-    model.compile(optimizer=keras.optimizers.SGD(1e-3))
-    return model
-
-
 def fit(model):
     options = {"batch_size": 2, "epochs": 1, "shuffle": False, "verbose": 0}
     return model.fit(X, Y, **options).history
 
 
 def test_a_detector_is_trained_by_its_own_loss_and_decodes_boxes_as_before():
-    plain, small = detector(1), detector(1)
+    plain, small = build_retinanet(1), build_retinanet(1)
     expected = fit(plain)
-    d = Distiller(detector(0), small, BinaryKD(weight=0.0, output="cls_logits"))
+    d = Distiller(build_retinanet(0), small, BinaryKD(weight=0.0, output="cls_logits"))
     logs = fit(d)
     assert set(expected) < set(logs)
     for name, value in expected.items():
@@ -65,6 +43,29 @@ def test_a_detector_is_trained_by_its_own_loss_and_decodes_boxes_as_before():
     assert set(boxes) == {"boxes", "confidence", "labels", "num_detections"}
     for name, value in reference.items():
         np.testing.assert_array_equal(boxes[name], value)
+
+
+@pytest.mark.single_backend
+def test_levels_of_a_pyramid_teach_and_the_attack_raises_the_loss_of_classes():
+    large, small = build_retinanet(0), build_retinanet(1)
+    # Boxes that anchors are matched to.
+    y = {**Y, "boxes": np.array([[[1, 1, 31, 31], [2, 0, 32, 30]]] * 4, "float32")}
+    large.fit(X, y, batch_size=4, epochs=2, verbose=0)
+    before = large.evaluate(X, y, verbose=0, return_dict=True)
+    options = {"steps": 3, "seed": 0}
+    adversarial = di2_fgsm(large, X, y, 8 / 255, **options)
+    after = large.evaluate(adversarial, y, verbose=0, return_dict=True)
+    assert after["cls_logits_loss"] > before["cls_logits_loss"]
+    assert np.abs(adversarial - X).max() <= 8 / 255 + 1e-6
+    levels = ["fpn[P3]", "fpn[P4]"]
+    which = [FGD(levels), MGD(levels), AdversarialFeatures(levels)]
+    d = Distiller(large, small, which, views=Stored("adversarial"))
+    x = with_columns(X, adversarial=adversarial)
+    logs = d.fit(x, y, batch_size=4, epochs=2, verbose=0).history
+    for loss in which:
+        assert np.isfinite(logs[loss.name]).all() and logs[loss.name][0] > 0
+    boxes = d.predict(X, verbose=0)
+    assert set(boxes) == {"boxes", "confidence", "labels", "num_detections"}
 
 
 def language_model(seed):

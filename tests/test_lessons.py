@@ -10,7 +10,16 @@ from tests.scripts import EXAMPLES, ROOT, SMOKE_RUN, run_script
 
 STORIES = ROOT.parent / "shared" / "data" / "stories260k"
 
+BCCD = ROOT.parent / "shared" / "data" / "bccd" / "bccd.npz"
+TEXT = ROOT.parent / "shared" / "data" / "gsm8k" / "train.jsonl.gz"
+
 ROWS = {
+    "features": [
+        *("teacher", "student alone", "KD"),
+        *("KD + FitNet", "KD + attention", "KD + similarity", "KD + relations"),
+        *("KD + FitNet, untrained", "KD + attention, untrained"),
+        *("KD + similarity, untrained", "KD + relations, untrained"),
+    ],
     "private_student": [
         *("teacher", "KD", "labels left out", "same mean T", "noise alone", "T alone"),
         *("T alone, up to 8", "Swing", "Swing, shared T", "all left out"),
@@ -21,6 +30,9 @@ ROWS = {
         "student alone",
         *("KD", "KDIGA 0.1", "KDIGA 1", "KDIGA 3"),
         *("penalty 0.1", "penalty 1", "penalty 3"),
+    ],
+    "small_bert": [
+        *("student alone", "KD", "KD + hidden states", "KD + attention", "KD + both"),
     ],
     "speculative": [
         *("the teacher", "beginning", "data", "teacher", "on-policy"),
@@ -53,6 +65,17 @@ def run_example(tmp_path_factory):
                 if not STORIES.exists():
                     pytest.skip("The files of stories260k are not at hand.")
                 environment["KERAS_DTKD_STORIES"] = str(STORIES)
+            if name == "small_bert":
+                pytest.importorskip("keras_hub", reason="It needs KerasHub.")
+                if not TEXT.exists():
+                    pytest.skip("The text of GSM8K is not at hand.")
+                environment["KERAS_DTKD_TEXT"] = str(TEXT)
+            if name == "small_detector":
+                for needed in ("keras_hub", "pycocotools"):
+                    pytest.importorskip(needed, reason=f"It needs {needed}.")
+                if not BCCD.exists():
+                    pytest.skip("BCCD is not at hand.")
+                environment["KERAS_DTKD_BCCD"] = str(BCCD)
             printed = run_script(script, **environment)
             finished[name] = printed, folder
         return finished[name]
@@ -78,6 +101,33 @@ def test_an_example_writes_its_picture_and_no_other_file(run_example, name):
     assert picture.name == f"{name}.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("row", ROWS["features"])
+def test_features_has_every_row(run_example, row):
+    table = run_example("features")[0].partition("| arm |")[2].splitlines()
+    (line,) = [line for line in table if line.startswith(f"| {row} |")]
+    assert 0 < float(line.split("|")[2].split(" ± ")[0]) <= 100
+    # Of each loss on features the difference from KD, and from its control.
+    is_controlled = "+" in row and "untrained" not in row
+    assert (line.split("|")[5].strip() != "") == is_controlled
+
+
+@pytest.mark.parametrize("row", ROWS["small_bert"])
+def test_small_bert_has_every_row_from_both_starts(run_example, row):
+    printed = run_example("small_bert")[0]
+    table = printed.partition("| arm |")[2].splitlines()
+    lines = [line for line in table if line.startswith(f"| {row} |")]
+    assert [line.split("|")[2].strip() for line in lines] == ["random", "cut"]
+    for line in lines:
+        assert 0 <= float(line.split("|")[3].split(" ± ")[0]) <= 100
+
+
+def test_small_bert_states_the_agreement_before_training(run_example):
+    printed, _ = run_example("small_bert")
+    for start in ("random", "cut"):
+        found = printed.partition(f"Agreement before any training, {start}: ")[2]
+        assert 0 <= float(found.split(" ± ")[0]) <= 100
 
 
 @pytest.mark.parametrize("row", ROWS["private_student"])
@@ -160,3 +210,14 @@ def test_small_llm_distills_and_saves_a_student(run_example):
         assert line.count(",") == 1
     (saved,) = folder.iterdir()
     assert {"config.json", "model.weights.h5"} < {path.name for path in saved.iterdir()}
+
+
+def test_small_detector_has_every_row_and_both_pictures(run_example):
+    printed, folder = run_example("small_detector")
+    assert "SMOKE RUN" in printed
+    table = printed.partition("| method")[2].splitlines()
+    for row in ("teacher", "student alone", "FeatureMSE", "+ AFA + SDA"):
+        (line,) = [line for line in table if line.startswith(f"| {row} ")]
+        assert 0 <= float(line.split("|")[2].split(" ± ")[0]) <= 100
+    for picture in ("small_detector_quick.png", "small_detector_quick_boxes.png"):
+        assert (folder / picture).stat().st_size > 10_000

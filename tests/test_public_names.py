@@ -15,12 +15,12 @@ NAMES = {
         methods metrics models plots recipes rollouts students teachers temperatures
         views
     """,
-    "keras_dtkd.attacks": "Robustness di2_fgsm fgsm pgd robust_accuracy",
+    "keras_dtkd.attacks": "Robustness di2_fgsm fgsm load pgd robust_accuracy store",
     "keras_dtkd.backend.autodiff": """
         finite_difference jvp value_and_input_grad
     """,
     "keras_dtkd.callbacks": """
-        HyperparameterSchedule Resume RobustAccuracy StudentCheckpoint
+        CocoAP HyperparameterSchedule Resume RobustAccuracy StudentCheckpoint
     """,
     "keras_dtkd.cli": "main",
     "keras_dtkd.core.logits": """
@@ -28,8 +28,11 @@ NAMES = {
         to_logits
     """,
     "keras_dtkd.datasets": """
-        cifar10 cifar100 digits fashion_mnist from_arrays image_folder load_arrays
-        privacy_scores with_columns
+        bccd cifar10 cifar100 coco detection digits fashion_mnist from_arrays
+        image_folder load_arrays privacy_scores with_columns
+    """,
+    "keras_dtkd.datasets.detection": """
+        DetectionDataset DetectionSample DetectionSplit SampleSpecificAugmentation
     """,
     "keras_dtkd.diagnostics": "Issue Report diagnose",
     "keras_dtkd.distribution": "rank shard world_size",
@@ -46,7 +49,7 @@ NAMES = {
         generalized_jsd get jsd kl log_mixture reverse_kl total_variation
     """,
     "keras_dtkd.functional.labels": "one_hot to_class_probs",
-    "keras_dtkd.functional.norms": "normalize safe_sqrt squared_norm",
+    "keras_dtkd.functional.norms": "absolute normalize safe_sqrt squared_norm",
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
         agreement center clamp is_unmasked sharpness soft_log_probs std
@@ -59,11 +62,13 @@ NAMES = {
     "keras_dtkd.methods": "ikd rlkd",
     "keras_dtkd.methods.ikd": "DualOptimizer InteractiveDistiller",
     "keras_dtkd.methods.rlkd": "",
-    "keras_dtkd.metrics": "score_candidates",
+    "keras_dtkd.metrics": "coco_ap score_candidates",
     "keras_dtkd.models": """
         LlamaTokenizer get llama_tiny load_sequential_npz load_torch stories260k
     """,
-    "keras_dtkd.plots": "calibration soft_labels temperatures training_curves",
+    "keras_dtkd.plots": """
+        calibration detections soft_labels temperatures training_curves
+    """,
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
     "keras_dtkd.students": "from_layers",
     "keras_dtkd.teachers": """
@@ -72,7 +77,7 @@ NAMES = {
     "keras_dtkd.temperatures": """
         Temperature TemperaturePair get
     """,
-    "keras_dtkd.views": "",
+    "keras_dtkd.views": "Stored",
 }
 
 

@@ -6,7 +6,9 @@ import pytest
 from keras import ops
 
 from keras_dtkd import Distiller
-from keras_dtkd.losses import KD
+from keras_dtkd.losses import DKD, KD, DistillationLoss
+from keras_dtkd.views import View
+from tests.tensors import numpy
 from tests.tiny_models import CLASSES, FEATURES, close, data, numbers, teacher
 
 X, Y = data(32)
@@ -229,3 +231,55 @@ def test_predict_decodes_as_the_student_does():
     expected = small.predict(X, verbose=0)
     assert expected.shape == (len(X),)
     np.testing.assert_array_equal(d.predict(X, verbose=0), expected)
+
+
+class OfBoxes(DistillationLoss):
+    """Records the labels that its steps have."""
+
+    needs_labels = True
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.labels = []
+
+    def compute(self, step):
+        self.labels.append(step.y)
+        return ops.zeros_like(step.student_logits[:, 0])
+
+
+class DetectorLike(OwnLoss):
+    """Two outputs, and labels of neither of them."""
+
+    def call(self, inputs):
+        scores = self.dense(inputs)
+        return {"scores": scores, "boxes": scores[:, :4]}
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, **kwargs):
+        target = ops.cast(y["class"], "float32") + ops.sum(y["box"], axis=-1)
+        return ops.mean((target - ops.sum(y_pred["scores"], axis=-1)) ** 2)
+
+
+@pytest.mark.single_backend
+def test_losses_get_all_labels_of_a_student_that_computes_its_own_loss():
+    y = {"class": Y, "box": np.ones((len(Y), 4), "float32")}
+    loss = OfBoxes(output="scores")
+    on_view = OfBoxes(output="scores", view="noisy", name="on_view")
+    on_view.needs_labels = False
+    small = DetectorLike()
+    small.compile("sgd", run_eagerly=True)
+    noisy = View(keras.layers.GaussianNoise(0.1), name="noisy")
+    d = Distiller(DetectorLike(0), small, [loss, on_view], views=noisy)
+    d.train_on_batch(X[:4], {name: value[:4] for name, value in y.items()})
+    assert set(loss.labels[-1]) == {"class", "box"}
+    np.testing.assert_array_equal(numpy(loss.labels[-1]["class"]), Y[:4])
+    assert on_view.labels[-1] is None
+
+
+@pytest.mark.single_backend
+def test_a_loss_on_logits_needs_the_labels_of_its_output():
+    y = {"class": Y, "box": np.ones((len(Y), 4), "float32")}
+    small = DetectorLike()
+    small.compile("sgd")
+    d = Distiller(DetectorLike(0), small, DKD(output="scores"))
+    with pytest.raises(ValueError, match="`dkd` needs the labels of its output"):
+        d.fit(X, y, verbose=0)

@@ -38,6 +38,24 @@ def resize(images, rows, columns):
     return ops.einsum("bsw,bcrw->bcrs", columns, images)
 
 
+def move_boxes(boxes, rows, columns):
+    """Boxes `(batch, boxes, 4)`, as `x, y, x, y`, where `resize` moves their pixels.
+
+    In shares of the image, from 0 to 1.
+    """
+    moves = []
+    for matrix in (columns, rows):
+        is_filled = ops.any(ops.greater(matrix, 0), axis=-1)
+        size = matrix.shape[-1]
+        scale = ops.sum(ops.cast(is_filled, "float32"), axis=-1) / size
+        offset = ops.cast(ops.argmax(is_filled, axis=-1), "float32") / size
+        moves.append((scale, offset))
+    (scale_x, left), (scale_y, top) = moves
+    scale = ops.stack([scale_x, scale_y, scale_x, scale_y], axis=-1)
+    offset = ops.stack([left, top, left, top], axis=-1)
+    return boxes * scale[:, None] + offset[:, None]
+
+
 def _resize_matrix(size, new_size, offset):
     """`(size, size)`: bilinear resizing to `new_size` pixels that begin at `offset`."""
     center = np.clip((np.arange(new_size) + 0.5) * size / new_size - 0.5, 0, size - 1)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.attacks import input_diversity, threat_model
+from keras_dtkd.attacks.attacked_detector import AttackedDetector
 from keras_dtkd.attacks.attacked_model import AttackedModel
 from keras_dtkd.core.arguments import check_in_range, check_positive_int
 
@@ -47,7 +48,10 @@ def pgd(
         x: Inputs `(samples, ...)`, an array of floats as the model takes them.
         y: Labels: class indices, `(samples,)` or `(samples, 1)`, or one-hot,
             `(samples, classes)`. For sigmoids, 0 or 1 for each output; such a sample
-            counts as correct if all of its outputs are.
+            counts as correct if all of its outputs are. For a detector, a dict of
+            `"boxes"`, `(samples, boxes, 4)`, and `"labels"`, `(samples, boxes)`: the
+            steps increase its own loss, by way of its class outputs alone. See
+            docs/detection.md.
         epsilon: Radius of the ball, in the units of `x`. A number; for `"linf"` also
             an array that broadcasts against one input (for normalized channels
             `epsilon / std`).
@@ -68,9 +72,10 @@ def pgd(
         seed: Integer seed of the random starts and of the diversity. Different at each
             call if `None`; Keras's global seed is not used.
         targeted: Whether `y` contains target classes, which the attack moves towards.
-        output: Name or index of the model's output, for a model with several.
+        output: Name or index of the model's output, for a model with several. Of a
+            detector, a name or a list of them; `None` for all with "logits" in it.
         from_logits: `True` for logits, `False` for probabilities, `"auto"` to infer it.
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch; of a detector at most 8.
         verbose: 1 shows a progress bar with the fraction of samples still robust.
 
     Returns:
@@ -209,12 +214,14 @@ def _attack(caller, model, x, y, output, from_logits, batch_size, verbose, **opt
     """The first successful start of each sample, or else the one of highest loss.
 
     An `AttackedModel` as `model` replaces `output`, `from_logits` and `batch_size`.
+    Labels of boxes are those of a detector.
     """
     x = threat_model.validate_inputs(caller, x)
     config = _validate_config(caller, AttackConfig(**options), x)
     attacked = model
     if not isinstance(model, AttackedModel):
-        attacked = AttackedModel(caller, model, x, output, from_logits, batch_size)
+        build = AttackedDetector if isinstance(y, dict) else AttackedModel
+        attacked = build(caller, model, x, output, from_logits, batch_size)
     attacked.require_float_inputs(caller)
     y = attacked.class_indices(y, len(x))
     if attacked.is_dry_run:

@@ -1,5 +1,6 @@
 """Batches that carry more than the models take: columns, and ids of samples."""
 
+import keras
 import numpy as np
 
 from keras_dtkd.core import arrays
@@ -12,7 +13,8 @@ def with_columns(x, **columns):
 
     Args:
         x: Arrays, nested as the student takes them; with sample ids or without.
-        **columns: By name, an array of numbers each, with one row a sample.
+        **columns: By name, an array of numbers each, with one row a sample; or a dict
+            of them, as a teacher of another tokenizer takes.
 
     Returns:
         `{"inputs": x, "columns": columns}`. A data set of your own gives batches of
@@ -27,10 +29,11 @@ def with_columns(x, **columns):
     >>> Distiller(teacher, student, Swing(privacy="privacy")).fit(x, labels)
     """
     count = arrays.num_samples(x)
-    columns = {name: np.asarray(column) for name, column in columns.items()}
+    columns = {name: _to_numpy(column) for name, column in columns.items()}
     if not columns:
         raise ValueError("`with_columns`: no columns. Give each by its name.")
-    for name, column in columns.items():
+    named = [(name, keras.tree.flatten(column)) for name, column in columns.items()]
+    for name, column in ((name, leaf) for name, leaves in named for leaf in leaves):
         if column.shape[:1] != (count,) or column.dtype.kind not in "biuf":
             raise ValueError(
                 f"`with_columns`: the column {name!r} must hold numbers, one row for "
@@ -39,6 +42,12 @@ def with_columns(x, **columns):
             )
     bundle = to_bundle(x)
     return {**bundle, "columns": {**get_columns(x), **columns}}
+
+
+def _to_numpy(column):
+    if isinstance(column, dict):
+        return {name: _to_numpy(part) for name, part in column.items()}
+    return np.asarray(column)
 
 
 def is_bundle(x):

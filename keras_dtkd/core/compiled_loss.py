@@ -1,5 +1,7 @@
 """The loss that a model was compiled with, and what belongs to one of its outputs."""
 
+import inspect
+
 import keras
 
 from keras_dtkd.core.arrays import flatten_deep
@@ -65,3 +67,13 @@ def canonical_loss_name(loss):
             return known
     name = loss if isinstance(loss, str) else getattr(loss, "name", None)
     return str(name or getattr(loss, "__name__", "")).lower()
+
+
+def compute_own_loss(model, x, y, outputs, sample_weight, training):
+    """Calls the model's own `compute_loss`."""
+    kwargs = {"x": x, "y": y, "y_pred": outputs, "sample_weight": sample_weight}
+    parameters = inspect.signature(model.compute_loss).parameters.values()
+    # Keras added `training` later than many classes were written.
+    if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters):
+        kwargs["training"] = training
+    return model.compute_loss(**kwargs)

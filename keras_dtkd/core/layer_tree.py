@@ -77,9 +77,18 @@ def find_names(model):
         if first.get(names[0]) is layer:
             found.append((names[0], layer))
             continue
-        longer = (name for name in names[1:] if find_layer(model, name) is layer)
+        longer = (name for name in names[1:] if _leads_to(model, name, layer))
         found += [(name, layer) for name in itertools.islice(longer, 1)]
     return found
+
+
+def _leads_to(model, name, layer):
+    """Whether a path leads to that layer, and not to another one, or nowhere."""
+    try:
+        return find_layer(model, name) is layer
+    except ValueError:
+        # Its first name is that of another layer.
+        return False
 
 
 def _iter_paths(layer, path, seen):

@@ -12,6 +12,7 @@ from keras_dtkd.diagnostics.report import ROLES, Report
 from keras_dtkd.diagnostics.teacher_quality import MIN_ACCURACY_GAIN
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.preparation import text
+from keras_dtkd.teachers.inputs import read_sample
 from keras_dtkd.teachers.sample_ids import model_inputs
 
 
@@ -25,6 +26,7 @@ def diagnose(
     output=None,
     batches=4,
     views=None,
+    teacher_inputs=None,
     verbose=1,
 ):
     """Evaluates a few batches as a Distiller would, and reports what is wrong.
@@ -64,6 +66,7 @@ def diagnose(
         output: As for `Distiller`.
         batches: Number of batches; of arrays, 64 samples each.
         views: As for `Distiller`.
+        teacher_inputs: As for `Distiller`.
         verbose: Whether to print the report.
 
     Returns:
@@ -79,6 +82,7 @@ def diagnose(
     >>> report.is_healthy, report["teacher"]["accuracy"]
     """
     options = {"from_logits": from_logits, "output": output, "views": views}
+    options["teacher_inputs"] = teacher_inputs
     distiller = Distiller(teacher, student, distillation_losses, **options)
     data = text.preprocess_data(distiller, data)
     samples = probe.sample_batches(data, batches, distiller.teacher_reference.teacher)
@@ -91,8 +95,8 @@ def diagnose(
 def _run_diagnostics(distiller, samples):
     statistics: dict = {"data": {"batches": float(len(samples))}}
     issues, is_valid = probe.run_validation(distiller, samples)
-    if is_valid and distiller.output_specs.is_regression:
-        message = "Nothing is measured: `diagnose` knows classes, and no regression."
+    if is_valid and not distiller.output_specs.has_classes:
+        message = "Nothing is measured: `diagnose` compares outputs of classes alone."
         return statistics, [*issues, Issue("not_measured", INFO, message)]
     if not is_valid:
         return statistics, issues
@@ -103,7 +107,11 @@ def _run_diagnostics(distiller, samples):
     num_samples, num_classes = map(float, logits["student"].shape)
     statistics["data"] |= {"samples": num_samples, "classes": num_classes}
     models = evaluation.models
-    statistics["inputs"] = input_scaling.compute_input_statistics(models, inputs)
+    teacher = distiller.teacher_reference.teacher
+    teacher_inputs = [read_sample(teacher, s.x)[0] for s in samples]
+    statistics["inputs"] = input_scaling.compute_input_statistics(
+        models, inputs, teacher_inputs
+    )
     for role in ROLES:
         statistics[role] = {
             **teacher_quality.compute_label_statistics(logits[role], labels),

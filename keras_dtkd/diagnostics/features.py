@@ -21,8 +21,9 @@ def features(model, x, verbose=1):
         verbose: Whether to print a table.
 
     Returns:
-        A dict: by name the shape, without the batch; a list of shapes for a layer that
-        returns several tensors. Layers that a forward pass does not call are left out.
+        A dict: by name the shape, without the batch. Each of several tensors that a
+        layer returns has its own name, `"fpn[P3]"` by its key or `"lstm[1]"` by its
+        index. Layers that a forward pass does not call are left out.
 
     Example:
 
@@ -42,14 +43,23 @@ def features(model, x, verbose=1):
         suffix = f":{part}" if part else ""
         for call, value in enumerate(values):
             number = f"#{call}" if len(values) > 1 else ""
-            shapes[f"{layer}{number}{suffix}"] = keras.tree.map_structure(
-                lambda tensor: tuple(tensor.shape)[1:], value
-            )
+            for item, tensor in _list_items(value):
+                shapes[f"{layer}{number}{suffix}{item}"] = tuple(tensor.shape)[1:]
     if verbose:
         width = max(map(len, shapes), default=0)
         for name, shape in shapes.items():
             print(f"{name:{width}}  {shape}")
     return shapes
+
+
+def _list_items(value, suffix=""):
+    """Pairs of the suffix of a name, and the tensor it stands for."""
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return [] if value is None else [(suffix, value)]
+    items = (_list_items(each, f"{suffix}[{key}]") for key, each in value.items())
+    return [pair for pairs in items for pair in pairs]
 
 
 def _is_attention(model, name):

@@ -29,10 +29,11 @@ UNSURE_RATIO = 1.1
 MIN_LABELS = 30  # Fewer are no evidence of the confidence.
 
 
-def compute_input_statistics(models, inputs):
+def compute_input_statistics(models, inputs, teacher_inputs=None):
     """Range, mean and deviation of a single numeric input, as given and by role.
 
-    By role those of `first_weighted_layer_input`, unless the teacher is an ensemble.
+    `teacher_inputs` are the teacher's, if not the same. By role those of
+    `first_weighted_layer_input`, unless the teacher is an ensemble.
     """
     given = [keras.tree.flatten(x) for x in inputs]
     is_single = all(len(leaves) == 1 for leaves in given)
@@ -41,7 +42,8 @@ def compute_input_statistics(models, inputs):
     statistics = {"given": _range([leaves[0] for leaves in given])}
     for role, members in models.items():
         if len(members) == 1:
-            scaled = [first_weighted_layer_input(members[0], x) for x in inputs]
+            own = teacher_inputs if role == "teacher" else None
+            scaled = [first_weighted_layer_input(members[0], x) for x in own or inputs]
             if all(values is not None for values in scaled):
                 statistics[role] = _range(scaled)
     return statistics

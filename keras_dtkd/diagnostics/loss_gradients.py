@@ -10,7 +10,6 @@ from keras_dtkd import backend
 from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.masking import attach_mask, get_mask
-from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.kd import KD
 from keras_dtkd.losses.keras_adapter import KerasDistillationLoss
 
@@ -36,7 +35,7 @@ def measure_losses(losses, batches):
         measured = {"value": value, "weight": weight}
         if task["value"]:
             measured["to_task"] = weight * value / task["value"]
-        if not (_acts_on_inner_layers(loss) and norm <= ZERO_GRADIENT):
+        if not (_acts_beside_logits(loss) and norm <= ZERO_GRADIENT):
             measured["gradient_norm"] = norm
             if task["gradient_norm"]:
                 measured["gradient_to_task"] = weight * norm / task["gradient_norm"]
@@ -117,6 +116,7 @@ def check_loss(name, loss, measured, batches, has_labels):
         yield Issue("not_finite", ERROR, message, hint)
     elif norm is None:
         through = "inner layers" if loss.input_gradient is None else "weights"
+        through = "boxes" if loss.compares_boxes else through
         message = (
             f"`{name}` acts through the student's {through}, not through its logits."
         )
@@ -139,10 +139,10 @@ def check_loss(name, loss, measured, batches, has_labels):
 
 def _is_logits_loss(loss):
     """Whether all that a loss teaches reaches the student through its logits."""
-    has_own_compute = type(loss).compute is not DistillationLoss.compute
-    is_known = isinstance(loss, KerasDistillationLoss) or not has_own_compute
-    return is_known and not _acts_on_inner_layers(loss)
+    is_known = isinstance(loss, KerasDistillationLoss) or not loss.takes_step
+    return is_known and not _acts_beside_logits(loss)
 
 
-def _acts_on_inner_layers(loss):
-    return bool(loss.student_layers) or loss.input_gradient is not None
+def _acts_beside_logits(loss):
+    acts_through_boxes = bool(loss.student_layers) or loss.compares_boxes
+    return acts_through_boxes or loss.input_gradient is not None

@@ -173,7 +173,7 @@ def _evaluate_batch(distiller, sample):
 
 def _flatten_batch(batch):
     step, labels = batch.steps[None, None][0], None
-    if step.y is not None:
+    if step.y is not None and not keras.tree.is_nested(step.y):
         label = _flatten(one_hot(step.y, step.student_logits), batch)
         labels = np.where(label.max(-1) > 0, label.argmax(-1), -1)
     student, teacher = step.student_logits, step.teacher_logits

@@ -1,5 +1,8 @@
 """Distillation losses, one per file."""
 
+from keras_dtkd.losses.adversarial_features import (
+    AdversarialFeatures as AdversarialFeatures,
+)
 from keras_dtkd.losses.attention_maps import AttentionMaps as AttentionMaps
 from keras_dtkd.losses.attention_transfer import AttentionTransfer as AttentionTransfer
 from keras_dtkd.losses.base import DistillationLoss as DistillationLoss
@@ -10,10 +13,14 @@ from keras_dtkd.losses.contrastive_feature import (
     ContrastiveFeature as ContrastiveFeature,
 )
 from keras_dtkd.losses.cskd import CSKD as CSKD
+from keras_dtkd.losses.dense_box_kd import DenseBoxKD as DenseBoxKD
+from keras_dtkd.losses.dense_class_kd import DenseClassKD as DenseClassKD
 from keras_dtkd.losses.dist import DIST as DIST
 from keras_dtkd.losses.dkd import DKD as DKD
 from keras_dtkd.losses.dtkd import DTKD as DTKD
 from keras_dtkd.losses.feature_base import FeatureLoss as FeatureLoss
+from keras_dtkd.losses.feature_mse import FeatureMSE as FeatureMSE
+from keras_dtkd.losses.fgd import FGD as FGD
 from keras_dtkd.losses.fitnet import FitNet as FitNet
 from keras_dtkd.losses.generalized_jsd import GeneralizedJSD as GeneralizedJSD
 from keras_dtkd.losses.hard_labels import HardLabels as HardLabels
@@ -29,6 +36,7 @@ from keras_dtkd.losses.keras_adapter import (
     KerasDistillationLoss as KerasDistillationLoss,
 )
 from keras_dtkd.losses.logit_mse import LogitMSE as LogitMSE
+from keras_dtkd.losses.mgd import MGD as MGD
 from keras_dtkd.losses.output_bias import (
     calibrate_output_bias as calibrate_output_bias,
 )

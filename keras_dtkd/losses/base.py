@@ -68,8 +68,13 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             `"teacher"` for its first choices.
         teacher_input_gradient: Whether the teacher's is needed too.
         multilabel: Whether a linear output is a choice of yes or no for each label.
+        compares_outputs: Whether it compares the models' outputs. One that does not
+            needs no `output`, also where there are several or they cannot be compared:
+            its step then has no logits, and the labels as the data has them.
         compares_classes: Whether it takes outputs for a choice among classes, which
             those of a regression are not.
+        compares_boxes: Whether it compares the boxes of detectors, which need the same
+            encoding.
         min_batch_size: With fewer samples in a batch it, or a part of it, is 0.
         counts_positions: Whether positions of sequences are samples to it.
 
@@ -90,7 +95,9 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     teacher_layers = ()
     needs_labels = False
     multilabel = False
+    compares_outputs = True
     compares_classes = False
+    compares_boxes = False
     min_batch_size = 1
     counts_positions = True
     input_gradient: Any = None
@@ -166,13 +173,18 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
         """Whether its class overrides `build_from_step`."""
         return type(self).build_from_step is not DistillationLoss.build_from_step
 
+    @property
+    def takes_step(self):
+        """Whether its class overrides `compute`."""
+        return type(self).compute is not DistillationLoss.compute
+
     def compute(self, step):
         """One value a sample, from a `Step`. For more than logits and labels."""
         return self.compute_with_temperatures(step).values
 
     def compute_with_temperatures(self, step):
         """The `LossValues` of a `Step`."""
-        if type(self).compute is not DistillationLoss.compute:
+        if self.takes_step:
             values = self.compute(step)
         elif self.needs_labels and step.y is None:
             raise ValueError(f"`{self.name}` needs labels, and there are none.")
@@ -180,7 +192,7 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
             values = self._call_with_supported_arguments(
                 step.student_logits,
                 step.teacher_logits,
-                step.y,
+                None if keras.tree.is_nested(step.y) else step.y,
                 step.sample_weight,
                 return_temperatures=True,
             )

@@ -54,6 +54,25 @@ class BinaryKD(TemperatureLoss):
     def compute_loss_values(
         self, student_logits, teacher_logits, labels, sample_weight
     ):
+        values, where, temperatures = self.compute_label_values(
+            student_logits, teacher_logits, sample_weight
+        )
+        values = ops.sum(values, axis=-1) / ops.maximum(ops.sum(where, axis=-1), 1.0)
+        return LossValues(values, temperatures)
+
+    def compute_label_values(self, student_logits, teacher_logits, sample_weight):
+        """The loss of each label, before any mean.
+
+        Args:
+            student_logits, teacher_logits: `(batch, ..., labels)`.
+            sample_weight: `(batch, ...)`, for temperatures that couple the batch, or
+                `None`.
+
+        Returns:
+            `(values, where, temperatures)`: values of the logits' shape, 0 where both
+            models mask out a label; 1 for labels that are not masked out; and the
+            `TemperaturePair`.
+        """
         where = ops.cast(unmasked_by_any(student_logits, teacher_logits), "float32")
         student, teacher = (
             to_logits(ops.maximum(logits, MIN_LOGIT), OutputKind.BINARY_LOGITS)
@@ -68,14 +87,12 @@ class BinaryKD(TemperatureLoss):
         values = t.weight * kl(
             soft_log_probs(teacher, t.teacher), soft_log_probs(student, t.student)
         )
-        values = where * ops.reshape(values, ops.shape(where))
-        values = ops.sum(values, axis=-1) / ops.maximum(ops.sum(where, axis=-1), 1.0)
-        return LossValues(values, t)
+        return where * ops.reshape(values, ops.shape(where)), where, t
 
     def compute_with_temperatures(self, step):
         """Returns `LossValues` for one `Step`, whose logits may be pairs already."""
         student, teacher = (
-            _from_binary_pairs(logits, step.student_outputs)
+            logits_of_labels(logits, step.student_outputs)
             for logits in (step.student_logits, step.teacher_logits)
         )
         weights = row_weights(
@@ -84,7 +101,7 @@ class BinaryKD(TemperatureLoss):
         return self(student, teacher, sample_weight=weights, return_temperatures=True)
 
 
-def _from_binary_pairs(logits, outputs):
+def logits_of_labels(logits, outputs):
     """Pairs of logits as one logit per label, `(..., labels)`; others unchanged.
 
     Only the shape of the student's outputs distinguishes a pair from two labels where

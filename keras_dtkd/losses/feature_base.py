@@ -8,22 +8,25 @@ from keras import ops
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.teachers.inputs import read_inputs
 
 
 class FeatureLoss(DistillationLoss):
     """Base of the losses on hidden features, which override `compare`.
 
     The loss is the sum over pairs of features. Both are recorded in the one forward
-    pass of each model.
+    pass of each model. The models' outputs are not compared: they may be several, and
+    of unlike classes.
 
     Args:
         features: A list of pairs of the student's and the teacher's feature,
             `[("stage2", "backbone/block_3"), ...]`; a single name stands for the same
             one in both models. `keras_dtkd.features(model, x)` lists them. A name is
-            `layer#call:part`, of which all but the layer may be left out: the layer's
-            name, or the path to it; of a layer that is called several times the call,
-            from 0; and of it the `outputs`, the `inputs`, or an attention layer's
-            `scores` before and `weights` after the softmax.
+            `layer#call:part[item]`, of which all but the layer may be left out: the
+            layer's name, or the path to it; of a layer that is called several times the
+            call, from 0; of it the `outputs`, the `inputs`, or an attention layer's
+            `scores` before and `weights` after the softmax; and of several tensors one,
+            by its key or index: `"fpn[P3]"`.
         data_formats: Of the student's and the teacher's maps, `"channels_last"` or
             `"channels_first"`. `None`: as their layers have it.
         **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
@@ -35,6 +38,7 @@ class FeatureLoss(DistillationLoss):
 
     # A sample is a sample here, also where the outputs are sequences.
     counts_positions = False
+    compares_outputs = False
 
     def __init__(self, features, data_formats=None, **kwargs):
         super().__init__(**kwargs)
@@ -68,6 +72,10 @@ class FeatureLoss(DistillationLoss):
             f"`{type(self).__name__}` must override `compare(student, teacher, ...)`."
         )
 
+    def compare_in_step(self, step, student, teacher, number, weights, masks):
+        """As `compare`, for a loss that needs more of the step than the features."""
+        return self.compare(student, teacher, number, weights, masks)
+
     def build_from_step(self, step):
         """Computes once, so that what does not fit is found before the first step."""
         self.find_data_formats(step)
@@ -90,13 +98,17 @@ class FeatureLoss(DistillationLoss):
 
     def compute(self, step):
         logits, values = step.student_logits, 0.0
-        weights = row_weights(logits, step.sample_weight, get_mask(logits))
-        rows = _weigh_samples(weights)
+        if logits is None:
+            weights = step.sample_weight
+            weights = None if weights is None else ops.cast(weights, "float32")
+        else:
+            weights = row_weights(logits, step.sample_weight, get_mask(logits))
+        rows, sides = _weigh_samples(weights), ("student", "teacher")
         for number, names in enumerate(self.features):
             student, teacher = self.read_pair(step, number)
-            pairs = zip((student, teacher), names, strict=True)
-            masks = [_find_mask(step.x, *pair, weights) for pair in pairs]
-            value = self.compare(student, teacher, number, rows, masks)
+            pairs = zip(sides, (student, teacher), names, strict=True)
+            masks = [_find_mask(step, *pair, weights) for pair in pairs]
+            value = self.compare_in_step(step, student, teacher, number, rows, masks)
             values = values + _match_rank(value, logits, masks[0], weights)
         return values
 
@@ -133,7 +145,7 @@ def _read(loss, features, name, data_format):
         raise ValueError(
             f"`{loss}`: the feature {name!r} is {len(feature)} tensors. Of a layer "
             "that is called several times, give the call too, from 0, as in "
-            f'"{name}#0"; several outputs cannot be compared.'
+            f'"{name}#0"; of one that returns several, the key or index: "{name}[0]".'
         )
     feature = ops.cast(feature, "float32")
     # Attention is `(batch, heads, time, time)` in every layout.
@@ -149,16 +161,20 @@ def _find_data_format(model):
     return next((f for f in formats if f is not None), default)
 
 
-def _find_mask(x, feature, name, weights):
+def _find_mask(step, side, feature, name, weights):
     """Real positions of padded sequences, `(batch, time)`, or `None`.
 
     By the inputs' `padding_mask`, or the weights of sequences of that length.
     """
+    if len(feature.shape) != 3 and not _is_attention(name):
+        return None
+    x = step.x
+    if side == "teacher" and step.teacher is not None:
+        x = read_inputs(step.teacher, x, step.columns)
     mask: Any = x.get("padding_mask") if isinstance(x, dict) else None
     if mask is None and weights is not None and len(weights.shape) == 2:
         mask = weights > 0
-    is_sequence = len(feature.shape) == 3 or _is_attention(name)
-    if mask is None or not is_sequence or mask.shape[1] != feature.shape[-2]:
+    if mask is None or mask.shape[1] != feature.shape[-2]:
         return None
     return ops.cast(mask, "float32")
 
@@ -173,10 +189,12 @@ def _weigh_samples(weights):
 def _match_rank(values, logits, mask, weights):
     """Values of the axes of the losses on logits, `(batch,)` or `(batch, time)`.
 
+    Of each sample, `(batch,)`, where there are no logits.
     A mean of what `mask` leaves in: of each sample; or of the batch, where no `weights`
     of positions make it later.
     """
-    shape, rank = tuple(logits.shape[:-1]), len(logits.shape) - 1
+    shape = tuple(values.shape[:1] if logits is None else logits.shape[:-1])
+    rank = len(shape)
     if rank > 1 and tuple(values.shape[1:]) == shape[1:]:
         if mask is None or (weights is not None and len(weights.shape) == rank):
             return values
@@ -189,6 +207,8 @@ def _match_rank(values, logits, mask, weights):
         values = ops.sum(values * mask, axis=axes) / total
     for _ in range(rank - 1):
         values = ops.expand_dims(values, -1)
+    if logits is None:
+        return values
     return ops.broadcast_to(values, ops.shape(logits)[:-1])
 
 

@@ -35,6 +35,10 @@ class FitNet(ProjectedFeatureLoss):
     """
 
     def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
-        squares = (self.project(student, teacher, number) - teacher) ** 2
-        first = 2 if len(squares.shape) == 3 else 1
-        return ops.mean(squares, axis=tuple(range(first, len(squares.shape))))
+        distances = self.distance(self.project(student, teacher, number), teacher)
+        first = 2 if len(distances.shape) == 3 else 1
+        return ops.mean(distances, axis=tuple(range(first, len(distances.shape))))
+
+    def distance(self, student, teacher):
+        """Of each number to the teacher's, whose mean the loss is."""
+        return (student - teacher) ** 2

@@ -58,6 +58,12 @@ class HiddenStates(ProjectedFeatureLoss):
         return super()._make_projector(names, shape, teacher_shape)
 
     def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
+        if len(student.shape) > 3:
+            raise ValueError(
+                f"`HiddenStates`: {self.features[number][0]!r} has the shape "
+                f"{tuple(student.shape)}, and hidden states are (batch, time, width). "
+                "For attention take `AttentionMaps`."
+            )
         student = self.project(student, teacher, number)
         if self.distance == "mse":
             return ops.mean((student - teacher) ** 2, axis=-1)

@@ -37,9 +37,16 @@ class ProjectedFeatureLoss(FeatureLoss):
         self.find_data_formats(step)
         for number, names in enumerate(self.features):
             if number == len(self.projectors):
-                shapes = (tuple(each.shape) for each in self.read_pair(step, number))
+                shapes = [tuple(each.shape) for each in self.read_pair(step, number)]
                 self.projectors.append(self._make_projector(names, *shapes))
+                self.build_pair(names, shapes[1])
         super().build_from_step(step)
+
+    def build_pair(self, names, teacher_shape):
+        """Makes further layers of a pair, `names`, whose projector was made. Optional.
+
+        `teacher_shape` is that of the teacher's feature, `(batch, ..., channels)`.
+        """
 
     def _make_projector(self, names, shape, teacher_shape):
         width = teacher_shape[-1]
@@ -73,6 +80,15 @@ class ProjectedFeatureLoss(FeatureLoss):
                 f"and {tuple(teacher.shape)} cannot be compared."
             )
         return student
+
+
+def require_map(loss, names, shape):
+    """A `ValueError` unless a feature is `(batch, height, width, channels)`."""
+    if len(shape) != 4:
+        raise ValueError(
+            f"`{loss}`: the features {names[0]!r} and {names[1]!r} must be maps, "
+            f"`(batch, height, width, channels)`. The teacher's is of shape {shape}."
+        )
 
 
 def resize(features, size):

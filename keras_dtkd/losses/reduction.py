@@ -99,6 +99,27 @@ def normalize_positions(weights, mask=None, global_means=None):
     return weights / ops.where(mean > 0, mean, 1.0)
 
 
+def normalize_per_sample(weights, counted=None):
+    """Weights of a sample's positions or anchors, divided by their mean.
+
+    Args:
+        weights: `(batch, ...)`, not negative. All 0 in a sample stay as they are.
+        counted: As weights, not 0 at positions that count. Optional.
+
+    Returns:
+        Weights of the same shape, whose mean over what counts of a sample is 1: a mean
+        of values times them is a weighted mean. Of `(batch,)` all are 1.
+    """
+    axes = tuple(range(1, len(weights.shape)))
+    if not axes:
+        return ops.ones_like(weights)
+    counted = ops.ones_like(weights) if counted is None else counted
+    counted = ops.cast(ops.greater(counted, 0), weights.dtype)
+    mean = ops.sum(weights * counted, axis=axes, keepdims=True)
+    mean = mean / ops.maximum(ops.sum(counted, axis=axes, keepdims=True), 1.0)
+    return weights / ops.where(mean > 0, mean, 1.0)
+
+
 def undo_replica_scaling(value):
     """Takes back the division by replicas, for what is logged."""
     replicas = backend.replicas()

@@ -66,6 +66,9 @@ def _check_labels(name, loss, context):
         message = f"`Distiller`: `{name}` needs labels, and a view has none."
         yield Issue("missing_labels", ERROR, message, "Leave `view` out.")
     student, _ = context.specs_of(loss)
+    if context.has_own_loss and loss.takes_step:
+        # It may take all labels, see `Step.y`.
+        return
     try:
         if student is not None:
             student.select(context.sample.y)

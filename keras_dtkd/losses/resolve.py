@@ -96,12 +96,20 @@ def group_by_output(losses, default=None):
     """The losses by name of each distilled output, by its name or index.
 
     `default` is the output of losses that name none, `None` for the only one. It is
-    first, also where no loss is for it.
+    first, also where no loss is for it. Losses that neither name nor compare outputs
+    are left out, unless there are no others.
     """
     groups: dict = {} if default is None else {default: {}}
+    needing = {n: loss for n, loss in losses.items() if needs_output(loss)}
+    losses = losses if default is None and not needing else needing
     if any(loss.distilled_output is None for loss in losses.values()):
         groups = {default: {}}
     for name, loss in losses.items():
         key = default if loss.distilled_output is None else loss.distilled_output
         groups.setdefault(key, {})[name] = loss
     return groups
+
+
+def needs_output(loss):
+    """Whether a loss compares outputs, or names one."""
+    return loss.compares_outputs or loss.distilled_output is not None

@@ -37,7 +37,7 @@ def build_losses(distiller, sample):
     with backend.building_scope(strategy_of(distiller)), backend.no_grad():
         steps = build_steps(distiller, x, y)
         for loss in unbuilt.values():
-            step, *_ = steps(loss.view, loss.distilled_output)
+            step, *_ = steps.of(loss)
             _build(loss, step)
             loss.step_spec = _symbolic({n: getattr(step, n) for n in TENSOR_FIELDS})
 

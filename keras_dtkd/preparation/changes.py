@@ -18,7 +18,7 @@ from keras_dtkd.validation.models import check_shared_weights
 from keras_dtkd.views.resolve import resolve_views, validate_views
 
 # What a Distiller is made of, but for its teacher.
-PARTS = ("student", "distillation_losses", "views", "rollout")
+PARTS = ("student", "distillation_losses", "views", "rollout", "teacher_inputs")
 PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
@@ -50,7 +50,8 @@ def take_snapshot(distiller):
     teacher = distiller.teacher_reference.teacher
     models = () if teacher is None else teacher.models
     parts = [distiller.student, distiller.losses_by_name, distiller.views]
-    parts += [distiller.rollout] if distiller.rollout is not None else []
+    others = distiller.rollout, distiller.teacher_inputs
+    parts += [part for part in others if isinstance(part, keras.layers.Layer)]
     layers = list(iter_layers([*parts, *models]))
     names = [*distiller.distillation_losses, *distiller.views]
     values = [names, *map(_plain_attributes, layers)]
@@ -123,7 +124,7 @@ def replace_teacher(distiller, value):
     """Gives a Distiller another teacher, whatever `resolve_teacher` understands."""
     teacher = resolve_teacher(value)
     report_issues(check_shared_weights(teacher, distiller.student))
-    distiller.teacher_reference.set(teacher)
+    distiller.teacher_reference.set(teacher, distiller.teacher_inputs)
     seeds = list(getattr(distiller, "teacher_seeds", ()))
     seeds = distiller.teacher_reference.copy_random_states(seeds)
     distiller.teacher_seeds = seeds
@@ -136,7 +137,8 @@ def replace_teacher(distiller, value):
 
 def replace_part(distiller, name, value):
     """Replaces losses or views, which the next run follows."""
-    if name in ("student", "rollout") or not distiller.teacher_is_frozen:
+    is_fixed = name in ("student", "rollout", "teacher_inputs")
+    if is_fixed or not distiller.teacher_is_frozen:
         raise ValueError(
             f"`{type(distiller).__name__}`: its `{name}` cannot be exchanged. Make "
             f"another one: `{type(distiller).__name__}(teacher, student, ...)`."

@@ -235,7 +235,7 @@ def _clone_compile_config(config):
                 "`Distiller`: the student's metrics cannot be made again from their "
                 "configuration. Register them "
                 "(`keras.saving.register_keras_serializable`), or compile the "
-                "Distiller itself: `distiller.compile(...)`. Keras says: "
+                "Distiller itself: `distiller.compile(...)`. Keras raised: "
                 f"{describe_error(error)}"
             ) from error
 

@@ -24,6 +24,7 @@ from keras_dtkd.teachers.forward import (
     run_on_sample,
     run_teacher,
 )
+from keras_dtkd.teachers.inputs import find_input_issues, read_inputs, read_sample
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training.chunked_step import compute_hidden, find_output_embedding
@@ -42,14 +43,17 @@ NEARLY_UNIFORM = 1e-3
 def build_models(context, strategy):
     """Builds what is not built yet, from the data. Returns issues where it cannot."""
     teachers = () if context.teacher is None else context.teacher.models
-    issues = []
+    issues = [] if context.teacher is None else find_input_issues(context)
+    if issues:
+        return issues
+    inputs = {"student": context.inputs, "teacher": context.teacher_inputs}
     for role, model in (
         ("student", context.student),
         *(("teacher", m) for m in teachers),
     ):
         if model.built:
             continue
-        x = context.inputs
+        x = inputs[role]
         try:
             with backend.building_scope(strategy):
                 model(arrays.take_rows(x, slice(1)))
@@ -59,20 +63,25 @@ def build_models(context, strategy):
                 f"`Distiller`: the {role} is not built, and cannot be from the data, "
                 f"whose inputs have the shapes {shapes}."
             )
-            hint = f"Call it on a batch first. Keras says: {describe_error(error)}"
+            hint = f"Call it on a batch first. Keras raised: {describe_error(error)}"
             issues.append(Issue("not_built", ERROR, message, hint, error))
     return issues
 
 
 def find_heads(context):
     """See `ValidationContext.heads`: measured on a few tokens."""
-    x = arrays.to_tensors(arrays.take_rows(context.inputs, slice(1)))
-    x = keras.tree.map_structure(lambda a: a[:, :HEAD_TOKENS], x)
+    x, teacher_x = (
+        keras.tree.map_structure(
+            lambda a: ops.convert_to_tensor(a[:1, :HEAD_TOKENS]), inputs
+        )
+        for inputs in (context.inputs, context.teacher_inputs)
+    )
     student, teacher = context.student, context.teacher.model
     return {
         "student": _has_head(student, x),
         # A quantized embedding has no gradient: the teacher needs none.
-        "teacher": teacher is not None and _has_head(teacher, x, allow_int8=True),
+        "teacher": teacher is not None
+        and _has_head(teacher, teacher_x, allow_int8=True),
     }
 
 
@@ -184,7 +193,8 @@ def find_zero_gradients(context):
         if not any(map(_uses_embedding, iter_layers(model))):
             continue
 
-        def total(x, model=model, spec=specs[role]):
+        def total(x, role=role, model=model, spec=specs[role]):
+            x = read_inputs(context.teacher, x) if role == "teacher" else x
             return ops.sum(spec.select_logits(model(x, training=False)) ** 2)
 
         with keras.StatelessScope():
@@ -220,12 +230,20 @@ def check_validation_data(context):
     x = None if context.validation is None else model_inputs(context.validation.x)
     if x is None or not arrays.is_arrays(x) or not arrays.num_samples(x):
         return []
-    models = {"student": context.student}
-    if context.evaluate_distillation:
-        teachers = enumerate(context.teacher.models)
-        models |= {f"teacher{i or ''}": model for i, model in teachers}
     x, sample = arrays.take_rows(x, [0]), context.sample._replace(x=context.inputs)
-    return _check_forward("Distiller", "the validation data", x, sample, models)
+    args = "Distiller", "the validation data"
+    issues = _check_forward(*args, x, sample, {"student": context.student})
+    if not context.evaluate_distillation:
+        return issues
+    batch = arrays.take_rows(context.validation.x, [0])
+    try:
+        x, _ = read_sample(context.teacher, batch)
+    except ValueError as error:
+        return [*issues, Issue("inputs_do_not_fit", ERROR, str(error), cause=error)]
+    teachers = enumerate(context.teacher.models)
+    models = {f"teacher{i or ''}": model for i, model in teachers}
+    sample = sample._replace(x=context.teacher_inputs)
+    return [*issues, *_check_forward(*args, x, sample, models)]
 
 
 def _check_forward(caller, description, x, sample, models):
@@ -246,8 +264,8 @@ def _check_forward(caller, description, x, sample, models):
                 f"{arrays.describe_shapes(x)}."
             )
             hint = (
-                f"Those trained on are {arrays.describe_shapes(sample.x)}. Keras says: "
-                f"{error}"
+                f"Those trained on are {arrays.describe_shapes(sample.x)}. Keras "
+                f"raised: {error}"
             )
             issues.append(Issue("inputs_do_not_fit", ERROR, message, hint, error))
     return issues

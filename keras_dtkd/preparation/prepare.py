@@ -22,7 +22,7 @@ from keras_dtkd.preparation.default_compile import (
     exclude_from_weight_decay,
 )
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
-from keras_dtkd.preparation.output_spec import infer_output_specs
+from keras_dtkd.preparation.output_inference import infer_output_specs
 from keras_dtkd.training import rollout_step, task_loss
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
@@ -34,6 +34,7 @@ from keras_dtkd.validation.arguments import (
 )
 from keras_dtkd.validation.checks import find_issues
 from keras_dtkd.validation.context import CompiledSettings, ValidationContext
+from keras_dtkd.validation.detectors import check_detectors
 from keras_dtkd.validation.labels import check_labels, find_class_ranges
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import check_finite_outputs
@@ -156,6 +157,9 @@ def prepare_batch(distiller, run, x, y, kwargs):
 def prepare_predict(distiller, x):
     """What `predict` runs on."""
     changes.follow_changes(distiller)
+    if task_loss.overrides(distiller.student, "predict_step"):
+        # Its own `predict` runs, preprocessor included.
+        return x
     return text.preprocess(distiller, x)[0]
 
 
@@ -203,6 +207,7 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
         views=distiller.views,
         output=distiller.distilled_output,
         evaluate_distillation=distiller.evaluate_distillation,
+        has_own_loss=task_loss.is_own(distiller.student),
         sample=sample,
         x=x,
         y=y,
@@ -253,7 +258,8 @@ def inspect_models(distiller, context):
     known = dataclasses.replace(context, specs=specs)
     if specs and (not uses_teacher or known.teacher_spec is not None):
         return known.with_issues(measure.check_validation_data(known))
-    issues = measure.build_models(context, strategy_of(distiller))
+    issues = check_detectors(context)
+    issues = issues or measure.build_models(context, strategy_of(distiller))
     distiller.built = distiller.student.built
     if uses_teacher and not issues:
         issues = measure.find_shared_state(context)
@@ -289,11 +295,13 @@ def _infer_outputs(distiller, context):
     if context.teacher is None:
         return context
     nan_inputs = arrays.describe_nan_inputs(context.inputs)
-    student_outputs = measure.run_student(context) if nan_inputs else None
-    issues = check_finite_outputs(teacher_outputs, nan_inputs, student_outputs)
-    context = dataclasses.replace(
-        context.with_issues(issues), teacher_outputs=teacher_outputs
-    )
+    is_needed = nan_inputs and teacher_outputs is not None
+    student_outputs = measure.run_student(context) if is_needed else None
+    if teacher_outputs is not None:
+        issues = check_finite_outputs(teacher_outputs, nan_inputs, student_outputs)
+        context = dataclasses.replace(
+            context.with_issues(issues), teacher_outputs=teacher_outputs
+        )
     if has_errors(find_issues(context)):
         return context
     zero_gradients = measure.find_zero_gradients(context)
@@ -331,7 +339,6 @@ def compile_distiller(distiller, context):
         several = backend.replicas() > 1 or backend.rank_and_world_size()[1] > 1
     compiled = CompiledSettings(
         loss=distiller.loss,
-        has_own_loss=task_loss.is_own(distiller.student),
         is_default=distiller.compile_origin.source == "default",
         metrics=distiller.compile_origin.metrics,
         optimizer=distiller.optimizer,

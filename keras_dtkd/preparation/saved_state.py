@@ -12,10 +12,11 @@ from keras_dtkd.preparation import default_compile
 from keras_dtkd.preparation.build_losses import build_losses_from_specs
 from keras_dtkd.preparation.output_spec import OutputSpec, OutputSpecs, SpecPair
 from keras_dtkd.teachers.reference import read_fingerprint, write_fingerprint
+from keras_dtkd.training import task_loss
 
 # The last two of an `InteractiveDistiller`.
 KERAS_OBJECTS = (
-    *("student", "distillation_losses", "views", "rollout"),
+    *("student", "distillation_losses", "views", "rollout", "teacher_inputs"),
     *("teacher", "teacher_optimizer"),
 )
 
@@ -98,6 +99,7 @@ def get_config(distiller, keras_config):
         "distillation_losses": {name: serialize(o) for name, o in losses.items()},
         "views": {name: serialize(view) for name, view in distiller.views.items()},
         "rollout": serialize(distiller.rollout),
+        "teacher_inputs": serialize(distiller.teacher_inputs),
         "chunk_size": distiller.chunk_size,
         "task_weight": distiller.task_weight,
         "from_logits": distiller.from_logits,
@@ -146,17 +148,17 @@ def from_config(build, config, custom_objects=None):
 
 
 def _unregistered(key, error):
-    """What to do about a class that Keras cannot find."""
+    """What to do about a class or function that Keras cannot find."""
     # Keras names it, and then prints all of the configuration.
-    found = re.search(r"Could not locate class '(\w+)'", str(error))
+    found = re.search(r"Could not locate (class|function) '(\w+)'", str(error))
     if not found:
         return str(error)
-    name = found[1]
+    kind, name = found.groups()
     return (
-        f"`Distiller`: `{key}` in this file is of the class `{name}`, which Keras does "
-        "not know. Put `@keras.saving.register_keras_serializable()` above the class, "
-        f"before saving and loading; or load with `custom_objects={{'{name}': {name}}}`"
-        "."
+        f"`Distiller`: `{key}` in this file needs the {kind} `{name}`, which Keras "
+        "does not know. Put `@keras.saving.register_keras_serializable()` above the "
+        f"{kind}, before saving and loading; or load with "
+        f"`custom_objects={{'{name}': {name}}}`."
     )
 
 
@@ -171,8 +173,11 @@ def compile_again(distiller, config):
     """Compiles from a configuration; takes over from the student again."""
     config = dict(config)
     origin = config.pop("compile_origin", {})
-    is_compiled = default_compile.is_compiled(distiller.student)
-    if origin.get("source") == "student" and is_compiled:
+    # Of a class with its own `compile` Keras restores nothing: KerasHub's models are
+    # compiled anew, as by default.
+    is_restored = default_compile.is_compiled(distiller.student)
+    is_restored = is_restored and not task_loss.overrides(distiller.student, "compile")
+    if origin.get("source") == "student" and is_restored:
         has_labels = origin.get("label_format") is not None
         default_compile.compile_like_student(distiller, has_labels)
     elif config:

@@ -1,13 +1,16 @@
-"""Text becomes what the models take, by the student's own KerasHub preprocessor."""
+"""Data becomes what the models take, by the student's own KerasHub preprocessor."""
 
 import keras
 import numpy as np
 
 from keras_dtkd.core import arrays
+from keras_dtkd.core.preprocessors import find_image_converter
+from keras_dtkd.preparation import images
+from keras_dtkd.views import Stored
 
 
 def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
-    """Text as token ids; all other data as it is.
+    """Text as token ids, images as `images.preprocess`; all other data as it is.
 
     Args:
         distiller: Its student's preprocessor is used, as in the student's own `fit`.
@@ -22,6 +25,10 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
         `(x, y)`.
     """
     student, kwargs = distiller.student, {} if kwargs is None else kwargs
+    if find_image_converter(student) is not None:
+        views = distiller.views.values()
+        shown = [view.column for view in views if isinstance(view, Stored)]
+        return images.preprocess(student, x, y, kwargs, shown)
     preprocessor = getattr(student, "preprocessor", None)
     if preprocessor is None:
         if _is_text(x):

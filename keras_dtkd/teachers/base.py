@@ -49,6 +49,8 @@ class Teacher(FitHooks):
     needs_sample_ids: Any = False
     num_samples: Any = None
     variables_name = "weights"
+    # A Distiller's `teacher_inputs`, in its copy: see `teachers.inputs`.
+    input_source: Any = None
 
     @property
     def models(self):
@@ -61,7 +63,8 @@ class Teacher(FitHooks):
         Called without gradient, and without lasting effect on `variables`.
 
         Args:
-            x: The batch of inputs, as the data gave it.
+            x: The batch of inputs, as the data gave it or the Distiller's
+                `teacher_inputs` made it.
             sample_ids: Indices of the samples in the data, where the data brings them.
         """
         raise NotImplementedError(

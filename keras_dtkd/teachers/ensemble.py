@@ -240,7 +240,7 @@ def _validate_compatible(outputs):
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`Ensemble`: the members' outputs are nested in different ways. Give "
-            f"models with the same outputs. Keras says: {describe_error(error)}"
+            f"models with the same outputs. Keras raised: {describe_error(error)}"
         ) from error
     for a, *others in zip(*map(keras.tree.flatten, outputs), strict=True):
         for b in others:

@@ -4,7 +4,7 @@ import keras
 
 from keras_dtkd import backend
 from keras_dtkd.core.arrays import num_samples, take_rows, to_tensors
-from keras_dtkd.teachers.sample_ids import split_sample_ids
+from keras_dtkd.teachers.inputs import input_variables, read_batch
 
 
 def without_effect(
@@ -19,7 +19,8 @@ def without_effect(
     `other_variables` too.
     """
     random_states = list(zip(teacher.seed_variables, seeds, strict=False))
-    mapping = [(variable, variable.value) for variable in other_variables]
+    others = [*other_variables, *input_variables(teacher)]
+    mapping = [(variable, variable.value) for variable in others]
     mapping += [(variable, seed.state.value) for variable, seed in random_states]
     if variable_values is not None:
         values = [
@@ -39,7 +40,7 @@ def without_effect(
 def run_teacher(teacher, x, variable_values=None):
     """The teacher's outputs for a batch: no gradient, no lasting effect."""
     return without_effect(
-        teacher, lambda: teacher.outputs(*split_sample_ids(x)), variable_values
+        teacher, lambda: teacher.outputs(*read_batch(teacher, x)), variable_values
     )
 
 

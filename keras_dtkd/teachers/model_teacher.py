@@ -1,11 +1,8 @@
 """A model that teaches as it is."""
 
-import hashlib
 import inspect
 
-import keras
-import numpy as np
-
+from keras_dtkd.core.fingerprint import weights_fingerprint
 from keras_dtkd.teachers.base import Teacher
 
 
@@ -50,18 +47,3 @@ class ModelTeacher(Teacher):
     def fingerprint(self):
         """A digest of the model's weights, see `weights_fingerprint`."""
         return weights_fingerprint(self.model)
-
-
-def weights_fingerprint(model):
-    """A digest of a built model's weights: shapes, dtypes and bytes, in order.
-
-    32 hexadecimal digits. The names of layers do not matter, so the same model loaded
-    again has the same fingerprint.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in model.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-        digest.update(f"{value.shape}{value.dtype.name}".encode())
-        # No copy: a teacher may be large, and each `fit` begins here.
-        digest.update(value.reshape(-1).view("uint8").data)
-    return digest.hexdigest()

@@ -90,7 +90,7 @@ def _copy(model):
     except Exception as error:
         raise ValueError(
             f"`Pruned`: `{model.name}` cannot be copied. Give its class a `get_config` "
-            "that makes it again, or give a functional model. Keras says: "
+            "that makes it again, or give a functional model. Keras raised: "
             f"{type(error).__name__}: {error}"
         ) from error
     for layer in iter_layers(copy):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_dtkd.teachers.base import ProtocolTeacher, Teacher
+from keras_dtkd.teachers.inputs import with_inputs
 from keras_dtkd.teachers.model_teacher import ModelTeacher
 
 FINGERPRINT_KEY = "teacher_fingerprint"
@@ -28,10 +29,14 @@ class TeacherReference:
         self._cached_fingerprint = None
         self._fingerprint_of_last_fit = None
 
-    def set(self, teacher):
-        """Takes another `Teacher`, the one that a loaded state expects, if any."""
+    def set(self, teacher, inputs=None):
+        """Takes another `Teacher`, the one that a loaded state expects, if any.
+
+        `inputs` are the Distiller's `teacher_inputs`.
+        """
         verify_fingerprint(teacher, self.expected_fingerprint)
-        self._original, self.teacher = teacher, teacher.copy_settings()
+        self.teacher = with_inputs(teacher.copy_settings(), inputs)
+        self._original = teacher
         self.forget_fingerprint()
         self._fingerprint_of_last_fit = None
 

@@ -19,32 +19,32 @@ from keras_dtkd.core.arrays import (
     to_numpy,
     to_tensors,
 )
-from keras_dtkd.core.atomic_io import (
-    atomic_write,
-    compute_file_digest,
-    lock_folder,
-    write_json,
-)
+from keras_dtkd.core.atomic_io import atomic_write, compute_file_digest, write_json
 from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.core.preprocessors import find_conversion
+from keras_dtkd.core.stored_folder import PROGRESS_FILE, complete_folder, fill_folder
 from keras_dtkd.teachers import base
 from keras_dtkd.teachers.forward import compile_teacher
+from keras_dtkd.teachers.inputs import read_batch, read_sample, with_inputs
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.teachers.sample_signatures import compute_signatures, find_differing
-from keras_dtkd.teachers.stored import (
-    METADATA_FILE,
-    OUTPUTS_FILE,
-    SIGNATURES_FILE,
-    Stored,
-    read_metadata,
-)
+from keras_dtkd.teachers.stored import OUTPUTS_FILE, SIGNATURES_FILE, Stored
 
-CHUNK_DIR, PROGRESS_FILE = "chunks", "progress.json"
+CHUNK_DIR = "chunks"
 # Samples of a file: so much is lost at most when the process dies.
 CHUNK_SIZE = 2048
 
 
 def store(
-    teacher, x, path, *, batch_size=64, output=None, dtype="float32", verbose="auto"
+    teacher,
+    x,
+    path,
+    *,
+    batch_size=64,
+    output=None,
+    dtype="float32",
+    teacher_inputs=None,
+    verbose="auto",
 ):
     """Runs a teacher once on every sample, and stores its outputs in a folder.
 
@@ -55,10 +55,14 @@ def store(
         teacher: As the Distiller's. It stays as it is.
         x: All samples, in the order of their ids: arrays, or a data set of
             batches of `x`, `(x, y)` or the like. It must not be shuffled. Another time
-            it must have batches of the same size.
+            it must have batches of the same size. Images of a KerasHub teacher are
+            converted by its own preprocessor, as in its `predict`; a student with an
+            equal one is then given the same `x`.
         path: The folder. Made where there is none.
         batch_size: Samples of arrays that the teacher gets at once.
         output: Name or index of the output to keep, for a teacher with several.
+        teacher_inputs: As the Distiller's: `x` is then what the student takes, after
+            its preprocessor if it has one.
         dtype: Of the stored outputs, `"float32"` or `"float16"`. The latter
             halves them, and rounds logits near 10 by up to 0.004.
         verbose: 0 for silence, 1 for a bar; `"auto"` is 1.
@@ -70,7 +74,7 @@ def store(
         ValueError: The folder holds the outputs of another teacher, or for other
             samples, or is damaged; another process is writing into it; data with
             sample ids in another order; the output cannot be found; float16 cannot
-            hold it.
+            hold it; an ensemble with unlike preprocessors.
         OSError: The folder cannot be written into, or the disk is full.
 
     Example:
@@ -78,7 +82,8 @@ def store(
     >>> stored = teachers.store(teacher, x_train, "teacher_outputs", dtype="float16")
     >>> Distiller(stored, student).fit(x_train, y_train)
     """
-    teacher, folder = base.resolve_teacher(teacher), Path(path)
+    teacher = with_inputs(base.resolve_teacher(teacher), teacher_inputs)
+    folder = Path(path)
     if dtype not in ("float32", "float16"):
         raise ValueError(
             "`store`: `dtype` must be 'float32' or 'float16'. Received: "
@@ -87,26 +92,29 @@ def store(
     batches, total, first = _batches(x, batch_size)
     if not num_samples(first):
         raise ValueError("`store`: `x` holds no samples. Give at least one.")
+    rows, digest = _inspect(x) if is_arrays(x) else _inspect(first, total)
+    has_own_inputs = teacher.input_source is not None
+    models = () if has_own_inputs else teacher.models
+    if convert := find_conversion("store", models):
+        rows = convert(rows)
     for model in teacher.models:
         if not model.built:
-            model(keras.tree.map_structure(lambda a: a[:1], model_inputs(first)))
+            one = to_tensors(take_rows(rows, slice(1)))
+            model(read_batch(teacher, one)[0])
+    is_converted = has_own_inputs or convert
     metadata = {
         "teacher": teacher.fingerprint(),
-        "samples": _digest(x) if is_arrays(x) else _digest(first, total),
+        "samples": digest,
+        "teacher_inputs": _describe_inputs(teacher, rows) if is_converted else None,
         "output": output,
         "dtype": dtype,
     }
-    if not _is_complete(folder, metadata):
-        try:
-            with lock_folder(folder):
-                # Another process may have ended just now.
-                if not _is_complete(folder, metadata):
-                    _store_missing(folder, teacher, batches, total, metadata, verbose)
-        except BlockingIOError:
-            raise ValueError(
-                f"`store`: another process is writing into {folder}. Wait for it, or "
-                "give another folder."
-            ) from None
+
+    def store_missing():
+        converted = map(convert, batches) if convert else batches
+        _store_missing(folder, teacher, converted, total, metadata, verbose)
+
+    fill_folder(folder, metadata, store_missing)
     return Stored(folder)
 
 
@@ -154,31 +162,22 @@ def _validate_id_order(batch, first):
         )
 
 
-def _digest(x, batches=None):
-    """Of how many samples (and batches) there are, and up to 64 of them all over."""
-    x, count = model_inputs(x), num_samples(x)
-    digest = hashlib.blake2b(f"{count} {batches}".encode(), digest_size=16)
+def _inspect(x, batches=None):
+    """Up to 64 samples all over; a digest of them, and how many (batches) there are."""
+    count = num_samples(x)
     some = np.linspace(0, count - 1, min(count, 64)).astype(int)
-    for leaf in keras.tree.flatten(take_rows(x, some)):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
+    rows = take_rows(x, some)
+    digest = hashlib.blake2b(f"{count} {batches}".encode(), digest_size=16)
+    for leaf in keras.tree.flatten(model_inputs(rows)):
+        if leaf is not None:
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+    return rows, digest.hexdigest()
 
 
-def _is_complete(folder, metadata):
-    """Whether all outputs are stored; an error if they are of something else."""
-    for name in (METADATA_FILE, PROGRESS_FILE):
-        if not (folder / name).is_file():
-            continue
-        stored = read_metadata(folder / name, metadata)
-        if unlike := [key for key, value in metadata.items() if stored[key] != value]:
-            others = [("other" if k == "samples" else "another", k) for k in unlike]
-            raise ValueError(
-                f"`store`: {folder} holds what was stored with "
-                f"{' and '.join(map(' '.join, others))}. Give another folder, or "
-                "remove it."
-            )
-        return name == METADATA_FILE
-    return False
+def _describe_inputs(teacher, rows):
+    """The mean signature of what the models are given, rounded: devices differ."""
+    signatures = compute_signatures(read_sample(teacher, rows)[0])
+    return [f"{value:.3g}" for value in signatures.mean(axis=0)]
 
 
 def _batches(x, batch_size):
@@ -201,7 +200,7 @@ def _batches(x, batch_size):
 
 
 def _forward_batch(teacher, forward, batch, output):
-    batch = keras.tree.map_structure(to_numpy, model_inputs(batch))
+    batch = keras.tree.map_structure(to_numpy, batch)
     outputs = forward(to_tensors(batch))
     try:
         values = logits.select_output(outputs, output, teacher.output_names)
@@ -235,8 +234,7 @@ def _finalize(folder, values, signatures, metadata):
         "signatures_digest": compute_file_digest(folder / SIGNATURES_FILE),
     }
     metadata = {**metadata, **digests, "num_samples": len(values)}
-    write_json(folder / METADATA_FILE, metadata)
-    (folder / PROGRESS_FILE).unlink()
+    complete_folder(folder, metadata)
     shutil.rmtree(folder / CHUNK_DIR, ignore_errors=True)
 
 

@@ -1,7 +1,6 @@
 """A teacher that ran once, and whose outputs are stored on disk."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -9,16 +8,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.core.atomic_io import compute_file_digest
 from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.core.stored_folder import check_file, read_folder
 from keras_dtkd.teachers.base import Teacher
 from keras_dtkd.teachers.sample_ids import split_sample_ids
 from keras_dtkd.teachers.sample_signatures import compute_signatures, find_differing
 
-# What a folder of stored outputs holds. `METADATA_FILE` is written last.
-METADATA_FILE, OUTPUTS_FILE = "stored.json", "outputs.npy"
-SIGNATURES_FILE = "signatures.npy"
+OUTPUTS_FILE, SIGNATURES_FILE = "outputs.npy", "signatures.npy"
 
 
 class Stored(Teacher):
@@ -113,7 +110,8 @@ class Stored(Teacher):
         )
         hint = (
             "Give the data that was stored, in its order and scale, or `sample_ids` "
-            "that say where each sample was: `teachers.with_sample_ids`."
+            "that give the place of each: `teachers.with_sample_ids`. Images: the "
+            "student needs the preprocessor that the teacher had."
         )
         return [Issue("other_samples", ERROR, message, hint)]
 
@@ -127,44 +125,10 @@ class Stored(Teacher):
 
 def _read(folder):
     """The outputs, signatures of the inputs, and the kind of output."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"`Stored`: there is no folder {folder}. `keras_dtkd.teachers.store` "
-            "writes one."
-        )
-    if not (folder / METADATA_FILE).is_file():
-        raise ValueError(
-            f"`Stored`: {folder} holds no whole set of stored outputs. Call `store` "
-            "with it again: it goes on where it stopped."
-        )
     names = "outputs_digest", "signatures_digest", "output_kind", "num_samples"
-    metadata = read_metadata(folder / METADATA_FILE, names)
+    metadata = read_folder(folder, names, "keras_dtkd.teachers.store")
     files = OUTPUTS_FILE, SIGNATURES_FILE
     for name, digest in zip(files, names, strict=False):
-        path = folder / name
-        if not path.is_file() or compute_file_digest(path) != metadata[digest]:
-            raise ValueError(
-                f"`Stored`: {path} is missing, damaged, or of another run. Put it "
-                f"back from a copy, or remove {folder} and store again."
-            )
+        check_file(folder / name, metadata[digest])
     outputs, signatures = (np.load(folder / name) for name in files)
     return outputs, signatures, metadata["output_kind"]
-
-
-def read_metadata(path, names):
-    """The dict in a JSON file, which has these names; or a `ValueError`."""
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise _damaged(path, f"cannot be read ({error})") from error
-    missing = set(names) - set(metadata if isinstance(metadata, dict) else ())
-    if missing:
-        raise _damaged(path, f"lacks {', '.join(sorted(missing))}")
-    return metadata
-
-
-def _damaged(path, problem):
-    return ValueError(
-        f"`Stored`: {path} {problem}. Put it back from a copy, or remove its folder "
-        "and store again."
-    )

@@ -14,7 +14,8 @@ from keras_dtkd.core.arrays import drop_placeholder
 from keras_dtkd.core.masking import row_weights
 from keras_dtkd.functional.chunked import chunked_cross_entropy, chunked_divergence
 from keras_dtkd.losses.reduction import has_positions, normalize_positions
-from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
+from keras_dtkd.teachers.inputs import read_batch
+from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import loss_logging
 from keras_dtkd.training.run import compute_global_means
 from keras_dtkd.training.task_loss import sum_losses, weights_by_losses
@@ -52,7 +53,7 @@ def compute_hidden(model, x, training=False):
 
 def run_teacher(distiller, teacher, x):
     """The teacher's outputs for a batch, or its hidden states and output embedding."""
-    x, sample_ids = split_sample_ids(x)
+    x, sample_ids = read_batch(teacher, x)
     if distiller.chunk_size is None:
         return teacher.outputs(x, sample_ids)
     # The embedding too: here the values of the teacher's variables are arguments of

@@ -73,18 +73,19 @@ def _record(records, part, value):
 
 
 def select_calls(model, features):
-    """Of each captured feature the call that its name states.
+    """Of each captured feature the call, and the item of it, that its name states.
 
-    Without one, the only call, or the list of all.
+    Without a call, the only one, or the list of all.
 
     Raises:
-        ValueError: A layer was not called, or not so often.
+        ValueError: A layer was not called, or not so often; or it has no such item.
     """
     return {name: _select(model, name, values) for name, values in features.items()}
 
 
 def _select(model, name, values):
-    call = parse_name(name)[1]
+    parsed = parse_name(name)
+    call = parsed.call
     if call is None and len(values) > 1:
         return values
     if (call or 0) >= len(values):
@@ -96,4 +97,15 @@ def _select(model, name, values):
             f"`{model.name}`: the layer of the feature {name!r} is called {times} in a "
             f"forward pass.{hint}"
         )
-    return values[call or 0]
+    value = values[call or 0]
+    try:
+        return parsed.select(value)
+    except LookupError:
+        known = "one tensor"
+        if isinstance(value, dict | list | tuple):
+            keys = value if isinstance(value, dict) else range(len(value))
+            known = f"items {', '.join(f'[{key}]' for key in keys)}"
+        raise ValueError(
+            f"`{model.name}`: the feature {name!r} is an item that is missing: the "
+            f"layer has {known}."
+        ) from None

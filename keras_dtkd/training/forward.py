@@ -8,7 +8,7 @@ from keras_dtkd.core.columns import get_columns
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs
-from keras_dtkd.training import input_gradients, rollout_step
+from keras_dtkd.training import input_gradients, rollout_step, task_loss
 from keras_dtkd.training.chunked_step import run_student, run_teacher
 from keras_dtkd.training.feature_capture import capture, select_calls
 from keras_dtkd.training.run import cache_global_means
@@ -78,11 +78,12 @@ class StepBuilder:
         self._passes = {None: (x, labels, sample_weight, student, targets.teacher)}
         self._steps: dict = {}
 
-    def __call__(self, view=None, output=None):
-        """The `Step` on a view for an output, that output, and its global means.
+    def of(self, loss):
+        """The `Step` of a loss, the output that it compares, and its global means."""
+        return self(loss.view, self._distiller.output_specs.key_of(loss))
 
-        `None` is the batch itself, and the Distiller's main output.
-        """
+    def __call__(self, view=None, output=None):
+        """As `of`; `None` is the batch itself, and the Distiller's main output."""
         if (view, output) not in self._steps:
             self._steps[view, output] = self._build(view, output)
         return self._steps[view, output]
@@ -93,19 +94,13 @@ class StepBuilder:
         distiller = self._distiller
         student_spec, teacher_spec = distiller.output_specs.get(output)
         x, labels, sample_weight, student, teacher = self._passes[view]
-
-        def select(value):
-            """The labels or weights of this output, `None` where it has none."""
-            try:
-                return student_spec.select(value)
-            except KeyError:
-                return None
-
+        has_own_loss = task_loss.is_own(distiller.student)
+        output = student_spec.select_compared(student.outputs)
         step = Step(
             x=x,
             columns=get_columns(self._inputs.x),
-            y=select(labels),
-            sample_weight=select(sample_weight),
+            y=student_spec.get(labels, labels if has_own_loss else None),
+            sample_weight=student_spec.select_weights(sample_weight, has_own_loss),
             student_outputs=student.outputs,
             teacher_outputs=teacher.outputs,
             student_logits=student_spec.select_logits(student.outputs),
@@ -118,21 +113,24 @@ class StepBuilder:
             teacher=distiller.teacher_reference.teacher,
             training=self._training,
         )
-        global_means = cache_global_means(distiller, student)
-        return step, student_spec.select(student.outputs), global_means
+        return step, output, cache_global_means(distiller, student)
 
     def _forward_on_view(self, view):
         """Both models' passes on a view of the batch, which has no labels."""
         layer = self._distiller.views[view]
-        x = layer(model_inputs(self._inputs.x))
+        x = layer.show(model_inputs(self._inputs.x), get_columns(self._inputs.x))
         teacher = self._targets.teacher
         if not layer.student_only:
             # Unlike on the batch itself, a gradient is being recorded here.
+            teacher = teacher_forward(
+                self._distiller, x, self._targets.teacher_variables
+            )
             teacher = keras.tree.map_structure(
                 lambda value: None if value is None else ops.stop_gradient(value),
-                teacher_forward(self._distiller, x, self._targets.teacher_variables),
+                teacher,
             )
-        student = self._distiller(TrainingInputs(x), training=self._training)
+        training = self._training and not layer.inference
+        student = self._distiller(TrainingInputs(x), training=training)
         *_, sample_weight, _, _ = self._passes[None]
         return x, None, sample_weight, student, teacher
 

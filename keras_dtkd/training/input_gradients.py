@@ -8,11 +8,13 @@ import keras
 from keras import ops
 
 from keras_dtkd.backend import autodiff
+from keras_dtkd.core.columns import get_columns
 from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.functional.labels import one_hot, to_class_probs
 from keras_dtkd.functional.statistics import soft_log_probs
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.teachers.forward import without_effect
+from keras_dtkd.teachers.inputs import read_inputs
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.training import feature_capture
 from keras_dtkd.training.step import ForwardPass, TrainingInputs
@@ -40,11 +42,11 @@ def teacher_forward_with_gradient(distiller, x, targets, layers):
         seed = distiller.direction_seed_generator
         direction = sample_direction(model_inputs(x), seed)
     teacher = distiller.teacher_reference.teacher
-    inputs, sample_ids = split_sample_ids(x)
+    (inputs, sample_ids), columns = split_sample_ids(x), get_columns(x)
 
     def forward(x):
         with feature_capture.capture(teacher.model, layers) as features:
-            outputs = teacher.outputs(x, sample_ids)
+            outputs = teacher.outputs(read_inputs(teacher, x, columns), sample_ids)
         features = feature_capture.select_calls(teacher.model, features)
         logits = spec.teacher.select_logits(outputs)
         if first.input_gradient_labels == "teacher":

@@ -13,7 +13,7 @@ def compute_loss_means(losses, steps):
     Yields `(name, mean, temperatures)`, the last a `TemperaturePair` or `None`.
     """
     for name, loss in losses.items():
-        step, output, global_means = steps(loss.view, loss.distilled_output)
+        step, output, global_means = steps.of(loss)
         values, temperatures = loss.compute_with_temperatures(step)
         mean = loss.reduce(values, output, step.sample_weight, global_means)
         yield name, mean, temperatures
@@ -27,12 +27,13 @@ def sum_losses(losses, steps, log):
         total = total + losses[name].effective_weight * mean
         keys = temperature_log_names(losses, name)
         if keys and temperatures is not None:
-            step, output, _ = steps(losses[name].view, losses[name].distilled_output)
+            step, output, _ = steps.of(losses[name])
             for key, temperature in zip(keys, temperatures[:2], strict=True):
                 # Of every sample's shape, so that a mask finds its positions.
                 zeros = ops.zeros_like(step.student_logits[..., :1])
                 log(key, reduce_for_logs((temperature + zeros)[..., 0], output, step))
     step, output, _ = steps()
-    agrees = agreement(step.student_logits, step.teacher_logits)
-    log("agreement", reduce_for_logs(agrees, output, step))
+    if step.student_logits is not None:
+        agrees = agreement(step.student_logits, step.teacher_logits)
+        log("agreement", reduce_for_logs(agrees, output, step))
     return total

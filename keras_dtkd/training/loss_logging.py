@@ -68,10 +68,9 @@ def compute_results(distiller, has_labels):
         for metric in distiller.metrics:
             if distiller.loss_trackers.get(metric.name) is metric:
                 is_updated = uses_teacher and (has_task or metric.name != "task_loss")
-                is_regression = distiller.output_specs.is_regression
-                # Numbers make no choice in which two models could agree.
-                if metric.name == "agreement" and (is_regression or is_chunked):
-                    is_updated = False
+                if metric.name == "agreement":
+                    has_classes = distiller.output_specs.has_classes
+                    is_updated = uses_teacher and has_classes and not is_chunked
             elif metric is getattr(distiller, "rollout_statistics", None):
                 is_updated = is_training
             elif metric.name == "loss":

@@ -38,7 +38,9 @@ class Step:
     Attributes:
         x: The batch of inputs, as the models take it.
         columns: What else the batch carries, by name: see `datasets.with_columns`.
-        y: The labels of the distilled output, or `None`. With a rollout, the tokens.
+        y: The labels of the distilled output, or `None`. With a rollout, the tokens. Of
+            a student with a loss of its own, all labels, as a detector's dict of boxes.
+            `None` on a view.
         sample_weight: Weights of the distilled output, or `None`.
         student_outputs: What the student returned: a tensor, list or dict.
         teacher_outputs: What the teacher returned, without gradient.

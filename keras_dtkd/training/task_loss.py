@@ -1,7 +1,6 @@
 """The loss on the labels: the compiled one, or the student's own."""
 
 import functools
-import inspect
 
 import keras
 from keras import ops
@@ -9,6 +8,7 @@ from keras import ops
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
 from keras_dtkd.core.columns import get_columns
+from keras_dtkd.core.compiled_loss import compute_own_loss
 from keras_dtkd.core.masking import get_mask
 from keras_dtkd.losses.reduction import has_positions, normalize_positions
 from keras_dtkd.teachers.sample_ids import model_inputs
@@ -89,16 +89,6 @@ def _normalize_positions(distiller, outputs, sample_weight):
 def own_regularizers(distiller):
     """The losses of layers that the student's own loss does not hold."""
     return sum_losses(distiller.losses) - sum_losses(distiller.student.losses)
-
-
-def compute_own_loss(student, x, y, outputs, sample_weight, training):
-    """Calls the student's own `compute_loss`."""
-    kwargs = {"x": x, "y": y, "y_pred": outputs, "sample_weight": sample_weight}
-    parameters = inspect.signature(student.compute_loss).parameters.values()
-    # Keras added `training` later than many classes were written.
-    if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters):
-        kwargs["training"] = training
-    return student.compute_loss(**kwargs)
 
 
 def sum_losses(losses):

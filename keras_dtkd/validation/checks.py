@@ -5,6 +5,7 @@ from keras_dtkd.core.issue import has_errors
 from keras_dtkd.validation import (
     chunks,
     data,
+    detectors,
     labels,
     models,
     outputs,
@@ -28,6 +29,7 @@ def find_issues(context):
     issues += chunks.check_chunks(context)
     issues += context.preparation_issues
     issues += labels.check_missing_labels(context)
+    issues += detectors.check_detector_boxes(context)
     issues += data.check_padding(context)
     if context.is_training:
         issues += data.check_sample_weights(context)
@@ -37,7 +39,9 @@ def find_issues(context):
             issues += labels.check_unused_labels(context)
     if context.teacher is not None:
         issues += models.check_shared_weights(context.teacher, context.student)
-        issues += models.check_tokenizers(context.student, context.teacher)
+        if not context.has_own_tokens:
+            issues += models.check_tokenizers(context.student, context.teacher)
+        issues += models.check_image_preprocessors(context.student, context.teacher)
     for key, specs in context.specs.items():
         issues += outputs.check_outputs(key, *specs)
     if context.compiled is not None:

@@ -36,7 +36,7 @@ def check_chunks(context):
     compiled = context.compiled
     if compiled is None or context.sample.y is None or compiled.loss is None:
         return
-    if compiled.has_own_loss or not is_token_cross_entropy(compiled.loss):
+    if context.has_own_loss or not is_token_cross_entropy(compiled.loss):
         message = (
             "`Distiller`: the task loss needs all logits, and `chunk_size` is set."
         )

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.teachers.inputs import read_sample
 from keras_dtkd.teachers.sample_ids import model_inputs
 
 
@@ -11,7 +12,6 @@ class CompiledSettings(NamedTuple):
     """What a Distiller is compiled with, and where it will run."""
 
     loss: Any
-    has_own_loss: bool  # Whether the student's class computes it.
     is_default: bool  # Whether the user compiled neither Distiller nor student.
     metrics: list
     optimizer: Any
@@ -33,6 +33,7 @@ class ValidationContext:
         views: Views by name.
         output: Name or index of the distilled output.
         evaluate_distillation: As the Distiller's.
+        has_own_loss: Whether the student's class computes its loss on the labels.
         chunk_size: As the Distiller's.
         heads: With it, by role, whether the model's logits are its hidden states times
             `training.chunked_step.find_output_embedding`.
@@ -65,6 +66,7 @@ class ValidationContext:
     output: Any
     evaluate_distillation: bool
     sample: Any
+    has_own_loss: bool = False
     x: Any = None
     y: Any = None
     sample_weight: Any = None
@@ -92,6 +94,19 @@ class ValidationContext:
     def inputs(self):
         """Inputs of the sample, as models take them: without sample ids."""
         return model_inputs(self.sample.x)
+
+    @property
+    def teacher_inputs(self):
+        """Inputs of the sample as the teacher's models take them, NumPy."""
+        if self.teacher is None:
+            return self.inputs
+        return read_sample(self.teacher, self.sample.x)[0]
+
+    @property
+    def has_own_tokens(self):
+        """Whether the teacher has tokens of its own, for outputs of a text alone."""
+        spec, teacher = self.student_spec, self.teacher
+        return teacher.input_source is not None and len(getattr(spec, "shape", ())) < 3
 
     def name_of(self, loss):
         """The name under which a loss was given."""

@@ -51,7 +51,7 @@ def check_unused_labels(context):
     compiled = context.compiled
     if context.sample.y is None or compiled is None or compiled.loss is not None:
         return []
-    if compiled.has_own_loss:
+    if context.has_own_loss:
         return []
     if any(metric is not None for metric in compiled.metrics):
         return []

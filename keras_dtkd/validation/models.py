@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.preprocessors import find_difference, find_image_converter
 from keras_dtkd.core.tokenizers import find_vocabulary
 
 
@@ -47,6 +48,41 @@ def check_tokenizers(student, teacher):
     )
     hint = "Their outputs cannot be compared: take a teacher of the same tokenizer."
     return [Issue("different_tokenizers", ERROR, message, hint)]
+
+
+def check_image_preprocessors(student, teacher):
+    """A teacher whose own `fit` would make other images of the data."""
+    ours = find_image_converter(student)
+    theirs = [c for c in map(find_image_converter, teacher.models) if c is not None]
+    # With `teacher_inputs` it is given images of its own.
+    if not theirs or teacher.input_source is not None:
+        return []
+    if ours is None:
+        message = (
+            "`Distiller`: the teacher has a preprocessor for images and the student "
+            "none: both are given the images as the data has them."
+        )
+        hint = (
+            "Give the student the same `preprocessor`; or, if the data is scaled "
+            "already, set `teacher.preprocessor = None`."
+        )
+        return [Issue("unused_preprocessor", WARNING, message, hint)]
+    differences = (find_difference(ours, converter) for converter in theirs)
+    difference = next((found for found in differences if found), None)
+    if difference is None:
+        return []
+    name, our_value, their_value = difference
+    message = (
+        "`Distiller`: both models are given the images of the student's preprocessor, "
+        f"and the teacher's makes others: {name} is {their_value} in the teacher's and "
+        f"{our_value} in the student's."
+    )
+    hint = (
+        "Give both the same; if the teacher can take the student's images, set "
+        "`teacher.preprocessor = None`; or give `teacher_inputs`, a function or layer "
+        "that makes the teacher's images of the student's."
+    )
+    return [Issue("different_preprocessors", ERROR, message, hint)]
 
 
 def check_optimizer(context):

@@ -10,6 +10,8 @@ from keras_dtkd.core.logits import OutputKind
 def check_outputs(key, student, teacher):
     """Outputs that cannot be compared: the `OutputSpec`s of one, by its key."""
     specs = [spec for spec in (student, teacher) if spec is not None]
+    if not all(spec.is_compared for spec in specs):
+        return []
     issues = _check_output_key(key, specs)
     if len(specs) == 2:
         issues += _check_shapes(student, teacher) or _check_kinds(student, teacher)

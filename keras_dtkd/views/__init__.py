@@ -4,3 +4,4 @@ from keras_dtkd.views.base import View as View
 from keras_dtkd.views.cutmix import CutMix as CutMix
 from keras_dtkd.views.cutout import Cutout as Cutout
 from keras_dtkd.views.mixup import Mixup as Mixup
+from keras_dtkd.views.stored import Stored as Stored

@@ -19,8 +19,11 @@ class View(FitHooks, keras.layers.Layer):
         layer: A `keras.layers.Layer` from a batch of inputs to one of the same
             shape: `keras.layers.RandAugment(...)`, a `keras.Sequential` of several.
         name: What losses call it by. The class's name in lower case unless given.
-        student_only: Whether the teacher sees the batch as it is: consistency training,
-            without another pass of the teacher. It may then be a stored one.
+        student_only: Whether the teacher is given the batch as it is: consistency
+            training, without another pass of the teacher. It may then be a stored one.
+        inference: Whether the student's pass on it is in inference mode: BatchNorm of
+            the student takes no statistics of it, and nothing is dropped. The student
+            learns from it all the same.
 
     Call arguments:
         x: A batch of inputs, one tensor.
@@ -38,7 +41,7 @@ class View(FitHooks, keras.layers.Layer):
     >>> Distiller(teacher, student, losses, views=views).fit(x, y)
     """
 
-    def __init__(self, layer, name=None, student_only=False, **kwargs):
+    def __init__(self, layer, name=None, student_only=False, inference=False, **kwargs):
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(
                 f"`{type(self).__name__}` wraps a Keras layer. Received: {layer!r}."
@@ -47,6 +50,7 @@ class View(FitHooks, keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)
         self.layer, self.student_only = layer, bool(student_only)
+        self.inference = bool(inference)
         # What it wraps is built where it is first called, as preprocessing is.
         self.built = True
 
@@ -54,6 +58,15 @@ class View(FitHooks, keras.layers.Layer):
         """The batch to show both models."""
         self.check(x)
         return self.layer(x, training=True)
+
+    def show(self, x, columns):
+        """The batch to show both models, from the inputs and the columns of the batch.
+
+        Args:
+            x: The batch of inputs, as the models take it.
+            columns: By name, see `datasets.with_columns`.
+        """
+        return self(x)
 
     def check(self, x):
         """Raises a `ValueError` for several inputs, if the view changes one."""
@@ -81,7 +94,8 @@ class View(FitHooks, keras.layers.Layer):
     def get_config(self):
         layer = keras.saving.serialize_keras_object(self.layer)
         config = {**super().get_config(), "layer": layer}
-        return {**config, "student_only": self.student_only}
+        both = {"student_only": self.student_only, "inference": self.inference}
+        return {**config, **both}
 
     @classmethod
     def from_config(cls, config):

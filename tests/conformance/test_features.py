@@ -5,13 +5,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd import Step
+from keras_dtkd import Distiller, Step
 from keras_dtkd.core.masking import attach_mask
-from tests import oracles_features
+from keras_dtkd.datasets import with_columns
+from keras_dtkd.views import Stored
+from tests import oracles_detection, oracles_features
 from tests.gradients import value_and_grad
 from tests.logit_cases import assert_close
 from tests.registry import FEATURE_LOSSES
+from tests.selection import JIT_COMPILE
 from tests.tensors import numpy, tensor
+from tests.tiny_models import everything, same
 
 EACH = pytest.mark.parametrize("name", FEATURE_LOSSES)
 WEIGHTS = np.array([2.0, 1.0, 0.0, 1.0])
@@ -34,14 +38,21 @@ def make_function(name, teacher, weights=None, mask=None, **kwargs):
     teacher = tensor(teacher)
     weights = None if weights is None else tensor(weights)
     x = None if mask is None else {"padding_mask": tensor(mask, "int32")}
+    labels = FEATURE_LOSSES[name].labels
+    if labels is not None:
+        x = ops.zeros((len(teacher), 8, 8, 3))
+        labels = {n: tensor(np.stack([a] * len(teacher))) for n, a in labels.items()}
 
     def make_step(student):
         return Step(
             x=x,
+            y=labels,
             sample_weight=weights,
             student_logits=logits,
             student_features=dict.fromkeys(loss.student_layers, student),
             teacher_features=dict.fromkeys(loss.teacher_layers, teacher),
+            # Random numbers have no place in a function.
+            training=False,
         )
 
     loss.build_from_step(make_step(teacher))
@@ -58,7 +69,8 @@ def make_function(name, teacher, weights=None, mask=None, **kwargs):
 def reference(name, student, teacher, weights=None):
     """The mean and its gradient by central differences, float64."""
     weights = np.ones(len(student)) if weights is None else weights
-    oracle = getattr(oracles_features, FEATURE_LOSSES[name].oracle)
+    entry = FEATURE_LOSSES[name].oracle
+    oracle = getattr(oracles_features, entry, None) or getattr(oracles_detection, entry)
 
     def mean(student):
         return (weights * oracle(student, teacher, weights)).mean()
@@ -164,3 +176,67 @@ def test_positions_of_sequences_get_the_weights_of_their_tokens():
     value = loss.reduce(loss.compute(step), logits)
     expected = ((student - teacher) ** 2).mean(-1)[mask].mean()
     assert_close(numpy(value), expected, 1e-5)
+
+
+def model(width, seed):
+    """Maps, a sequence with attention, and a vector, for features of every kind."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((4, 4, 2))
+    maps = keras.layers.Conv2D(width, 3, padding="same", name="map")(inputs)
+    states = keras.layers.Reshape((16, width), name="states")(maps)
+    attention = keras.layers.MultiHeadAttention(2, 4, name="attention")
+    vector = keras.layers.GlobalAveragePooling1D(name="vector")(
+        attention(states, states)
+    )
+    return keras.Model(inputs, keras.layers.Dense(3)(vector))
+
+
+def find_feature_for(entry):
+    if entry.build().student_layers[0].endswith(":weights"):
+        return "attention:weights"
+    if entry.is_sequence:
+        return "states"
+    return "map" if len(entry.shape) == 3 else "vector"
+
+
+@pytest.mark.invariant(number=3)
+@pytest.mark.invariant(number=8)
+@pytest.mark.invariant(number=9)
+def test_all_train_in_one_step_and_continue_bit_for_bit_after_loading(tmp_path):
+    x = np.random.default_rng(0).normal(size=(8, 4, 4, 2)).astype("float32")
+    losses = {
+        name: entry.build(features=[find_feature_for(entry)], name=name)
+        for name, entry in FEATURE_LOSSES.items()
+        if entry.labels is None
+    }
+    views = [Stored("adversarial")]
+    images = x
+    x = with_columns(images, adversarial=images + 0.1)
+    large = model(6, 0)
+    before = everything(large)
+    distiller = Distiller(large, model(4, 1), losses, views=views)
+    sgd = keras.optimizers.SGD(0.001)
+    distiller.compile(sgd, None, jit_compile=JIT_COMPILE)
+
+    def fit(model, epoch, weight=1.0):
+        options = {"initial_epoch": epoch, "epochs": epoch + 1, "verbose": 0}
+        options |= {"batch_size": 8, "shuffle": False}
+        weights = np.full(8, weight, "float32")
+        return model.fit(x, sample_weight=weights, **options).history
+
+    fit(distiller, 0, weight=0.0)
+    assert same(distiller.student, model(4, 1))
+    logs = fit(distiller, 1)
+    for name in losses:
+        assert np.isfinite(logs[name]).all() and logs[name][0] > 0, name
+    # Some widths differ: projectors.
+    assert any(loss.trainable_variables for loss in losses.values())
+    distiller.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    loaded.teacher = large
+    for each in (distiller, loaded):
+        fit(each, 2)
+    for one, other in zip(distiller.variables, loaded.variables, strict=True):
+        assert np.array_equal(numpy(one.value), numpy(other.value)), one.path
+    assert everything(large) == before
+    assert not same(distiller.student, model(4, 1))

@@ -8,7 +8,7 @@ from keras_dtkd import Distiller
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses import KD
 from keras_dtkd.preparation.data_peek import peek
-from keras_dtkd.preparation.output_spec import infer_output_specs
+from keras_dtkd.preparation.output_inference import infer_output_specs
 from keras_dtkd.teachers import Ensemble, resolve_teacher
 from tests import oracles
 from tests.stub_teachers import StubTeacher, draw, ensemble_of, outputs_of

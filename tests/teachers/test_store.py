@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.core.stored_folder import METADATA_FILE
 from keras_dtkd.teachers import (
     ModelTeacher,
     Stored,
@@ -16,7 +17,7 @@ from keras_dtkd.teachers import (
     weights_fingerprint,
     with_sample_ids,
 )
-from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE, SIGNATURES_FILE
+from keras_dtkd.teachers.stored import OUTPUTS_FILE, SIGNATURES_FILE
 from tests.tiny_models import data, teacher
 
 X, Y = data(70)
@@ -107,7 +108,7 @@ def test_interrupted_it_resumes(tmp_path, given):
     dying = Counting(dies_after=7)
     with pytest.raises(KeyboardInterrupt):
         store(dying, given(), tmp_path, batch_size=8, verbose=0)
-    with pytest.raises(ValueError, match="no whole set"):
+    with pytest.raises(ValueError, match="no complete set"):
         Stored(tmp_path)
     second = Counting()
     stored = store(second, given(), tmp_path, batch_size=8, verbose=0)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
+from keras_dtkd.core.stored_folder import METADATA_FILE
 from keras_dtkd.losses import KD
 from keras_dtkd.teachers import Stored, store, with_sample_ids
 from keras_dtkd.teachers.sample_signatures import compute_signatures, find_differing
-from keras_dtkd.teachers.stored import METADATA_FILE, OUTPUTS_FILE, SIGNATURES_FILE
+from keras_dtkd.teachers.stored import OUTPUTS_FILE, SIGNATURES_FILE
 from tests.tiny_models import data, numbers, same, student, teacher
 
 pytestmark = pytest.mark.invariant(number=10)
@@ -93,7 +94,7 @@ def test_a_damaged_file_is_refused(folder, name, damage):
 METADATA = {
     "no JSON": ("{", "cannot be read"),
     "no text": (b"\xff\xfe\x00", "cannot be read"),
-    "a list": ("[]", "lacks num_samples"),
+    "a list": ("[]", "holds no dict"),
     "empty": ("{}", "lacks"),
     "unknown kind": ('"output_kind": "logit"', "must be one of 'logits'"),
 }

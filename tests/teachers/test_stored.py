@@ -245,7 +245,7 @@ def test_misplaced_outputs_are_noticed(folder):
 def test_what_is_no_folder_of_stored_outputs_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         Stored(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="no whole set"):
+    with pytest.raises(ValueError, match="no complete set"):
         Stored(tmp_path)
     for wrong in (np.zeros(4), np.zeros((4, 2), "int32"), np.zeros((0, 2))):
         with pytest.raises(ValueError, match="floats"):

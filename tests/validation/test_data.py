@@ -69,7 +69,7 @@ def test_a_shape_that_a_model_cannot_take_is_named_with_the_model():
     with pytest.raises(
         ValueError,
         match=r"the student cannot take the inputs of the exam: samples of shape "
-        r"\(2, 3\). Those trained on are samples of shape \(6,\). Keras says:",
+        r"\(2, 3\). Those trained on are samples of shape \(6,\). Keras raised:",
     ):
         report(X.reshape(-1, 2, 3), student=student())
     with pytest.raises(ValueError, match=r"samples of shape 'a': \(6,\). Those"):

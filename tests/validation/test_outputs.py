@@ -11,7 +11,7 @@ from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.losses import CKD, KD, BinaryKD, LogitMSE
 from keras_dtkd.preparation.data_peek import peek
-from keras_dtkd.preparation.output_spec import infer_output_specs
+from keras_dtkd.preparation.output_inference import infer_output_specs
 from tests.tiny_models import CLASSES, FEATURES, data, student, teacher, two_outputs
 
 X, Y = data(16)

@@ -20,8 +20,9 @@ def reject_loss_arguments(losses, others):
     """No loss: the method has its own."""
     given = [] if losses is None else ["distillation_losses"]
     given += [name for name in ("task_weight", "views") if name in others]
-    if others.get("rollout") is not None:
-        raise TypeError(f"`{NAME}`: it has no rollouts. Use `Distiller`.")
+    for name in ("rollout", "teacher_inputs"):
+        if others.get(name) is not None:
+            raise TypeError(f"`{NAME}`: it has no `{name}`. Use `Distiller`.")
     if given:
         raise TypeError(
             f"`{NAME}`: its loss is fixed, α τ² KL + (1 − α) CE. Give `temperature=` "
