@@ -17,33 +17,8 @@ others="dkd ce_9kd dist cskd cswt ctkd ls kd_9 ckd logit_mse gjsd tv"
 cold="dtkd dtkd_loose dtkd_published"
 late="dtkd_loose dtkd_published"
 
-failed=0
-compare() { # folder, options. A failure does not stop the study; run it again.
-  local out=$1
-  shift
-  keras-dtkd compare --data cifar100 --data-dir "$data" --teacher resnet32x4 \
-    --student resnet8 --teacher-weights "$teacher" --train-size 10000 \
-    --validation 0.04 --augmentations-per-image 4 --output "$runs/$out" "$@" || failed=1
-}
-
-collect() { # from, to
-  local from="$runs/$1/cifar100/resnet32x4-resnet8"
-  [ -d "$from" ] || return 0
-  (cd "$from" && find . -name run.json) | while read -r file; do
-    mkdir -p "$here/$2/$(dirname "$file")"
-    cp "$from/$file" "$here/$2/$file"
-  done
-}
-
-restore() { # from, to: finished runs are not repeated
-  local to="$runs/$2/cifar100/resnet32x4-resnet8"
-  [ -d "$here/$1" ] || return 0
-  (cd "$here/$1" && find . -name run.json) | while read -r file; do
-    [ -e "$to/$file" ] && continue
-    mkdir -p "$to/$(dirname "$file")"
-    cp "$here/$1/$file" "$to/$file"
-  done
-}
+# shellcheck source=benchmarks/cifar100/functions.sh
+source "$here/functions.sh"
 
 export KERAS_BACKEND=tensorflow
 restore study/warm warm
@@ -57,11 +32,11 @@ for part in cold late backends; do
 done
 # shellcheck disable=SC2086
 {
-  compare warm --epochs 15 --seeds 3 --methods ce kd ce_4kd $forms
-  compare warm --epochs 15 --seeds 3 --methods ce kd ce_4kd $others
-  compare cold --epochs 15 --seeds 3 --methods $cold --warmup 0
-  compare late --epochs 15 --seeds 3 --methods $late --warmup 5
-  compare backends --epochs 4 --seeds 3 --methods ce kd dtkd \
+  compare warm --train-size 10000 --epochs 15 --seeds 3 --methods ce kd ce_4kd $forms
+  compare warm --train-size 10000 --epochs 15 --seeds 3 --methods ce kd ce_4kd $others
+  compare cold --train-size 10000 --epochs 15 --seeds 3 --methods $cold --warmup 0
+  compare late --train-size 10000 --epochs 15 --seeds 3 --methods $late --warmup 5
+  compare backends --train-size 10000 --epochs 4 --seeds 3 --methods ce kd dtkd \
     --backends tensorflow jax torch
 }
 collect warm study/warm
