@@ -407,6 +407,4 @@ figure = plots.detections(
     class_names=data.class_names,
 )
 figure.savefig(OUT / f"{NAME}_boxes.png", dpi=150)
-print(
-    f"Saved table, pictures and runs to {OUT / NAME}.md, .png, _boxes.png and _runs."
-)
+print(f"Saved table, pictures and runs to {OUT / NAME}.md, .png, _boxes.png and _runs.")
