@@ -110,7 +110,10 @@ def new_detector(width, epochs):
         ),
     )
     steps = epochs * (len(train) // BATCH_SIZE)
-    rate = keras.optimizers.schedules.CosineDecay(0.005, steps)
+    # Without a warm-up the wide one may end with outputs that are constant.
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=0.002, warmup_steps=steps // 20
+    )
     detector.compile(optimizer=keras.optimizers.AdamW(rate, global_clipnorm=1.0))
     return detector
 
