@@ -10,6 +10,7 @@ import pytest
 from keras_dtkd import Distiller, backend, diagnose
 from keras_dtkd.callbacks import StudentCheckpoint
 from keras_dtkd.core.arrays import to_numpy, to_tensors
+from keras_dtkd.core.detectors import check_detector_labels
 from keras_dtkd.losses import DenseBoxKD, DenseClassKD, FitNet
 from keras_dtkd.teachers.forward import compile_on_jax
 from tests.hub_detectors import build_dfine, build_retinanet, load_images, make_images
@@ -244,7 +245,7 @@ def test_boxes_of_another_encoding_are_refused(teacher):
         (Y["boxes"][..., [2, 3, 0, 1]], "ends before it begins, as 'yxyx'"),
         (Y["boxes"] + 20, r"leaves the image of \(32, 32\), as 'yxyx'"),
         (0 * Y["boxes"], r"has no area \(rows without a box are -1\)"),
-        (Y["boxes"][:, :1], r"are \(4, 1, 4\) and \(4, 2\)"),
+        (Y["boxes"][:, :1], r"boxes \(4, 1, 4\), labels \(4, 2\)"),
     ],
 )
 def test_boxes_that_cannot_be_are_refused(teacher, boxes, message):
@@ -254,12 +255,28 @@ def test_boxes_that_cannot_be_are_refused(teacher, boxes, message):
 
 
 @pytest.mark.single_backend
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_boxes_are_compared_with_the_size_of_images_in_both_layouts(data_format):
+    maps = keras.layers.Conv2D(1, 1, data_format=data_format)
+    model = keras.Sequential([maps])
+    model.prediction_decoder, model.bounding_box_format = None, "xyxy"
+    shape = (1, 3, 20, 40) if data_format == "channels_first" else (1, 20, 40, 3)
+    labels = {"boxes": np.array([[[1.0, 2, 39, 19]]]), "labels": np.array([[0]])}
+    check_detector_labels("fit", model, np.zeros(shape), labels)
+    labels["boxes"] = labels["boxes"][..., [1, 0, 3, 2]]
+    with pytest.raises(ValueError, match=r"leaves the image of \(20, 40\)"):
+        check_detector_labels("fit", model, np.zeros(shape), labels)
+
+
+@pytest.mark.single_backend
 @pytest.mark.invariant(number=10)
 def test_labels_that_the_detector_does_not_have_are_refused(teacher):
     d = Distiller(teacher, build_retinanet(1), DenseClassKD())
     with pytest.raises(ValueError, match="a label 3, and .* the classes 0 to 2"):
         d.fit(X, {**Y, "labels": Y["labels"] * 0 + 3}, **OPTIONS)
-    with pytest.raises(ValueError, match="'boxes' and 'labels'.*'classes'"):
+    with pytest.raises(
+        ValueError, match=r"`boxes` and `labels`, .* \['boxes', 'classes'\]"
+    ):
         d.fit(X, {"boxes": Y["boxes"], "classes": Y["labels"]}, **OPTIONS)
 
 

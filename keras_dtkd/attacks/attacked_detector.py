@@ -11,7 +11,6 @@ from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import compute_own_loss
 from keras_dtkd.core.detectors import check_detector_labels, find_label_format
 from keras_dtkd.core.issue import describe_error
-from keras_dtkd.core.output_kind import compute_output_spec
 
 
 class AttackedDetector(AttackedModel):
@@ -32,13 +31,7 @@ class AttackedDetector(AttackedModel):
         self._loss_checked = False
 
     def _validate_output(self, x):
-        try:
-            outputs = compute_output_spec(self.model, x)
-        except Exception as error:
-            raise ValueError(
-                f"`{self.caller}`: the model does not accept images of shape "
-                f"{x.shape[1:]}. Keras raised: {describe_error(error)}"
-            ) from error
+        outputs = self._compute_output_spec(x)
         has_own_loss = type(self.model).compute_loss is not keras.Model.compute_loss
         if not isinstance(outputs, dict) or not has_own_loss:
             raise ValueError(
@@ -61,7 +54,7 @@ class AttackedDetector(AttackedModel):
     def _infer_kind(self, probe, from_logits, loss):
         """No-op: the model's own loss is made for its outputs."""
 
-    def class_indices(self, y, num_samples):
+    def encode_labels(self, y, num_samples):
         """Boxes and labels as one array, `(samples, boxes, 5)`."""
         boxes, labels = (to_numpy(y.get(name, ())) for name in ("boxes", "labels"))
         is_numeric = all(array.dtype.kind in "biufV" for array in (boxes, labels))

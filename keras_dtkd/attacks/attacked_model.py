@@ -50,15 +50,18 @@ class AttackedModel:
         self.loss_and_correct = backend.jit(model.variables, self._loss_and_correct)
         self._gradient_fn = backend.jit(model.variables, self._input_gradient)
 
-    def _validate_output(self, x):
+    def _compute_output_spec(self, x):
+        """What the model returns for samples that it accepts, `KerasTensor`s."""
         try:
-            outputs = compute_output_spec(self.model, x)
+            return compute_output_spec(self.model, x)
         except Exception as error:
             raise ValueError(
                 f"`{self.caller}`: the model does not accept samples of shape "
                 f"{x.shape[1:]}. Keras raised: {describe_error(error)}"
             ) from error
-        output = self._select_output(outputs)
+
+    def _validate_output(self, x):
+        output = self._select_output(self._compute_output_spec(x))
         dtype = keras.backend.standardize_dtype(output.dtype)
         if len(output.shape) != 2 or not keras.backend.is_float_dtype(dtype):
             raise ValueError(
@@ -110,7 +113,7 @@ class AttackedModel:
                     "that takes floats, `keras.Input(..., dtype='float32')`."
                 )
 
-    def class_indices(self, y, num_samples):
+    def encode_labels(self, y, num_samples):
         """Labels as class indices, `(samples,)`, or 0 and 1, `(samples, labels)`."""
         y, num_outputs = to_numpy(y), self._num_outputs
         if y.dtype.kind in "OSTU":

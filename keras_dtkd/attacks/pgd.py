@@ -223,7 +223,7 @@ def _attack(caller, model, x, y, output, from_logits, batch_size, verbose, **opt
         build = AttackedDetector if isinstance(y, dict) else AttackedModel
         attacked = build(caller, model, x, output, from_logits, batch_size)
     attacked.require_float_inputs(caller)
-    y = attacked.class_indices(y, len(x))
+    y = attacked.encode_labels(y, len(x))
     if attacked.is_dry_run:
         return x
     x_best, best_losses = x.copy(), np.full(len(x), -np.inf)

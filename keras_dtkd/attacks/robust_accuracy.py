@@ -97,7 +97,7 @@ class RobustnessEvaluation:
         attacked = AttackedModel(
             caller, model, self.x, output, from_logits, batch_size, loss
         )
-        self.attacked, self.y = attacked, attacked.class_indices(y, len(self.x))
+        self.attacked, self.y = attacked, attacked.encode_labels(y, len(self.x))
         if is_built_in:
             # Such an attack reuses what is compiled, and shows its progress.
             self.model, self.options = attacked, {**options, "verbose": verbose}

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_dtkd.callbacks.periodic_evaluation import PeriodicEvaluation
 from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.core.arrays import take_rows
 from keras_dtkd.core.boxes import BOX_FORMATS, validate_boxes
@@ -12,7 +13,7 @@ from keras_dtkd.datasets.detection.split import DetectionSplit
 from keras_dtkd.metrics.coco_ap import NAMES, coco_ap, validate_predictions
 
 
-class CocoAP(keras.callbacks.Callback):
+class CocoAP(PeriodicEvaluation):
     """Logs COCO's average precision (AP) of a detector at the end of epochs.
 
     For a Distiller, the student is evaluated; any other model that decodes boxes in
@@ -74,7 +75,7 @@ class CocoAP(keras.callbacks.Callback):
         label_format=None,
         verbose=0,
     ):
-        super().__init__()
+        super().__init__(frequency, f"{prefix}ap", verbose)
         if isinstance(x, DetectionSplit):
             x = DetectionDataset(x, batch_size=batch_size, shuffle=False)
         if isinstance(x, DetectionDataset):
@@ -92,14 +93,13 @@ class CocoAP(keras.callbacks.Callback):
             "CocoAP", "label_format", label_format, formats
         )
         self.x, self.y = x, y
-        self.frequency = check_positive_int("CocoAP", "frequency", frequency)
         self.batch_size = check_positive_int("CocoAP", "batch_size", batch_size)
-        self.prefix, self.by_area, self.verbose = prefix, by_area, verbose
+        self.prefix, self.by_area = prefix, by_area
         self.class_names, self.scales = class_names, scales
-        self._first_epoch = self._image_size = None
+        self._image_size = None
 
     def on_train_begin(self, logs=None):
-        self._first_epoch = None
+        super().on_train_begin(logs)
         # A batch shows what is wrong before the first step.
         if isinstance(self.x, DetectionDataset):
             x, y = self.x[0]
@@ -112,16 +112,7 @@ class CocoAP(keras.callbacks.Callback):
             scales = np.asarray(scales)[: len(x)]
         self._evaluate(x, y, scales, verbose=0)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if self._first_epoch is None:
-            self._first_epoch = epoch
-        is_due = (epoch - self._first_epoch) % self.frequency == 0
-        is_last = epoch + 1 == self.params["epochs"]
-        if logs is None or not (is_due or is_last):
-            return
-        if self.verbose:
-            # On a new line: the progress bar of the epoch is still open.
-            print(f"\n{self.prefix}ap:")
+    def add_results(self, logs):
         result = self._evaluate(self.x, self.y, self.scales, self.verbose)
         skipped = () if self.by_area else NAMES[3:]
         for name, value in result.items():
@@ -129,8 +120,7 @@ class CocoAP(keras.callbacks.Callback):
                 logs[f"{self.prefix}{name}"] = value
 
     def _evaluate(self, x, y, scales, verbose):
-        student = getattr(self.model, "student", None)
-        model = student if isinstance(student, keras.Model) else self.model
+        model = self.evaluated_model
         self._refuse_resizing(model)
         name = self.bounding_box_format or getattr(model, "bounding_box_format", None)
         if name is None:

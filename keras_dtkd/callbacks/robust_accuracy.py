@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import keras
-
 from keras_dtkd.attacks import pgd
 from keras_dtkd.attacks.robust_accuracy import RobustnessEvaluation, resolve_attack
-from keras_dtkd.core.arguments import check_positive_int
+from keras_dtkd.callbacks.periodic_evaluation import PeriodicEvaluation
 from keras_dtkd.core.compiled_loss import compiled_loss
 
 
-class RobustAccuracy(keras.callbacks.Callback):
+class RobustAccuracy(PeriodicEvaluation):
     """Logs the accuracy of a model under attack at the end of epochs.
 
     For a Distiller, the student is attacked. The number enters the logs of the epoch,
@@ -60,20 +58,16 @@ class RobustAccuracy(keras.callbacks.Callback):
         verbose=0,
         **options,
     ):
-        super().__init__()
+        super().__init__(frequency, name, verbose)
         self.attack_data = x, y, epsilon
-        self.frequency = check_positive_int("RobustAccuracy", "frequency", frequency)
         self.name = name
         self.attack = resolve_attack("RobustAccuracy", attack)
         self.output_options = output, from_logits, batch_size
-        self.verbose, self.options = verbose, options
+        self.options = options
         self._evaluation: Any = None
-        self._first_epoch = None
 
     def on_train_begin(self, logs=None):
-        self._first_epoch = None
-        student = getattr(self.model, "student", None)
-        model = student if isinstance(student, keras.Model) else self.model
+        super().on_train_begin(logs)
         output, from_logits, batch_size = self.output_options
         if output is None:
             output = getattr(self.model, "distilled_output", None)
@@ -81,7 +75,7 @@ class RobustAccuracy(keras.callbacks.Callback):
             from_logits = getattr(self.model, "from_logits", "auto")
         self._evaluation = RobustnessEvaluation(
             "RobustAccuracy",
-            model,
+            self.evaluated_model,
             self.attack_data,
             self.attack,
             self.options,
@@ -90,16 +84,7 @@ class RobustAccuracy(keras.callbacks.Callback):
             compiled_loss(self.model),
         )
 
-    def on_epoch_end(self, epoch, logs=None):
-        if self._first_epoch is None:
-            self._first_epoch = epoch
-        is_due = (epoch - self._first_epoch) % self.frequency == 0
-        is_last = epoch + 1 == self.params["epochs"]
-        if logs is None or not (is_due or is_last):
-            return
-        if self.verbose:
-            # On a new line: the progress bar of the epoch is still open.
-            print(f"\n{self.name}:")
+    def add_results(self, logs):
         logs[self.name] = self._evaluation.evaluate().robust_accuracy
 
     def on_train_end(self, logs=None):

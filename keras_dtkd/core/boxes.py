@@ -69,8 +69,8 @@ def validate_boxes(caller, labels, count=None):
 
     `count` is the number of images, where it is known.
     """
-    names = set(labels) if isinstance(labels, dict) else type(labels).__name__
-    if not isinstance(names, set) or not {"boxes", "labels"} <= names:
+    names = sorted(labels) if isinstance(labels, dict) else type(labels).__name__
+    if not isinstance(labels, dict) or not {"boxes", "labels"} <= set(labels):
         raise ValueError(
             f"`{caller}`: labels must be a dict of `boxes` and `labels`, as KerasHub's "
             f"detectors take them. Received: {names}."
@@ -93,14 +93,7 @@ def check_boxes(boxes, labels, bounding_box_format, image_size):
     Rows of negative labels are left out. `"xyxy"` for `"yxyx"` is found where it leaves
     the image, of `image_size` `(height, width)`.
     """
-    boxes, labels = np.asarray(boxes, "float64"), np.asarray(labels)
-    if boxes.shape != (*labels.shape, 4):
-        return (
-            f"`boxes` must have the shape (images, boxes, 4) and `labels` (images, "
-            f"boxes), with rows of -1 where an image has fewer, and are {boxes.shape} "
-            f"and {labels.shape}, in"
-        )
-    boxes = boxes[labels >= 0]
+    boxes = np.asarray(boxes, "float64")[labels >= 0]
     name, largest = bounding_box_format, np.abs(boxes).max(initial=0.0)
     if name.startswith("rel_") and largest > 2.0:
         return f"boxes up to {largest:g}, which are pixels, are given as {name!r}"

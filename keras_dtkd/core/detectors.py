@@ -1,8 +1,7 @@
 """What KerasHub's object detectors have in common, and the boxes they are given."""
 
-import numpy as np
-
-from keras_dtkd.core.boxes import check_boxes
+from keras_dtkd.core.boxes import check_boxes, validate_boxes
+from keras_dtkd.core.layer_tree import find_data_format
 
 
 def is_detector(model):
@@ -32,18 +31,12 @@ def check_detector_labels(caller, model, images, labels):
 
     `labels` are `{"boxes": (images, boxes, 4), "labels": (images, boxes)}`, NumPy.
     """
-    if not isinstance(labels, dict) or not {"boxes", "labels"} <= set(labels):
-        found = sorted(labels) if isinstance(labels, dict) else type(labels).__name__
-        raise ValueError(
-            f"`{caller}`: a detector's labels are a dict of 'boxes' and 'labels'. "
-            f"Received: {found}."
-        )
+    boxes, classes = validate_boxes(caller, labels)
     box_format = find_label_format(model)
     if box_format is None:
         return
-    is_first = getattr(model, "data_format", None) == "channels_first"
-    size = images.shape[2:4] if is_first else images.shape[1:3]
-    boxes, classes = labels["boxes"], np.asarray(labels["labels"])
+    first = 2 if find_data_format(model) == "channels_first" else 1
+    size = images.shape[first : first + 2]
     problem = check_boxes(boxes, classes, box_format, size)
     if problem is not None:
         raise ValueError(f"`{caller}`: {problem}, the format of the detector's labels.")

@@ -24,6 +24,13 @@ def iter_layers(structure, _seen=None):
             yield from iter_layers(inner, seen)
 
 
+def find_data_format(model):
+    """Where a model's maps have their channels, by the first layer that states it."""
+    formats = (getattr(layer, "data_format", None) for layer in iter_layers(model))
+    default = keras.config.image_data_format()
+    return next((f for f in formats if f is not None), default)
+
+
 def find_layer(model, name):
     """The layer of that name or path, or a `ValueError` that lists those there are.
 

@@ -35,7 +35,7 @@ def measure_losses(losses, batches):
         measured = {"value": value, "weight": weight}
         if task["value"]:
             measured["to_task"] = weight * value / task["value"]
-        if not (_acts_beside_logits(loss) and norm <= ZERO_GRADIENT):
+        if not (_acts_outside_logits(loss) and norm <= ZERO_GRADIENT):
             measured["gradient_norm"] = norm
             if task["gradient_norm"]:
                 measured["gradient_to_task"] = weight * norm / task["gradient_norm"]
@@ -140,9 +140,9 @@ def check_loss(name, loss, measured, batches, has_labels):
 def _is_logits_loss(loss):
     """Whether all that a loss teaches reaches the student through its logits."""
     is_known = isinstance(loss, KerasDistillationLoss) or not loss.takes_step
-    return is_known and not _acts_beside_logits(loss)
+    return is_known and not _acts_outside_logits(loss)
 
 
-def _acts_beside_logits(loss):
-    acts_through_boxes = bool(loss.student_layers) or loss.compares_boxes
-    return acts_through_boxes or loss.input_gradient is not None
+def _acts_outside_logits(loss):
+    has_other_way = bool(loss.student_layers) or loss.compares_boxes
+    return has_other_way or loss.input_gradient is not None

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_dtkd.core.arguments import check_choice, check_in_range
 from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.logits import select_output
 from keras_dtkd.functional.norms import absolute
@@ -75,18 +76,10 @@ class DenseBoxKD(DistillationLoss):
         **kwargs,
     ):
         super().__init__(output=class_output, **kwargs)
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(
-                "`DenseBoxKD`: `threshold` must lie in [0, 1]. Received: "
-                f"threshold={threshold!r}."
-            )
-        if distance not in DISTANCES:
-            raise ValueError(
-                f"`DenseBoxKD`: `distance` must be one of {DISTANCES}. Received: "
-                f"distance={distance!r}."
-            )
+        if threshold is not None:
+            check_in_range("DenseBoxKD", "threshold", threshold, 0, 1, inclusive=True)
         self.box_output, self.threshold = output, threshold
-        self.distance = distance
+        self.distance = check_choice("DenseBoxKD", "distance", distance, DISTANCES)
 
     def compute(self, step):
         names = getattr(step.student, "output_names", None)

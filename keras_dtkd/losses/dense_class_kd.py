@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_dtkd.core.arguments import check_in_range
 from keras_dtkd.losses.base import LossValues
 from keras_dtkd.losses.binary_kd import BinaryKD
 from keras_dtkd.losses.reduction import normalize_per_sample
@@ -56,12 +57,7 @@ class DenseClassKD(BinaryKD):
 
     def __init__(self, temperature=1.0, power=1.0, output="cls_logits", **kwargs):
         super().__init__(temperature, output=output, **kwargs)
-        if not power >= 0:
-            raise ValueError(
-                "`DenseClassKD`: `power` must not be negative. Received: "
-                f"power={power!r}."
-            )
-        self.power = power
+        self.power = check_in_range("DenseClassKD", "power", power, 0, inclusive=True)
 
     def compute_loss_values(
         self, student_logits, teacher_logits, labels, sample_weight

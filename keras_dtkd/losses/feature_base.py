@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
-from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.layer_tree import find_data_format
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.teachers.inputs import read_inputs
@@ -85,7 +84,7 @@ class FeatureLoss(DistillationLoss):
         """Sets `data_formats` where they are `None`; a file keeps them."""
         if self.data_formats is None:
             models = step.student, getattr(step.teacher, "model", None)
-            self.data_formats = tuple(map(_find_data_format, models))
+            self.data_formats = tuple(map(find_data_format, models))
 
     def read_pair(self, step, number):
         """The two features of a pair as `compare` takes them."""
@@ -152,13 +151,6 @@ def _read(loss, features, name, data_format):
     is_map = len(feature.shape) > 3 and not _is_attention(name)
     is_first = is_map and data_format == "channels_first"
     return ops.moveaxis(feature, 1, -1) if is_first else feature
-
-
-def _find_data_format(model):
-    """Where a model's maps have their channels."""
-    formats = (getattr(layer, "data_format", None) for layer in iter_layers(model))
-    default = keras.config.image_data_format()
-    return next((f for f in formats if f is not None), default)
 
 
 def _find_mask(step, side, feature, name, weights):

@@ -110,7 +110,7 @@ def _infer_outputs(distiller, sample, key, losses, with_teacher, is_optional):
     if is_regression:
         return SpecPair(student, *_as_regression(teacher)), values
     kinds = student.output_kind, teacher.output_kind
-    # Logits beside a sigmoid are a choice for each label too.
+    # With a sigmoid on the other side, logits are a choice for each label too.
     if has_multilabel_loss or kinds[0].is_multilabel != kinds[1].is_multilabel:
         student, teacher = _as_multilabel(student, teacher)
     if (
@@ -118,7 +118,7 @@ def _infer_outputs(distiller, sample, key, losses, with_teacher, is_optional):
         and teacher.output_kind == OutputKind.BINARY_LOGITS
     ):
         has_softmax = OutputKind.SOFTMAX in teacher.member_kinds
-        # Such a loss names itself beside a softmax, see `losses/requirements.py`.
+        # With a softmax `losses/requirements.py` names such a loss.
         if not (has_softmax and has_multilabel_loss):
             model_teacher.as_multilabel()
     return SpecPair(student, teacher), values

@@ -164,7 +164,7 @@ def classifier():
         ({"y": {**Y, "boxes": Y["boxes"] / SIDE}}, "are no pixels.*'xyxy'"),
         ({"model": classifier()}, "no detector"),
         ({"output": "classes"}, "class outputs.*'cls_logits'"),
-        ({"x": X[:, :20]}, "does not accept images"),
+        ({"x": X[:, :20]}, "does not accept samples of shape"),
         ({"epsilon": 0.0}, "`epsilon` must be"),
     ],
 )

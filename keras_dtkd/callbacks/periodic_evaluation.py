@@ -1,0 +1,46 @@
+"""Evaluation of the student after every few epochs."""
+
+import keras
+
+from keras_dtkd.core.arguments import check_positive_int
+
+
+class PeriodicEvaluation(keras.callbacks.Callback):
+    """Base of callbacks that evaluate after the first epoch, every few, and the last.
+
+    Args:
+        frequency: Epochs between two evaluations.
+        title: What is evaluated, printed with `verbose`.
+        verbose: Whether an evaluation shows its progress.
+    """
+
+    def __init__(self, frequency, title, verbose):
+        super().__init__()
+        self.frequency = check_positive_int(type(self).__name__, "frequency", frequency)
+        self.title, self.verbose = title, verbose
+        self._first_epoch = None
+
+    @property
+    def evaluated_model(self):
+        """A Distiller's student; any other model itself."""
+        student = getattr(self.model, "student", None)
+        return student if isinstance(student, keras.Model) else self.model
+
+    def add_results(self, logs):
+        """Evaluates, and adds the results to the logs of the epoch."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        self._first_epoch = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+        is_due = (epoch - self._first_epoch) % self.frequency == 0
+        is_last = epoch + 1 == self.params["epochs"]
+        if logs is None or not (is_due or is_last):
+            return
+        if self.verbose:
+            # On a new line: the progress bar of the epoch is still open.
+            print(f"\n{self.title}:")
+        self.add_results(logs)
