@@ -15,6 +15,7 @@ LEVELS = {
     "core": 1,
     "backend": 2,
     "datasets": 2,
+    "layers": 2,
     "attacks": 3,
     "distribution": 3,
     "models": 3,

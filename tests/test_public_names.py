@@ -11,9 +11,9 @@ from tests.conformance.test_registry import KINDS, public_classes
 NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
-        callbacks datasets diagnose distribution features functional logits losses
-        methods metrics models plots recipes rollouts students teachers temperatures
-        views
+        callbacks datasets diagnose distribution features functional layers logits
+        losses methods metrics models plots recipes rollouts students teachers
+        temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm load pgd robust_accuracy store",
     "keras_dtkd.backend.autodiff": """
@@ -55,6 +55,7 @@ NAMES = {
         agreement center clamp is_unmasked sharpness soft_log_probs std
         unmasked_by_both
     """,
+    "keras_dtkd.layers": "VirtualAttentionConv2D fold virtual_attention",
     "keras_dtkd.losses": """
         DistillationLoss FeatureLoss KerasDistillationLoss LossValues TemperatureLoss
         calibrate_output_bias
