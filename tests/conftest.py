@@ -52,7 +52,8 @@ collect_ignore = [
 EAGER_ON_TENSORFLOW = (
     *("backend/test_deferred_interrupt.py", "callbacks/test_resume.py"),
     *("diagnostics", "distribution/test_tensorflow.py", "losses", "methods"),
-    *("metrics", "preparation", "teachers", "temperatures", "validation", "views"),
+    *("layers", "metrics", "preparation", "teachers", "temperatures"),
+    *("validation", "views"),
     *("test_distiller_fit.py", "test_distiller_logs.py", "test_distiller_modes.py"),
     *("test_distiller_outputs.py", "test_integration.py", "test_loss_outputs.py"),
     *("test_own_parts.py", "test_saving.py"),

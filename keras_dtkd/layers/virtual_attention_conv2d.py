@@ -127,7 +127,8 @@ class VirtualAttentionConv2D(keras.layers.Conv2D):
 
     def attention(self):
         """The attention, `(groups · Q, P)`, float32. Each row has the sum 1."""
-        return ops.softmax(self._logits(self.theta), axis=-1)
+        # Keras warns of a softmax over one block.
+        return ops.exp(ops.log_softmax(self._logits(self.theta), axis=-1))
 
     def entropy(self):
         """The mean over the rows of the attention's entropy, in nats: a scalar."""
