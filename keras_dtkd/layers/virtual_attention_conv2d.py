@@ -102,6 +102,7 @@ class VirtualAttentionConv2D(keras.layers.Conv2D):
         return super().add_weight(*args, **kwargs)
 
     def build(self, input_shape):
+        """As of `keras.layers.Conv2D`, and `theta`."""
         super().build(input_shape)
         *_, channels, filters = self.kernel.shape
         inputs = _assign_blocks(channels, self.blocks)
@@ -152,20 +153,24 @@ class VirtualAttentionConv2D(keras.layers.Conv2D):
         logits = self._logits(self.theta)
         logits = logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
         weights = ops.exp(logits)
-        # In this order it is 1 in every bit where attention is equal.
-        scale = weights.shape[-1] * weights / ops.sum(weights, axis=-1, keepdims=True)
+        total = ops.sum(weights, axis=-1, keepdims=True)
+        # 1 in every bit where attention is equal. Two tensors of one shape: otherwise
+        # torch and XLA multiply with the reciprocal.
+        scale = weights * (ops.full_like(total, weights.shape[-1]) / total)
         scale = ops.take(scale, self.filter_blocks, axis=0)
         scale = ops.transpose(ops.take(scale, self.input_blocks, axis=1))
         dtype = keras.backend.result_type(kernel.dtype, "float32")
         return ops.cast(kernel, dtype) * ops.cast(scale, dtype)
 
     def save_own_variables(self, store):
+        """As of `keras.layers.Conv2D`, with the attention's."""
         super().save_own_variables(store)
         store["attention_temperature"] = self.attention_temperature
         if self.built:
             store["theta"] = self.theta
 
     def load_own_variables(self, store):
+        """As of `keras.layers.Conv2D`, with the attention's."""
         super().load_own_variables(store)
         self.attention_temperature.assign(store["attention_temperature"])
         if self.built:
