@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller, backend, diagnose
-from keras_dtkd.callbacks import StudentCheckpoint
-from keras_dtkd.core.arrays import to_numpy, to_tensors
+from keras_dtkd.callbacks import CocoAP, StudentCheckpoint
+from keras_dtkd.core.arrays import take_rows, to_numpy, to_tensors
 from keras_dtkd.core.detectors import check_detector_labels
 from keras_dtkd.losses import DenseBoxKD, DenseClassKD, FitNet
 from keras_dtkd.teachers.forward import compile_on_jax
@@ -74,6 +74,13 @@ def test_the_task_loss_is_the_students_own(trained, photographs):
     d.evaluate_distillation = False
     assert results["task_loss"] == pytest.approx(expected["loss"], rel=1e-6)
     assert results["dense_class_kd"] > 0
+
+
+def test_average_precision_of_images_that_batches_do_not_divide():
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    ap = CocoAP(X[:3], take_rows(Y, slice(3)), batch_size=2)
+    logs = build_retinanet(0).fit(X, Y, callbacks=[ap], **OPTIONS).history
+    assert 0 <= logs["val_ap"][0] <= 1
 
 
 def test_the_students_file_needs_no_keras_dtkd_and_predicts_the_same_boxes(

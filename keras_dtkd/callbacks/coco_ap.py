@@ -131,7 +131,7 @@ class CocoAP(PeriodicEvaluation):
         if isinstance(x, DetectionDataset):
             predictions = _predict_batches(model, x, verbose)
         else:
-            predictions = model.predict(x, self.batch_size, verbose=verbose)
+            predictions = _predict(model, x, self.batch_size, verbose)
         validate_predictions("CocoAP", predictions, len(y["boxes"]))
         return coco_ap(
             predictions,
@@ -153,6 +153,16 @@ class CocoAP(PeriodicEvaluation):
             )
 
 
+def _predict(model, x, batch_size, verbose):
+    """`predict` in batches of one size; the last is filled with the last image.
+
+    On TensorFlow, KerasHub's non-maximum suppression fails on batches of another size.
+    """
+    filled = np.pad(x, [(0, -len(x) % batch_size), *(np.ndim(x) - 1) * [(0, 0)]], "edge")
+    predictions = model.predict(filled, batch_size, verbose=verbose)
+    return take_rows(predictions, slice(len(x)))
+
+
 def _predict_batches(model, dataset, verbose):
     """`predict` of a data set, which KerasHub's models do not take."""
     progress = keras.utils.Progbar(len(dataset), verbose=verbose)
@@ -160,7 +170,7 @@ def _predict_batches(model, dataset, verbose):
     for i in range(len(dataset)):
         x, _ = dataset[i]
         # KerasHub's detectors fail in `predict_on_batch`.
-        batches.append(model.predict(x, batch_size=len(x), verbose=0))
+        batches.append(_predict(model, x, dataset.batch_size, verbose=0))
         progress.add(1)
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 

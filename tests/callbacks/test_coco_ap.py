@@ -49,6 +49,26 @@ def expected_ap(model):
     return coco_ap(model.predict(X_VAL, verbose=0), Y_VAL, "yxyx")
 
 
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_all_batches_have_one_size(as_dataset, monkeypatch):
+    """KerasHub's detectors fail on others, on TensorFlow."""
+    model = compiled()
+    predict, sizes = model.predict, []
+
+    def record(x, batch_size, **kwargs):
+        sizes.append((len(x), batch_size))
+        return predict(x, batch_size, **kwargs)
+
+    monkeypatch.setattr(model, "predict", record)
+    names, scales = range(len(X_VAL)), np.ones((len(X_VAL), 2))
+    split = DetectionSplit(X_VAL, Y_VAL, scales, names, ("a", "b"), "yxyx")
+    data = DetectionDataset(split, batch_size=4, shuffle=False)
+    _, logs = fit(CocoAP(data, batch_size=4) if as_dataset else ap(), model=model)
+    assert sizes and all(count % size == 0 and size == 4 for count, size in sizes)
+    monkeypatch.undo()
+    assert logs["val_ap"][-1] == pytest.approx(expected_ap(model)["ap"])
+
+
 def test_the_logs_are_those_of_the_student_at_the_end_of_the_epoch():
     expected = []
     after = keras.callbacks.LambdaCallback(
