@@ -165,7 +165,8 @@ class HierarchicalMixture(keras.Model):
         They stay in the tree, and no gradient reaches them.
         """
         # From the classes to the input.
-        dead, used = [], range(self.num_classes)
+        dead: list = []
+        used = set(range(self.num_classes))
         levels = list(enumerate(self.blocks, start=1))
         for attention in reversed(self.attentions):
             level, blocks = levels.pop()
@@ -248,7 +249,10 @@ def _check_layer(caller, name, value):
 def _copy(layer, name):
     """A layer of the same configuration, with new weights."""
     config = _drop_shared_ids({**layer.get_config(), "name": name})
-    return type(layer).from_config(config)
+    # A model builds its layers here, without its name in their variables' paths, by
+    # which Keras tells variables apart: under torch it would clear one's gradient only.
+    with keras.name_scope(name):
+        return type(layer).from_config(config)
 
 
 def _drop_shared_ids(config):

@@ -62,6 +62,10 @@ def mixture_tree(before, after=None, class_names=None, titles=("before", "after"
             f"`{CALLER}`: `class_names` must have {num_classes} names. Received: "
             f"{len(names)}."
         )
+    if len(titles) < len(trees):
+        raise ValueError(
+            f"`{CALLER}`: `titles` must have {len(trees)} names. Received: {titles!r}."
+        )
     # The later tree is the sparser one: its order shows more.
     positions = _order_nodes(trees[-1])
     # A line of 7 points needs a tenth of an inch.
