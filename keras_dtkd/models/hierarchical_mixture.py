@@ -10,6 +10,7 @@ from keras_dtkd.core.arguments import (
 )
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.models.class_heads import ClassHeads
+from keras_dtkd.models.layer_copies import copy_layer
 from keras_dtkd.models.mixture_blocks import conv_block
 from keras_dtkd.models.task_attention import TaskAttention
 
@@ -120,12 +121,8 @@ class HierarchicalMixture(keras.Model):
         blocks, attentions = [], []
         values = levels[0] * [inputs]
         for level, template in enumerate(templates, start=1):
-            blocks.append(
-                [
-                    _copy(template, f"level{level}_block{number}")
-                    for number in range(1, levels[level - 1] + 1)
-                ]
-            )
+            names = [f"level{level}_block{n + 1}" for n in range(levels[level - 1])]
+            blocks.append([copy_layer(template, each) for each in names])
             pairs = zip(blocks[-1], values, strict=True)
             values = [each(value) for each, value in pairs]
             if level == len(levels):
@@ -137,7 +134,7 @@ class HierarchicalMixture(keras.Model):
             )
             mixes = attentions[-1](values)
             values = ops.unstack(mixes, children) if level < len(levels) else [mixes]
-        outputs = _copy(_check_layer(caller, "heads", heads), "logits")(values[0])
+        outputs = copy_layer(_check_layer(caller, "heads", heads), "logits")(values[0])
         if tuple(outputs.shape) != (None, num_classes):
             raise ValueError(
                 f"`{caller}`: `heads` must give logits (batch, {num_classes}). "
@@ -164,17 +161,16 @@ class HierarchicalMixture(keras.Model):
 
         They stay in the tree, and no gradient reaches them.
         """
-        # From the classes to the input.
         dead: list = []
         used = set(range(self.num_classes))
-        levels = list(enumerate(self.blocks, start=1))
-        for attention in reversed(self.attentions):
-            level, blocks = levels.pop()
+        # From the classes to the input.
+        levels = zip(self.blocks, self.attentions, strict=True)
+        for blocks, attention in reversed(list(levels)):
             choice = to_numpy(attention.theta).argmax(-1)
             used = {int(choice[child]) for child in used}
-            names = (f"level{level}_block{n + 1}" for n in range(len(blocks)))
-            dead += [name for n, name in enumerate(names) if n not in used]
-        return sorted(dead)
+            names = [block.name for n, block in enumerate(blocks) if n not in used]
+            dead = names + dead
+        return dead
 
     def harden(self):
         """A new mixture with one-hot attention: each child has its strongest parent.
@@ -244,25 +240,6 @@ def _check_layer(caller, name, value):
             f"Received: {name}={value!r}."
         )
     return value
-
-
-def _copy(layer, name):
-    """A layer of the same configuration, with new weights."""
-    config = _drop_shared_ids({**layer.get_config(), "name": name})
-    # A model builds its layers here, without its name in their variables' paths, by
-    # which Keras tells variables apart: under torch it would clear one's gradient only.
-    with keras.name_scope(name):
-        return type(layer).from_config(config)
-
-
-def _drop_shared_ids(config):
-    """A configuration whose parts are new objects, while Keras loads a file too."""
-    if isinstance(config, dict):
-        items = config.items()
-        return {k: _drop_shared_ids(v) for k, v in items if k != "shared_object_id"}
-    if isinstance(config, list | tuple):
-        return type(config)(map(_drop_shared_ids, config))
-    return config
 
 
 def _pool(values, pooling, data_format, policy):
