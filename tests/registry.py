@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_dtkd import views
+from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.losses import (
     CKD,
     CSKD,
@@ -46,6 +47,7 @@ from keras_dtkd.losses import (
 from keras_dtkd.methods.rlkd import Policy
 from keras_dtkd.metrics import (
     Agreement,
+    AttentionEntropy,
     CanaryExposure,
     DraftAcceptance,
     ExpectedCalibrationError,
@@ -454,6 +456,12 @@ class Metric(NamedTuple):
     wrong: dict = {}
 
 
+def _probabilities(logits):
+    """Rows that sum to 1, with the mask of the logits."""
+    probs, mask = keras.ops.softmax(keras.ops.cast(logits, "float32")), get_mask(logits)
+    return probs if mask is None else attach_mask(probs, mask)
+
+
 def _models(labels, teacher, student):
     return teacher, student
 
@@ -461,6 +469,9 @@ def _models(labels, teacher, student):
 NO_TEMPERATURES = {"temperature": [0.0, -1, float("nan"), "warm"]}
 METRICS = {
     "agreement": Metric(Agreement, _models),
+    "attention_entropy": Metric(
+        AttentionEntropy, lambda labels, teacher, student: (_probabilities(student),)
+    ),
     "canary_exposure": Metric(
         CanaryExposure, lambda labels, teacher, student: (labels, student)
     ),

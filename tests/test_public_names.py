@@ -20,7 +20,8 @@ NAMES = {
         finite_difference jvp value_and_input_grad
     """,
     "keras_dtkd.callbacks": """
-        CocoAP HyperparameterSchedule Resume RobustAccuracy StudentCheckpoint
+        AttentionEntropyLogger AttentionTemperature CocoAP HyperparameterSchedule
+        Resume RobustAccuracy StudentCheckpoint
     """,
     "keras_dtkd.cli": "main",
     "keras_dtkd.core.logits": """
@@ -52,7 +53,7 @@ NAMES = {
     "keras_dtkd.functional.norms": "absolute normalize safe_sqrt squared_norm",
     "keras_dtkd.functional.ranking": "soft_ranks spearman",
     "keras_dtkd.functional.statistics": """
-        agreement center clamp is_unmasked sharpness soft_log_probs std
+        agreement center clamp entropy is_unmasked sharpness soft_log_probs std
         unmasked_by_both
     """,
     "keras_dtkd.layers": "VirtualAttentionConv2D fold virtual_attention",
@@ -65,10 +66,12 @@ NAMES = {
     "keras_dtkd.methods.rlkd": "",
     "keras_dtkd.metrics": "coco_ap score_candidates",
     "keras_dtkd.models": """
-        LlamaTokenizer get llama_tiny load_sequential_npz load_torch stories260k
+        ClassHeads HierarchicalMixture LlamaTokenizer TaskAttention conv_block
+        dense_block get llama_tiny load_sequential_npz load_torch stories260k
     """,
     "keras_dtkd.plots": """
-        calibration detections soft_labels temperatures training_curves
+        attention_entropy calibration detections mixture_tree soft_labels temperatures
+        training_curves
     """,
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
     "keras_dtkd.students": "from_layers",

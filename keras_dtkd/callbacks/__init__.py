@@ -1,5 +1,11 @@
 """Callbacks for `fit`."""
 
+from keras_dtkd.callbacks.attention_entropy_logger import (
+    AttentionEntropyLogger as AttentionEntropyLogger,
+)
+from keras_dtkd.callbacks.attention_temperature import (
+    AttentionTemperature as AttentionTemperature,
+)
 from keras_dtkd.callbacks.coco_ap import CocoAP as CocoAP
 from keras_dtkd.callbacks.hyperparameter_schedule import (
     HyperparameterSchedule as HyperparameterSchedule,

@@ -1,5 +1,7 @@
 """Statistics of logits, for temperatures, losses and metrics."""
 
+import math
+
 from keras import ops
 
 # Classes at or below this logit are masked out (padding of a vocabulary): no
@@ -42,6 +44,23 @@ def soft_log_probs(logits, temperature=1.0, axis=-1):
     # temperature's gradient, which would lose digits.
     top = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
     return ops.log_softmax((logits - top) / temperature, axis=axis)
+
+
+def entropy(log_probs, normalized=False, axis=-1):
+    """Entropy of a distribution, `−Σ p · log p`.
+
+    Args:
+        log_probs: Finite log-probabilities, `(..., classes)`.
+        normalized: Whether to divide by its maximum, `log classes`. The entropy of a
+            single class is 0.
+        axis: The axis of the classes.
+
+    Returns:
+        Entropy in nats, or from 0 to 1, of shape `(...)`.
+    """
+    value = -ops.sum(ops.exp(log_probs) * log_probs, axis=axis)
+    classes = log_probs.shape[axis]
+    return value / math.log(classes) if normalized and classes > 1 else value
 
 
 def center(logits, axis=-1, where=None):

@@ -1,6 +1,7 @@
 """Metrics: student against teacher, what a student gives away, detections."""
 
 from keras_dtkd.metrics.agreement import Agreement as Agreement
+from keras_dtkd.metrics.attention_entropy import AttentionEntropy as AttentionEntropy
 from keras_dtkd.metrics.canary_exposure import CanaryExposure as CanaryExposure
 from keras_dtkd.metrics.canary_exposure import score_candidates as score_candidates
 from keras_dtkd.metrics.coco_ap import coco_ap as coco_ap

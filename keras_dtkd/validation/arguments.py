@@ -139,13 +139,13 @@ def validate_monitors(callbacks):
 
 
 def validate_metrics(metrics):
-    """No metric for `compile` that compares two models."""
+    """No metric for `compile` of anything but labels and outputs."""
     for metric in metrics:
         if getattr(metric, "requires_teacher_outputs", False):
             raise ValueError(
-                f"`Distiller`: the metric {metric.name!r} compares two models, and one "
-                "that is compiled is given labels in the teacher's place. Leave it out "
-                "of `compile` and feed it: `metric.update_state(...)`, as its "
+                f"`Distiller`: the metric {metric.name!r} needs other inputs than "
+                "labels and the student's outputs, which `compile` gives it. Leave it "
+                "out of `compile` and feed it: `metric.update_state(...)`, as its "
                 "docstring shows. (`fit` logs `agreement`, temperatures and each loss "
                 "by itself.)"
             )

@@ -36,6 +36,21 @@ def test_center_is_the_difference_from_the_mean(case):
 
 
 @pytest.mark.parametrize("case", FLOAT32_NAMES)
+def test_entropy_equals_the_formula(case):
+    z = CASES[case].student
+    p, log_p = oracles.softmax(z), oracles.log_softmax(z)
+    expected = -(p * log_p).sum(-1)
+    assert_close(numpy(statistics.entropy(tensor(log_p))), expected, 1e-5)
+    share = numpy(statistics.entropy(tensor(log_p), normalized=True))
+    assert_close(share, expected / np.log(z.shape[-1]), 1e-5)
+
+
+def test_the_entropy_of_a_single_class_is_zero():
+    value = statistics.entropy(tensor(np.zeros((3, 1))), normalized=True)
+    assert numpy(value).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("case", FLOAT32_NAMES)
 def test_std_is_the_standard_deviation(case):
     z = CASES[case].student
     expected = z.std(-1, keepdims=True)
