@@ -11,9 +11,9 @@ from tests.conformance.test_registry import KINDS, public_classes
 NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
-        callbacks datasets diagnose distribution features functional logits losses
-        methods metrics models plots recipes rollouts students teachers temperatures
-        views
+        callbacks datasets diagnose distribution explain features functional logits
+        losses methods metrics models plots recipes rollouts students teachers
+        temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm load pgd robust_accuracy store",
     "keras_dtkd.backend.autodiff": """
@@ -34,7 +34,7 @@ NAMES = {
     "keras_dtkd.datasets.detection": """
         DetectionDataset DetectionSample DetectionSplit SampleSpecificAugmentation
     """,
-    "keras_dtkd.diagnostics": "Issue Report diagnose",
+    "keras_dtkd.diagnostics": "Explanation Issue Report diagnose explain",
     "keras_dtkd.distribution": "rank shard world_size",
     "keras_dtkd.functional": """
         chunked chunked_cross_entropy chunked_divergence correlation decoupled
@@ -67,7 +67,7 @@ NAMES = {
         LlamaTokenizer get llama_tiny load_sequential_npz load_torch stories260k
     """,
     "keras_dtkd.plots": """
-        calibration detections soft_labels temperatures training_curves
+        calibration detections explanation soft_labels temperatures training_curves
     """,
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
     "keras_dtkd.students": "from_layers",
