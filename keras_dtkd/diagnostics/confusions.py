@@ -23,7 +23,6 @@ def find_confusions(labels, teacher, student, weights, num_classes):
     Returns:
         A list of dicts, as `Explanation.confusions` describes them.
     """
-    data = labels, teacher, student, weights
     class_weights = np.bincount(labels, weights, num_classes)
     right = labels == teacher
     right_counts = np.bincount(labels[right], minlength=num_classes)

@@ -6,7 +6,7 @@ import keras
 
 from keras_dtkd.core import arrays
 from keras_dtkd.core.arguments import check_in_range, check_positive_int
-from keras_dtkd.diagnostics import classifier_pair, probe
+from keras_dtkd.diagnostics import classifier_pair, sampling
 from keras_dtkd.diagnostics.pair_statistics import PairStatistics
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.functional.labels import one_hot
@@ -81,24 +81,26 @@ def explain(
     teacher = distiller.teacher_reference.teacher
     classifier_pair.check_detectors(student, teacher)
     data = text.preprocess_data(distiller, data)
-    samples = probe.iter_samples(CALLER, data, batches, teacher)
+    samples = sampling.iter_samples(CALLER, data, batches, teacher)
     first = next(samples, None)
     if first is None:
         raise ValueError("`explain`: `data` holds no batch. Give some samples.")
     pair = classifier_pair.inspect_pair(distiller, first[0], data, class_names)
     statistics = PairStatistics(len(pair.class_names), temperature)
-    total = probe.count_batches(data, batches)
+    total = sampling.count_batches(data, batches)
     progress = keras.utils.Progbar(total, verbose=bool(verbose), unit_name="batch")
-    forward = compile_teacher(teacher), compile_teacher(ModelTeacher(student))
+    run_teacher = compile_teacher(teacher)
+    run_student = compile_teacher(ModelTeacher(student))
     count = 0
     for count, (sample, indices) in enumerate(itertools.chain([first], samples), 1):
         classifier_pair.check_labels(pair, sample)
         x = arrays.to_tensors(sample.x)
-        specs = pair.teacher_spec, pair.student_spec
-        logits = [s.select_logits(f(x)) for s, f in zip(specs, forward, strict=True)]
-        labels = one_hot(pair.student_spec.select(sample.y), logits[1])
-        weights = pair.student_spec.select_weights(sample.sample_weight)
-        statistics.update(*logits, labels, weights, indices)
+        teacher_spec, student_spec = pair.teacher_spec, pair.student_spec
+        teacher_logits = teacher_spec.select_logits(run_teacher(x))
+        student_logits = student_spec.select_logits(run_student(x))
+        label = one_hot(student_spec.select(sample.y), student_logits)
+        weights = student_spec.select_weights(sample.sample_weight)
+        statistics.update(teacher_logits, student_logits, label, weights, indices)
         progress.update(count)
     if count != total:
         progress.update(count, finalize=True)

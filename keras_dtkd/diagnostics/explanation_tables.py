@@ -63,8 +63,10 @@ def _format_overall(explanation):
 def _format_classes(explanation, names):
     header = ["class", "samples", "teacher", "student", "agree", "only t.", "only s."]
     rows = [[*header, "neither", "same"]]
-    keys = "teacher_accuracy", "student_accuracy", "agreement", "teacher_only"
-    keys = *keys, "student_only", "both_wrong", "same_wrong_class"
+    keys = (
+        *("teacher_accuracy", "student_accuracy", "agreement", "teacher_only"),
+        *("student_only", "both_wrong", "same_wrong_class"),
+    )
     shown = _select_classes(explanation, lambda c: c["agreement"])
     for c in shown:
         cells = [_percent(c[key]) for key in keys]

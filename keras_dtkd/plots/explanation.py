@@ -122,8 +122,8 @@ def _draw_confusions(ax, confusions, names):
     ax.set_ylabel("Label → teacher's prediction (samples)")
     ax.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     if not shown:
-        text = {"ha": "center", "va": "center", "transform": ax.transAxes}
-        ax.text(0.5, 0.5, "No pair has enough of\nthe teacher's confusions", **text)
+        center = {"ha": "center", "va": "center", "transform": ax.transAxes}
+        ax.text(0.5, 0.5, "No pair has enough of\nthe teacher's confusions", **center)
     count = len(frequent)
     of_all = f" ({len(shown)} of {count})" if count > len(shown) else ""
     _set_title(ax, f"Confusions of the teacher in the student{of_all}", columns=3)
@@ -132,8 +132,10 @@ def _draw_confusions(ax, confusions, names):
 def _draw_calibration(ax, calibration):
     ax.plot([0, 1], [0, 1], ":", color=style.GRAY, lw=1)
     for role, bins in calibration.items():
-        sums = (np.asarray(bins[n], float) for n in ("count", "correct", "confidence"))
-        draw_reliability(ax, role, style.MODEL_COLORS[role], *sums, bins["error"])
+        names = "count", "correct", "confidence"
+        count, correct, confidence = (np.asarray(bins[name]) for name in names)
+        model = role, style.MODEL_COLORS[role]
+        draw_reliability(ax, *model, count, correct, confidence, bins["error"])
     ax.set(xlabel="Confidence (top probability)", ylabel="Accuracy in the bin")
     ax.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     _set_title(ax, "Calibration", columns=2)
