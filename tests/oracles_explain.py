@@ -1,4 +1,4 @@
-"""Independent references for `explain`: float64 NumPy and fractions, sample by sample."""
+"""Independent references for `explain`, sample by sample: float64 and fractions."""
 
 from fractions import Fraction
 from math import comb
@@ -10,7 +10,9 @@ from tests import oracles
 
 def summary(teacher, student, labels, weights, temperature):
     """The numbers of `Explanation.overall`, but for the number of samples."""
-    cells = dict.fromkeys(("both_right", "teacher_only", "student_only", "neither"), 0.0)
+    cells = dict.fromkeys(
+        ("both_right", "teacher_only", "student_only", "neither"), 0.0
+    )
     agreement = same_wrong = total = 0.0
     wrong = {"teacher": 0.0, "student": 0.0}
     correlation = 0.0

@@ -9,7 +9,6 @@ from keras_dtkd.core.arguments import check_in_range, check_positive_int
 from keras_dtkd.diagnostics import classifier_pair, sampling
 from keras_dtkd.diagnostics.pair_statistics import PairStatistics
 from keras_dtkd.distiller import Distiller
-from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.losses.kd import KD
 from keras_dtkd.preparation import text
 from keras_dtkd.teachers.forward import compile_teacher
@@ -98,9 +97,9 @@ def explain(
         teacher_spec, student_spec = pair.teacher_spec, pair.student_spec
         teacher_logits = teacher_spec.select_logits(run_teacher(x))
         student_logits = student_spec.select_logits(run_student(x))
-        label = one_hot(student_spec.select(sample.y), student_logits)
+        labels = student_spec.select(sample.y)
         weights = student_spec.select_weights(sample.sample_weight)
-        statistics.update(teacher_logits, student_logits, label, weights, indices)
+        statistics.update(teacher_logits, student_logits, labels, weights, indices)
         progress.update(count)
     if count != total:
         progress.update(count, finalize=True)

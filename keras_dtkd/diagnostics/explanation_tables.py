@@ -7,7 +7,7 @@ from keras_dtkd.diagnostics.confusions import MIN_SAMPLES, MIN_SHARE, SIGNIFICAN
 
 # Rows of a table of classes, and of other tables.
 MAX_CLASSES, MAX_ROWS = 12, 8
-NAME_WIDTH, WIDTH, MISSING = 14, 88, "–"
+NAME_WIDTH, WIDTH, MISSING = 12, 88, "–"
 OVERALL_ROWS = {
     "accuracy": ("teacher_accuracy", "student_accuracy"),
     "probability of wrong classes": (
@@ -80,7 +80,7 @@ def _format_classes(explanation, names):
 
 
 def _format_soft_labels(explanation, names):
-    rows = [["class", "wrong: t.", "wrong: s.", "correlation"]]
+    rows = [["class", "wrong: t.", "wrong: s.", "corr."]]
     rows[0] += ["nearest of t.", "of s."]
     has_correlation = explanation.overall["soft_label_correlation"] is not None
     key = "soft_label_correlation" if has_correlation else "agreement"
@@ -135,9 +135,7 @@ def _format_confusions(explanation, names):
     hidden = candidates[MAX_ROWS:]
     if hidden:
         count = sum(c["is_taken_over"] for c in hidden)
-        lines.append(
-            f"{len(hidden)} more pairs are left out, {count} of them taken over."
-        )
+        lines.append(f"{len(hidden)} more pairs left out, {count} of them taken over.")
     return "\n".join(lines)
 
 

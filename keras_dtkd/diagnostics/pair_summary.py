@@ -85,12 +85,11 @@ def _find_nearest(soft_labels, label):
     return nearest
 
 
-def summarize_bins(metric):
-    """A model of `Explanation.calibration`, from its metric."""
-    sums = metric.count, metric.correct, metric.confidence
-    count, correct, confidence = (to_numpy(v.value).tolist() for v in sums)
-    error = float(to_numpy(metric.result()))
-    bins = {"count": count, "correct": correct, "confidence": confidence}
+def summarize_bins(metric, state):
+    """A model of `Explanation.calibration`, from its metric and the metric's state."""
+    error = float(to_numpy(metric.stateless_result(state)))
+    names = [variable.name for variable in metric.variables]
+    bins = {n: to_numpy(v).tolist() for n, v in zip(names, state, strict=True)}
     return {"error": error, **bins}
 
 
