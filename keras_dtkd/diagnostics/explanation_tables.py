@@ -15,6 +15,13 @@ OVERALL_ROWS = {
         "student_wrong_probability",
     ),
 }
+SHARES = {
+    "agreement": "Agreement",
+    "both_right": "both right",
+    "teacher_only": "the teacher only",
+    "student_only": "the student only",
+    "both_wrong": "both wrong",
+}
 
 
 def format_explanation(explanation):
@@ -37,27 +44,20 @@ def _format_overall(explanation):
         rows.append([name, *(_percent(overall[key]) for key in keys)])
     errors = [f"{calibration[role]['error']:.4f}" for role in ("teacher", "student")]
     rows.append(["expected calibration error", *errors])
-    same = overall["same_wrong_class"]
-    sentence = (
-        f"Agreement: {_percent(overall['agreement'])}. Both right: "
-        f"{_percent(overall['both_right'])}, the teacher only: "
-        f"{_percent(overall['teacher_only'])}, the student only: "
-        f"{_percent(overall['student_only'])}, both wrong: "
-        f"{_percent(overall['both_wrong'])}"
-    )
-    sentence += (
-        "." if same is None else f", {_percent(same)} of it with the same class."
-    )
+    same, names = overall["same_wrong_class"], SHARES.items()
+    shares = [f"{name} {_percent(overall[key])}" for key, name in names]
+    if same is not None:
+        shares[-1] += f" ({_percent(same)} of it with the same prediction)"
+    sentences = [", ".join(shares) + "."]
     correlation = overall["soft_label_correlation"]
     if correlation is not None:
-        sentence += (
-            f" Correlation of the soft labels' wrong classes: {correlation:.2f}."
-        )
+        sentences.append(f"Correlation over the wrong classes: {correlation:.2f}.")
     head = (
         f"{explanation.num_samples} samples, {len(explanation.class_names)} classes, "
         f"soft labels at temperature {explanation.temperature:g}"
     )
-    return "\n".join([head, *_align(rows), *textwrap.wrap(sentence, WIDTH)])
+    text = textwrap.wrap(" ".join(sentences), WIDTH)
+    return "\n".join([head, *_align(rows), *text])
 
 
 def _format_classes(explanation, names):
@@ -80,8 +80,8 @@ def _format_classes(explanation, names):
 
 
 def _format_soft_labels(explanation, names):
-    rows = [["class", "wrong: t.", "wrong: s.", "corr."]]
-    rows[0] += ["nearest of t.", "of s."]
+    header = ["class", "wrong: t.", "wrong: s.", "corr.", "nearest of t.", "of s."]
+    rows = [header]
     has_correlation = explanation.overall["soft_label_correlation"] is not None
     key = "soft_label_correlation" if has_correlation else "agreement"
     shown = _select_classes(explanation, lambda c: c[key])
@@ -96,9 +96,9 @@ def _format_soft_labels(explanation, names):
         text = MISSING if correlation is None else f"{correlation:.2f}"
         rows.append([names[c["label"]], *wrong, text, *nearest])
     legend = (
-        "Soft labels: mean probability of all wrong classes, and of the nearest one; "
+        "Soft labels: the mean probability of all wrong classes, of the nearest one, "
+        "and the correlation over the wrong classes"
     )
-    legend += "correlation over the wrong classes"
     order = "The lowest correlation" if has_correlation else "The lowest agreement"
     legend += _describe_rest(explanation, shown, order)
     return "\n".join([*textwrap.wrap(legend, WIDTH), *_align(rows)])
@@ -108,8 +108,8 @@ def _format_confusions(explanation, names):
     candidates = [c for c in explanation.confusions if c["is_frequent"]]
     if not candidates:
         return (
-            "Confusions: there is no pair of classes of which the teacher confuses at "
-            f"least {MIN_SAMPLES}\nsamples."
+            "Confusions: there is no pair of classes of which the teacher confuses "
+            f"{MIN_SAMPLES} samples."
         )
     rows = [["label → prediction", "teacher's", "student too", "elsewhere", "p", ""]]
     for c in candidates[:MAX_ROWS]:

@@ -84,7 +84,9 @@ def _draw_classes(ax, classes, names):
     ax.hlines(y, teacher, student, color=style.GRAY, lw=1.5)
     for role, x in (("teacher", teacher), ("student", student)):
         points = {"color": style.MODEL_COLORS[role], "label": f"{role}'s accuracy"}
-        ax.plot(x, y, "o" if role == "teacher" else "D", ms=5, clip_on=False, **points)
+        # The larger one stays visible behind the other.
+        marker, size = ("o", 8) if role == "teacher" else ("D", 4.5)
+        ax.plot(x, y, marker, ms=size, clip_on=False, **points)
     ax.set_yticks(y, [names[c["label"]] for c in shown], fontsize=9)
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="Samples of the class (%)", ylabel="Class", xlim=(0, 100))
@@ -120,7 +122,8 @@ def _draw_confusions(ax, confusions, names):
     ax.set(xlabel="Samples that the student confuses likewise (%)", xlim=(0, 112))
     ax.set_xticks(range(0, 101, 20))
     ax.set_ylabel("Label → teacher's prediction (samples)")
-    ax.set_ylim(max(len(shown), 1) - 0.4, -0.6)
+    # A few bars are not made thicker than several.
+    ax.set_ylim(max(len(shown), 4) - 0.4, -0.6)
     if not shown:
         center = {"ha": "center", "va": "center", "transform": ax.transAxes}
         ax.text(0.5, 0.5, "No pair has enough of\nthe teacher's confusions", **center)
