@@ -39,7 +39,7 @@ def test_no_line_is_wider_than_a_page(classes):
 
 def test_all_of_a_few_classes_are_shown_in_order():
     explanation = build(10)
-    table = str(explanation).partition("same prediction")[2].splitlines()[2:12]
+    table = str(explanation).partition("  samples")[2].splitlines()[1:11]
     assert [row.split()[0] for row in table] == [str(i) for i in range(10)]
     for row, c in zip(table, explanation.classes, strict=True):
         assert f"{c['teacher_accuracy']:.1%}" in row
