@@ -34,7 +34,7 @@ from keras_dtkd import (
 )
 from keras_dtkd._version import __version__
 from keras_dtkd.core import logits
-from keras_dtkd.diagnostics import diagnose
+from keras_dtkd.diagnostics import diagnose, explain
 from keras_dtkd.diagnostics.features import features
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.losses.output_bias import calibrate_output_bias
@@ -53,6 +53,7 @@ __all__ = [
     "datasets",
     "diagnose",
     "distribution",
+    "explain",
     "features",
     "functional",
     "layers",

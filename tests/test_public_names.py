@@ -11,8 +11,8 @@ from tests.conformance.test_registry import KINDS, public_classes
 NAMES = {
     "keras_dtkd": """
         Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
-        callbacks datasets diagnose distribution features functional layers logits
-        losses methods metrics models plots recipes rollouts students teachers
+        callbacks datasets diagnose distribution explain features functional layers
+        logits losses methods metrics models plots recipes rollouts students teachers
         temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm load pgd robust_accuracy store",
@@ -35,7 +35,7 @@ NAMES = {
     "keras_dtkd.datasets.detection": """
         DetectionDataset DetectionSample DetectionSplit SampleSpecificAugmentation
     """,
-    "keras_dtkd.diagnostics": "Issue Report diagnose",
+    "keras_dtkd.diagnostics": "Explanation Issue Report diagnose explain",
     "keras_dtkd.distribution": "rank shard world_size",
     "keras_dtkd.functional": """
         chunked chunked_cross_entropy chunked_divergence correlation decoupled
@@ -70,8 +70,8 @@ NAMES = {
         dense_block get llama_tiny load_sequential_npz load_torch stories260k
     """,
     "keras_dtkd.plots": """
-        attention_entropy calibration detections mixture_tree soft_labels temperatures
-        training_curves
+        attention_entropy calibration detections explanation mixture_tree soft_labels
+        temperatures training_curves
     """,
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
     "keras_dtkd.students": "from_layers",

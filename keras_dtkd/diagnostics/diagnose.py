@@ -6,6 +6,7 @@ from keras_dtkd.diagnostics import (
     logit_ranges,
     loss_gradients,
     probe,
+    sampling,
     teacher_quality,
 )
 from keras_dtkd.diagnostics.report import ROLES, Report
@@ -85,7 +86,9 @@ def diagnose(
     options["teacher_inputs"] = teacher_inputs
     distiller = Distiller(teacher, student, distillation_losses, **options)
     data = text.preprocess_data(distiller, data)
-    samples = probe.sample_batches(data, batches, distiller.teacher_reference.teacher)
+    samples = sampling.sample_batches(
+        data, batches, distiller.teacher_reference.teacher
+    )
     report = Report(*_run_diagnostics(distiller, samples))
     if verbose:
         print(report)

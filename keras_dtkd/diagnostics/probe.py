@@ -1,7 +1,6 @@
 """A Distiller that is checked and evaluated on a few batches, but never trained."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,21 +10,17 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
-from keras_dtkd.core.arguments import check_positive_int
-from keras_dtkd.core.issue import ERROR, has_errors, report_issues
+from keras_dtkd.core.issue import ERROR, has_errors
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.preparation import data_peek, measure, prepare
+from keras_dtkd.preparation import measure, prepare
 from keras_dtkd.preparation.build_steps import build_steps
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.checks import find_issues
-from keras_dtkd.validation.data import check_arrays, check_weight_lengths
 from keras_dtkd.validation.labels import check_labels
 
-# Four batches of this size give an accuracy of one half to within 3%.
-BATCH_SIZE = 64
 # Warnings of `fit` on its sample, which `diagnose` measures on all batches.
 MEASURED_CODES = ("chance_teacher", "nan_inputs")
 
@@ -50,45 +45,6 @@ class Evaluation(NamedTuple):
     models: dict  # Lists of Keras models.
     output_kinds: dict  # Of `keras_dtkd.core.logits`.
     teacher_logits: Callable | None  # From a transformation of inputs; if not stored.
-
-
-def sample_batches(data, num_batches, teacher=None):
-    """A `data_peek.Sample` of each of the first batches, in a list.
-
-    Of arrays, samples spread over all of them, with the ids that the teacher may need.
-    """
-    num_batches = check_positive_int("diagnose", "batches", num_batches)
-    if isinstance(data, tuple) and data and teacher is not None:
-        data = (data_peek.add_sample_ids(teacher, data[0], False), *data[1:])
-    if arrays.is_arrays(data):
-        batches = _split_arrays(data, num_batches)
-    elif isinstance(data, keras.utils.PyDataset):
-        # Its own iterator, if any, does not end.
-        count = num_batches if data.num_batches is None else data.num_batches
-        batches = map(data.__getitem__, range(count))
-    else:
-        batches = iter(data)
-    batches = itertools.islice(batches, num_batches)
-    samples = [data_peek.peek(iter([batch]))[0] for batch in batches]
-    if not samples:
-        raise ValueError("`diagnose`: `data` holds no batch. Give some samples.")
-    return samples
-
-
-def _split_arrays(data, num_batches):
-    x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-    report_issues(check_arrays(x, y))
-    report_issues(check_weight_lengths(x, weights))
-    length = arrays.num_samples(x)
-    count = min(length, num_batches * BATCH_SIZE)
-    indices = np.linspace(0, length - 1, count).astype(int)
-    # Strided, since data may be sorted by class. Batches of one size, since each new
-    # shape would be compiled again.
-    num_batches = -(-count // BATCH_SIZE)
-    for i in range(num_batches):
-        chunk = indices[i : count - count % num_batches : num_batches]
-        parts = (x,) if y is None else (x, y)
-        yield arrays.take_rows(parts if weights is None else (x, y, weights), chunk)
 
 
 def run_validation(distiller, samples):

@@ -8,6 +8,7 @@ display it as the last value of a cell.
 from keras_dtkd.plots.attention_entropy import attention_entropy as attention_entropy
 from keras_dtkd.plots.calibration import calibration as calibration
 from keras_dtkd.plots.detections import detections as detections
+from keras_dtkd.plots.explanation import explanation as explanation
 from keras_dtkd.plots.mixture_tree import mixture_tree as mixture_tree
 from keras_dtkd.plots.soft_labels import soft_labels as soft_labels
 from keras_dtkd.plots.temperatures import temperatures as temperatures

@@ -84,13 +84,23 @@ def _bin_statistics(name, labels, outputs, bins, from_logits):
 
 
 def _draw_model(top, bottom, name, color, count, correct, confidence, error):
-    is_filled, fraction = count > 0, count / count.sum()
-    x, y = (v[is_filled] / count[is_filled] for v in (confidence, correct))
-    top.vlines(x, x, y, color=color, lw=1, alpha=0.6)
-    top.plot(x, y, color=color, lw=1.5, label=f"{name}: ECE {error:.3f}", marker=".")
-    # Bins of few samples matter less, but must be visible.
-    sizes = 15 + 150 * fraction[is_filled]
-    top.scatter(x, y, sizes, color=color, alpha=0.7, zorder=3, clip_on=False)
+    fraction = count / count.sum()
+    draw_reliability(top, name, color, count, correct, confidence, error)
     edges = np.linspace(0, 1, len(count) + 1)
     bottom.stairs(100 * fraction, edges, color=color, lw=1.5, label=name)
     bottom.stairs(100 * fraction, edges, color=color, alpha=0.15, fill=True)
+
+
+def draw_reliability(ax, name, color, count, correct, confidence, error):
+    """Draws one model's points of a reliability diagram.
+
+    The sums over each bin are those of `metrics.ExpectedCalibrationError`, NumPy, and
+    `error` is its result.
+    """
+    is_filled, fraction = count > 0, count / count.sum()
+    x, y = (v[is_filled] / count[is_filled] for v in (confidence, correct))
+    ax.vlines(x, x, y, color=color, lw=1, alpha=0.6)
+    ax.plot(x, y, color=color, lw=1.5, label=f"{name}: ECE {error:.3f}", marker=".")
+    # Bins of few samples matter less, but must be visible.
+    sizes = 15 + 150 * fraction[is_filled]
+    ax.scatter(x, y, sizes, color=color, alpha=0.7, zorder=3, clip_on=False)

@@ -5,6 +5,7 @@ import numbers
 import numpy as np
 
 from keras_dtkd.core.arguments import check_positive_int
+from keras_dtkd.core.class_names import check_class_names
 from keras_dtkd.plots import inputs, style
 from keras_dtkd.temperatures import base
 
@@ -58,13 +59,7 @@ def soft_labels(
     """
     student, teacher = inputs.validate_pair(CALLER, student_logits, teacher_logits)
     num_classes = teacher.shape[-1]
-    names = range(num_classes) if class_names is None else class_names
-    names = [str(name) for name in names]
-    if len(names) != num_classes:
-        raise ValueError(
-            f"`{CALLER}`: there are {len(names)} `class_names` and {num_classes} "
-            "classes. Pass one name for each class."
-        )
+    names = check_class_names(CALLER, class_names, num_classes)
     check_positive_int(CALLER, "top", top)
     temperature = base.get(temperature)
     pair = inputs.temperatures_of(temperature, student, teacher)

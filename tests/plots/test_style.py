@@ -11,17 +11,20 @@ import pytest
 
 from keras_dtkd import plots
 from keras_dtkd.plots import style
+from tests.diagnostics.test_explanation_tables import build
 
 matplotlib = pytest.importorskip("matplotlib")
 Z = np.random.default_rng(0).normal(size=(2, 12, 4))
 Y = np.arange(12) % 4
 IMAGES = np.zeros((1, 8, 8, 3))
 BOXES = {"boxes": np.array([[[1, 1, 6, 5]]]), "labels": np.array([[0]])}
+EXPLANATION = build(5, samples=200)
 DRAW = {
     "temperatures": lambda **k: plots.temperatures(4.0, *Z, **k),
     "soft_labels": lambda **k: plots.soft_labels(*Z, **k),
     "training_curves": lambda **k: plots.training_curves({"KD": [0.1, 0.5]}, **k),
     "calibration": lambda **k: plots.calibration(Y, {"teacher": Z[0]}, **k),
+    "explanation": lambda **k: plots.explanation(EXPLANATION, **k),
     "detections": lambda **k: plots.detections(IMAGES, labels=BOXES, **k),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.diagnostics import probe
+from keras_dtkd.diagnostics import probe, sampling
 from keras_dtkd.losses import KD
 from keras_dtkd.metrics import ExpectedCalibrationError
 from tests import oracles
@@ -84,7 +84,7 @@ def test_diagnose_reports_from_logits_as_the_step_uses_it():
     small = student("softmax")
     small.compile("sgd", SPARSE(from_logits=True))
     distiller = Distiller(teacher(), small, KD())
-    samples = probe.sample_batches((X, Y), 1)
+    samples = sampling.sample_batches((X, Y), 1)
     issues, _ = probe.run_validation(distiller, samples)
     expected = [] if TENSORFLOW else ["probabilities_as_logits"]
     assert [issue.code for issue in issues] == expected

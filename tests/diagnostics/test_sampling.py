@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import diagnose
-from keras_dtkd.diagnostics.probe import BATCH_SIZE, sample_batches
+from keras_dtkd.diagnostics.sampling import BATCH_SIZE, sample_batches
 from keras_dtkd.losses import LogitMSE
 from tests import tiny_models
 
