@@ -158,7 +158,8 @@ def _predict(model, x, batch_size, verbose):
 
     On TensorFlow, KerasHub's non-maximum suppression fails on batches of another size.
     """
-    filled = np.pad(x, [(0, -len(x) % batch_size), *(np.ndim(x) - 1) * [(0, 0)]], "edge")
+    padding = [(0, -len(x) % batch_size), *(np.ndim(x) - 1) * [(0, 0)]]
+    filled = np.pad(x, padding, "edge")
     predictions = model.predict(filled, batch_size, verbose=verbose)
     return take_rows(predictions, slice(len(x)))
 
