@@ -221,3 +221,19 @@ def test_small_detector_has_every_row_and_both_pictures(run_example):
         assert 0 <= float(line.split("|")[2].split(" ± ")[0]) <= 100
     for picture in ("small_detector_quick.png", "small_detector_quick_boxes.png"):
         assert (folder / picture).stat().st_size > 10_000
+
+
+def test_explain_distillation_has_its_tables_and_both_pictures(run_example):
+    printed, folder = run_example("explain_distillation")
+    assert "SMOKE RUN" in printed and "Soft labels:" in printed
+    table = printed.partition("| digits")[2].splitlines()
+    for row in ("cross-entropy", "KD"):
+        line = next(line for line in table if line.startswith(f"| {row} "))
+        accuracy, *_, entropy, _ = (
+            part.split(" ± ")[0] for part in line.split("|")[2:]
+        )
+        assert 0 <= float(accuracy) <= 100 and 0 <= float(entropy) <= 1
+    assert "| KD concentrates the attention | digits |" in printed
+    for picture in ("tree", "entropy"):
+        path = folder / f"explain_distillation_quick_{picture}.png"
+        assert path.stat().st_size > 10_000
