@@ -1,5 +1,8 @@
 """`torch_compile` changes how fast models run, and nothing else."""
 
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -205,6 +208,24 @@ def test_it_may_be_changed_between_two_runs(capsys):
     assert not capsys.readouterr().out
     d.torch_compile = True
     d.fit(X, Y, batch_size=16, verbose=0)
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+
+
+@torch_only
+def test_an_interrupt_leaves_a_student_that_goes_on_learning(capsys):
+    d = distiller(student=student(norm=True), torch_compile=True)
+
+    def interrupt(batch, logs):
+        if batch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_begin=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        d.fit(X, Y, batch_size=8, verbose=0, callbacks=[callback])
+    before = numbers(d.student)
+    assert all(np.isfinite(weight).all() for weight in before)
+    d.fit(X, Y, batch_size=8, verbose=0)
+    assert not same(before, d.student)
     assert capsys.readouterr().out.count("compiled from here on") == 2
 
 
