@@ -4,6 +4,7 @@ import statistics
 
 TITLES = {
     "kd": "`Distiller`, `KD()`",
+    "kd, compiled": "`Distiller`, `KD()`, `torch_compile=True`",
     "dtkd": "`Distiller`, `DTKD()`",
     "published": "`Distiller`, `DTKD.published()`",
     "keras.distillation": "`keras.distillation.Distiller`, T²·KL",
@@ -13,6 +14,9 @@ TITLES = {
     "teacher": "the teacher's forward pass alone",
     "student": "the student's plain `fit` alone",
 }
+
+# What the others are divided by.
+OTHERS = "limit", "keras.distillation", "torch", "torch.compile"
 
 
 def median_and_quartiles(values):
@@ -25,23 +29,25 @@ def median_and_quartiles(values):
 
 def table(seconds, cpu_seconds):
     """Markdown: milliseconds, and ratios within each round."""
+    others = [name for name in OTHERS if name in seconds]
+    ratios = " | ".join(f"÷ {name}" for name in others)
     lines = [
-        "| step | ms | ÷ limit | ÷ keras.distillation | CPU time: ms | ÷ limit "
-        "| ÷ keras.distillation |",
-        "|---|---|---|---|---|---|---|",
+        f"| step | ms | {ratios} | CPU time: ms | {ratios} |",
+        "|---" * (3 + 2 * len(others)) + "|",
     ]
     for name, title in TITLES.items():
         if name in seconds:
-            cells = [*_cells(name, seconds), *_cells(name, cpu_seconds)]
+            parts = seconds, cpu_seconds
+            cells = [cell for part in parts for cell in _cells(name, part, others)]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cells(name, seconds):
+def _cells(name, seconds, others):
     middle, low, high = (1e3 * s for s in median_and_quartiles(seconds[name]))
     yield f"{middle:.1f} ({low:.1f}–{high:.1f})"
-    for other in ("limit", "keras.distillation"):
-        if other not in seconds or name in (other, "teacher", "student"):
+    for other in others:
+        if name in (other, "teacher", "student"):
             yield ""
             continue
         pairs = zip(seconds[name], seconds[other], strict=True)

@@ -137,13 +137,15 @@ def variants(depths, width):
     """Name → function `(x, y, batch) → seconds per step`, each with its own student."""
     teacher, student = (resnet(depth, width) for depth in depths)
 
-    def distill(loss):
-        distiller = keras_dtkd.Distiller(teacher, clone(student), loss, task_weight=0.5)
+    def distill(loss, **options):
+        distiller = keras_dtkd.Distiller(
+            teacher, clone(student), loss, task_weight=0.5, **options
+        )
         return Fit(compiled(distiller))
 
     alone = compiled(clone(student))
     functions = {
-        "kd": distill(KD(4.0, weight=0.5)),
+        "kd": distill(KD(4.0, weight=0.5), torch_compile=False),
         "dtkd": distill(DTKD(weight=0.5)),
         "published": distill(DTKD.published(weight=0.5)),
         "student": Fit(alone),
@@ -163,6 +165,7 @@ def variants(depths, width):
     if BACKEND == "torch":
         import plain_torch
 
+        functions["kd, compiled"] = distill(KD(4.0, weight=0.5), torch_compile=True)
         for name in ("torch", "torch.compile"):
             step = plain_torch.Step(
                 depths, width, LEARNING_RATE, name == "torch.compile"

@@ -15,6 +15,7 @@ from keras_dtkd.preparation import changes, default_compile, prepare, saved_stat
 from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.reference import TeacherReference
 from keras_dtkd.training import chunked_step, forward, loss_logging, run, task_loss
+from keras_dtkd.training import model_passes as passes
 from keras_dtkd.training.epoch_hooks import EpochHooks
 from keras_dtkd.training.loss_aggregation import sum_losses
 from keras_dtkd.training.rollout_step import student_inputs
@@ -50,6 +51,9 @@ class Distiller(HyperparameterMixin, keras.Model):
         chunk_size: Tokens at a time, for vocabularies too large for all logits.
         evaluate_distillation: Whether `evaluate` (and so validation) reports the
             distillation losses too, which costs a pass of the teacher.
+        torch_compile: PyTorch only, ignored elsewhere. Whether both models' forward
+            passes are compiled: `True`, `False`, or `"auto"`, in runs that are long
+            enough to pay. What it cannot compile runs as before; a line states why.
 
     Logs of `fit`: `loss`, `task_loss`, each loss by its name (without its weight), the
     means `student_temperature` and `teacher_temperature`, `agreement` (share of
@@ -86,6 +90,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         rollout=None,
         chunk_size=None,
         evaluate_distillation=False,
+        torch_compile="auto",
         name="distiller",
         **kwargs,
     ):
@@ -111,6 +116,8 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.from_logits = from_logits
         self.distilled_output = output
         self.evaluate_distillation = evaluate_distillation
+        self.model_passes = passes.ModelPasses()
+        self.torch_compile = passes.check_torch_compile(torch_compile)
         self.loss_trackers: dict = {}
         changes.follow_losses(self)
         if teacher is not None:
@@ -133,6 +140,8 @@ class Distiller(HyperparameterMixin, keras.Model):
         if name == "evaluate_distillation" and value != getattr(self, name, value):
             # The compiled function runs the teacher, or does not.
             self.test_function = None
+        if name == "torch_compile":
+            self.train_function = None
         return super().__setattr__(name, value)
 
     def _set_teacher(self, value):
@@ -168,7 +177,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         """The student's outputs; in a training step, a `ForwardPass`."""
         if not isinstance(inputs, TrainingInputs):
             return self.student(student_inputs(self, inputs), training=training)
-        return forward.student_forward(self, inputs, training)
+        return passes.student_forward(self, inputs, training)
 
     @property
     def losses(self):
@@ -305,6 +314,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         """Keras's own, with the teacher's variables beside the data where needed."""
         if self.train_function is None or force:
             super().make_train_function(force)
+            self.model_passes.compile(self)
             self.train_function = run.wrap_step(self, self.train_function, "train")
 
     def make_test_function(self, force=False):

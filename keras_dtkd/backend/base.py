@@ -84,6 +84,15 @@ class Backend:
         """
         raise NotImplementedError
 
+    def compile_forward(self, function, variables, name, when="auto", add_loss=None):
+        """A function that runs a model, compiled where that pays; under torch alone.
+
+        It reads and assigns no other than these Keras variables. `name` is what it is,
+        for messages; `when` is `"auto"`, `True` or `False`. `add_loss` is called with
+        what layers add to the loss, where they are run in a scope.
+        """
+        return function
+
     def building_scope(self, strategy=None):
         """A context in which the variables of a model with a strategy are created."""
         return contextlib.nullcontext()

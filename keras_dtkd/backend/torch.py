@@ -72,6 +72,13 @@ class TorchBackend(Backend):
 
         return run
 
+    def compile_forward(self, function, variables, name, when="auto", add_loss=None):
+        from keras_dtkd.backend.torch_compiled_forward import CompiledForward
+
+        if when is False:
+            return function
+        return CompiledForward(function, variables, name, when, add_loss)
+
     def weight_loss_by_batch_share(self, session, loss, batch_size):
         if session.averager is None:
             return loss

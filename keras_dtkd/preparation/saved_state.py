@@ -105,6 +105,7 @@ def get_config(distiller, keras_config):
         "from_logits": distiller.from_logits,
         "output": distiller.distilled_output,
         "evaluate_distillation": distiller.evaluate_distillation,
+        "torch_compile": distiller.torch_compile,
         "teacher_fingerprint": distiller.teacher_fingerprint(),
         "output_specs": [
             [key, *(None if spec is None else spec.to_dict() for spec in pair)]

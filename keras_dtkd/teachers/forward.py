@@ -54,12 +54,28 @@ def run_on_sample(teacher, sample):
 
 
 def compile_teacher(teacher):
-    """`run_teacher` of a batch, compiled under JAX."""
+    """`run_teacher` of a batch, compiled under JAX, and under torch where that pays."""
+    outputs = compile_forward(
+        teacher, lambda x: teacher.outputs(*read_batch(teacher, x))
+    )
 
     def forward(x):
-        return run_teacher(teacher, x)
+        return without_effect(teacher, lambda: outputs(x))
 
     return compile_on_jax(teacher.variables, forward)
+
+
+def compile_forward(teacher, function, when="auto"):
+    """A function that runs the teacher, for use in `without_effect`.
+
+    It is compiled under torch, see `keras_dtkd.backend.base.Backend.compile_forward`,
+    unless the teacher has no models or reads outputs by their ids.
+    """
+    if not teacher.models or teacher.needs_sample_ids:
+        return function
+    variables = [*teacher.variables, *input_variables(teacher)]
+    variables = list({id(variable): variable for variable in variables}.values())
+    return backend.compile_forward(function, variables, "the teacher", when)
 
 
 def compile_on_jax(variables, function):

@@ -6,38 +6,11 @@ from keras import ops
 from keras_dtkd.core import arrays
 from keras_dtkd.core.columns import get_columns
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
-from keras_dtkd.teachers.forward import without_effect
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import input_gradients, rollout_step, task_loss
-from keras_dtkd.training.chunked_step import run_student, run_teacher
-from keras_dtkd.training.feature_capture import capture, select_calls
+from keras_dtkd.training.model_passes import captured_layers, teacher_forward
 from keras_dtkd.training.run import cache_global_means
-from keras_dtkd.training.step import ForwardPass, Step, TrainingInputs, TrainingTargets
-
-
-def teacher_forward(distiller, x, variable_values=None):
-    """Runs the teacher, without gradient or lasting effect. Returns a `ForwardPass`."""
-    teacher = distiller.teacher_reference.teacher
-    layers = _captured_layers(distiller, "teacher")
-
-    def forward():
-        with capture(teacher.model, layers) as features:
-            outputs = run_teacher(distiller, teacher, x)
-        return ForwardPass(outputs, select_calls(teacher.model, features))
-
-    return without_effect(teacher, forward, variable_values, distiller.teacher_seeds)
-
-
-def student_forward(distiller, inputs, training):
-    """Runs the student on `TrainingInputs`. Returns a `ForwardPass`."""
-    layers = _captured_layers(distiller, "student")
-    if inputs.gradient_targets is not None:
-        return input_gradients.student_forward_with_gradient(
-            distiller, inputs, training, layers
-        )
-    with capture(distiller.student, layers) as features:
-        outputs = run_student(distiller, inputs.x, training)
-    return ForwardPass(outputs, select_calls(distiller.student, features))
+from keras_dtkd.training.step import Step, TrainingInputs, TrainingTargets
 
 
 def prepare_step(distiller, x, y, sample_weight=None, rollout=None):
@@ -53,7 +26,7 @@ def prepare_step(distiller, x, y, sample_weight=None, rollout=None):
         x, targets, sample_weight = rollout_step.generate(distiller, rollout, *batch)
     if input_gradient_losses(distiller.distillation_losses):
         result, inputs = input_gradients.teacher_forward_with_gradient(
-            distiller, x, targets, _captured_layers(distiller, "teacher")
+            distiller, x, targets, captured_layers(distiller, "teacher")
         )
     else:
         result = teacher_forward(distiller, x, targets.teacher_variables)
@@ -133,9 +106,3 @@ class StepBuilder:
         student = self._distiller(TrainingInputs(x), training=training)
         *_, sample_weight, _, _ = self._passes[None]
         return x, None, sample_weight, student, teacher
-
-
-def _captured_layers(distiller, side):
-    """Names of the layers whose outputs the losses need, sorted."""
-    losses = distiller.distillation_losses.values()
-    return sorted({name for loss in losses for name in getattr(loss, f"{side}_layers")})

@@ -59,6 +59,7 @@ def loss_scale():
         ("loss_scale", lambda: distiller(loss_scale())),
         ("aligned", lambda: aligned(sgd())),
         ("after", lambda: distiller(sgd())),
+        ("compiled", lambda: distiller(sgd())),
     ],
 )
 def test_weights_and_logs_are_those_of_one_process(found, name, make):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from keras_dtkd import callbacks
+from keras_dtkd.backend import torch_compiled_forward
 from keras_dtkd.distribution import sharding
 from tests.distribution.workers.common import (
     BATCH,
@@ -44,6 +45,11 @@ scaled = keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0)
 report.fit("loss_scale", distiller(scaled), 43, **mine)
 report.fit("aligned", aligned(sgd(), seed=5 + RANK), 43, **mine)
 report.fit_prompts("language", language(sgd(), seed=5 + RANK), 32, **mine)
+
+# Both processes run graphs.
+torch_compiled_forward.compile_graph = lambda graph: graph
+compiled = distiller(sgd(), seed=5 + RANK, torch_compile=True)
+report.fit("compiled", compiled, 43, **mine)
 
 # The same, where the teacher learns too; rank 0's counts as well.
 for name, options in INTERACTIVE.items():

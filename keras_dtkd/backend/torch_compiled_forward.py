@@ -1,0 +1,214 @@
+"""Forward passes of Keras models, compiled where that pays, under PyTorch."""
+
+import collections
+import importlib.util
+import os
+import shutil
+import time
+
+import keras
+
+from keras_dtkd.backend.torch_gradient_averaging import default_device
+from keras_dtkd.backend.torch_traced_forward import (
+    CONSTANT_TYPES,
+    TracedForward,
+    tensors_of,
+)
+
+# Seconds that a function has run before it is compiled under `"auto"`, about what
+# compiling takes: the two together are never more than twice the best choice.
+PATIENCE = 60.0
+# A function is compiled for the shapes of the batches that are many: one more after so
+# many calls with it, and no more than these.
+CALLS_BEFORE_ANOTHER, MAX_SIGNATURES = 50, 4
+
+
+class CompiledForward:
+    """A function that runs a model: eager at first, and then compiled.
+
+    What cannot be compiled, or gives other results or gradients when it is, runs as it
+    did, and a printed line names the reason.
+
+    Args:
+        function: Of nested tensors, with nested tensors as result. It may read and
+            assign the variables, and no others.
+        variables: Keras variables, as they are outside of any scope.
+        name: What it is, for messages.
+        when: `"auto"`, or `True` for the first call.
+        add_loss: Called with each loss that layers add.
+    """
+
+    def __init__(self, function, variables, name, when="auto", add_loss=None):
+        self._function, self._variables = function, list(variables)
+        self._name, self._when, self._add_loss = name, when, add_loss
+        # A parameter stays the same tensor, and in mixed precision a step gets a copy.
+        self._parameters = [variable.value for variable in self._variables]
+        self._seconds = 0.0
+        self._calls: collections.Counter = collections.Counter()
+        self._compiled: dict = {}
+        self._has_failed = False
+
+    def __call__(self, *args):
+        if self._has_failed:
+            return self._function(*args)
+        signature = self._signature(args)
+        if signature is None or self._has_other_values():
+            return self._function(*args)
+        if signature not in self._compiled:
+            self._calls[signature] += 1
+            if not self._is_due(signature):
+                return self._run_eagerly(args)
+        try:
+            if signature not in self._compiled:
+                self._compiled[signature] = self._compile(args)
+            traced, run = self._compiled[signature]
+            flat = run(self._values(), tensors_of(args))
+        except Exception as error:  # noqa: BLE001 - of the user's layers, and compilers
+            self._has_failed = True
+            reason = " ".join(str(error).split())[:150]
+            self._print(
+                f"is not compiled ({type(error).__name__}: {reason}). It runs as with "
+                "`torch_compile=False`."
+            )
+            return self._function(*args)
+        return traced.apply(flat, self._add_loss)
+
+    def _run_eagerly(self, args):
+        start = time.perf_counter()
+        result = self._function(*args)
+        self._seconds += time.perf_counter() - start
+        return result
+
+    def _signature(self, args):
+        """What a graph is made for, or `None` where there can be none."""
+        import torch
+
+        parts = [torch.is_grad_enabled()]
+        for leaf in keras.tree.flatten(args):
+            if isinstance(leaf, torch.Tensor):
+                if leaf.is_meta or type(leaf) not in (torch.Tensor, torch.nn.Parameter):
+                    # A shape is being inferred, or someone else traces.
+                    return None
+                parts.append((leaf.shape, leaf.dtype, leaf.device, leaf.requires_grad))
+            elif isinstance(leaf, CONSTANT_TYPES):
+                parts.append(leaf)
+            else:
+                return None
+        parts.append(tuple(p.requires_grad for p in self._parameters))
+        return str(keras.tree.map_structure(lambda _: 0, args)), *parts
+
+    def _is_due(self, signature):
+        if len(self._compiled) >= MAX_SIGNATURES:
+            return False
+        if self._compiled:
+            return self._calls[signature] > CALLS_BEFORE_ANOTHER
+        if self._when is True:
+            return True
+        is_frequent = self._calls[signature] == max(self._calls.values())
+        return self._seconds >= PATIENCE and is_frequent and can_compile()
+
+    def _has_other_values(self):
+        """Whether a `keras.StatelessScope` holds other weights, as in a lookahead."""
+        for variable, parameter in zip(self._variables, self._parameters, strict=True):
+            if parameter.is_floating_point():
+                # The first shows it. In mixed precision it is a copy.
+                value = variable.value
+                return value.dtype == parameter.dtype and value is not parameter
+        return False
+
+    def _values(self):
+        # Random states may be those of a scope, in which a teacher runs.
+        return [
+            parameter if parameter.is_floating_point() else variable.value
+            for variable, parameter in zip(
+                self._variables, self._parameters, strict=True
+            )
+        ]
+
+    def _compile(self, args):
+        """The `TracedForward` of a signature, and its compiled graph, verified."""
+        start = time.perf_counter()
+        values = self._values()
+        traced = TracedForward(self._function, self._variables, args, values)
+        run = compile_graph(traced.graph)
+        verify(traced, run, values, tensors_of(args))
+        seconds = time.perf_counter() - start
+        self._print(f"is compiled from here on, which took {seconds:.0f} s.")
+        return traced, run
+
+    def _print(self, text):
+        import torch
+
+        distributed = torch.distributed
+        is_alone = not (distributed.is_available() and distributed.is_initialized())
+        if is_alone or distributed.get_rank() == 0:
+            print(f"keras_dtkd: the forward pass of {self._name} {text}", flush=True)
+
+
+def compile_graph(graph):
+    """A graph, compiled by `torch.compile`."""
+    import torch
+
+    # Random numbers are those of the eager operations.
+    options = {"fallback_random": True}
+    return torch.compile(graph, dynamic=False, options=options)
+
+
+def can_compile():
+    """Whether `"auto"` may compile: there is a compiler, and bits may change."""
+    import torch
+
+    if torch.are_deterministic_algorithms_enabled():
+        # The step from which on it is compiled depends on the time.
+        return False
+    compilers = os.environ.get("CXX"), "g++", "clang++", "c++"
+    has_compiler = any(name and shutil.which(name) for name in compilers)
+    device = default_device().type
+    has_triton = importlib.util.find_spec("triton") is not None
+    return has_compiler and (device == "cpu" or (device == "cuda" and has_triton))
+
+
+def verify(traced, run, values, tensors):
+    """Raises a `ValueError` where other results or gradients come of compiling.
+
+    `run` is a function of the variables' values and the arguments' tensors.
+    """
+    tolerance = 0.3 if traced.is_half else 1e-3
+    for kind, found, right in zip(
+        ("results", "gradients"),
+        _results_and_gradients(run, values, tensors),
+        _results_and_gradients(traced.run_flat, values, tensors),
+        strict=True,
+    ):
+        largest = max((float(tensor.norm()) for tensor in right), default=0.0)
+        for a, b in zip(found, right, strict=True):
+            error, norm = float((a - b).norm()), float(b.norm())
+            # A gradient that vanishes is rounding noise.
+            if not error <= tolerance * (norm + 1e-2 * largest):
+                raise ValueError(f"other {kind}, by {error:.1e} of {norm:.1e}")
+
+
+def _results_and_gradients(run, values, tensors):
+    """Two lists of tensors, finite; gradients of a random sum of all results."""
+    import torch
+
+    inputs = [t for t in (*values, *tensors) if t.requires_grad]
+    devices = [default_device()] if default_device().type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        results = run(values, tensors)
+        torch.manual_seed(1)
+        losses = [
+            (result * torch.randn_like(result)).sum().float()
+            for result in results
+            if result.requires_grad
+        ]
+    gradients = [torch.zeros_like(value) for value in inputs]
+    if losses and torch.is_grad_enabled():
+        gradients = torch.autograd.grad(
+            sum(losses), inputs, allow_unused=True, materialize_grads=True
+        )
+    return [
+        [torch.nan_to_num(tensor.detach().float(), 0.0, 1e4, -1e4) for tensor in some]
+        for some in (results, gradients)
+    ]

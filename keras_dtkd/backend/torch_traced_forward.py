@@ -1,0 +1,145 @@
+"""A function that runs a Keras model, traced to a graph of PyTorch's operations."""
+
+import itertools
+
+import keras
+
+from keras_dtkd.core.masking import attach_mask, get_mask
+
+# Stands for a tensor among leaves.
+_TENSOR = object()
+# What arguments and results may hold besides.
+CONSTANT_TYPES = (bool, int, float, str, type(None))
+# The seed by which the generators of Keras's seeded operations are found in a trace.
+_MARKER = 0x5EED_57A7
+
+
+class TracedForward:
+    """A function's graph, for arguments and variables of one signature.
+
+    The graph gives a flat list of tensors: results, their masks, what layers add to
+    the loss, and the new values of variables. Random numbers are those of torch's own
+    generator, also in a layer with a seed: a generator that is made while tracing would
+    give the same ones in every step.
+
+    Args:
+        function: Of nested tensors, with nested tensors as result.
+        variables: Those that the function reads or assigns.
+        args: Arguments of the signature.
+        values: The variables' tensors.
+
+    Attributes:
+        graph: A `torch.fx.GraphModule`, of the values and the arguments' tensors.
+        is_half: Whether some of it is computed in half precision.
+    """
+
+    def __init__(self, function, variables, args, values):
+        import torch
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        self._function, self._variables = function, variables
+        self._args_structure, self._args = _split(args)
+
+        # Fake tensors have no values: what depends on one fails, and is no constant.
+        def run_flat(values, tensors):
+            return self.run_flat(values, tensors)
+
+        self.graph = make_fx(run_flat, tracing_mode="fake")(values, tensors_of(args))
+        found = (node.meta.get("val") for node in self.graph.graph.nodes)
+        dtypes = {getattr(value, "dtype", None) for value in found}
+        self.is_half = bool(dtypes & {torch.float16, torch.bfloat16})
+
+    def run_flat(self, values, tensors):
+        """Runs the function as the graph does. Returns the flat list of tensors."""
+        variables = self._variables
+        args = _merge(self._args_structure, self._args, iter(tensors))
+        pairs = list(zip(variables, values, strict=True))
+        seeds = [value for value in values if not value.is_floating_point()]
+        with (
+            _torch_randomness(seeds),
+            keras.StatelessScope(pairs, collect_losses=True) as scope,
+        ):
+            before = [scope.get_current_value(variable) for variable in variables]
+            results = self._function(*args)
+            after = [scope.get_current_value(variable) for variable in variables]
+            found = tensors_of(results)
+            masks = [get_mask(tensor) for tensor in found]
+        changes = enumerate(zip(before, after, strict=True))
+        updates = {i: new.detach() for i, (old, new) in changes if new is not old}
+        self._structure, self._leaves = _split(results)
+        self._masked = [i for i, mask in enumerate(masks) if mask is not None]
+        self._num_results, self._num_losses = len(found), len(scope.losses)
+        self._updated = list(updates)
+        found_masks = [mask for mask in masks if mask is not None]
+        return [*found, *found_masks, *scope.losses, *updates.values()]
+
+    def apply(self, flat, add_loss):
+        """The results in the graph's tensors; assigns variables, and adds losses."""
+        flat = iter(flat)
+        results = list(itertools.islice(flat, self._num_results))
+        for i in self._masked:
+            results[i] = attach_mask(results[i], next(flat))
+        for loss in itertools.islice(flat, self._num_losses):
+            if add_loss is not None:
+                add_loss(loss)
+        for i, value in zip(self._updated, flat, strict=True):
+            self._variables[i].assign(value)
+        return _merge(self._structure, self._leaves, iter(results))
+
+
+def _split(nested):
+    """A structure without tensors, and its leaves, of which `_TENSOR` are tensors."""
+    import torch
+
+    leaves = keras.tree.flatten(nested)
+    leaves = [_TENSOR if isinstance(a, torch.Tensor) else a for a in leaves]
+    for leaf in leaves:
+        if leaf is not _TENSOR and not isinstance(leaf, CONSTANT_TYPES):
+            raise TypeError(f"a {type(leaf).__name__} is neither tensor nor constant")
+    return keras.tree.map_structure(lambda _: 0, nested), leaves
+
+
+def _merge(structure, leaves, tensors):
+    leaves = [next(tensors) if leaf is _TENSOR else leaf for leaf in leaves]
+    return keras.tree.pack_sequence_as(structure, leaves)
+
+
+def tensors_of(args):
+    """The tensors of nested arguments."""
+    import torch
+
+    leaves = keras.tree.flatten(args)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _torch_randomness(seeds):
+    """A context in which seeded operations draw from torch's own generator.
+
+    `seeds` are the tensors of random states, which move on as they do elsewhere.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Randomness(TorchFunctionMode):
+        def __init__(self):
+            super().__init__()
+            # Tensors that depend on a seed, kept so that no other has their `id`.
+            self.derived = {id(seed): seed for seed in seeds}
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            kwargs = dict(kwargs or {})
+            is_derived = any(id(a) in self.derived for a in keras.tree.flatten(args))
+            # Keras makes a generator of a seed's value, which a trace does not have.
+            if is_derived and func is torch.Tensor.__int__:
+                return _MARKER
+            generator = kwargs.get("generator")
+            if generator is not None and generator.initial_seed() == _MARKER:
+                kwargs["generator"] = None
+            result = func(*args, **kwargs)
+            if is_derived:
+                for tensor in keras.tree.flatten(result):
+                    if isinstance(tensor, torch.Tensor):
+                        self.derived[id(tensor)] = tensor
+            return result
+
+    return Randomness()

@@ -1,0 +1,95 @@
+"""The forward passes of the two models in a training step, compiled where that pays."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from keras_dtkd import backend
+from keras_dtkd.core.arguments import check_choice
+from keras_dtkd.teachers.forward import compile_forward, without_effect
+from keras_dtkd.training import input_gradients
+from keras_dtkd.training.chunked_step import run_student, run_teacher
+from keras_dtkd.training.feature_capture import capture, select_calls
+from keras_dtkd.training.step import ForwardPass
+
+
+@dataclasses.dataclass
+class ModelPasses:
+    """The functions that a Distiller's `torch_compile` applies to.
+
+    Attributes:
+        teacher: A function of a batch; `None` until a training step is made.
+        student: A function of the student's inputs and `training`, or `None`.
+    """
+
+    teacher: Any = None
+    student: Any = None
+
+    def compile(self, distiller):
+        """Makes the functions, of models that are built. They last as `fit`'s own."""
+        self.teacher = self.student = None
+        if not distiller.teacher_is_frozen:
+            return
+        teacher, when = distiller.teacher_reference.teacher, distiller.torch_compile
+        function = functools.partial(_run_teacher, distiller)
+        self.teacher = compile_forward(teacher, function, when)
+        self.student = backend.compile_forward(
+            functools.partial(_run_student, distiller),
+            distiller.student.variables,
+            "the student",
+            when,
+            distiller.add_loss,
+        )
+
+
+def check_torch_compile(value):
+    """The argument, returned as it is, or a `ValueError`."""
+    return check_choice("Distiller", "torch_compile", value, ("auto", True, False))
+
+
+def teacher_forward(distiller, x, variable_values=None):
+    """Runs the teacher, without gradient or lasting effect. Returns a `ForwardPass`."""
+    teacher = distiller.teacher_reference.teacher
+    run = _find_compiled(distiller, "teacher")
+    run = run or functools.partial(_run_teacher, distiller)
+    seeds = distiller.teacher_seeds
+    return without_effect(teacher, lambda: run(x), variable_values, seeds)
+
+
+def student_forward(distiller, inputs, training):
+    """Runs the student on `TrainingInputs`. Returns a `ForwardPass`."""
+    if inputs.gradient_targets is not None:
+        layers = captured_layers(distiller, "student")
+        return input_gradients.student_forward_with_gradient(
+            distiller, inputs, training, layers
+        )
+    run = _find_compiled(distiller, "student")
+    run = run or functools.partial(_run_student, distiller)
+    return run(inputs.x, training)
+
+
+def _find_compiled(distiller, side):
+    """One of the `ModelPasses`, or `None` where models or losses may be others now."""
+    # Whatever changes them takes Keras's function too.
+    is_valid = distiller.train_function is not None
+    return getattr(distiller.model_passes, side) if is_valid else None
+
+
+def _run_teacher(distiller, x):
+    teacher = distiller.teacher_reference.teacher
+    with capture(teacher.model, captured_layers(distiller, "teacher")) as features:
+        outputs = run_teacher(distiller, teacher, x)
+    return ForwardPass(outputs, select_calls(teacher.model, features))
+
+
+def _run_student(distiller, x, training):
+    student = distiller.student
+    with capture(student, captured_layers(distiller, "student")) as features:
+        outputs = run_student(distiller, x, training)
+    return ForwardPass(outputs, select_calls(student, features))
+
+
+def captured_layers(distiller, side):
+    """Names of the layers whose outputs the losses need, sorted."""
+    losses = distiller.distillation_losses.values()
+    return sorted({name for loss in losses for name in getattr(loss, f"{side}_layers")})

@@ -1,0 +1,252 @@
+"""Compiled forward passes have the results, gradients and effects of eager ones."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import backend
+from keras_dtkd.core.masking import get_mask
+from tests.tiny_models import Counting, data, sequence, student
+
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="JAX and TensorFlow compile steps."
+)
+layers = keras.layers
+
+
+@pytest.fixture
+def module():
+    from keras_dtkd.backend import torch_compiled_forward
+
+    return torch_compiled_forward
+
+
+@pytest.fixture
+def traced_alone(module, monkeypatch):
+    """Graphs are traced and verified, and not compiled, which takes a minute."""
+    monkeypatch.setattr(module, "compile_graph", lambda graph: graph)
+    return module
+
+
+class Penalty(layers.Layer):
+    def call(self, inputs):
+        self.add_loss(0.1 * keras.ops.mean(inputs**2))
+        return inputs
+
+
+def images():
+    net = [layers.Conv2D(3, 3, padding="same", strides=2), layers.BatchNormalization()]
+    net += [layers.ReLU(), Penalty(), layers.GlobalAveragePooling2D(), layers.Dense(4)]
+    return keras.Sequential([keras.Input((6, 6, 2)), *net])
+
+
+def attention(mask_zero=True):
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 6, mask_zero=mask_zero)(inputs)
+    x = layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)
+    return keras.Model(inputs, layers.Dense(3)(layers.LayerNormalization()(x)))
+
+
+def recurrent():
+    net = [layers.Embedding(9, 6, mask_zero=True), layers.LSTM(4), layers.Dense(3)]
+    return keras.Sequential([keras.Input((5,), dtype="int32"), *net])
+
+
+def dense(**kwargs):
+    return student(norm=True, **kwargs)
+
+
+TOKENS = np.random.default_rng(0).integers(0, 9, (8, 5))
+IMAGES = np.random.default_rng(0).normal(size=(8, 6, 6, 2)).astype("float32")
+X = data(8)[0]
+NETWORKS = {
+    "conv, BatchNorm, add_loss": (images, IMAGES),
+    "dense": (dense, X),
+    "dropout without a seed": (lambda: dense_with_dropout(None), X),
+    "attention and mask": (attention, TOKENS),
+    "LSTM": (recurrent, TOKENS),
+    "embedding with mask": (sequence, TOKENS),
+    "bfloat16": (lambda: dense(dtype="mixed_bfloat16"), X),
+}
+
+
+def dense_with_dropout(seed):
+    net = [layers.Dense(8), layers.Dropout(0.5, seed=seed), layers.Dense(4)]
+    return keras.Sequential([keras.Input((X.shape[1],)), *net])
+
+
+def forward_and_backward(model, x, **options):
+    """Outputs, mask, losses, gradients, variables after two calls."""
+    import torch
+
+    keras.utils.set_random_seed(1)
+    losses: list = []
+    run = model
+    if options:
+        run = backend.compile_forward(
+            lambda x, training: model(x, training=training),
+            model.variables,
+            "a model",
+            add_loss=losses.append,
+            **options,
+        )
+    x = keras.ops.convert_to_tensor(x)
+    for variable in model.trainable_variables:
+        variable.value.grad = None
+    for _ in range(2):
+        losses.clear()
+        outputs = run(x, training=True) if not options else run(x, True)
+        total = (outputs.float() ** 2).mean() + sum(losses or model.losses)
+        total.backward()
+    values = [outputs, total, *(v.value for v in model.variables)]
+    values += [v.value.grad for v in model.trainable_variables]
+    mask = get_mask(outputs)
+    values += [] if mask is None else [mask]
+    with torch.no_grad():
+        return [np.array(value.detach().float().clone()) for value in values]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_results_gradients_masks_losses_and_updates_are_those_of_eager(
+    traced_alone, capsys, name
+):
+    build, x = NETWORKS[name]
+    model = build()
+    model(keras.ops.convert_to_tensor(x))
+    before = model.get_weights()
+    expected = forward_and_backward(model, x)
+    model.set_weights(before)
+    found = forward_and_backward(model, x, when=True)
+    assert "compiled from here on" in capsys.readouterr().out
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_seeded_dropout_has_its_distribution_and_moves_on(traced_alone, capsys):
+    layer = layers.Dropout(0.25, seed=3)
+    run = backend.compile_forward(
+        lambda x: layer(x, training=True), layer.variables, "a layer", True
+    )
+    x, before = keras.ops.ones((4000,)), np.array(layer.variables[0])
+    first, second = (np.array(run(x)) for _ in range(2))
+    assert "compiled from here on" in capsys.readouterr().out
+    for drawn in (first, second):
+        assert set(np.unique(drawn)) == {np.float32(0), np.float32(1 / 0.75)}
+        assert abs((drawn == 0).mean() - 0.25) < 0.03
+    assert 0.2 < (first != second).mean() < 0.6
+    # Twice in eager calls, twice in these.
+    after = np.array(layer.variables[0])
+    assert (after - before == [0, 2]).all()
+
+
+class DependsOnData(layers.Layer):
+    def call(self, inputs):
+        return inputs * (2.0 if float(keras.ops.sum(inputs)) > 0 else 3.0)
+
+
+class ReadsNumPy(layers.Layer):
+    def call(self, inputs):
+        return inputs * keras.ops.convert_to_numpy(inputs).mean()
+
+
+class OtherGradient(layers.Layer):
+    def call(self, inputs):
+        @keras.ops.custom_gradient
+        def double(x):
+            return 2 * x, lambda *args, upstream=None: 7 * (args or [upstream])[0]
+
+        return double(inputs)
+
+
+@pytest.mark.parametrize("layer", [DependsOnData, ReadsNumPy])
+def test_what_depends_on_values_in_python_runs_eagerly(traced_alone, capsys, layer):
+    layer = layer()
+    run = backend.compile_forward(lambda x: layer(x), [], "a layer", True)
+    for sign in (1.0, -1.0):
+        x = keras.ops.convert_to_tensor(sign * np.ones((2, 3), "float32"))
+        assert np.allclose(np.array(run(x)), np.array(layer(x)))
+    out = capsys.readouterr().out
+    assert out.count("a layer is not compiled (") == 1 and out.count("\n") == 1
+
+
+def test_a_gradient_that_a_graph_does_not_have_is_found_out(traced_alone, capsys):
+    layer = OtherGradient()
+    scale = keras.Variable(np.ones(3, "float32"))
+    run = backend.compile_forward(lambda x: layer(x * scale), [scale], "a layer", True)
+    run(keras.ops.ones((2, 3))).sum().backward()
+    assert "not compiled (ValueError: other gradients" in capsys.readouterr().out
+    assert np.allclose(np.array(scale.value.grad), 14.0)
+
+
+def test_another_shape_runs_eagerly_until_it_is_frequent(traced_alone, monkeypatch):
+    monkeypatch.setattr(traced_alone, "CALLS_BEFORE_ANOTHER", 3)
+    monkeypatch.setattr(traced_alone, "MAX_SIGNATURES", 2)
+    counting = Counting()
+    run = backend.compile_forward(lambda x: counting(x), [], "a layer", True)
+
+    def python_runs(samples, calls):
+        before = counting.counts["calls"]
+        for _ in range(calls):
+            run(keras.ops.ones((samples, 2)))
+        return counting.counts["calls"] - before
+
+    # Traced and verified: two runs in Python.
+    assert python_runs(4, 10) == 2
+    assert python_runs(3, 10) == 3 + 2
+    assert python_runs(2, 10) == 10
+    assert python_runs(4, 10) == 0
+
+
+def test_auto_waits_until_compiling_pays(traced_alone, monkeypatch):
+    import torch
+
+    x = keras.ops.ones((4, 2))
+
+    def is_compiled(patience):
+        monkeypatch.setattr(traced_alone, "PATIENCE", patience)
+        counting = Counting()
+        run = backend.compile_forward(lambda x: counting(x), [], "a layer")
+        for _ in range(5):
+            run(x)
+        return counting.counts["calls"] < 5
+
+    monkeypatch.setattr(traced_alone.shutil, "which", lambda name: None)
+    assert not is_compiled(0.0)
+    monkeypatch.setattr(traced_alone.shutil, "which", lambda name: name)
+    assert is_compiled(0.0) and not is_compiled(60.0)
+    # Else a run would have other bits from some moment on.
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert not is_compiled(0.0)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_other_weights_in_a_scope_are_used(traced_alone, capsys):
+    scale, x = keras.Variable(2.0), keras.ops.ones((3,))
+    run = backend.compile_forward(lambda x: x * scale, [scale], "a layer", True)
+    run(x)
+    assert "compiled from here on" in capsys.readouterr().out
+    with keras.StatelessScope([(scale, keras.ops.convert_to_tensor(5.0))]):
+        assert np.allclose(np.array(run(x).detach()), 5.0)
+    scale.assign(3.0)
+    assert np.allclose(np.array(run(x).detach()), 3.0)
+
+
+def test_false_gives_the_function_itself():
+    assert backend.compile_forward(len, [], "a function", False) is len
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs it.")
+def test_torch_compile_gives_the_results_and_gradients_of_eager(capsys):
+    model = dense()
+    before = model.get_weights()
+    expected = forward_and_backward(model, X)
+    model.set_weights(before)
+    found = forward_and_backward(model, X, when=True)
+    assert "compiled from here on" in capsys.readouterr().out
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

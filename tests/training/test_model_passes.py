@@ -1,0 +1,267 @@
+"""`torch_compile` changes how fast models run, and nothing else."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dtkd import Distiller
+from keras_dtkd.losses import KD, FitNet, InputGradientPenalty
+from keras_dtkd.views import Mixup
+from tests.test_random_teacher import random_teacher
+from tests.tiny_models import (
+    close,
+    data,
+    distiller,
+    everything,
+    numbers,
+    same,
+    sequence,
+    student,
+    teacher,
+)
+
+layers = keras.layers
+IS_TORCH = keras.config.backend() == "torch"
+torch_only = pytest.mark.skipif(not IS_TORCH, reason="`torch_compile`")
+
+
+@pytest.fixture(autouse=True)
+def traced_alone(monkeypatch):
+    """Graphs are traced and verified, and not compiled, which takes a minute."""
+    if IS_TORCH:
+        from keras_dtkd.backend import torch_compiled_forward as module
+
+        monkeypatch.setattr(module, "compile_graph", lambda graph: graph)
+
+
+def fit(build, x, y, torch_compile, epochs=2):
+    keras.utils.set_random_seed(0)
+    d = build(torch_compile=torch_compile)
+    # The last batch of an epoch is shorter.
+    options = {"batch_size": 12, "epochs": epochs, "verbose": 0, "shuffle": False}
+    return d, d.fit(x, y, **options).history
+
+
+def tokens(mask_zero):
+    def build(**kwargs):
+        models = [sequence(seed, mask_zero) for seed in (1, 5)]
+        return distiller(teacher=models[0], student=models[1], **kwargs)
+
+    x = np.random.default_rng(0).integers(0, 9, (32, 5))
+    return build, x, x % 3
+
+
+def make_view():
+    losses = {"kd": KD(), "mixed": KD(view="mixup")}
+    return {"losses": losses, "views": {"mixup": Mixup(seed=1)}}
+
+
+def networks(build_network, x, make_settings=dict):
+    def build(**kwargs):
+        keras.utils.set_random_seed(3)
+        models = {"teacher": build_network(), "student": build_network()}
+        return distiller(**models, **make_settings(), **kwargs)
+
+    return build, x, np.random.default_rng(1).integers(0, 3, len(x))
+
+
+def images():
+    body = [layers.Conv2D(4, 3, padding="same", strides=2), layers.BatchNormalization()]
+    body += [layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    return keras.Sequential([keras.Input((6, 6, 2)), *body])
+
+
+def attention():
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 6, mask_zero=True)(inputs)
+    x = layers.LayerNormalization()(layers.MultiHeadAttention(2, 3)(x, x) + x)
+    x = layers.LSTM(4)(x)
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def low_rank():
+    model = student()
+    model.layers[0].enable_lora(2)
+    return model
+
+
+def regularized(**kwargs):
+    model = student(norm=True)
+    model.layers[0].kernel.regularizer = keras.regularizers.L2(0.1)
+    model.layers[0].activity_regularizer = keras.regularizers.L2(0.1)
+    return distiller(student=model, **kwargs)
+
+
+def with_features(**kwargs):
+    models = [teacher(), student()]
+    loss = FitNet([(models[1].layers[0].name, models[0].layers[1].name)])
+    return distiller([KD(), loss], teacher=models[0], student=models[1], **kwargs)
+
+
+def with_norm(**kwargs):
+    return distiller(student=student(norm=True), **kwargs)
+
+
+def with_dropout(**kwargs):
+    return distiller(student=student(dropout=0.2), **kwargs)
+
+
+def options(**settings):
+    return lambda **kwargs: distiller(**settings, **kwargs)
+
+
+X, Y = data(32)
+PIXELS = np.random.default_rng(0).normal(size=(32, 6, 6, 2)).astype("float32")
+CASES = {
+    "conv, BatchNorm": networks(images, PIXELS),
+    "attention, LSTM, embedding, mask": networks(attention, tokens(True)[1]),
+    "mask of the outputs": tokens(True),
+    "dense, BatchNorm": (with_norm, X, Y),
+    "regularizers": (regularized, X, Y),
+    "features": (with_features, X, Y),
+    "view": networks(images, PIXELS, make_view),
+    "LoRA": (lambda **kw: distiller(student=low_rank(), **kw), X, Y),
+    "input gradients": (lambda **kw: distiller(InputGradientPenalty(), **kw), X, Y),
+    "ensemble": (lambda **kw: distiller(teacher=[teacher(), teacher()], **kw), X, Y),
+    "evaluation": (options(evaluate_distillation=True), X, Y),
+}
+
+
+@torch_only
+@pytest.mark.parametrize("case", CASES)
+def test_weights_and_logs_are_those_of_an_eager_run(case, capsys):
+    build, x, y = CASES[case]
+    expected, eager_logs = fit(build, x, y, False)
+    assert not capsys.readouterr().out
+    found, logs = fit(build, x, y, True)
+    out = capsys.readouterr().out
+    if case == "input gradients":
+        # They are derivatives of their own, and stay eager.
+        assert not out
+    else:
+        assert out.count("compiled from here on") == 2 and out.count("\n") == 2
+    assert close(found.student, expected.student, 1e-5)
+    assert logs.keys() == eager_logs.keys()
+    for name, values in logs.items():
+        np.testing.assert_allclose(values, eager_logs[name], rtol=1e-4, atol=1e-5)
+    if case == "evaluation":
+        results = [d.evaluate(x, y, verbose=0) for d in (found, expected)]
+        np.testing.assert_allclose(*results, rtol=1e-4)
+
+
+@torch_only
+def test_mixed_precision_trains_as_it_does_eagerly(capsys):
+    def build(**kwargs):
+        model = student(norm=True, dtype="mixed_bfloat16")
+        return distiller(student=model, **kwargs)
+
+    expected, found = (fit(build, X, Y, flag)[0] for flag in (False, True))
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+    assert close(found.student, expected.student, 1e-2)
+    # A gradient reaches the float32 weights, not their copies.
+    assert not same(numbers(found.student), numbers(student(norm=True)))
+
+
+@torch_only
+def test_a_student_with_seeded_dropout_learns(capsys):
+    d, _ = fit(with_dropout, X, Y, True)
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+    logs = d.fit(X, Y, epochs=5, verbose=0).history
+    assert logs["loss"][-1] < logs["loss"][0]
+
+
+@torch_only
+def test_the_teacher_stays_as_it_is_and_its_random_state_moves_on(capsys):
+    model = random_teacher()
+    before = everything(model)
+    d = distiller(teacher=model, torch_compile=True)
+    seeds = [np.array(seed.state) for seed in d.teacher_seeds]
+    d.fit(X, Y, batch_size=16, epochs=1, verbose=0)
+    assert "the teacher is compiled" in capsys.readouterr().out
+    assert everything(model) == before
+    moved = [np.array(seed.state) for seed in d.teacher_seeds]
+    assert seeds and all((a != b).any() for a, b in zip(seeds, moved, strict=True))
+
+
+@torch_only
+def test_other_models_and_losses_are_compiled_anew(capsys):
+    d = distiller(torch_compile=True)
+    d.fit(X, Y, batch_size=16, verbose=0)
+    d.fit(X, Y, batch_size=16, verbose=0)
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+    # Of another teacher, also before the next `fit`.
+    d.teacher = teacher(scale=-3.0)
+    loss = d.compute_losses(X[:16])["kd"].detach()
+    fresh = distiller(teacher=teacher(scale=-3.0), student=d.student)
+    assert np.isclose(loss, fresh.compute_losses(X[:16])["kd"].detach())
+    d.fit(X, Y, batch_size=16, verbose=0)
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+
+
+@torch_only
+def test_it_may_be_changed_between_two_runs(capsys):
+    d = distiller(torch_compile=False)
+    d.fit(X, Y, batch_size=16, verbose=0)
+    assert not capsys.readouterr().out
+    d.torch_compile = True
+    d.fit(X, Y, batch_size=16, verbose=0)
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+
+
+@torch_only
+def test_an_interrupt_leaves_a_student_that_goes_on_learning(capsys):
+    d = distiller(student=student(norm=True), torch_compile=True)
+
+    def interrupt(batch, logs):
+        if batch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_begin=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        d.fit(X, Y, batch_size=8, verbose=0, callbacks=[callback])
+    before = numbers(d.student)
+    assert all(np.isfinite(weight).all() for weight in before)
+    d.fit(X, Y, batch_size=8, verbose=0)
+    assert not same(before, d.student)
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+
+
+@torch_only
+def test_a_saved_run_continues_bit_for_bit(tmp_path):
+    def build():
+        keras.utils.set_random_seed(0)
+        return distiller(student=student(norm=True), torch_compile=True)
+
+    fit_options = {"batch_size": 16, "shuffle": False, "verbose": 0}
+    whole = build()
+    whole.fit(X, Y, epochs=2, **fit_options)
+    part = build()
+    part.fit(X, Y, epochs=1, **fit_options)
+    part.save(tmp_path / "d.keras")
+    loaded = keras.saving.load_model(tmp_path / "d.keras")
+    loaded.teacher = teacher()
+    assert loaded.get_config()["torch_compile"] is True
+    loaded.fit(X, Y, initial_epoch=1, epochs=2, **fit_options)
+    assert same(whole.student, loaded.student)
+
+
+def test_auto_does_not_compile_a_short_run(capsys):
+    d, _ = fit(distiller, X, Y, "auto")
+    assert "compiled" not in capsys.readouterr().out
+    assert d.get_config()["torch_compile"] == "auto"
+
+
+@pytest.mark.skipif(IS_TORCH, reason="other backends")
+def test_it_changes_nothing_on_other_backends(capsys):
+    d, _ = fit(distiller, X, Y, True, epochs=1)
+    assert close(d.student, fit(distiller, X, Y, False, epochs=1)[0].student, 1e-7)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.single_backend
+def test_another_value_is_an_error():
+    with pytest.raises(ValueError, match="torch_compile"):
+        Distiller(teacher(), student(), KD(), torch_compile="yes")
