@@ -53,7 +53,8 @@ class Distiller(HyperparameterMixin, keras.Model):
             distillation losses too, which costs a pass of the teacher.
         torch_compile: PyTorch only, ignored elsewhere. Whether both models' forward
             passes are compiled: `True`, `False`, or `"auto"`, in runs that are long
-            enough to pay. What it cannot compile runs as before; a line states why.
+            enough to pay and have no `callbacks.Resume`, since rounding changes. What
+            it cannot compile runs as before; a line states why.
 
     Logs of `fit`: `loss`, `task_loss`, each loss by its name (without its weight), the
     means `student_temperature` and `teacher_temperature`, `agreement` (share of
@@ -354,6 +355,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         callbacks, verbose = rank_callbacks.rank_zero_callbacks(callbacks, verbose)
         validation.validate_monitors(callbacks)
         x, y, hooks = prepare.prepare_fit(self, x, y, batch_size, kwargs)
+        self.model_passes.follow_callbacks(self, callbacks)
         callbacks = [EpochHooks(self), *hooks, *callbacks]
         with run.fitting(self, hooks):
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)

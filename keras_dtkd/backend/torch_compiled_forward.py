@@ -18,8 +18,8 @@ from keras_dtkd.backend.torch_traced_forward import (
 # Seconds that a function has run before it is compiled under `"auto"`, about what
 # compiling takes: the two together are never more than twice the best choice.
 PATIENCE = 60.0
-# A function is compiled for the shapes of the batches that are many: one more after so
-# many calls with it, and no more than these.
+# Under `"auto"` a function is compiled for one more shape after so many calls with it;
+# and never for more shapes than these.
 CALLS_BEFORE_ANOTHER, MAX_SIGNATURES = 50, 4
 
 
@@ -100,10 +100,11 @@ class CompiledForward:
     def _is_due(self, signature):
         if len(self._compiled) >= MAX_SIGNATURES:
             return False
+        if self._when is True:
+            # At once, so that a run that is resumed compiles the same steps.
+            return True
         if self._compiled:
             return self._calls[signature] > CALLS_BEFORE_ANOTHER
-        if self._when is True:
-            return True
         is_frequent = self._calls[signature] == max(self._calls.values())
         return self._seconds >= PATIENCE and is_frequent and can_compile()
 

@@ -49,6 +49,9 @@ class Resume(keras.callbacks.Callback):
     ... )
     """
 
+    # No moment of the run may depend on the machine's speed.
+    continues_exactly = True
+
     def __init__(self, folder):
         super().__init__()
         self.folder = Path(folder)

@@ -20,10 +20,19 @@ class ModelPasses:
     Attributes:
         teacher: A function of a batch; `None` until a training step is made.
         student: A function of the student's inputs and `training`, or `None`.
+        is_exact: Whether a callback resumes the run bit for bit. `"auto"`, which
+            compiles at a moment that depends on the machine, compiles nothing then.
     """
 
     teacher: Any = None
     student: Any = None
+    is_exact: bool = False
+
+    def follow_callbacks(self, distiller, callbacks):
+        """Sets `is_exact`, before `fit` makes its function."""
+        is_exact = any(getattr(c, "continues_exactly", False) for c in callbacks)
+        if is_exact != self.is_exact:
+            self.is_exact, distiller.train_function = is_exact, None
 
     def compile(self, distiller):
         """Makes the functions, of models that are built. They last as `fit`'s own."""
@@ -31,6 +40,8 @@ class ModelPasses:
         if not distiller.teacher_is_frozen:
             return
         teacher, when = distiller.teacher_reference.teacher, distiller.torch_compile
+        if when == "auto" and self.is_exact:
+            when = False
         function = functools.partial(_run_teacher, distiller)
         self.teacher = compile_forward(teacher, function, when)
         self.student = backend.compile_forward(

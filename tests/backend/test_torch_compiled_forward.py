@@ -181,11 +181,16 @@ def test_a_gradient_that_a_graph_does_not_have_is_found_out(traced_alone, capsys
     assert np.allclose(np.array(scale.value.grad), 14.0)
 
 
-def test_another_shape_runs_eagerly_until_it_is_frequent(traced_alone, monkeypatch):
+@pytest.mark.parametrize(("when", "eager_calls"), [("auto", 3), (True, 0)])
+def test_auto_runs_another_shape_eagerly_until_it_is_frequent(
+    when, eager_calls, traced_alone, monkeypatch
+):
+    monkeypatch.setattr(traced_alone, "PATIENCE", 0.0)
+    monkeypatch.setattr(traced_alone, "can_compile", lambda: True)
     monkeypatch.setattr(traced_alone, "CALLS_BEFORE_ANOTHER", 3)
     monkeypatch.setattr(traced_alone, "MAX_SIGNATURES", 2)
     counting = Counting()
-    run = backend.compile_forward(lambda x: counting(x), [], "a layer", True)
+    run = backend.compile_forward(lambda x: counting(x), [], "a layer", when)
 
     def python_runs(samples, calls):
         before = counting.counts["calls"]
@@ -195,7 +200,7 @@ def test_another_shape_runs_eagerly_until_it_is_frequent(traced_alone, monkeypat
 
     # Traced and verified: two runs in Python.
     assert python_runs(4, 10) == 2
-    assert python_runs(3, 10) == 3 + 2
+    assert python_runs(3, 10) == eager_calls + 2
     assert python_runs(2, 10) == 10
     assert python_runs(4, 10) == 0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
+from keras_dtkd.callbacks import Resume
 from keras_dtkd.losses import KD, FitNet, InputGradientPenalty
 from keras_dtkd.views import Mixup
 from tests.test_random_teacher import random_teacher
@@ -142,7 +143,8 @@ def test_weights_and_logs_are_those_of_an_eager_run(case, capsys):
         # They are derivatives of their own, and stay eager.
         assert not out
     else:
-        assert out.count("compiled from here on") == 2 and out.count("\n") == 2
+        # Each model, for both sizes of batches.
+        assert out.count("compiled from here on") == 4 and out.count("\n") == 4
     assert close(found.student, expected.student, 1e-5)
     assert logs.keys() == eager_logs.keys()
     for name, values in logs.items():
@@ -159,7 +161,7 @@ def test_mixed_precision_trains_as_it_does_eagerly(capsys):
         return distiller(student=model, **kwargs)
 
     expected, found = (fit(build, X, Y, flag)[0] for flag in (False, True))
-    assert capsys.readouterr().out.count("compiled from here on") == 2
+    assert capsys.readouterr().out.count("compiled from here on") == 4
     assert close(found.student, expected.student, 1e-2)
     # A gradient reaches the float32 weights, not their copies.
     assert not same(numbers(found.student), numbers(student(norm=True)))
@@ -168,7 +170,7 @@ def test_mixed_precision_trains_as_it_does_eagerly(capsys):
 @torch_only
 def test_a_student_with_seeded_dropout_learns(capsys):
     d, _ = fit(with_dropout, X, Y, True)
-    assert capsys.readouterr().out.count("compiled from here on") == 2
+    assert capsys.readouterr().out.count("compiled from here on") == 4
     logs = d.fit(X, Y, epochs=5, verbose=0).history
     assert logs["loss"][-1] < logs["loss"][0]
 
@@ -246,6 +248,22 @@ def test_a_saved_run_continues_bit_for_bit(tmp_path):
     assert loaded.get_config()["torch_compile"] is True
     loaded.fit(X, Y, initial_epoch=1, epochs=2, **fit_options)
     assert same(whole.student, loaded.student)
+
+
+@torch_only
+def test_auto_compiles_nothing_in_a_run_that_is_resumed(capsys, tmp_path, monkeypatch):
+    from keras_dtkd.backend import torch_compiled_forward as module
+
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "can_compile", lambda: True)
+    d = distiller()
+    options = {"batch_size": 16, "verbose": 0, "callbacks": [Resume(tmp_path)]}
+    d.fit(X, Y, **options)
+    assert "the student is compiled" not in capsys.readouterr().out
+    d.fit(X, Y, batch_size=16, verbose=0)
+    assert "the student is compiled" in capsys.readouterr().out
+    d.fit(X, Y, epochs=2, initial_epoch=1, **options)
+    assert "the student is compiled" not in capsys.readouterr().out
 
 
 def test_auto_does_not_compile_a_short_run(capsys):
