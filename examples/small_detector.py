@@ -11,8 +11,8 @@ and draws two pictures.
 
 The data is in `bccd.npz`, or a clone of github.com/Shenggan/BCCD_Dataset, whose path
 is `KERAS_DTKD_BCCD`; without it, it is downloaded. A run takes minutes on a processor
-core, all of them two hours; with `KERAS_DTKD_QUICK=1`, a smoke run, a few minutes. If it is
-interrupted, the same command resumes it. Files go to the current folder, or to
+core, all of them two hours; with `KERAS_DTKD_QUICK=1`, a smoke run, a few minutes. If
+it is interrupted, the same command resumes it. Files go to the current folder, or to
 `KERAS_DTKD_OUT`.
 """
 
@@ -202,8 +202,8 @@ COLUMNS = {"adversarial": adversarial, "noise": noisy, "clean": train.images}
 # ## The methods
 # The weights were chosen for `FeatureMSE`, `FGD` and `MGD` on the validation images, of
 # a tenth, one and ten, in 15 epochs with a seed that is not among those of the table.
-# AFA has the weight of the loss that it is added to. AFA and SDA are used in the first two thirds
-# of the epochs, as published; after that, the base loss alone.
+# AFA has the weight of the loss that it is added to. AFA and SDA are used in the first
+# two thirds of the epochs, as published; after that, the base loss alone.
 
 # %%
 WEIGHTS = {"FeatureMSE": 1.0, "FGD": 0.1, "MGD": 1.0}
