@@ -88,7 +88,9 @@ def inspect_pair(distiller, sample, data, class_names=None):
 
 def _check_is_classifier(context):
     for spec in (context.student_spec, context.teacher_spec):
-        if spec is None or len(context.student_spec.shape) != len(spec.shape):
+        # Unlike numbers of classes are an issue of their own.
+        shape = context.student_spec.shape
+        if spec is None or len(shape) != len(spec.shape) or shape[-1] != spec.shape[-1]:
             continue
         problem = hint = None
         if len(spec.shape) > 2:
@@ -119,6 +121,16 @@ def _find_ignored_label(student, spec):
     loss = select_for_output(compiled_loss(student), spec.key, index)
     ignored = getattr(loss, "ignore_class", None)
     return -1 if ignored is None else ignored
+
+
+def find_weights(pair, sample):
+    """The weights of a sample's rows, NumPy, 0 where a label is ignored; or `None`."""
+    weights = pair.student_spec.select_weights(sample.sample_weight)
+    labels = arrays.to_numpy(pair.student_spec.select(sample.y))
+    if labels.ndim > 1 and labels.shape[-1] == len(pair.class_names):
+        return weights
+    is_label = (labels.reshape(-1) != pair.ignored_label).astype("float32")
+    return is_label if weights is None else arrays.to_numpy(weights).ravel() * is_label
 
 
 def check_labels(pair, sample):

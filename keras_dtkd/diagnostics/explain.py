@@ -46,8 +46,8 @@ def explain(
         student: A `keras.Model`. It need not be compiled.
         data: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or an iterable of
             batches that `fit` takes; text too, where the student has a preprocessor.
-            Labels are integers, or one-hot. What has a weight of 0, or the label -1,
-            counts nowhere.
+            Labels are integers, or one-hot. What has a weight of 0, or the label -1 (or
+            the `ignore_class` of the student's loss), counts nowhere.
         class_names: A name for each class. Optional; numbers by default.
         temperature: Temperature of the soft labels and of the gradients. Positive.
         from_logits: As for `Distiller`.
@@ -98,7 +98,7 @@ def explain(
         teacher_logits = teacher_spec.select_logits(run_teacher(x))
         student_logits = student_spec.select_logits(run_student(x))
         labels = student_spec.select(sample.y)
-        weights = student_spec.select_weights(sample.sample_weight)
+        weights = classifier_pair.find_weights(pair, sample)
         statistics.update(teacher_logits, student_logits, labels, weights, indices)
         progress.update(count)
     if count != total:

@@ -86,7 +86,8 @@ def _choose_convolutions(model, names):
                 f"`virtual_attention`: {model.name!r} has no `Conv2D` to replace."
             )
     else:
-        if not isinstance(names, list | tuple) or not names:
+        is_list = isinstance(names, list | tuple) and len(names) > 0
+        if not is_list or not all(isinstance(name, str) for name in names):
             raise TypeError(
                 "`virtual_attention`: `layers` must be a list of names of `Conv2D` "
                 f"layers. Received: layers={names!r}."

@@ -140,7 +140,9 @@ class VirtualAttentionConv2D(keras.layers.Conv2D):
         return self._scale(self.kernel)
 
     def _logits(self, theta):
-        return ops.convert_to_tensor(theta) / self.attention_temperature
+        # Every softmax is one-hot there already, and float32 still finite.
+        temperature = ops.maximum(self.attention_temperature, 1e-6)
+        return ops.convert_to_tensor(theta) / temperature
 
     def _compute_entropy(self, theta):
         log_attention = ops.log_softmax(self._logits(theta), axis=-1)

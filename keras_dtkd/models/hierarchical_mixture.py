@@ -36,8 +36,9 @@ class HierarchicalMixture(keras.Model):
         num_classes: Number of logits. At least 2.
         input_shape: Shape of an input, without the batch: `(32, 32, 3)` or `(64,)`.
         levels: Number of blocks in each level.
-        block: A Keras layer or a list of one for each level, of which copies are the
-            blocks: `conv_block(64)`, `dense_block(32)`, or any other. Copies have new
+        block: A Keras layer, or a function that returns one, or a list of one for each
+            level, of which copies are the blocks: `conv_block(64)`, `dense_block(32)`,
+            or any other. Copies have new
             initial values: give initializers no seed. `None` for the published
             `conv_block` of 64 filters, and 32 in the last of three levels.
         heads: A Keras layer from features `(classes, batch, features)` to logits
@@ -101,15 +102,20 @@ class HierarchicalMixture(keras.Model):
                 f"`{caller}`: `num_classes` must be at least 2: there is a logit for "
                 "each class. Received: num_classes=1."
             )
-        count = len(levels) if isinstance(levels, list | tuple) else 0
-        levels = check_positive_ints(caller, "levels", levels, max(count, 1))
+        if not isinstance(levels, list | tuple) or not levels:
+            raise ValueError(
+                f"`{caller}`: `levels` must be a list of the number of blocks in each "
+                f"level. Received: levels={levels!r}."
+            )
+        levels = check_positive_ints(caller, "levels", levels, len(levels))
         check_choice(caller, "pooling", pooling, POOLINGS)
         formats = "channels_last", "channels_first", None
         check_choice(caller, "data_format", data_format, formats)
         data_format = data_format or keras.config.image_data_format()
         # Of the blocks and heads that are made here; and of attentions and logits.
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        templates = _resolve_blocks(caller, block, len(levels), data_format, policy)
+        shapes = len(levels), input_shape, data_format
+        templates = _resolve_blocks(caller, block, *shapes, policy)
         if heads is None:
             heads = ClassHeads(dtype=policy)
         attention = {
@@ -216,14 +222,20 @@ class HierarchicalMixture(keras.Model):
         return cls(**config)
 
 
-def _resolve_blocks(caller, block, count, data_format, policy):
+def _resolve_blocks(caller, block, count, input_shape, data_format, policy):
     """One layer for each level."""
+    if block is None and len(input_shape) != 3:
+        raise ValueError(
+            f"`{caller}`: the default `block` is for images, and `input_shape` is "
+            f"{tuple(input_shape)}. Give a `block`, such as `models.dense_block(32)`."
+        )
     if block is None:
         filters = [*PUBLISHED_FILTERS[: count - 1], *count * [64]][: count - 1]
         filters.append(PUBLISHED_FILTERS[-1])
         block = [conv_block(f, data_format=data_format, dtype=policy) for f in filters]
     if not isinstance(block, list | tuple):
         block = count * [block]
+    block = [b() if callable(b) and not _is_layer(b) else b for b in block]
     if len(block) != count:
         raise ValueError(
             f"`{caller}`: `block` must be one layer, or one for each of the {count} "
@@ -232,8 +244,12 @@ def _resolve_blocks(caller, block, count, data_format, policy):
     return [_check_layer(caller, "block", each) for each in block]
 
 
+def _is_layer(value):
+    return isinstance(value, keras.layers.Layer)
+
+
 def _check_layer(caller, name, value):
-    if not isinstance(value, keras.layers.Layer):
+    if not _is_layer(value):
         raise TypeError(
             f"`{caller}`: `{name}` must be a Keras layer, such as "
             f"`models.{'conv_block()' if name == 'block' else 'ClassHeads()'}`. "

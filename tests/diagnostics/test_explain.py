@@ -213,13 +213,17 @@ def test_a_label_of_minus_1_or_a_weight_of_0_counts_nowhere(pair):
 
 
 @pytest.mark.single_backend
-def test_the_label_that_the_students_loss_ignores_counts_nowhere(pair):
+@pytest.mark.parametrize("ignored", [255, 0])
+def test_the_label_that_the_students_loss_ignores_counts_nowhere(pair, ignored):
     teacher, _, x = pair
     _, student, _ = models_of(TEACHER, STUDENT)
-    loss = keras.losses.SparseCategoricalCrossentropy(True, ignore_class=255)
+    loss = keras.losses.SparseCategoricalCrossentropy(True, ignore_class=ignored)
     student.compile("adam", loss)
-    found = run(teacher, student, (x, np.where(np.arange(COUNT) < 128, LABELS, 255)))
-    assert found.num_samples == 128
+    y = np.where(np.arange(COUNT) < 128, LABELS, ignored)
+    found = run(teacher, student, (x, y))
+    assert found.num_samples == (y != ignored).sum()
+    column = run(teacher, student, (x, y[:, None], np.ones(COUNT)))
+    assert close(column, found)
 
 
 @pytest.mark.single_backend
@@ -363,6 +367,12 @@ X, Y = tiny_models.data()
     "build, data, options, message",
     [
         (lambda: tiny_models.student(classes=5), (X, Y), {}, "4 classes.*student 5"),
+        (
+            lambda: tiny_models.student(classes=1),
+            (X, Y % 2),
+            {},
+            "4 classes.*student 1",
+        ),
         (lambda: multilabel(4), (X, Y), {}, "is a label by itself.*keras.Model"),
         (regression, (X, Y * 1.0), {}, "compiled for a regression.*MeanSquaredError"),
         (tiny_models.student, (X, Y + 9), {}, "labels from 9 to 12"),

@@ -170,6 +170,7 @@ def train_own():
         (network, {"layers": ["relu"]}, ValueError, "'relu' of `layers`.*is a ReLU"),
         (network, {"layers": ["conv9"]}, ValueError, "no layer 'conv9'.*conv1"),
         (network, {"layers": "conv1"}, TypeError, "`layers` must be a list of names"),
+        (network, {"layers": [1]}, TypeError, "`layers` must be a list of names"),
         (network, {"layers": []}, TypeError, "`layers` must be a list of names"),
         (lora, {}, ValueError, "'conv1' has LoRA"),
         (network, {"blocks": 0}, ValueError, "`blocks`"),

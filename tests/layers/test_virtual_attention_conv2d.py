@@ -121,11 +121,12 @@ def test_gradients_equal_central_differences(case):
     np.testing.assert_allclose(gradient, expected, atol=2e-5)
 
 
-def test_gradients_are_finite_for_hard_attention():
+@pytest.mark.parametrize("temperature", [1e-3, 1e-39, 0.0])
+def test_gradients_are_finite_for_hard_attention(temperature):
     layer = build(8, 8, 4, 1, entropy_weight=0.1)
     theta = np.random.default_rng(5).choice([-1e4, 0.0, 1e4], layer.theta.shape)
     layer.theta.assign(theta)
-    layer.attention_temperature.assign(1e-3)
+    layer.attention_temperature.assign(temperature)
     x = images(8)
     assert np.isfinite(numpy(layer.entropy()))
     assert all(np.isfinite(v).all() for v in step(layer, x, numpy(layer(x)) + 1))

@@ -264,6 +264,32 @@ def test_wrong_arguments_are_refused(options, error, message):
 
 
 @pytest.mark.single_backend
+def test_a_function_may_return_the_block(tmp_path):
+    blocks = [models.dense_block(6), lambda: models.dense_block(5)]
+    for block in (lambda: models.dense_block(6), blocks):
+        model = mixture(block=block)
+        widths = [level[0].output.shape[-1] for level in model.blocks]
+        assert widths == ([6, 5] if block is blocks else [6, 6])
+        model.save(tmp_path / "mixture.keras")
+        assert same(model, keras.saving.load_model(tmp_path / "mixture.keras"))
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_the_default_block_is_refused_for_vectors():
+    with pytest.raises(ValueError, match=r"for images.*\(6,\).*dense_block"):
+        models.HierarchicalMixture(4, (6,))
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("levels", [8, ()])
+def test_levels_that_are_no_list_are_refused(levels):
+    with pytest.raises(ValueError, match="number of blocks in each level"):
+        mixture(levels=levels)
+
+
+@pytest.mark.single_backend
 @pytest.mark.invariant(number=10)
 def test_a_single_class_is_refused():
     with pytest.raises(ValueError, match="`num_classes` must be at least 2"):
