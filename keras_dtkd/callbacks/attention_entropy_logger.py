@@ -17,7 +17,7 @@ class AttentionEntropyLogger(keras.callbacks.Callback):
 
     Attributes:
         history: The values of each epoch, a dict of lists by name, for
-            `plots.attention_entropy`. It continues over several `fit`.
+            `plots.attention_entropy`. It continues over several `fit` of one process.
 
     Raises:
         ValueError: At the beginning of `fit`: the model has no attention.
@@ -36,6 +36,11 @@ class AttentionEntropyLogger(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         layers = find_attention_layers("AttentionEntropyLogger", self.model)
         self._layers = [x for x in layers if callable(getattr(x, "attention", None))]
+        if not self._layers:
+            raise ValueError(
+                "`AttentionEntropyLogger`: no layer with an `attention_temperature` "
+                f"has a method `attention`, such as {layers[0].name!r}."
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         for number, layer in enumerate(self._layers, start=1):

@@ -46,7 +46,9 @@ def copy_model(caller, model, replace, fill):
     except Exception as error:
         raise ValueError(
             f"`{caller}`: {model.name!r} cannot be copied. Each of its layers needs a "
-            "`get_config` that makes it again. Keras raised: "
+            "`get_config` that makes it again, and losses, metrics and the optimizer "
+            "that it was compiled with too: register those of your own by "
+            "`keras.saving.register_keras_serializable`. Keras raised: "
             f"{type(error).__name__}: {error}"
         ) from error
     _require_own_training(caller, model, copy)

@@ -39,8 +39,13 @@ class AttentionEntropy(keras.metrics.Mean):
     def update_state(self, attention, sample_weight=None):
         """Accumulates rows that sum to 1, `(..., children, parents)`.
 
-        `sample_weight` weighs the first axis, or each row.
+        `sample_weight` weighs the first axis, or each row. A `ValueError` for a list.
         """
+        if isinstance(attention, list | tuple):
+            raise ValueError(
+                "`AttentionEntropy` measures one level. Received: a list of "
+                f"{len(attention)}, such as all of `compute_attention()`."
+            )
         weights = row_weights(attention, sample_weight)
         probs = ops.cast(ops.convert_to_tensor(attention), "float32")
         log_probs = ops.log(ops.maximum(probs, MIN_PROBABILITY))

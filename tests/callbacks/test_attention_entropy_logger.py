@@ -52,3 +52,14 @@ def test_a_model_without_attention_is_an_error():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="`AttentionEntropyLogger`: 'student' has no"):
         model.fit(X, np.zeros((24, 4)), callbacks=[AttentionEntropyLogger()], verbose=0)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_a_layer_without_a_method_for_its_attention_is_an_error():
+    layer = keras.layers.Dense(4, name="tempered")
+    layer.attention_temperature = keras.Variable(1.0, trainable=False)
+    model = keras.Sequential([layer])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    with pytest.raises(ValueError, match="has a method `attention`.*'tempered'"):
+        model.fit(X, Y, verbose=0, callbacks=[AttentionEntropyLogger()])

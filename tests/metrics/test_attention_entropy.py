@@ -40,3 +40,10 @@ def test_rows_may_have_weights():
     metric = AttentionEntropy()
     metric.update_state(tensor([[1.0, 0.0], [0.5, 0.5]]), np.array([1.0, 3.0]))
     assert float(metric.result()) == pytest.approx(0.75, rel=1e-6)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_all_levels_at_once_are_refused():
+    with pytest.raises(ValueError, match="measures one level.*list of 2"):
+        measure([np.eye(2), np.eye(3)])
