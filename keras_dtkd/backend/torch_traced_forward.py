@@ -8,7 +8,7 @@ from keras_dtkd.core.masking import attach_mask, get_mask
 
 # Stands for a tensor among leaves.
 _TENSOR = object()
-# What arguments and results may hold besides.
+# What arguments and results may hold apart from tensors.
 CONSTANT_TYPES = (bool, int, float, str, type(None))
 # The seed by which the generators of Keras's seeded operations are found in a trace.
 _MARKER = 0x5EED_57A7

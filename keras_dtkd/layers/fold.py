@@ -16,7 +16,7 @@ def fold(model):
     """A copy of a model with each `VirtualAttentionConv2D` as a plain `Conv2D`.
 
     Kernels are multiplied by the attention at its present temperature. Outputs are the
-    model's; there is nothing left to compute or to load besides Keras's own layer.
+    model's; there is nothing left to compute or to load but Keras's own layer.
     Regularizers and constraints of the kernel are kept. The copy is compiled as the
     model is, with a new optimizer.
 

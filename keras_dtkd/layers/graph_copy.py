@@ -119,7 +119,7 @@ def find_hidden_layer(model, wanted):
 
 
 def check_no_lora(caller, convolutions):
-    """Checks that no convolution has adapters besides its kernel."""
+    """Checks that no convolution has adapters next to its kernel."""
     for layer in convolutions:
         if layer.lora_enabled:
             raise ValueError(

@@ -238,8 +238,8 @@ def test_a_saved_run_continues_bit_for_bit(tmp_path):
         return distiller(student=student(norm=True), torch_compile=True)
 
     fit_options = {"batch_size": 16, "shuffle": False, "verbose": 0}
-    whole = build()
-    whole.fit(X, Y, epochs=2, **fit_options)
+    uninterrupted = build()
+    uninterrupted.fit(X, Y, epochs=2, **fit_options)
     part = build()
     part.fit(X, Y, epochs=1, **fit_options)
     part.save(tmp_path / "d.keras")
@@ -247,7 +247,7 @@ def test_a_saved_run_continues_bit_for_bit(tmp_path):
     loaded.teacher = teacher()
     assert loaded.get_config()["torch_compile"] is True
     loaded.fit(X, Y, initial_epoch=1, epochs=2, **fit_options)
-    assert same(whole.student, loaded.student)
+    assert same(uninterrupted.student, loaded.student)
 
 
 @torch_only
