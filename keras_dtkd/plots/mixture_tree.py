@@ -15,7 +15,9 @@ MIN_SHARE = 1e-6
 MAX_AREA, MIN_AREA = 500, 60
 
 
-def mixture_tree(before, after=None, class_names=None, titles=("before", "after")):
+def mixture_tree(
+    before, after=None, class_names=None, titles=("before", "after"), figure=None
+):
     """Draws which blocks of a `models.HierarchicalMixture` feed which classes.
 
     From left to right stand the blocks of each level and the classes. A line is the
@@ -31,9 +33,10 @@ def mixture_tree(before, after=None, class_names=None, titles=("before", "after"
             to the right. Optional.
         class_names: A name for each class. Numbers by default.
         titles: Titles of the trees.
+        figure: Figure or subfigure to draw in. Optional.
 
     Returns:
-        The matplotlib figure. It grows with the number of classes.
+        The matplotlib figure. A new one grows with the number of classes.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -70,13 +73,14 @@ def mixture_tree(before, after=None, class_names=None, titles=("before", "after"
     positions = _order_nodes(trees[-1])
     # A line of 7 points needs a tenth of an inch.
     height = max(4.5, 1.2 + 0.105 * num_classes)
-    figure = style.new_figure(5.5 * len(trees), height)
-    figure.get_layout_engine().set(wspace=0.04)
+    if figure is None:
+        figure = style.new_figure(5.5 * len(trees), height)
+        figure.get_layout_engine().set(wspace=0.04)
     axes = figure.subplots(1, len(trees), squeeze=False)[0]
     for ax, tree, title in zip(axes, trees, titles, strict=False):
         _draw_tree(ax, tree, positions, names)
         ax.set_title(title, fontsize=11)
-    return figure
+    return style.root_figure(axes[0])
 
 
 def _to_arrays(name, value):
