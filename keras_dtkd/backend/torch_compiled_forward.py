@@ -138,11 +138,9 @@ class CompiledForward:
         return traced, run
 
     def _print(self, text):
-        import torch
+        from keras_dtkd.backend import current
 
-        distributed = torch.distributed
-        is_alone = not (distributed.is_available() and distributed.is_initialized())
-        if is_alone or distributed.get_rank() == 0:
+        if current().rank_and_world_size()[0] == 0:
             print(f"keras_dtkd: the forward pass of {self._name} {text}", flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dtkd.callbacks.student import find_student
 from keras_dtkd.core.layer_tree import iter_layers
 
 
@@ -18,8 +19,7 @@ def find_attention_layers(caller, model):
     Raises:
         ValueError: There is none.
     """
-    student = getattr(model, "student", None)
-    searched = student if isinstance(student, keras.Model) else model
+    searched = find_student(model)
     found = [
         layer
         for layer in iter_layers(searched)

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dtkd.callbacks.student import find_student
 from keras_dtkd.core.arguments import check_positive_int
 
 
@@ -23,8 +24,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
     @property
     def evaluated_model(self):
         """A Distiller's student; any other model itself."""
-        student = getattr(self.model, "student", None)
-        return student if isinstance(student, keras.Model) else self.model
+        return find_student(self.model)
 
     def add_results(self, logs):
         """Evaluates, and adds the results to the logs of the epoch."""

@@ -89,7 +89,7 @@ def explain(
     total = sampling.count_batches(data, batches)
     progress = keras.utils.Progbar(total, verbose=bool(verbose), unit_name="batch")
     run_teacher = compile_teacher(teacher)
-    run_student = compile_teacher(ModelTeacher(student))
+    run_student = compile_teacher(ModelTeacher(student), "the student")
     count = 0
     for count, (sample, indices) in enumerate(itertools.chain([first], samples), 1):
         classifier_pair.check_labels(pair, sample)

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.core.arguments import check_in_range, check_positive_int
+from keras_dtkd.functional.statistics import entropy
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -145,8 +146,7 @@ class VirtualAttentionConv2D(keras.layers.Conv2D):
         return ops.convert_to_tensor(theta) / temperature
 
     def _compute_entropy(self, theta):
-        log_attention = ops.log_softmax(self._logits(theta), axis=-1)
-        return -ops.mean(ops.sum(ops.exp(log_attention) * log_attention, axis=-1))
+        return ops.mean(entropy(ops.log_softmax(self._logits(theta), axis=-1)))
 
     def _penalize_entropy(self, theta):
         return self.entropy_weight * self._compute_entropy(theta)

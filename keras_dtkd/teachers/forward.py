@@ -53,10 +53,10 @@ def run_on_sample(teacher, sample):
         yield forward(to_tensors(batch))
 
 
-def compile_teacher(teacher):
+def compile_teacher(teacher, name="the teacher"):
     """`run_teacher` of a batch, compiled under JAX, and under torch where that pays."""
     outputs = compile_forward(
-        teacher, lambda x: teacher.outputs(*read_batch(teacher, x))
+        teacher, lambda x: teacher.outputs(*read_batch(teacher, x)), name=name
     )
 
     def forward(x):
@@ -65,7 +65,7 @@ def compile_teacher(teacher):
     return compile_on_jax(teacher.variables, forward)
 
 
-def compile_forward(teacher, function, when="auto"):
+def compile_forward(teacher, function, when="auto", name="the teacher"):
     """A function that runs the teacher, for use in `without_effect`.
 
     It is compiled under torch, see `keras_dtkd.backend.base.Backend.compile_forward`,
@@ -75,7 +75,7 @@ def compile_forward(teacher, function, when="auto"):
         return function
     variables = [*teacher.variables, *input_variables(teacher)]
     variables = list({id(variable): variable for variable in variables}.values())
-    return backend.compile_forward(function, variables, "the teacher", when)
+    return backend.compile_forward(function, variables, name, when)
 
 
 def compile_on_jax(variables, function):

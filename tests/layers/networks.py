@@ -61,8 +61,8 @@ def randomize(model):
     return model
 
 
-class Block(keras.layers.Layer):
-    """A layer that is no functional model and has a convolution."""
+class Convolution:
+    """A `call` that is one convolution."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -78,18 +78,12 @@ class Block(keras.layers.Layer):
         return self.conv.compute_output_shape(input_shape)
 
 
-class OwnCall(keras.Model):
+class Block(Convolution, keras.layers.Layer):
+    """A layer that is no functional model and has a convolution."""
+
+
+class OwnCall(Convolution, keras.Model):
     """A model with a `call` of its own."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.conv = LAYERS.Conv2D(4, 3, name="conv")
-
-    def build(self, input_shape):
-        self.conv.build(input_shape)
-
-    def call(self, inputs):
-        return self.conv(inputs)
 
 
 class OwnTraining(keras.Model):
