@@ -1,14 +1,18 @@
-"""Memory and time of `chunked_divergence` and of the plain form, on CPU.
+"""Memory and time of `chunked_divergence` and of the plain form.
 
     KERAS_BACKEND=jax python benchmarks/chunked_divergence.py
+    KERAS_BACKEND=torch python benchmarks/chunked_divergence.py --liger
 
-Value and gradients of the KL divergence of two language models from their last hidden
-states: the plain form makes all logits. Each form runs in a process of its own; its
-memory is the peak of the process less that before the first call. Time is processor
-time, a median of calls after the first.
+Value and gradients of a divergence of two language models from their last hidden
+states: the plain form makes all logits. Each form runs in a process of its own. On a
+CPU its memory is the peak of the process less that before the first call, and time is
+processor time; on an accelerator, the device's peak less the inputs, and time by the
+clock; a median of calls after the first. `--liger` has the sizes of Liger-Kernel's
+benchmark, and prints its published figures.
 """
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
@@ -22,29 +26,65 @@ from keras import ops
 
 from keras_dtkd import backend
 from keras_dtkd.functional import divergences
-from keras_dtkd.functional.chunked import chunked_divergence
+from keras_dtkd.functional.chunked import (
+    chunked_cross_entropy,
+    chunked_divergence,
+)
 from keras_dtkd.functional.statistics import soft_log_probs
 
-WIDTHS = 512, 1024
 FORMS = "plain", "chunked"
 
+# Liger-Kernel's `distill_jsd_loss` on an H100 (benchmark/data/all_benchmark_data.csv,
+# versions 0.4.x): half cross-entropy, half JSD. Its memory includes the inputs.
+LIGER = {
+    "widths": [2048, 4096],
+    "vocabularies": [128_256],
+    "tokens": [1024, 2048, 4096, 8192],
+    "chunk_size": 1024,
+    "dtype": "bfloat16",
+    "loss": "ce_jsd",
+}
+LIGER_FIGURES = """Published by Liger-Kernel (NVIDIA H100 80GB HBM3, 2024-12):
 
-def plain(student, embedding, teacher, teacher_embedding):
-    """The same divergence from all logits."""
+| tokens | its form, MB | its form, ms | PyTorch, MB | PyTorch, ms |
+|---|---|---|---|---|
+| 1,024 | 10,914 | 8.3 | 16,174 | 28.7 |
+| 2,048 | 10,942 | 15.8 | 23,713 | 54.3 |
+| 4,096 | 10,998 | 30.9 | 38,791 | 107.1 |
+| 8,192 | 11,110 | 60.7 | 68,947 | 213.2 |
+"""
+
+
+def evaluate_plainly(loss, student, embedding, teacher, teacher_embedding, labels):
+    """The same loss from all logits."""
     log_q, log_p = (
         soft_log_probs(ops.matmul(hidden, ops.transpose(table)))
         for hidden, table in ((student, embedding), (teacher, teacher_embedding))
     )
-    return ops.mean(divergences.kl(log_p, log_q))
+    if loss == "kl":
+        return ops.mean(divergences.kl(log_p, log_q))
+    picked = ops.take_along_axis(log_q, labels[:, None], axis=-1)
+    jsd = divergences.generalized_jsd(log_p, log_q, 0.5, "gkd")
+    return 0.5 * ops.mean(jsd) - 0.5 * ops.mean(picked)
 
 
-def make_step(form, chunk_size):
-    """A compiled function of the four arrays: the value and the student's gradients."""
+def evaluate_in_chunks(loss, chunk_size, *arrays):
+    """The loss as `Distiller(chunk_size=...)` computes it."""
+    *arrays, labels = arrays
+    if loss == "kl":
+        return chunked_divergence(*arrays, chunk_size=chunk_size)
+    jsd = chunked_divergence(*arrays, divergence="jsd", chunk_size=chunk_size)
+    labelled = chunked_cross_entropy(*arrays[:2], labels, chunk_size=chunk_size)
+    return 0.5 * jsd + 0.5 * labelled
+
+
+def make_step(form, loss, chunk_size):
+    """A compiled function of the arrays: the value and the student's gradients."""
 
     def value(*arrays):
         if form == "plain":
-            return plain(*arrays)
-        return chunked_divergence(*arrays, chunk_size=chunk_size)
+            return evaluate_plainly(loss, *arrays)
+        return evaluate_in_chunks(loss, chunk_size, *arrays)
 
     if backend.backend_name() == "jax":
         import jax
@@ -71,89 +111,112 @@ def make_step(form, chunk_size):
     return step
 
 
-def memory():
+def process_memory():
     """Memory of this process now, bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def peak_memory():
-    """Peak memory of this process, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Peak memory of the accelerator, or else of this process, bytes."""
+    peak = backend.device_info()[1]
+    return peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def measure(form, vocabulary, tokens, chunk_size, calls):
+def measure(form, vocabulary, tokens, options):
     """Measures one form in this process, and prints a dict as JSON."""
-    rng = np.random.default_rng(0)
-    shapes = [s for width in WIDTHS for s in ((tokens, width), (vocabulary, width))]
-    arrays = []
-    for shape in shapes:
-        array = rng.standard_normal(shape, dtype="float32") / np.sqrt(shape[1])
-        arrays.append(ops.convert_to_tensor(array))
-        del array
-    step = make_step(form, chunk_size)
-    before, seconds = memory(), []
-    for _ in range(calls + 1):
-        start = time.process_time()
+    rng, arrays, size = np.random.default_rng(0), [], 0
+    for width in options.widths:
+        for rows in (tokens, vocabulary):
+            array = rng.standard_normal((rows, width), dtype="float32")
+            tensor = ops.convert_to_tensor(array / np.sqrt(width))
+            arrays.append(ops.cast(tensor, options.dtype))
+            size += array.size * (2 if options.dtype == "bfloat16" else 4)
+            del array, tensor
+    arrays.append(ops.convert_to_tensor(rng.integers(vocabulary, size=tokens)))
+    step = make_step(form, options.loss, options.chunk_size)
+    on_device = backend.device_info()[1] is not None
+    before, seconds = size if on_device else process_memory(), []
+    for _ in range(options.calls + 1):
+        start = time.perf_counter(), time.process_time()
         value, gradients = step(*arrays)
-        norms = [float(ops.convert_to_numpy(ops.norm(g))) for g in gradients]
-        seconds.append(time.process_time() - start)
-    print(
-        json.dumps(
-            {
-                "value": float(ops.convert_to_numpy(value)),
-                "gradient_norms": norms,
-                "bytes": peak_memory() - before,
-                "cpu_seconds": statistics.median(seconds[1:]),
-            }
-        )
+        norms = [
+            float(ops.convert_to_numpy(ops.norm(ops.cast(g, "float32"))))
+            for g in gradients
+        ]
+        seconds.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    wall, processor = (
+        statistics.median(values) for values in zip(*seconds[1:], strict=True)
     )
+    value = float(ops.convert_to_numpy(ops.cast(value, "float32")))
+    result = {"value": value, "gradient_norms": norms}
+    result |= {"bytes": peak_memory() - before, "input_bytes": size}
+    print(json.dumps({**result, "seconds": wall, "cpu_seconds": processor}))
+
+
+def run(form, vocabulary, tokens, options):
+    """`measure` in a process of its own."""
+    command = [sys.executable, __file__, "--form", form, "--loss", options.loss]
+    command += ["--vocabularies", vocabulary, "--tokens", tokens]
+    command += ["--widths", *options.widths, "--dtype", options.dtype]
+    command += ["--chunk-size", options.chunk_size, "--calls", options.calls]
+    result = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        return None
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def main():
     from machine import environment_info, save
 
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--vocabularies", type=int, nargs="+", default=[32_000, 128_000]
     )
-    parser.add_argument("--tokens", type=int, default=1536)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1536])
+    parser.add_argument(
+        "--widths", type=int, nargs=2, default=[512, 1024], help="student, teacher"
+    )
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument(
+        "--loss", choices=["kl", "ce_jsd"], default="kl", help="ce_jsd: half each"
+    )
     parser.add_argument("--chunk-size", type=int, default=256)
     parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--liger", action="store_true", help="Liger's sizes")
     parser.add_argument("--form", choices=FORMS, help="measure it in this process")
     parser.add_argument("--output", type=Path, help="the JSON file of the results")
-    arguments = parser.parse_args()
-    options = arguments.tokens, arguments.chunk_size, arguments.calls
-    if arguments.form:
-        return measure(arguments.form, arguments.vocabularies[0], *options)
-    result = {**environment_info(), "widths": WIDTHS, "results": {}}
-    names = ("tokens", "chunk_size", "calls")
-    result |= dict(zip(names, options, strict=True))
-    titles = "vocabulary", "form", "peak, MiB", "CPU time, s", "÷ plain", "÷ plain"
-    print(f"| {' | '.join(titles)} |")
-    print("|---|---|---|---|---|---|")
-    for vocabulary in arguments.vocabularies:
-        found = {}
-        for form in FORMS:
-            command = [sys.executable, __file__, f"--form={form}"]
-            command += [f"--vocabularies={vocabulary}"]
-            command += [
-                f"--{name.replace('_', '-')}={value}"
-                for name, value in zip(names, options, strict=True)
-            ]
-            output = subprocess.run(
-                command, capture_output=True, text=True, check=True
-            ).stdout
-            found[form] = json.loads(output.splitlines()[-1])
-        result["results"][str(vocabulary)] = found
+    options = parser.parse_args()
+    if options.form:
+        measure(options.form, options.vocabularies[0], options.tokens[0], options)
+        return
+    if options.liger:
+        vars(options).update(LIGER)
+    settings = {k: v for k, v in vars(options).items() if k not in ("form", "output")}
+    result = {**environment_info(), **settings, "results": []}
+    clock = "cpu_seconds" if result["device"] == "cpu" else "seconds"
+    title = "CPU time, ms" if clock == "cpu_seconds" else "ms"
+    print(f"| vocabulary | tokens | form | peak, MiB | {title} | ÷ plain | ÷ plain |")
+    print("|---|---|---|---|---|---|---|")
+    for vocabulary, tokens in itertools.product(options.vocabularies, options.tokens):
+        found = {form: run(form, vocabulary, tokens, options) for form in FORMS}
+        line = {"vocabulary": vocabulary, "tokens": tokens, **found}
+        result["results"].append(line)
         for form, values in found.items():
-            ratios = [values[k] / found["plain"][k] for k in ("bytes", "cpu_seconds")]
-            print(
-                f"| {vocabulary:,} | {form} | {values['bytes'] / 2**20:,.0f} | "
-                f"{values['cpu_seconds']:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |"
-            )
-    save(result, "chunked_divergence", arguments.output)
-    return None
+            cells = [f"{vocabulary:,}", f"{tokens:,}", form]
+            if values is None:
+                cells += ["failed, see above", "", "", ""]
+            else:
+                cells.append(f"{values['bytes'] / 2**20:,.0f}")
+                cells.append(f"{1000 * values[clock]:,.1f}")
+                for key in ("bytes", clock):
+                    plain = found["plain"]
+                    cells.append(f"{values[key] / plain[key]:.2f}" if plain else "")
+            print(f"| {' | '.join(cells)} |")
+    if options.liger:
+        print(f"\n{LIGER_FIGURES}")
+    name = "chunked_divergence_liger" if options.liger else "chunked_divergence"
+    save(result, name, options.output)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from machine import environment_info, save
 from report import median_and_quartiles
-from resnets import resnet
 from step_time import BACKEND, Clock, compiled, now
 
+from keras_dtkd import models
 from keras_dtkd.datasets import cifar100, load_arrays
 from keras_dtkd.datasets.registry import NORMALIZATION
 
@@ -62,7 +62,7 @@ class Fit:
     """Seconds per image of a model's `fit`."""
 
     def __init__(self, steps, *data):
-        self.model, self.steps, self.data = compiled(resnet(8)), steps, data
+        self.model, self.steps, self.data = compiled(models.get("resnet8")), steps, data
 
     def __call__(self):
         clock, (x, *y) = Clock(), self.data

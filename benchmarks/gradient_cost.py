@@ -16,10 +16,9 @@ import keras
 import numpy as np
 from machine import environment_info, save
 from report import median_and_quartiles
-from resnets import resnet
 from step_time import Fit, clone, compiled, heading, images, measure
 
-from keras_dtkd import Distiller, InteractiveDistiller
+from keras_dtkd import Distiller, InteractiveDistiller, models
 from keras_dtkd.losses import KD, InputGradientAlignment, InputGradientPenalty
 
 ESTIMATORS = ("exact", "jvp", "finite_difference")
@@ -31,9 +30,9 @@ def estimator_arguments(estimator):
     return {"estimator": estimator, **squared}
 
 
-def variants(depths, width, exam):
+def variants(depths, exam):
     """Title → `Fit`, each with its own student (and teacher, if trained)."""
-    teacher, student = (resnet(depth, width) for depth in depths)
+    teacher, student = (models.get(f"resnet{depth}") for depth in depths)
 
     def with_kd(*losses):
         losses = [KD(1.0, weight=0.5), *losses]
@@ -80,9 +79,6 @@ def main():
     parser.add_argument("--batch", type=int, default=64, help="batch and exam size")
     parser.add_argument("--steps", type=int, default=4, help="steps per epoch")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--width", type=int, default=8, help="channels of the first stage"
-    )
     parser.add_argument("--depths", type=int, nargs=2, default=[20, 8])
     parser.add_argument("--output", type=Path, help="the JSON file of the results")
     options = parser.parse_args()
@@ -91,12 +87,12 @@ def main():
 
     keras.utils.set_random_seed(0)
     result = {**environment_info(), "options": {**vars(options), "output": None}}
-    functions = variants(options.depths, options.width, images(options.batch, 1))
+    functions = variants(options.depths, images(options.batch, 1))
     wall, processor = measure(functions, options.batch, options.steps, options.rounds)
     result |= {"seconds": wall, "cpu_seconds": processor}
     result["load_after"] = os.getloadavg()[0]
     save(result, "gradient_cost", options.output)
-    print(heading(result, options))
+    print(heading(result, options.depths, options.rounds))
     print(table(wall, processor))
 
 

@@ -26,12 +26,12 @@ def _conv(in_channels, channels, stride=1, kernel=3):
     )
 
 
-def resnet(depth, width=16):
-    """`resnets.resnet`, for inputs `(batch, 3, 32, 32)`."""
-    modules, in_channels = [_conv(3, width), nn.ReLU()], width
+def resnet(depth):
+    """`models.get(f"resnet{depth}")`, for inputs `(batch, 3, 32, 32)`."""
+    modules, in_channels = [_conv(3, 16), nn.ReLU()], 16
     for stage in range(3):
         for block in range((depth - 2) // 6):
-            channels = width * 2**stage
+            channels = 16 * 2**stage
             modules.append(
                 Block(in_channels, channels, 2 if stage > 0 and block == 0 else 1)
             )
@@ -45,21 +45,22 @@ class Step:
 
     Args:
         depths: Depths of teacher and student.
-        width: Channels of the first stage.
         lr: Learning rate.
         compiled: Whether the forward passes with the loss go through `torch.compile`,
             which compiles their backward pass too.
+        precision: `"float32"`, or `"bfloat16"` under autocast.
         temperature: T.
     """
 
-    def __init__(self, depths, width, lr, compiled=False, temperature=4.0):
+    def __init__(
+        self, depths, lr, compiled=False, precision="float32", temperature=4.0
+    ):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.teacher, self.student = (
-            resnet(depth, width).to(self.device) for depth in depths
-        )
+        self.teacher, self.student = (resnet(depth).to(self.device) for depth in depths)
         self.teacher.eval()
         self.student.train()
         self.temperature = temperature
+        self.half = precision == "bfloat16"
         self.optimizer = torch.optim.SGD(self.student.parameters(), lr, momentum=0.9)
         self.loss = torch.compile(self._loss) if compiled else self._loss
 
@@ -92,7 +93,8 @@ class Step:
             images = torch.from_numpy(x[indices]).to(self.device).permute(0, 3, 1, 2)
             labels = torch.from_numpy(y[indices]).to(self.device).long()
             self.optimizer.zero_grad()
-            loss, accuracy = self.loss(images, labels)
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+                loss, accuracy = self.loss(images, labels)
             loss.backward()
             self.optimizer.step()
             sums += torch.stack([loss.detach(), accuracy])

@@ -14,13 +14,12 @@ import warnings
 from collections import defaultdict
 
 import keras
-import numpy as np
 import torch
 from machine import environment_info
-from resnets import CLASSES, SHAPE, resnet
-from step_time import clone, compiled
+from step_time import clone, compiled, images
 
 import keras_dtkd
+from keras_dtkd import models
 from keras_dtkd.losses import DTKD, KD
 
 LOSSES = {"kd": KD, "dtkd": DTKD, "published": DTKD.published}
@@ -105,7 +104,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--depths", type=int, nargs=2, default=[20, 8])
     parser.add_argument("--loss", choices=LOSSES, default="dtkd")
     parser.add_argument(
@@ -115,14 +113,12 @@ def main():
     # The warning about an untrained teacher is expected here.
     warnings.filterwarnings("ignore", category=UserWarning)
 
-    rng = np.random.default_rng(0)
-    samples = arguments.batch * arguments.steps
-    x = rng.normal(size=(samples, *SHAPE)).astype("float32")
-    y = rng.integers(CLASSES, size=samples)
-    teacher, student = (resnet(depth, arguments.width) for depth in arguments.depths)
+    x, y = images(arguments.batch, arguments.steps)
+    teacher, student = (models.get(f"resnet{depth}") for depth in arguments.depths)
     loss = LOSSES[arguments.loss]()
-    models = {
-        "distiller": compiled(keras_dtkd.Distiller(teacher, clone(student), loss)),
+    distiller = keras_dtkd.Distiller(teacher, clone(student), loss, torch_compile=False)
+    fitted = {
+        "distiller": compiled(distiller),
         "student alone": compiled(clone(student)),
     }
 
@@ -130,7 +126,7 @@ def main():
         model.fit(x, y, batch_size=arguments.batch, verbose=0)
 
     milliseconds = {}
-    for name, model in models.items():
+    for name, model in fitted.items():
         fit(model)
         with torch.profiler.profile() as profile:
             fit(model)
@@ -149,7 +145,7 @@ def main():
         f"torch {torch.__version__}, Keras {keras.__version__}, {info['device']} "
         f"({info['cpu']}, {info['cores']} cores), {arguments.loss}, batch "
         f"{arguments.batch}, teacher resnet{arguments.depths[0]}, student "
-        f"resnet{arguments.depths[1]}, width {arguments.width}.\n"
+        f"resnet{arguments.depths[1]}.\n"
     )
     print_components(milliseconds)
     print_operations(operations, arguments)

@@ -10,13 +10,14 @@ TITLES = {
     "keras.distillation": "`keras.distillation.Distiller`, T²·KL",
     "torch": "plain PyTorch, eager",
     "torch.compile": "plain PyTorch, `torch.compile`",
+    "jax": "plain JAX, compiled",
     "limit": "the limit: teacher + student",
     "teacher": "the teacher's forward pass alone",
     "student": "the student's plain `fit` alone",
 }
 
 # What the others are divided by.
-OTHERS = "limit", "keras.distillation", "torch", "torch.compile"
+OTHERS = "limit", "keras.distillation", "torch", "torch.compile", "jax"
 
 
 def median_and_quartiles(values):

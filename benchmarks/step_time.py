@@ -19,12 +19,13 @@ import keras
 import numpy as np
 from machine import environment_info, save
 from report import table
-from resnets import CLASSES, SHAPE, resnet
 
 import keras_dtkd
+from keras_dtkd import models
 from keras_dtkd.losses import DTKD, KD
 
 BACKEND = keras.backend.backend()
+SHAPE, CLASSES = (32, 32, 3), 100
 LEARNING_RATE = 1e-3
 
 
@@ -79,8 +80,8 @@ class Forward:
         return (now() - start) / steps
 
 
-class PlainTorch:
-    """Seconds per step of the hand-written loop."""
+class ByHand:
+    """Seconds per step of a hand-written loop."""
 
     def __init__(self, step):
         self.step = step
@@ -133,9 +134,9 @@ def clone(model):
     return copy
 
 
-def variants(depths, width):
+def variants(depths, precision="float32"):
     """Name → function `(x, y, batch) → seconds per step`, each with its own student."""
-    teacher, student = (resnet(depth, width) for depth in depths)
+    teacher, student = (models.get(f"resnet{depth}", CLASSES) for depth in depths)
 
     def distill(loss, **options):
         distiller = keras_dtkd.Distiller(
@@ -168,11 +169,16 @@ def variants(depths, width):
         functions["kd, compiled"] = distill(KD(4.0, weight=0.5), torch_compile=True)
         for name in ("torch", "torch.compile"):
             step = plain_torch.Step(
-                depths, width, LEARNING_RATE, name == "torch.compile"
+                depths, LEARNING_RATE, name == "torch.compile", precision
             )
             size = sum(p.numel() for p in step.student.parameters())
             assert size == sum(np.prod(w.shape) for w in student.trainable_weights)
-            functions[name] = PlainTorch(step)
+            functions[name] = ByHand(step)
+    if BACKEND == "jax":
+        import plain_jax
+
+        step = plain_jax.Step(depths, LEARNING_RATE, precision, CLASSES)
+        functions["jax"] = ByHand(step)
     return functions
 
 
@@ -219,21 +225,24 @@ def main():
         help="steps per epoch, for each batch size",
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument(
-        "--width", type=int, default=16, help="channels of the first stage"
-    )
     parser.add_argument("--depths", type=int, nargs=2, default=[20, 8])
+    parser.add_argument(
+        "--precision", choices=["float32", "bfloat16"], default="float32"
+    )
     parser.add_argument("--output", type=Path, help="the JSON file of the results")
     arguments = parser.parse_args()
     # DTKD's warning is expected: nothing can be learned from random images.
     warnings.filterwarnings("ignore", category=UserWarning)
 
-    result = {**environment_info(), "seconds": {}, "cpu_seconds": {}}
+    half = arguments.precision == "bfloat16"
+    keras.config.set_dtype_policy("mixed_bfloat16" if half else "float32")
+    result = {**environment_info(), "precision": arguments.precision}
+    result |= {"seconds": {}, "cpu_seconds": {}}
     tables = []
     for i, batch in enumerate(arguments.batches):
         steps = arguments.steps[min(i, len(arguments.steps) - 1)]
         keras.utils.set_random_seed(0)
-        functions = variants(arguments.depths, arguments.width)
+        functions = variants(arguments.depths, arguments.precision)
         wall, cpu_time = measure(functions, batch, steps, arguments.rounds)
         for seconds in (wall, cpu_time):
             pairs = zip(seconds["teacher"], seconds["student"], strict=True)
@@ -244,19 +253,20 @@ def main():
         tables.append(f"Batch {batch}, {steps} steps per round:\n\n{rows}\n")
     result["load_after"] = os.getloadavg()[0]
 
-    save(result, "step_time", arguments.output)
-    print(heading(result, arguments))
+    name = "step_time_bfloat16" if half else "step_time"
+    save(result, name, arguments.output)
+    print(heading(result, arguments.depths, arguments.rounds))
     print("\n".join(tables))
 
 
-def heading(result, arguments):
+def heading(result, depths, rounds):
     """A sentence that describes the measurement."""
-    versions, (teacher, student) = result["versions"], arguments.depths
+    versions, (teacher, student) = result["versions"], depths
     return (
         f"{BACKEND} {versions[BACKEND]}, Keras {versions['keras']}, "
         f"{result['device']} ({result['cpu']}, {result['cores']} cores, load "
         f"{result['load']:.1f}); teacher resnet{teacher}, student resnet{student}, "
-        f"width {arguments.width}; medians of {arguments.rounds} rounds, quartiles.\n"
+        f"{keras.config.dtype_policy().name}; medians of {rounds} rounds, quartiles.\n"
     )
 
 

@@ -132,6 +132,14 @@ def test_a_compiled_loss_that_padding_dilutes_is_named(loss, recwarn):
     assert len(named) == is_diluted
 
 
+@pytest.mark.filterwarnings("error:.*divides by all of them")
+def test_a_diluted_loss_without_weight_is_no_fault():
+    student = pupil()
+    student.compile("sgd", "sparse_categorical_crossentropy")
+    d = Distiller(right_teacher(), student, KD(), task_weight=0.0)
+    d.fit(X, Y, sample_weight=WEIGHTS, verbose=0)
+
+
 def test_accuracy_is_that_of_valid_tokens():
     found = []
     for extra in (0, X.shape[1]):

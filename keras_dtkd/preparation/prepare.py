@@ -339,6 +339,7 @@ def compile_distiller(distiller, context):
         several = backend.replicas() > 1 or backend.rank_and_world_size()[1] > 1
     compiled = CompiledSettings(
         loss=distiller.loss,
+        task_weight=distiller.task_weight,
         is_default=distiller.compile_origin.source == "default",
         metrics=distiller.compile_origin.metrics,
         optimizer=distiller.optimizer,

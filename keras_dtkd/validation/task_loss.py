@@ -44,7 +44,7 @@ def check_diluted_loss(context):
     if compiled is None or compiled.is_default or context.sample.y is None:
         return
     is_one = weights is not None and not keras.tree.is_nested(weights)
-    if not is_one or not has_positions(weights):
+    if not compiled.task_weight or not is_one or not has_positions(weights):
         return
     loss = keras.losses.get(compiled.loss) if isinstance(compiled.loss, str) else None
     reduction = getattr(compiled.loss, "reduction", None if loss is None else "mean")
