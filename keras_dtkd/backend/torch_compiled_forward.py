@@ -172,7 +172,8 @@ def verify(traced, run, values, tensors):
 
     `run` is a function of the variables' values and the arguments' tensors.
     """
-    tolerance = 0.3 if traced.is_half else 1e-3
+    # One value of many that rounding moves across a ReLU's edge changes gradients.
+    tolerance = 0.3 if traced.is_half else 1e-2
     for kind, found, right in zip(
         ("results", "gradients"),
         _results_and_gradients(run, values, tensors),

@@ -4,6 +4,7 @@ import itertools
 
 import keras
 
+from keras_dtkd.backend.torch_graph_layout import simplify_layout
 from keras_dtkd.core.masking import attach_mask, get_mask
 
 # Stands for a tensor among leaves.
@@ -48,6 +49,7 @@ class TracedForward:
         found = (node.meta.get("val") for node in self.graph.graph.nodes)
         dtypes = {getattr(value, "dtype", None) for value in found}
         self.is_half = bool(dtypes & {torch.float16, torch.bfloat16})
+        simplify_layout(self.graph)
 
     def run_flat(self, values, tensors):
         """Runs the function as the graph does. Returns the flat list of tensors."""
