@@ -188,6 +188,8 @@ class HierarchicalMixture(keras.Model):
         tree = type(self).from_config({**self.get_config(), "hard": True})
         for source, target in zip(self.layers, tree.layers, strict=True):
             target.set_weights(source.get_weights())
+            if target.trainable != source.trainable:
+                target.trainable = source.trainable
         return tree
 
     def get_config(self):

@@ -28,7 +28,7 @@ class TaskAttention(keras.layers.Layer):
             `keras_dtkd.callbacks.AttentionTemperature` changes it over the epochs.
         scale: Factor of the temperature. Positive.
         entropy_weight: Factor of the mean entropy of the rows of `d`, in nats, that is
-            added to the loss (`add_loss`). Not below 0.
+            one of the layer's `losses` once, however often it is called. Not below 0.
         hard: Whether `d` is one-hot, at the greatest `θ` of each row, and not trained.
 
     Call arguments:
@@ -86,6 +86,8 @@ class TaskAttention(keras.layers.Layer):
             (self.children, len(shapes)),
             keras.initializers.RandomUniform(0.0, 1.0),
             trainable=not self.hard,
+            # Unlike a loss of `call` it counts once in a model that is called twice.
+            regularizer=self._penalize_entropy if self.entropy_weight else None,
             name="theta",
             **options,
         )
@@ -117,10 +119,11 @@ class TaskAttention(keras.layers.Layer):
 
     def call(self, inputs):
         """Returns the mixes, `(children, batch, ...)`."""
-        if self.entropy_weight and not self.hard:
-            self.add_loss(self.entropy_weight * self.entropy())
         outputs = ops.stack(inputs)
         return ops.tensordot(ops.cast(self.attention(), outputs.dtype), outputs, 1)
+
+    def _penalize_entropy(self, theta):
+        return self.entropy_weight * self.entropy()
 
     def compute_output_shape(self, input_shape):
         """`(children, batch, ...)`."""

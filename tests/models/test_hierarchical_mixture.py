@@ -186,6 +186,17 @@ def test_a_hardened_mixture_is_the_tree_of_the_strongest_connections():
     assert all((a == b).all() for a, b in zip(thetas(tree), thetas(model), strict=True))
 
 
+def test_layers_that_are_not_trained_are_not_in_the_tree():
+    model = mixture()
+    model.blocks[0][1].trainable = model.get_layer("logits").trainable = False
+    tree = model.harden()
+    flags = [
+        [layer.trainable for layer in each.layers if layer not in each.attentions]
+        for each in (model, tree)
+    ]
+    assert flags[0] == flags[1] and flags[0].count(False) == 2
+
+
 def test_a_dead_block_is_named_and_gets_no_gradient():
     model = mixture()
     first, last = model.attentions
