@@ -116,6 +116,8 @@ if [ -n "$dry" ]; then
   # PyTorch compiles nothing.
   methods="ce kd dtkd" backend=${backends[1]:-$backend}
 fi
+compile=""
+if [ "$backend" = torch ] && [ -z "$dry" ]; then compile=--torch-compile; fi
 
 weights() { # teacher. The file or folder of its weights.
   if [ "$1" = resnet32x4 ] && [ -z "$dry" ]; then
@@ -132,7 +134,7 @@ jobs() { # A line for each run.
     [ -e "$(weights "$network")" ] || continue
     for seed in $seeds; do
       for method in $methods; do
-        echo "$network-$student --backend $backend ${study[*]} --student $student" \
+        echo "$network-$student --backend $backend ${study[*]} $compile --student $student" \
           "--teacher $network --teacher-weights $(weights "$network")" \
           "--method $method --seed $seed"
       done
@@ -151,7 +153,7 @@ if is_installed tensorflow tensorflow_datasets filelock; then
   # The pair whose teacher is at hand comes first.
   [ -n "$dry" ] || jobs | side_by_side
   for network in $pretrained; do
-    echo "teachers --backend $backend ${study[*]} ${pretraining[*]}" \
+    echo "teachers --backend $backend ${study[*]} ${pretraining[*]} $compile" \
       "--student $network --method ce --seed 0"
   done | side_by_side
   jobs | side_by_side

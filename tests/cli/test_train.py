@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import datasets, recipes
+from keras_dtkd import Distiller, datasets, recipes
 from keras_dtkd.cli import callbacks, main
 from keras_dtkd.cli.data import NAMES, load, load_teacher, sequential_batches
 from keras_dtkd.cli.errors import UserError
@@ -243,6 +243,23 @@ def test_killed_run_ends_as_the_unbroken_one(teacher, tmp_path):
     assert logged == [str(epoch) for epoch in range(epochs)]
     for name in ("student.keras", "best.keras"):
         assert_same_weights(folders[0] / name, folders[1] / name)
+
+
+@pytest.mark.parametrize("option", [[], ["--torch-compile"]])
+def test_networks_are_compiled_where_that_is_asked_for(
+    option, teacher, output, monkeypatch
+):
+    """Not by themselves: a run that goes on would get there at another step."""
+    found = []
+
+    def fit(self, *args, **kwargs):
+        found.append(self.torch_compile)
+        raise OSError("not in this test")
+
+    monkeypatch.setattr(Distiller, "fit", fit)
+    with pytest.raises(SystemExit):
+        main(train_argv(*option, teacher=teacher, output=output))
+    assert found == [bool(option)]
 
 
 def test_ckd_is_calibrated_on_its_training_images(teacher, output):
