@@ -3,6 +3,7 @@
 import keras
 
 from keras_dtkd.callbacks.attention_layers import find_attention_layers
+from keras_dtkd.callbacks.epoch_schedule import check_schedule, evaluate_schedule
 from keras_dtkd.core.arguments import check_in_range
 
 
@@ -41,20 +42,15 @@ class AttentionTemperature(keras.callbacks.Callback):
     def __init__(self, schedule=None):
         super().__init__()
         schedule = published_schedule if schedule is None else schedule
-        if not callable(schedule):
-            raise ValueError(
-                "`AttentionTemperature`: `schedule` must be a function of the epoch or "
-                f"a Keras learning-rate schedule. Received: schedule={schedule!r}."
-            )
-        self.schedule = schedule
+        self.schedule = check_schedule(type(self).__name__, schedule)
 
     def on_train_begin(self, logs=None):
         self._layers = find_attention_layers("AttentionTemperature", self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
-        value = float(self.schedule(epoch))
-        check_in_range("AttentionTemperature", f"schedule({epoch})", value, 0.0)
-        self._value = value
+        caller = type(self).__name__
+        value = evaluate_schedule(caller, self.schedule, epoch)
+        self._value = check_in_range(caller, f"schedule({epoch})", value, 0.0)
         for layer in self._layers:
             layer.attention_temperature.assign(value)
 

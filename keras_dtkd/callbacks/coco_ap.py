@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_dtkd.callbacks.periodic_evaluation import PeriodicEvaluation
 from keras_dtkd.core.arguments import check_choice, check_positive_int
-from keras_dtkd.core.arrays import take_rows
+from keras_dtkd.core.arrays import take_rows, to_numpy
 from keras_dtkd.core.boxes import BOX_FORMATS, validate_boxes
 from keras_dtkd.core.preprocessors import find_image_converter
 from keras_dtkd.datasets.detection import DetectionDataset
@@ -158,10 +158,11 @@ def _predict(model, x, batch_size, verbose):
 
     On TensorFlow, KerasHub's non-maximum suppression fails on batches of another size.
     """
-    padding = [(0, -len(x) % batch_size), *(np.ndim(x) - 1) * [(0, 0)]]
-    filled = np.pad(x, padding, "edge")
+    images = to_numpy(x)
+    padding = [(0, -len(images) % batch_size), *(images.ndim - 1) * [(0, 0)]]
+    filled = np.pad(images, padding, "edge")
     predictions = model.predict(filled, batch_size, verbose=verbose)
-    return take_rows(predictions, slice(len(x)))
+    return take_rows(predictions, slice(len(images)))
 
 
 def _predict_batches(model, dataset, verbose):

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dtkd.callbacks.epoch_schedule import check_schedule, evaluate_schedule
 from keras_dtkd.core.hyperparameters import HyperparameterMixin
 
 
@@ -28,20 +29,16 @@ class HyperparameterSchedule(keras.callbacks.Callback):
 
     def __init__(self, name, schedule, verbose=0):
         super().__init__()
-        if not callable(schedule):
-            raise ValueError(
-                "`HyperparameterSchedule`: `schedule` must be a function of the epoch "
-                "or a Keras learning-rate schedule. Received: "
-                f"schedule={schedule!r}."
-            )
-        self.name, self.schedule, self.verbose = name, schedule, verbose
+        self.schedule = check_schedule(type(self).__name__, schedule)
+        self.name, self.verbose = name, verbose
 
     def on_train_begin(self, logs=None):
         # An unknown name is an error before the first step.
         self._owner()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._value = float(self.schedule(epoch))
+        caller = type(self).__name__
+        self._value = evaluate_schedule(caller, self.schedule, epoch)
         setattr(self._owner(), self.name.rpartition(".")[2], self._value)
         if self.verbose:
             print(f"\nEpoch {epoch + 1}: {self.name} = {self._value:g}")

@@ -98,6 +98,11 @@ def explain(
         teacher_logits = teacher_spec.select_logits(run_teacher(x))
         student_logits = student_spec.select_logits(run_student(x))
         labels = student_spec.select(sample.y)
+        if len(labels) != len(student_logits):
+            raise ValueError(
+                f"`{CALLER}`: a batch has {len(student_logits)} inputs and "
+                f"{len(labels)} labels. Give one for each input."
+            )
         weights = classifier_pair.find_weights(pair, sample)
         statistics.update(teacher_logits, student_logits, labels, weights, indices)
         progress.update(count)

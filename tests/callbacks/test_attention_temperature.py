@@ -79,6 +79,15 @@ def test_a_schedule_that_is_none_is_an_error():
 
 
 @pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("value", [None, "warm"])
+def test_a_schedule_without_a_number_is_an_error(value):
+    model = mixture()
+    with pytest.raises(ValueError, match=rf"`schedule\(0\)` must be a number.*{value}"):
+        fit(model, [AttentionTemperature(lambda epoch: value)])
+    assert same(model, mixture())
+
+
+@pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
 def test_a_temperature_that_is_not_positive_is_an_error(value):
     model = mixture()

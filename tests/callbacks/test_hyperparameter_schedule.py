@@ -91,6 +91,13 @@ def test_a_schedule_that_is_none_is_an_error():
         HyperparameterSchedule("kd.weight", 0.5)
 
 
+def test_a_schedule_without_a_number_is_an_error():
+    d = distiller({"kd": KD()}, student=student())
+    nothing = HyperparameterSchedule("kd.weight", lambda epoch: None)
+    with pytest.raises(ValueError, match=r"`schedule\(0\)` must be a number.*None"):
+        d.fit(X, Y, callbacks=[nothing], verbose=0)
+
+
 def test_a_value_out_of_range_is_an_error_that_names_the_number():
     small = student()
     d = distiller({"kd": KD()}, student=small)

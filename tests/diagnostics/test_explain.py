@@ -382,6 +382,7 @@ X, Y = tiny_models.data()
         (tiny_models.student, (X, Y, -np.ones(32)), {}, "a weight of -1"),
         (tiny_models.student, (X, 0 * Y - 1), {}, "no sample has both a label"),
         (tiny_models.student, iter([]), {}, "holds no batch"),
+        (tiny_models.student, iter([(X, Y[:5])]), {}, "32 inputs and 5 labels"),
         (tiny_models.student, (X, Y), {"class_names": ["a"]}, "1 `class_names` and 4"),
         (tiny_models.student, (X, Y), {"from_logits": "no"}, "from_logits='no'"),
     ],
