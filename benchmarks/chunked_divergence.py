@@ -46,7 +46,7 @@ LIGER = {
 }
 LIGER_FIGURES = """Published by Liger-Kernel (NVIDIA H100 80GB HBM3, 2024-12):
 
-| tokens | its form, MB | its form, ms | PyTorch, MB | PyTorch, ms |
+| tokens | its form, MiB | its form, ms | PyTorch, MiB | PyTorch, ms |
 |---|---|---|---|---|
 | 1,024 | 10,914 | 8.3 | 16,174 | 28.7 |
 | 2,048 | 10,942 | 15.8 | 23,713 | 54.3 |
@@ -57,10 +57,12 @@ LIGER_FIGURES = """Published by Liger-Kernel (NVIDIA H100 80GB HBM3, 2024-12):
 
 def evaluate_plainly(loss, student, embedding, teacher, teacher_embedding, labels):
     """The same loss from all logits."""
-    log_q, log_p = (
-        soft_log_probs(ops.matmul(hidden, ops.transpose(table)))
+    logits = (
+        ops.matmul(hidden, ops.transpose(table))
         for hidden, table in ((student, embedding), (teacher, teacher_embedding))
     )
+    # As the library does, whose losses are float32.
+    log_q, log_p = (soft_log_probs(ops.cast(z, "float32")) for z in logits)
     if loss == "kl":
         return ops.mean(divergences.kl(log_p, log_q))
     picked = ops.take_along_axis(log_q, labels[:, None], axis=-1)
@@ -129,14 +131,15 @@ def measure(form, vocabulary, tokens, options):
     for width in options.widths:
         for rows in (tokens, vocabulary):
             array = rng.standard_normal((rows, width), dtype="float32")
-            tensor = ops.convert_to_tensor(array / np.sqrt(width))
-            arrays.append(ops.cast(tensor, options.dtype))
+            array *= width**-0.5
+            arrays.append(ops.convert_to_tensor(array, options.dtype))
             size += array.size * (2 if options.dtype == "bfloat16" else 4)
-            del array, tensor
+            del array
     arrays.append(ops.convert_to_tensor(rng.integers(vocabulary, size=tokens)))
     step = make_step(form, options.loss, options.chunk_size)
     on_device = backend.device_info()[1] is not None
     before, seconds = size if on_device else process_memory(), []
+    floor = peak_memory()
     for _ in range(options.calls + 1):
         start = time.perf_counter(), time.process_time()
         value, gradients = step(*arrays)
@@ -151,6 +154,8 @@ def measure(form, vocabulary, tokens, options):
     value = float(ops.convert_to_numpy(ops.cast(value, "float32")))
     result = {"value": value, "gradient_norms": norms}
     result |= {"bytes": peak_memory() - before, "input_bytes": size}
+    if peak_memory() == floor:
+        sys.exit("To make the inputs took more memory than the loss. Take more tokens.")
     print(json.dumps({**result, "seconds": wall, "cpu_seconds": processor}))
 
 
@@ -215,6 +220,8 @@ def main():
             print(f"| {' | '.join(cells)} |")
     if options.liger:
         print(f"\n{LIGER_FIGURES}")
+    if any(line["chunked"] is None for line in result["results"]):
+        sys.exit("Not saved: a form failed, see above.")
     name = "chunked_divergence_liger" if options.liger else "chunked_divergence"
     save(result, name, options.output)
 

@@ -2,34 +2,31 @@
 
     python benchmarks/fill_reproducibility.py
 
-The tables between the two markers come from the files that accelerator.sh writes.
+The tables between the two markers come from the files that accelerator.py writes. With
+a folder of such files as argument it prints them instead.
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
+from accelerator import METHODS, PAIRS, SEEDS
 from report import median_and_quartiles
 
 from keras_dtkd.cli import run_dir, table
 
 HERE = Path(__file__).parent
-PAIRS = (
-    ("resnet32x4", "resnet8x4"),
-    ("resnet56", "resnet20"),
-    ("wrn_40_2", "shufflev1"),
-)
-METHODS = {
+TITLES = {
     "ce": "student alone",
     "kd": "KD",
-    "ce_4kd": "CE + 4 KD",
+    "ce_4kd": "CE + KD of DTKD's weight",
     "dtkd": "DTKD",
     "dtkd_loose": "DTKD, bound 0.1",
     "dtkd_published": "DTKD, as published",
     "dkd": "DKD",
     "dist": "DIST",
 }
-SEEDS = 3
 MISSING = "not measured"
 BEGIN = "<!-- Written by benchmarks/fill_reproducibility.py: begin -->"
 END = "<!-- Written by benchmarks/fill_reproducibility.py: end -->"
@@ -54,26 +51,30 @@ def accuracy_cell(runs, pair, method):
     chosen = [run for run in runs if settings.items() <= run["settings"].items()]
     if not chosen:
         return MISSING
-    rows = table.build_table(chosen)["rows"]
-    if len(rows) > 1:
+    if table.build_table(chosen)["varying"]:
         return "runs of several settings: `keras-dtkd report`"
-    row, cells = rows[0], []
+    # On whatever card and version: these are named below the table.
+    chosen = table.dedupe_seeds(chosen)
+    cells = []
     for which in ("last", "best"):
-        std = row[which]["std"]
-        spread = "" if std is None else f" ± {100 * std:.2f}"
-        cells.append(f"{100 * row[which]['mean']:.2f}{spread}")
-    count = len(row["seeds"])
-    seeds = "" if count >= SEEDS else f" ({count} seed{'s'[: count - 1]})"
-    return f"{cells[0]}, {cells[1]}{seeds}"
+        values = [100 * run["result"][which]["accuracy"] for run in chosen]
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.2f}{spread}")
+    count = len(chosen)
+    seeds = f" ({count} seed{'s' if count > 1 else ''})" if count < SEEDS else ""
+    return f"{', '.join(cells)}{seeds}"
 
 
 def accuracy_table(runs):
     header = ["", *(" → ".join(pair) for pair in PAIRS)]
     rows = (
-        [title, *(accuracy_cell(runs, pair, method) for pair in PAIRS)]
-        for method, title in METHODS.items()
+        [TITLES[method], *(accuracy_cell(runs, pair, method) for pair in PAIRS)]
+        for method in METHODS
     )
-    return to_table(header, *rows)
+    text = to_table(header, *rows)
+    sessions = [session for run in runs for session in run["sessions"]]
+    devices = sorted({session["device"] for session in sessions})
+    return f"{text}\n\nOn: {', '.join(devices)}." if devices else text
 
 
 def read_results(folder, name):
@@ -97,7 +98,7 @@ def step_table(folder):
     header = ["card", "backend", "precision", "batch", "ms", *OTHERS.values()]
     rows = []
     for precision in ("float32", "bfloat16"):
-        results = read_results(folder, f"step_time_{precision}")
+        results = read_results(folder, f"step_time_{precision}_*")
         for card, backend, content in results:
             for batch, seconds in content["seconds"].items():
                 ours = seconds.get("kd, compiled", seconds["kd"])
@@ -123,7 +124,7 @@ def chunk_table(folder):
             cells = [
                 "failed"
                 if line[form] is None
-                else f"{line[form]['bytes'] / 1e6:,.0f} MB, "
+                else f"{line[form]['bytes'] / 2**20:,.0f} MiB, "
                 f"{1000 * line[form]['seconds']:.1f} ms"
                 for form in ("plain", "chunked")
             ]
@@ -132,7 +133,7 @@ def chunk_table(folder):
 
 
 def rollout_table(folder):
-    """Generated tokens per second in `fit`."""
+    """Tokens per second in `fit`, given or generated."""
     rows, names = [], []
     for card, backend, content in read_results(folder, "rollout_speed"):
         length = content["length"] - content["prompt"]
@@ -160,8 +161,8 @@ def make_text(folder):
         "Half cross-entropy, half JSD, value and gradient from hidden states of widths "
         "2,048 and 4,096, 128,256 classes, bfloat16: memory beyond inputs, and time:",
         chunk_table(folder),
-        "Generated tokens a second in `fit`, llamas of 12 and 4 layers, width 768, "
-        "sequences of 128:",
+        "Tokens a second in `fit`, given ones and generated ones, llamas of 12 and 4 "
+        "layers, width 768, sequences of 128, bfloat16:",
         rollout_table(folder),
     ]
     return "\n\n".join(parts)
@@ -175,11 +176,11 @@ def fill(text, folder):
 
 
 def main():
+    if sys.argv[1:]:
+        print(make_text(Path(sys.argv[1])))
+        return
     path = HERE.parent / "docs" / "reproducibility.md"
-    text = path.read_text(encoding="utf-8")
-    filled = fill(text, HERE / "accelerator")
-    if "--check" in sys.argv:
-        sys.exit(0 if filled == text else f"{path} is not up to date.")
+    filled = fill(path.read_text(encoding="utf-8"), HERE / "accelerator")
     path.write_text(filled, encoding="utf-8")
 
 

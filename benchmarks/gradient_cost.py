@@ -36,7 +36,8 @@ def variants(depths, exam):
 
     def with_kd(*losses):
         losses = [KD(1.0, weight=0.5), *losses]
-        distiller = Distiller(teacher, clone(student), losses, task_weight=0.5)
+        options = {"task_weight": 0.5, "torch_compile": False}
+        distiller = Distiller(teacher, clone(student), losses, **options)
         return Fit(compiled(distiller))
 
     def interactive(**arguments):

@@ -44,11 +44,11 @@ def apply(weights, statistics, x, training, dtype):
             x, kernel, (stride,) * 2, padding, None, None, numbers
         )
         x = x.astype("float32")
-        old = mean, variance
         if training:
-            mean, variance = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
-            new = mean, variance
-            updated.append([0.9 * a + 0.1 * b for a, b in zip(old, new, strict=True)])
+            new = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+            pairs = zip((mean, variance), new, strict=True)
+            updated.append(tuple(0.9 * a + 0.1 * b for a, b in pairs))
+            mean, variance = new
         x = (x - mean) * (gamma * lax.rsqrt(variance + 1e-5)) + beta
         return x.astype(dtype)
 

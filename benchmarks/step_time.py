@@ -138,15 +138,14 @@ def variants(depths, precision="float32"):
     """Name → function `(x, y, batch) → seconds per step`, each with its own student."""
     teacher, student = (models.get(f"resnet{depth}", CLASSES) for depth in depths)
 
-    def distill(loss, **options):
-        distiller = keras_dtkd.Distiller(
-            teacher, clone(student), loss, task_weight=0.5, **options
-        )
+    def distill(loss, torch_compile=False):
+        options = {"task_weight": 0.5, "torch_compile": torch_compile}
+        distiller = keras_dtkd.Distiller(teacher, clone(student), loss, **options)
         return Fit(compiled(distiller))
 
     alone = compiled(clone(student))
     functions = {
-        "kd": distill(KD(4.0, weight=0.5), torch_compile=False),
+        "kd": distill(KD(4.0, weight=0.5)),
         "dtkd": distill(DTKD(weight=0.5)),
         "published": distill(DTKD.published(weight=0.5)),
         "student": Fit(alone),
@@ -178,6 +177,8 @@ def variants(depths, precision="float32"):
         import plain_jax
 
         step = plain_jax.Step(depths, LEARNING_RATE, precision, CLASSES)
+        size = sum(w.size for w in plain_jax.jax.tree.leaves(step.state[0]))
+        assert size == sum(np.prod(w.shape) for w in student.trainable_weights)
         functions["jax"] = ByHand(step)
     return functions
 

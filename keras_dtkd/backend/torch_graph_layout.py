@@ -3,7 +3,8 @@
 Keras's images are `channels_last`, PyTorch's convolutions take `channels_first`: its
 layers permute their inputs, and copy them twice to give the memory a layout that it
 has already. They pad in an operation of its own, for which the compiler makes slow
-code. And between a ReLU and a permutation the compiler keeps a mask beside the values.
+code. And for the gradient of a ReLU whose result is permuted, the compiler stores a
+mask, which takes longer than the ReLU.
 """
 
 import itertools
@@ -36,16 +37,16 @@ def fold_padding(graph, convolution):
     import torch
 
     aten = torch.ops.aten
-    layout = aten.clone.default, aten.permute.default
-    padding, *steps = walk_back(convolution.args[0], layout)
-    if not is_call(padding, aten.constant_pad_nd.default):
+    layout_ops = aten.clone.default, aten.permute.default
+    pad, *steps = walk_back(convolution.args[0], layout_ops)
+    if not is_call(pad, aten.constant_pad_nd.default):
         return
-    x, amounts, *value = padding.args
-    if any(value) or has_mutation(graph, padding, convolution):
+    x, amounts, *value = pad.args
+    if any(value) or has_mutation(graph, pad, convolution):
         return
     # From the last axis to the first, before and after.
     pairs = list(zip(amounts[::2], amounts[1::2], strict=True))[::-1]
-    pairs = [(0, 0)] * (padding.meta["val"].ndim - len(pairs)) + pairs
+    pairs = [(0, 0)] * (pad.meta["val"].ndim - len(pairs)) + pairs
     for step in steps:
         if is_call(step, aten.permute.default):
             pairs = [pairs[axis] for axis in step.args[1]]
@@ -55,8 +56,8 @@ def fold_padding(graph, convolution):
         for step in steps:
             x = graph.call_function(step.target, (x, *step.args[1:]), step.kwargs)
     convolution.update_arg(0, x)
-    sums = [a + b for a, (b, _) in zip(convolution.args[4], pairs[2:], strict=True)]
-    convolution.update_arg(4, sums)
+    padding = [a + b for a, (b, _) in zip(convolution.args[4], pairs[2:], strict=True)]
+    convolution.update_arg(4, padding)
 
 
 def drop_copies(graph, convolution):
@@ -67,8 +68,9 @@ def drop_copies(graph, convolution):
     permutation, *copies = walk_back(convolution.args[0], (aten.clone.default,))
     if not copies or not is_call(permutation, aten.permute.default):
         return
-    # A permuted tensor has the layout that the copy asks for if it was contiguous.
-    if not has_mutation(graph, copies[0], convolution):
+    # The layout of the input decides that of the output, which what follows relies on.
+    is_channels_last = copies[-1].kwargs.get("memory_format") == torch.channels_last
+    if is_channels_last and not has_mutation(graph, copies[0], convolution):
         convolution.update_arg(0, permutation)
 
 
@@ -78,16 +80,18 @@ def move_permutation(graph, relu):
 
     permute = torch.ops.aten.permute.default
     permutations = [user for user in relu.users if is_call(user, permute)]
-    if not permutations:
+    value = relu.args[0].meta.get("val")
+    # Of another input, as a broadcast one, the result would have another layout.
+    if not permutations or value is None or not value.is_contiguous():
         return
-    axes = list(permutations[0].args[1])
-    inverse = [axes.index(axis) for axis in range(len(axes))]
+    axes = [axis % value.ndim for axis in permutations[0].args[1]]
+    inverse = [axes.index(axis) for axis in range(value.ndim)]
     with graph.inserting_before(relu):
         permuted = graph.call_function(permute, (relu.args[0], axes))
         moved = graph.call_function(relu.target, (permuted,))
         back = graph.call_function(permute, (moved, inverse))
     for permutation in permutations:
-        if list(permutation.args[1]) == axes:
+        if [axis % value.ndim for axis in permutation.args[1]] == axes:
             permutation.replace_all_uses_with(moved)
             graph.erase_node(permutation)
     relu.replace_all_uses_with(back)

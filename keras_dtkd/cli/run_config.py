@@ -19,7 +19,7 @@ from keras_dtkd.models.registry import match_name
 # Settings on which the images and the teacher's outputs do not depend.
 NOT_PRECOMPUTED = (
     *("student", "method", "backend", "seed", "epochs"),
-    *("learning_rate", "warmup", "deterministic"),
+    *("learning_rate", "warmup", "deterministic", "torch_compile"),
 )
 
 
@@ -92,6 +92,8 @@ def plan_run(args, method, backend, seed):
         "augment": not args.no_augment and args.data != "digits",
         "deterministic": args.deterministic,
     }
+    if args.torch_compile and backend == "torch":
+        settings["torch_compile"] = True
     is_folder = args.data.startswith(data.FOLDER)
     if is_folder:
         settings["image_size"] = args.image_size

@@ -53,7 +53,7 @@ def build_table(runs):
 def _setting_values(runs):
     """The distinct values of each setting that is not a column or the seed."""
     distinct = {}
-    for name in runs[0]["settings"]:
+    for name in dict.fromkeys(name for run in runs for name in run["settings"]):
         if name not in (*KEY_COLUMNS, "seed"):
             values = {str(v): v for v in (run["settings"].get(name) for run in runs)}
             if name.startswith("teacher"):

@@ -147,7 +147,7 @@ def _train(plan, previous, images, teacher, resume, args):
             atomic_io.remove_partial_files(path)
             teacher = store(teacher, all_versions, path, verbose=args.verbose == 1)
     model = recipe.build_distiller(teacher, student, steps_per_epoch=steps_per_epoch)
-    model.torch_compile = bool(args.torch_compile)
+    model.torch_compile = settings.get("torch_compile", False)
     callbacks = [run_callbacks.EpochTimer(steps_per_epoch)]
     if settings["validation"]:
         log = run_dir.read_log(folder) if resume.epoch else {}

@@ -122,7 +122,7 @@ class TaskAttention(keras.layers.Layer):
         outputs = ops.stack(inputs)
         return ops.tensordot(ops.cast(self.attention(), outputs.dtype), outputs, 1)
 
-    def _penalize_entropy(self, theta):
+    def _penalize_entropy(self, _):
         return self.entropy_weight * self.entropy()
 
     def compute_output_shape(self, input_shape):
