@@ -4,7 +4,8 @@
 #   benchmarks/cifar100/long.sh TEACHER.npz DATA_DIR RUNS
 #
 # One thread at low priority, for days in the background: the same command resumes it.
-# Arguments as in study.sh. A seed of all methods comes before the next seed.
+# Arguments as in study.sh. A seed of all methods comes before the next seed. METHODS:
+# some of them, for several processes side by side; EPOCHS: 30.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 teacher=$1 data=$2 runs=$3
@@ -12,9 +13,9 @@ teacher=$1 data=$2 runs=$3
 source "$here/functions.sh"
 
 renice -n 19 $$ > /dev/null
-taskset -cp 0 $$ > /dev/null || true # as many threads as processors
 export KERAS_BACKEND=${KERAS_BACKEND:-torch} OMP_NUM_THREADS=1
-methods="ce kd ce_4kd dtkd dtkd_loose dtkd_published dkd dist"
+export TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+methods=${METHODS:-ce kd ce_4kd dtkd dtkd_loose dtkd_published dkd dist}
 
 restore long long
 for seeds in 1 2 3; do
