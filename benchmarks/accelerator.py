@@ -12,6 +12,7 @@ in RUNS, on any machine.
 
 import argparse
 import concurrent.futures
+import contextlib
 import importlib.util
 import json
 import os
@@ -59,12 +60,12 @@ class Commands:
         }
         if self.end - time.monotonic() < 1:
             return False
-        with open(log or os.devnull, "ab") as file:
-            output = {} if log is None else {"stdout": file, "stderr": file}
+        with open(log, "ab") if log else contextlib.nullcontext() as file:
             process = subprocess.Popen(
                 [str(part) for part in command],
                 env={**os.environ, **environment},
-                **output,
+                stdout=file,
+                stderr=file,
             )
             try:
                 code = process.wait(self.end - time.monotonic())

@@ -174,10 +174,11 @@ def variants(depths, precision="float32"):
             assert size == sum(np.prod(w.shape) for w in student.trainable_weights)
             functions[name] = ByHand(step)
     if BACKEND == "jax":
+        import jax
         import plain_jax
 
         step = plain_jax.Step(depths, LEARNING_RATE, precision, CLASSES)
-        size = sum(w.size for w in plain_jax.jax.tree.leaves(step.state[0]))
+        size = sum(w.size for w in jax.tree.leaves(step.state[0]))
         assert size == sum(np.prod(w.shape) for w in student.trainable_weights)
         functions["jax"] = ByHand(step)
     return functions
