@@ -247,7 +247,7 @@ def test_killed_run_ends_as_the_unbroken_one(teacher, tmp_path):
 
 @pytest.mark.parametrize("option", [[], ["--torch-compile"]])
 def test_networks_are_compiled_where_that_is_asked_for(
-    option, teacher, output, monkeypatch
+    option, teacher, tmp_path, monkeypatch
 ):
     """Not by themselves: a run that goes on would get there at another step."""
     found = []
@@ -258,7 +258,7 @@ def test_networks_are_compiled_where_that_is_asked_for(
 
     monkeypatch.setattr(Distiller, "fit", fit)
     with pytest.raises(SystemExit):
-        main(train_argv(*option, teacher=teacher, output=output))
+        main(train_argv(*option, teacher=teacher, output=tmp_path))
     assert found == [bool(option)]
 
 
