@@ -53,6 +53,17 @@ class RunPlan:
         names = {**old, **new}
         return [(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
 
+    def has_same_teacher(self, saved):
+        """Whether a run.json is of this teacher and of these images."""
+        teacher, code = self.settings["teacher"], saved.get("code", {})
+        return _precomputed_settings(saved["settings"]) == _precomputed_settings(
+            self.settings
+        ) and code.get(teacher) == self.code.get(teacher)
+
+
+def _precomputed_settings(settings):
+    return {n: v for n, v in settings.items() if n not in NOT_PRECOMPUTED}
+
 
 def _identity(run):
     """Settings and recipe of a run, without prose. The settings repeat some fields."""
@@ -92,7 +103,8 @@ def plan_run(args, method, backend, seed):
         "augment": not args.no_augment and args.data != "digits",
         "deterministic": args.deterministic,
     }
-    if args.torch_compile and backend == "torch":
+    # The student alone is trained by Keras itself.
+    if args.torch_compile and backend == "torch" and uses_teacher:
         settings["torch_compile"] = True
     is_folder = args.data.startswith(data.FOLDER)
     if is_folder:
@@ -106,7 +118,7 @@ def plan_run(args, method, backend, seed):
                 "images in each step, so the teacher's outputs cannot be stored. Omit "
                 "--augmentations-per-image, or that method."
             )
-        shared = {n: v for n, v in settings.items() if n not in NOT_PRECOMPUTED}
+        shared = _precomputed_settings(settings)
         key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
         stored = f"{to_file_name(teacher)}-{key[:12]}"
         outputs_dir = root / "teacher_outputs" / stored

@@ -1,5 +1,6 @@
 """Trains one student; the same command continues it, also after a kill."""
 
+import contextlib
 import importlib.util
 import math
 import os
@@ -136,10 +137,11 @@ def _train(plan, previous, images, teacher, resume, args):
     steps_per_epoch = math.ceil(len(labels) / settings["batch_size"])
     all_versions, train, evaluation = data.make_datasets(images, settings, resume.epoch)
     if teacher is not None:
-        accuracy = (previous or {}).get("teacher_accuracy")
+        accuracy = _find_teacher_accuracy(plan)
         if accuracy is None:
             accuracy = evaluate.accuracy(teacher, images, images.test)
         run["teacher_accuracy"] = accuracy
+        progress.write()
     if plan.teacher_outputs_dir:
         # The first run that needs the outputs computes them.
         path = plan.teacher_outputs_dir
@@ -205,6 +207,16 @@ def _train(plan, previous, images, teacher, resume, args):
     progress.write()
     run_callbacks.remove_checkpoints(folder)
     return run
+
+
+def _find_teacher_accuracy(plan):
+    """As this run, or another with the same teacher in the output folder, found it."""
+    for path in sorted(plan.folder.parent.parent.glob(f"*/*/{run_dir.RUN_FILE}")):
+        with contextlib.suppress(UserError, OSError):
+            run = run_dir.read_run(path.parent) or {}
+            if "teacher_accuracy" in run and plan.has_same_teacher(run):
+                return run["teacher_accuracy"]
+    return None
 
 
 def _accuracies(run, images, student, best_student=None):

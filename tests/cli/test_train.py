@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller, datasets, recipes
-from keras_dtkd.cli import callbacks, main
+from keras_dtkd.cli import callbacks, evaluate, main
 from keras_dtkd.cli.data import NAMES, load, load_teacher, sequential_batches
 from keras_dtkd.cli.errors import UserError
 from keras_dtkd.cli.run_dir import lock
@@ -260,6 +260,46 @@ def test_networks_are_compiled_where_that_is_asked_for(
     with pytest.raises(SystemExit):
         main(train_argv(*option, teacher=teacher, output=tmp_path))
     assert found == [bool(option)]
+
+
+def test_a_student_alone_is_not_compiled_and_says_so(tmp_path):
+    argv = train_argv("--epochs", 1, "--torch-compile", method="ce", output=tmp_path)
+    assert main(argv) == 0
+    run = read_run(run_folder(tmp_path, "ce", pair="resnet8"))
+    assert "torch_compile" not in run["settings"]
+
+
+def test_runs_with_the_same_teacher_evaluate_it_once(teacher, tmp_path, monkeypatch):
+    found = []
+
+    def accuracy(*args):
+        found.append(args)
+        return 0.5
+
+    def fit(*args, **kwargs):
+        raise OSError("not in this test")
+
+    monkeypatch.setattr(evaluate, "accuracy", accuracy)
+    monkeypatch.setattr(Distiller, "fit", fit)
+
+    def count(method, weights):
+        argv = train_argv(method=method, teacher=weights, output=tmp_path / "runs")
+        with pytest.raises(SystemExit):
+            main(argv)
+        run = read_run(run_folder(tmp_path / "runs", method))
+        assert run["teacher_accuracy"] == 0.5
+        return len(found)
+
+    assert [count("kd", teacher), count("dkd", teacher), count("kd", teacher)] == [
+        1
+    ] * 3
+    # A damaged file of another run is no reason to stop this one.
+    (run_folder(tmp_path / "runs", "kd") / "run.json").write_text("{")
+    assert count("dist", teacher) == 1
+    other = keras.saving.load_model(teacher / "student.keras", compile=False)
+    other.layers[-1].bias.assign(other.layers[-1].bias + 1.0)
+    other.save(tmp_path / "other.keras")
+    assert count("ls", tmp_path / "other.keras") == 2
 
 
 def test_ckd_is_calibrated_on_its_training_images(teacher, output):
