@@ -3,8 +3,6 @@
 import collections.abc
 import re
 
-import numpy as np
-
 from keras_dtkd.plots import inputs, style
 
 CALLER = "plots.attention_entropy"
@@ -41,7 +39,7 @@ def attention_entropy(runs, levels=None, ax=None):
     is_single = any(isinstance(name, str) and NAME.fullmatch(name) for name in single)
     curves = {
         name: _find_curves(name, run)
-        for name, run in ({"": single} if is_single else single).items()
+        for name, run in ({"": runs} if is_single else single).items()
     }
     numbers = sorted({number for run in curves.values() for number in run})
     levels = [f"level {n}" for n in numbers] if levels is None else list(levels)
@@ -57,9 +55,9 @@ def attention_entropy(runs, levels=None, ax=None):
         for number, level in zip(numbers, levels, strict=True):
             if number not in run:
                 continue
-            values = run[number]
+            epochs, values = run[number]
             ax.plot(
-                np.arange(1, len(values) + 1),
+                epochs,
                 values,
                 line_style,
                 color=colors[level],
@@ -78,22 +76,22 @@ def attention_entropy(runs, levels=None, ax=None):
 
 
 def _find_curves(name, run):
-    """The values of a run by the number of their level."""
-    run = getattr(run, "history", run)
-    if not isinstance(run, collections.abc.Mapping):
+    """Epochs and values of a run by the number of their level."""
+    history = getattr(run, "history", run)
+    if not isinstance(history, collections.abc.Mapping):
         raise TypeError(
             f"`{CALLER}`: {name!r} must be a history. Received: {type(run).__name__}."
         )
-    names = {key: NAME.fullmatch(str(key)) for key in run}
-    curves = {
-        int(match[1]): inputs.to_float64(run[key])
-        for key, match in names.items()
-        if match
-    }
+    names = {key: NAME.fullmatch(str(key)) for key in history}
+    curves = {}
+    for key, match in names.items():
+        if match:
+            values = inputs.to_float64(history[key])
+            curves[int(match[1])] = inputs.epochs_of(run, len(values)), values
     if not curves:
         raise ValueError(
             f"`{CALLER}`: the run {name!r} has no 'attention_entropy_1', which "
             "`callbacks.AttentionEntropyLogger` logs. It has: "
-            f"{', '.join(map(str, run)) or 'nothing'}."
+            f"{', '.join(map(str, history)) or 'nothing'}."
         )
     return curves

@@ -20,6 +20,14 @@ def to_float64(value):
     return np.asarray(arrays.to_numpy(value), "float64")
 
 
+def epochs_of(run, count):
+    """The numbers of a run's epochs, from 1. A resumed run's `History` begins later."""
+    epochs = getattr(run, "epoch", None)
+    if isinstance(epochs, list | tuple) and len(epochs) == count:
+        return np.asarray(epochs) + 1
+    return np.arange(1, count + 1)
+
+
 def validate_dict(caller, name, value, example):
     """Raises an error if an argument is no dict, or an empty one."""
     if not isinstance(value, collections.abc.Mapping):

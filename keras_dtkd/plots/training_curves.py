@@ -2,6 +2,7 @@
 
 import collections.abc
 import re
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     >>> figure = plots.training_curves(runs)
     """
     if hasattr(runs, "history"):
-        runs, metric = _split_history(runs.history, metric)
+        runs, metric = _split_history(runs, metric)
     inputs.validate_dict(CALLER, "runs", runs, "{'KD': [run, ...], 'DTKD': [...]}")
     curves = {name: _align_runs(name, value, metric) for name, value in runs.items()}
     ax = style.new_figure(7.5, 4.5).subplots() if ax is None else ax
@@ -60,14 +61,17 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     return style.root_figure(ax)
 
 
-def _split_history(history, metric):
+def _split_history(run, metric):
     """The curves of one `fit`: `({"training": run, "validation": run}, name)`."""
     name = metric.removeprefix("val_")
     names = {"training": name, "validation": f"val_{name}"}
+    history, epochs = run.history, getattr(run, "epoch", None)
     # Validation may be less frequent: the longest shows how many epochs there were.
     longest = max(history.values(), key=len, default=())
     curves = {
-        label: {name: history[n], "epochs": longest}
+        label: SimpleNamespace(
+            history={name: history[n], "longest": longest}, epoch=epochs
+        )
         for label, n in names.items()
         if n in history
     }
@@ -148,4 +152,6 @@ def _run_values(name, run, metric):
             f"epoch. Received: shape {values.shape}."
         )
     frequency = len(longest) // len(values)
-    return frequency * np.arange(1, len(values) + 1), values
+    epochs = inputs.epochs_of(run, len(longest))
+    # Keras counts `validation_freq` from the first epoch of all.
+    return epochs[epochs % frequency == 0][: len(values)], values

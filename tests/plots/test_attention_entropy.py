@@ -29,6 +29,13 @@ def test_a_run_has_a_line_for_each_level(form):
     np.testing.assert_allclose(points, [[1, 0.9], [2, 0.8], [3, 0.7]])
 
 
+def test_a_resumed_run_begins_at_its_epoch():
+    run = types.SimpleNamespace(history=RUN, epoch=[4, 5, 6])
+    for runs in (run, {"KD": run}):
+        for line in lines(plots.attention_entropy(runs)).values():
+            assert list(line.get_xdata()) == [5, 6, 7]
+
+
 def test_levels_have_colors_and_runs_kinds_of_lines():
     figure = plots.attention_entropy({"CE": RUN, "KD": OTHER}, ["a", "b"])
     found = lines(figure)

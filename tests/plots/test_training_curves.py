@@ -126,6 +126,18 @@ def test_what_fit_returned_is_drawn_in_training_and_validation():
         draw(run, "accuracy")
 
 
+def test_a_resumed_run_begins_at_its_epoch():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((4, 2), "float32")
+    options = {"validation_data": (x, x[:, :1]), "validation_freq": 2, "verbose": 0}
+    run = model.fit(x, x[:, :1], initial_epoch=5, epochs=10, **options)
+    training, validation = draw(run, "loss").lines
+    assert list(training.get_xdata()) == [6, 7, 8, 9, 10]
+    assert len(validation.get_xdata()) == len(run.history["val_loss"])
+    assert list(draw({"KD": run}, "loss").lines[0].get_xdata()) == [6, 7, 8, 9, 10]
+
+
 def test_a_single_epoch_is_a_point():
     (line,) = draw({"KD": [0.5]}).lines
     assert line.get_marker() == "o"
