@@ -83,6 +83,7 @@ def test_average_precision_of_images_that_batches_do_not_divide():
     assert 0 <= logs["val_ap"][0] <= 1
 
 
+@pytest.mark.single_backend
 def test_the_students_file_needs_no_keras_dtkd_and_predicts_the_same_boxes(
     trained, photographs, tmp_path
 ):
@@ -175,7 +176,6 @@ def compute_own_loss(student, x, y):
         return float(compile_on_jax(student.variables, compute)(to_tensors(x)))
 
 
-@pytest.mark.graph
 def test_a_pair_of_dfines_trains_by_features():
     x, y = load_images(count=2, size=32)
     # The one format that KerasHub's D-FINE computes its loss in; it has no padding.

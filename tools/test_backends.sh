@@ -23,7 +23,8 @@ for backend in tensorflow jax torch; do
   flags=
   [ "$backend" = jax ] && flags=$quick
   KERAS_BACKEND=$backend XLA_FLAGS="${XLA_FLAGS:-} $flags" \
-    "$python" -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder "$@" | tee "$log"
+    "$python" -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder \
+    --durations=12 --durations-min=4 "$@" | tee "$log"
   code=$?
   [ "$code" -eq 0 ] || status=1
   # pytest's last line; missing after a crash.

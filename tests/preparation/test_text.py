@@ -71,6 +71,7 @@ def test_text_trains_as_for_the_student_alone(form):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.single_backend
 def test_data_sets_of_strings_train():
     tf = pytest.importorskip("tensorflow", reason="tf.data reads the strings.")
     data = tf.data.Dataset.from_tensor_slices(TEXTS).batch(4)
