@@ -101,8 +101,11 @@ class CompiledForward:
         if len(self._compiled) >= MAX_SIGNATURES:
             return False
         if self._when is True:
-            # At once, so that a run that is resumed compiles the same steps.
-            return True
+            # At once, so that a run that is resumed compiles the same steps. A smaller
+            # batch ends an epoch: compiling it takes as long as for all others.
+            num_rows, rest = _split_rows(signature)
+            compiled = map(_split_rows, self._compiled)
+            return not any(n > num_rows and other == rest for n, other in compiled)
         if self._compiled:
             return self._calls[signature] > CALLS_BEFORE_ANOTHER
         is_frequent = self._calls[signature] == max(self._calls.values())
@@ -134,7 +137,10 @@ class CompiledForward:
         run = compile_graph(traced.graph)
         verify(traced, run, values, tensors_of(args))
         seconds = time.perf_counter() - start
-        self._print(f"is compiled from here on, which took {seconds:.0f} s.")
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(args))
+        self._print(
+            f"is compiled from here on for {shapes}, which took {seconds:.0f} s."
+        )
         return traced, run
 
     def _print(self, text):
@@ -142,6 +148,20 @@ class CompiledForward:
 
         if current().rank_and_world_size()[0] == 0:
             print(f"keras_dtkd: the forward pass of {self._name} {text}", flush=True)
+
+
+def _split_rows(signature):
+    """The number of rows of a batch, and the rest of its signature."""
+    import torch
+
+    num_rows, rest = 0, []
+    for part in signature:
+        if isinstance(part, tuple) and part and isinstance(part[0], torch.Size):
+            shape, *others = part
+            num_rows = max([num_rows, *shape[:1]])
+            part = shape[1:], *others
+        rest.append(part)
+    return num_rows, rest
 
 
 def compile_graph(graph):

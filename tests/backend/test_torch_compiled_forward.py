@@ -181,28 +181,43 @@ def test_a_gradient_that_a_graph_does_not_have_is_found_out(traced_alone, capsys
     assert np.allclose(np.array(scale.value.grad), 14.0)
 
 
-@pytest.mark.parametrize(("when", "eager_calls"), [("auto", 3), (True, 0)])
-def test_auto_runs_another_shape_eagerly_until_it_is_frequent(
-    when, eager_calls, traced_alone, monkeypatch
-):
+@pytest.fixture
+def python_runs(traced_alone, monkeypatch):
+    """A function that counts how often a compiled layer runs in Python."""
     monkeypatch.setattr(traced_alone, "PATIENCE", 0.0)
     monkeypatch.setattr(traced_alone, "can_compile", lambda: True)
     monkeypatch.setattr(traced_alone, "CALLS_BEFORE_ANOTHER", 3)
     monkeypatch.setattr(traced_alone, "MAX_SIGNATURES", 2)
     counting = Counting()
-    run = backend.compile_forward(lambda x: counting(x), [], "a layer", when)
+    runs = {}
 
-    def python_runs(samples, calls):
+    def count(when, shape, calls):
         before = counting.counts["calls"]
+        if when not in runs:
+            layer = backend.compile_forward(counting.call, [], "a layer", when)
+            runs[when] = layer
         for _ in range(calls):
-            run(keras.ops.ones((samples, 2)))
+            runs[when](keras.ops.ones(shape))
         return counting.counts["calls"] - before
 
+    return count
+
+
+def test_auto_runs_another_shape_eagerly_until_it_is_frequent(python_runs):
     # Traced and verified: two runs in Python.
-    assert python_runs(4, 10) == 2
-    assert python_runs(3, 10) == eager_calls + 2
-    assert python_runs(2, 10) == 10
-    assert python_runs(4, 10) == 0
+    assert python_runs("auto", (4, 2), 10) == 2
+    assert python_runs("auto", (3, 2), 10) == 3 + 2
+    assert python_runs("auto", (2, 2), 10) == 10
+    assert python_runs("auto", (4, 2), 10) == 0
+
+
+def test_the_rest_of_an_epoch_is_not_worth_compiling(python_runs):
+    """For a run that is resumed too: it depends on no clock and no count."""
+    assert python_runs(True, (4, 2), 10) == 2
+    assert python_runs(True, (3, 2), 10) == 10
+    assert python_runs(True, (3, 3), 10) == 2
+    assert python_runs(True, (4, 4), 10) == 10
+    assert python_runs(True, (4, 2), 10) == 0
 
 
 def test_auto_waits_until_compiling_pays(traced_alone, monkeypatch):

@@ -143,8 +143,8 @@ def test_weights_and_logs_are_those_of_an_eager_run(case, capsys):
         # They are derivatives of their own, and stay eager.
         assert not out
     else:
-        # Each model, for both sizes of batches.
-        assert out.count("compiled from here on") == 4 and out.count("\n") == 4
+        # Each model. The smaller last batch stays eager.
+        assert out.count("compiled from here on") == 2 and out.count("\n") == 2
     assert close(found.student, expected.student, 1e-5)
     assert logs.keys() == eager_logs.keys()
     for name, values in logs.items():
@@ -161,7 +161,7 @@ def test_mixed_precision_trains_as_it_does_eagerly(capsys):
         return distiller(student=model, **kwargs)
 
     expected, found = (fit(build, X, Y, flag)[0] for flag in (False, True))
-    assert capsys.readouterr().out.count("compiled from here on") == 4
+    assert capsys.readouterr().out.count("compiled from here on") == 2
     assert close(found.student, expected.student, 1e-2)
     # A gradient reaches the float32 weights, not their copies.
     assert not same(numbers(found.student), numbers(student(norm=True)))
@@ -170,7 +170,7 @@ def test_mixed_precision_trains_as_it_does_eagerly(capsys):
 @torch_only
 def test_a_student_with_seeded_dropout_learns(capsys):
     d, _ = fit(with_dropout, X, Y, True)
-    assert capsys.readouterr().out.count("compiled from here on") == 4
+    assert capsys.readouterr().out.count("compiled from here on") == 2
     logs = d.fit(X, Y, epochs=5, verbose=0).history
     assert logs["loss"][-1] < logs["loss"][0]
 
