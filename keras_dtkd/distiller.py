@@ -53,9 +53,10 @@ class Distiller(HyperparameterMixin, keras.Model):
             distillation losses too, which costs a pass of the teacher.
         torch_compile: PyTorch only, ignored elsewhere. Whether both models' forward
             passes are compiled: `True`, `False`, or `"auto"`, in runs that are long
-            enough to pay and have no `callbacks.Resume`, since rounding changes. It
-            takes up to a minute, for recurrent layers minutes. What it cannot compile
-            runs as before, and a line states why; so does a smaller last batch.
+            enough to pay and have no `callbacks.Resume`, since rounding and random
+            numbers change. It takes up to a minute; with recurrent layers or random
+            changes of images, which `True` alone compiles, minutes. What it cannot
+            compile runs as before, and a line states why; so does a smaller last batch.
 
     Logs of `fit`: `loss`, `task_loss`, each loss by its name (without its weight), the
     means `student_temperature` and `teacher_temperature`, `agreement` (share of

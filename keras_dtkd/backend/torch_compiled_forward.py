@@ -22,6 +22,9 @@ PATIENCE = 60.0
 # and never for more shapes than these.
 CALLS_BEFORE_ANOTHER, MAX_SIGNATURES = 50, 4
 
+# Nodes of a graph whose compiling is announced: it may take minutes.
+LARGE_GRAPH = 250
+
 
 class CompiledForward:
     """A function that runs a model: eager at first, and then compiled.
@@ -65,9 +68,9 @@ class CompiledForward:
             flat = run(self._values(), tensors_of(args))
         except Exception as error:  # noqa: BLE001 - of the user's layers, and compilers
             self._has_failed = True
-            reason = " ".join(str(error).split())[:150]
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
             self._print(
-                f"is not compiled ({type(error).__name__}: {reason}). It runs as with "
+                f"is not compiled ({reason.rstrip(': ')}). It runs as with "
                 "`torch_compile=False`."
             )
             return self._function(*args)
@@ -134,6 +137,9 @@ class CompiledForward:
         start = time.perf_counter()
         values = self._values()
         traced = TracedForward(self._function, self._variables, args, values)
+        num_operations = len(traced.graph.graph.nodes)
+        if num_operations > LARGE_GRAPH:
+            self._print(f"is being compiled ({num_operations:,} operations).")
         run = compile_graph(traced.graph)
         verify(traced, run, values, tensors_of(args))
         seconds = time.perf_counter() - start

@@ -45,7 +45,10 @@ class TracedForward:
         def run_flat(values, tensors):
             return self.run_flat(values, tensors)
 
-        self.graph = make_fx(run_flat, tracing_mode="fake")(values, tensors_of(args))
+        # A layer's own tensors (`Normalization`'s mean) have values, and are constants.
+        options = {"tracing_mode": "fake", "_allow_non_fake_inputs": True}
+        self.graph = make_fx(run_flat, **options)(values, tensors_of(args))
+        require_unchanged_constants(self.graph.graph)
         found = (node.meta.get("val") for node in self.graph.graph.nodes)
         dtypes = {getattr(value, "dtype", None) for value in found}
         self.is_half = bool(dtypes & {torch.float16, torch.bfloat16})
@@ -112,6 +115,20 @@ def tensors_of(args):
 
     leaves = keras.tree.flatten(args)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def require_unchanged_constants(graph):
+    """Raises a `ValueError` where a graph changes a tensor that is not its input."""
+    for node in graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not schema.is_mutable:
+            continue
+        for argument, value in zip(schema.arguments, node.args, strict=False):
+            is_written = (
+                argument.alias_info is not None and argument.alias_info.is_write
+            )
+            if is_written and getattr(value, "op", None) == "get_attr":
+                raise ValueError("a layer changes a tensor that is not a variable")
 
 
 def _torch_randomness(seeds):

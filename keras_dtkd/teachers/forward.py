@@ -4,6 +4,7 @@ import keras
 
 from keras_dtkd import backend
 from keras_dtkd.core.arrays import num_samples, take_rows, to_tensors
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.teachers.inputs import input_variables, read_batch
 
 
@@ -75,7 +76,21 @@ def compile_forward(teacher, function, when="auto", name="the teacher"):
         return function
     variables = [*teacher.variables, *input_variables(teacher)]
     variables = list({id(variable): variable for variable in variables}.values())
+    when = when_to_compile(teacher.models, when)
     return backend.compile_forward(function, variables, name, when)
+
+
+def when_to_compile(models, when):
+    """`when`, but no `"auto"` for layers that take minutes to compile, or do not end.
+
+    Recurrent layers, of which a graph has each step, and random changes of images.
+    """
+    return False if when == "auto" and any(map(_is_slow, iter_layers(models))) else when
+
+
+def _is_slow(layer):
+    is_random = hasattr(layer, "get_random_transformation")
+    return is_random or isinstance(layer, keras.layers.RNN)
 
 
 def compile_on_jax(variables, function):

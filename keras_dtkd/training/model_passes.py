@@ -6,7 +6,11 @@ from typing import Any
 
 from keras_dtkd import backend
 from keras_dtkd.core.arguments import check_choice
-from keras_dtkd.teachers.forward import compile_forward, without_effect
+from keras_dtkd.teachers.forward import (
+    compile_forward,
+    when_to_compile,
+    without_effect,
+)
 from keras_dtkd.training import input_gradients
 from keras_dtkd.training.chunked_step import run_student, run_teacher
 from keras_dtkd.training.feature_capture import capture, select_calls
@@ -48,7 +52,7 @@ class ModelPasses:
             functools.partial(_run_student, distiller),
             distiller.student.variables,
             "the student",
-            when,
+            when_to_compile([distiller.student], when),
             distiller.add_loss,
         )
 

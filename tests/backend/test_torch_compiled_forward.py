@@ -54,6 +54,13 @@ def recurrent():
     return keras.Sequential([keras.Input((5,), dtype="int32"), *net])
 
 
+def normalized():
+    """Its mean is a tensor, and not a variable."""
+    layer = layers.Normalization()
+    layer.adapt(3.0 * X + 1.0)
+    return keras.Sequential([keras.Input((X.shape[1],)), layer, layers.Dense(4)])
+
+
 def dense(**kwargs):
     return student(norm=True, **kwargs)
 
@@ -64,6 +71,7 @@ X = data(8)[0]
 NETWORKS = {
     "conv, BatchNorm, add_loss": (images, IMAGES),
     "dense": (dense, X),
+    "Normalization": (normalized, X),
     "dropout without a seed": (lambda: dense_with_dropout(None), X),
     "attention and mask": (attention, TOKENS),
     "LSTM": (recurrent, TOKENS),
@@ -106,6 +114,24 @@ def forward_and_backward(model, x, **options):
     values += [] if mask is None else [mask]
     with torch.no_grad():
         return [np.array(value.detach().float().clone()) for value in values]
+
+
+def test_a_layer_that_changes_its_own_tensor_runs_eagerly(traced_alone, capsys):
+    import torch
+
+    means = []
+    for when in (False, True):
+        torch.manual_seed(0)
+        norm = torch.nn.BatchNorm1d(X.shape[1])
+        layer = layers.TorchModuleWrapper(norm)
+        run = backend.compile_forward(
+            lambda x, layer=layer: layer(x, training=True), layer.variables, "it", when
+        )
+        for _ in range(3):
+            run(keras.ops.convert_to_tensor(X))
+        means.append(np.array(norm.running_mean))
+    assert "not compiled (ValueError: a layer changes a" in capsys.readouterr().out
+    np.testing.assert_array_equal(*means)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -271,6 +271,35 @@ def test_auto_compiles_nothing_in_a_run_that_is_resumed(capsys, tmp_path, monkey
     assert "the student is compiled" not in capsys.readouterr().out
 
 
+SLOW = {
+    "recurrent": lambda: keras.layers.Bidirectional(layers.GRU(2)),
+    "random": lambda: keras.Sequential([layers.RandomRotation(0.1), layers.Flatten()]),
+}
+
+
+@torch_only
+@pytest.mark.parametrize("kind", SLOW)
+def test_auto_leaves_alone_what_takes_minutes_to_compile(kind, capsys, monkeypatch):
+    from keras_dtkd.backend import torch_compiled_forward as module
+
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "can_compile", lambda: True)
+    shape = (3, 2) if kind == "recurrent" else (4, 4, 3)
+    x, y = np.ones((16, *shape), "float32"), np.zeros(16, "int64")
+
+    def build(layer):
+        net = [keras.Input(shape), layer, layers.Dense(3)]
+        return keras.Sequential(net)
+
+    slow, other = build(SLOW[kind]()), build(layers.Flatten())
+    for pair in ((slow, other), (other, slow)):
+        Distiller(*pair, KD()).fit(x, y, verbose=0)
+        out = capsys.readouterr().out
+        names = "teacher", "student"
+        compiled = [f"the {name} is compiled" in out for name in names]
+        assert compiled == [model is other for model in pair]
+
+
 def test_auto_does_not_compile_a_short_run(capsys):
     d, _ = fit(distiller, X, Y, "auto")
     assert "compiled" not in capsys.readouterr().out
