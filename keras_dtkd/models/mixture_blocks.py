@@ -5,6 +5,10 @@ from keras import layers
 
 from keras_dtkd.core.arguments import check_positive_int
 
+# PyTorch's 0.1, and that of this library's networks. After Keras's 0.99, a training of
+# a few hundred steps has statistics of its first ones.
+MOMENTUM = 0.9
+
 
 def conv_block(filters=64, pool=True, data_format=None, dtype=None):
     """Two 3x3 convolutions, each with batch norm and ReLU, and a 2x2 max pooling.
@@ -35,7 +39,7 @@ def conv_block(filters=64, pool=True, data_format=None, dtype=None):
     for number in (1, 2):
         steps += [
             layers.Conv2D(filters, 3, name=f"conv{number}", **conv),
-            layers.BatchNormalization(axis, name=f"bn{number}", dtype=dtype),
+            layers.BatchNormalization(axis, MOMENTUM, name=f"bn{number}", dtype=dtype),
             layers.ReLU(name=f"relu{number}", dtype=dtype),
         ]
     if pool:
@@ -60,5 +64,5 @@ def dense_block(units=32, normalize=False):
     units = check_positive_int("dense_block", "units", units)
     steps: list = [layers.Dense(units, name="dense")]
     if normalize:
-        steps.append(layers.BatchNormalization(name="bn"))
+        steps.append(layers.BatchNormalization(momentum=MOMENTUM, name="bn"))
     return keras.Sequential([*steps, layers.ReLU(name="relu")], name="dense_block")

@@ -305,3 +305,15 @@ def test_levels_that_are_no_list_are_refused(levels):
 def test_a_single_class_is_refused():
     with pytest.raises(ValueError, match="`num_classes` must be at least 2"):
         models.HierarchicalMixture(1, (6,), block=models.dense_block(4))
+
+
+@pytest.mark.single_backend
+def test_statistics_of_blocks_follow_a_short_training():
+    """Of Keras's momentum, they would be those of the first steps, and chance."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    x, y = digits.images[:640, ..., None].astype("float32") / 16, digits.target[:640]
+    model = models.HierarchicalMixture(10, (8, 8, 1), block=models.conv_block(8))
+    model.compile(keras.optimizers.Adam(3e-3), CROSS_ENTROPY, metrics=["accuracy"])
+    history = model.fit(x, y, batch_size=64, epochs=6, verbose=0).history
+    accuracy = model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]
+    assert accuracy > history["accuracy"][-1] - 0.05
