@@ -16,6 +16,8 @@ interrupted run."""
 COMMANDS = dict(
     train=train, compare=compare, report=report, evaluate=evaluate, export=export
 )
+# Of the extra that this command needs.
+CLI_PACKAGES = "filelock", "jsonschema", "rich"
 # The exit code of a shell after Ctrl-C, for systems without signals.
 INTERRUPTED = 130
 
@@ -47,7 +49,11 @@ def main(argv=None):
     except (UserError, ModuleNotFoundError) as error:
         text, missing = str(error), getattr(error, "name", None)
         if missing:
-            text = f"`{missing}` is not installed: pip install {missing.split('.')[0]}"
+            package = missing.split(".")[0]
+            text = f"`{missing}` is not installed: pip install {package}"
+            if package in CLI_PACKAGES:
+                text += ", or all of the command: pip install 'keras-dtkd[cli]'"
+                text += ", from a clone pip install '.[cli]'"
         print(f"{caller}: {text}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:

@@ -10,6 +10,7 @@ from keras_dtkd import datasets, models
 from keras_dtkd.core.user_code import is_reference, load_reference
 from keras_dtkd.datasets.folder_arrays import IMAGENET
 from keras_dtkd.datasets.registry import NORMALIZATION
+from keras_dtkd.datasets.tfds import require_tensorflow
 from keras_dtkd.models import weights
 
 NAMES = tuple(NORMALIZATION)
@@ -55,6 +56,8 @@ def load(data, data_dir=None, validation=0.0, train_size=None, image_size=64):
 
     Images in a folder are brought to `image_size`, their height and width.
     """
+    # Not after a run has begun.
+    require_tensorflow("keras-dtkd")
     splits = datasets.load_arrays(
         data, data_dir, validation=validation, image_size=image_size
     )

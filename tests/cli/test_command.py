@@ -76,7 +76,20 @@ def test_missing_backend_is_a_user_error(name, monkeypatch, user_error):
 def test_missing_extra_is_a_user_error(monkeypatch, tmp_path, user_error):
     monkeypatch.setitem(sys.modules, "filelock", None)
     argv = ["train", "--student", "resnet8", "--method", "ce", "--output", tmp_path]
-    assert "`filelock` is not installed: pip install filelock" in user_error(argv)
+    error = user_error(argv)
+    assert "`filelock` is not installed: pip install filelock" in error
+    assert "pip install '.[cli]'" in error
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow is its backend.")
+def test_a_missing_tensorflow_is_found_before_a_run_begins(
+    monkeypatch, tmp_path, user_error
+):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    argv = ["train", "--data", "digits", "--student", "resnet8", "--method", "ce"]
+    error = user_error([*argv, "--output", tmp_path])
+    assert "`keras-dtkd` requires TensorFlow on every backend" in error
+    assert not list(tmp_path.rglob("run.json"))
 
 
 @pytest.mark.parametrize(
