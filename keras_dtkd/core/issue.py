@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import re
 import textwrap
 import warnings
 from pathlib import Path
@@ -36,9 +37,17 @@ class Issue:
         return f"{self.message} {self.hint}".strip()
 
 
+# Colors; and what Keras puts before the error of a layer that it traces.
+NOISE = re.compile(
+    r"\x1b\[\d*m|Could not automatically infer the output shape .*?Error encountered: "
+)
+
+
 def describe_error(error):
-    """The message of an exception in one line, shortened."""
-    return textwrap.shorten(" ".join(str(error).split()), 400, placeholder=" ...")
+    """The message of an exception in one line, shortened, without values."""
+    text = NOISE.sub("", " ".join(str(error).split()))
+    text = re.sub(r"tensor\(\[.*?\](, [^)]*)?\)", "tensor", text)
+    return textwrap.shorten(text, 400, placeholder=" ...")
 
 
 def has_errors(issues):

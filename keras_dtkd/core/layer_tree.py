@@ -45,14 +45,11 @@ def find_layer(model, name):
 
 
 def _find_by_name(model, name):
-    names: dict = {}
     for layer in _outer_layers_first(model):
         if layer.name == name:
             return layer
-        names[layer.name] = None
-    raise ValueError(
-        f"`{model.name}` has no layer {name!r}. Its layers: {', '.join(names)}."
-    )
+    names = ", ".join(found for found, _ in find_names(model))
+    raise ValueError(f"`{model.name}` has no layer {name!r}. Its layers: {names}.")
 
 
 def _outer_layers_first(model):

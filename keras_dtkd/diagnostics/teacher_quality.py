@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dtkd.core.issue import ERROR, INFO, Issue
+from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 # A teacher that is better under another order of classes, or on inputs of another
@@ -26,6 +26,8 @@ GUESS_NLL_SHARE = 0.95
 MIN_AUC = 0.75
 # Expected calibration error. Networks as they are trained have 0.02 to 0.1.
 ECE_THRESHOLD = 0.15
+# Of a student over its teacher: less may be a good student that is trained further.
+MIN_STUDENT_GAIN = 0.02
 MAX_LISTED = 12  # Pairs of classes in a message.
 
 
@@ -117,6 +119,25 @@ def _area_under_roc(scores, is_positive):
     positive, negative = scores[is_positive], np.sort(scores[~is_positive])
     below = [np.searchsorted(negative, positive, side) for side in ("left", "right")]
     return np.mean(below) / len(negative)
+
+
+def check_exchanged(teacher_logits, student_logits, labels):
+    """A student that is better than its teacher before it is trained."""
+    if labels is None or not (labels >= 0).any():
+        return
+    right = [
+        (z.argmax(-1) == labels)[labels >= 0] for z in (student_logits, teacher_logits)
+    ]
+    gains = right[0].astype("float64") - right[1]
+    noise = NUM_STANDARD_ERRORS * gains.std() / np.sqrt(len(gains))
+    if gains.mean() <= max(MIN_STUDENT_GAIN, noise):
+        return
+    message = (
+        f"On {len(gains)} labels the student is right in {right[0].mean():.1%} before "
+        f"any training, and the teacher in {right[1].mean():.1%}."
+    )
+    hint = "Are the two exchanged? It is `Distiller(teacher, student)`."
+    yield Issue("better_student", WARNING, message, hint)
 
 
 def find_label_permutation(logits, labels):

@@ -22,8 +22,8 @@ def check_requirements(loss, context):
         )
         hint = "Give one model, or a loss on logits."
         issues.append(Issue("no_teacher_layers", ERROR, message, hint))
-    issues += _check_layers(name, context.student, loss.student_layers)
-    issues += _check_layers(name, teacher.model, loss.teacher_layers)
+    issues += _check_layers(name, "student", context.student, loss.student_layers)
+    issues += _check_layers(name, "teacher", teacher.model, loss.teacher_layers)
     view = context.views.get(loss.view)
     if view is not None and teacher.needs_sample_ids and not view.student_only:
         message = (
@@ -41,7 +41,7 @@ def check_requirements(loss, context):
     return issues
 
 
-def _check_layers(name, model, layer_names):
+def _check_layers(name, role, model, layer_names):
     """Layers that a built model does not have."""
     if model is None or not model.built:
         return
@@ -49,8 +49,12 @@ def _check_layers(name, model, layer_names):
         try:
             find_feature(model, layer_name)
         except ValueError as error:
-            message = f"`Distiller`: `{name}` needs a layer that is missing: {error}"
-            yield Issue("unknown_layer", ERROR, message)
+            message = (
+                f"`Distiller`: `{name}` needs a layer of the {role} that is missing: "
+                f"{error}"
+            )
+            hint = "Pairs of layers begin with the student's."
+            yield Issue("unknown_layer", ERROR, message, hint)
 
 
 def _check_labels(name, loss, context):

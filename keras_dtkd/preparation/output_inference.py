@@ -256,6 +256,9 @@ class _Inference:
         except Exception as error:
             is_student = self.role == "student"
             hint = "" if is_student else ", or the teacher its own by `teacher_inputs`"
+            expected = list(getattr(self.model, "inputs", None) or [])
+            if len(expected) == 1:
+                hint += f". It is made for {describe_shapes(expected[0])}"
             raise ValueError(
                 f"`Distiller`: the {self.role} cannot take the inputs: "
                 f"{describe_shapes(x)}. Give inputs of the shape that it was made "

@@ -139,7 +139,13 @@ def resolve_teacher(teacher):
     is_protocol = all(callable(getattr(teacher, name, None)) for name in members)
     if is_protocol and hasattr(teacher, "variables") and not isinstance(teacher, type):
         return ProtocolTeacher(teacher)
+    received = type(teacher).__name__
+    if isinstance(teacher, str | os.PathLike):
+        received += (
+            f" {os.fspath(teacher)!r}, which is no folder. Load a file by "
+            "`keras.saving.load_model`"
+        )
     raise TypeError(
         "`teacher` must be a `keras.Model`, a `keras_dtkd.teachers.Teacher`, a folder "
-        f"of stored outputs, or a list of them. Received: {type(teacher).__name__}."
+        f"of stored outputs, or a list of them. Received: {received}."
     )

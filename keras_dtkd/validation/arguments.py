@@ -63,6 +63,11 @@ def validate_arguments(student, from_logits, kwargs):
             "`Distiller`: `student` must be a `keras.Model`. Received: "
             f"{type(student).__name__}."
         )
+    if hasattr(student, "teacher_reference"):
+        raise TypeError(
+            "`Distiller`: the student is a Distiller itself. Pass the model that it "
+            "trains, `distiller.student`."
+        )
     if from_logits not in (True, False, "auto"):
         raise ValueError(
             "`Distiller`: `from_logits` must be True, False or 'auto'. Received: "

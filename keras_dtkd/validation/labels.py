@@ -290,6 +290,16 @@ def _check_class_probs(values, shape, description, weights, is_default):
 def _check_class_labels(values, shape, loss, kind, description):
     classes = shape[-1]
     is_known = kind == "sparse_categorical_crossentropy"
+    if is_known and values.ndim == len(shape) and values.shape[-1] == classes > 1:
+        problem = (
+            f"of shape {values.shape} have a number for each of {classes} classes, but "
+            f"the loss, {kind!r}, takes one integer for each choice."
+        )
+        hint = (
+            "Give integers, `np.argmax(y, axis=-1)`, or compile with "
+            "`CategoricalCrossentropy`."
+        )
+        return _invalid(description, problem, hint)
     if is_known and not _has_class_label_shape(values, shape):
         problem = f"of shape {values.shape} do not fit outputs of {classes} classes."
         hint = (

@@ -204,7 +204,7 @@ def check_teacher_at_chance(outputs, y, weights=None, mask=None):
     )
     hint = (
         "Does it know these classes, in this order? Are the inputs scaled as it "
-        "expects?"
+        "expects? Is it the teacher: `Distiller(teacher, student)`?"
     )
     return [Issue("chance_teacher", WARNING, message, hint)]
 

@@ -126,6 +126,15 @@ def test_untrained_teacher_is_at_chance(digits, student):
     assert codes(report) == ["chance_teacher"]
 
 
+def test_a_student_that_is_better_may_be_the_teacher(digits):
+    keras.utils.set_random_seed(2)
+    weak = train(network(8), digits.x, digits.y, epochs=1)
+    report = run(weak, digits.teacher, (digits.x, digits.y), KD())
+    assert 0.2 < report["teacher"]["accuracy"] < report["student"]["accuracy"] - 0.1
+    assert "better_student" in codes(report, "warning")
+    assert "`Distiller(teacher, student)`" in report.issues[-1].hint
+
+
 @pytest.mark.parametrize("factor", [1 / 255, 255])
 def test_inputs_scaled_twice_or_not_at_all(digits, student, factor):
     x = digits.x * np.float32(factor)

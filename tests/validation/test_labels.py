@@ -126,6 +126,12 @@ def test_weights_of_batches_that_make_no_sense(case):
         fit(None, x=iter([(X, Y, weights)]))
 
 
+def test_one_hot_labels_beside_integers_are_named_as_such():
+    message = r"validation data of shape \(32, 4\) have a number for each.*argmax"
+    with pytest.raises(ValueError, match=message):
+        fit(Y, validation_data=(X, one_hot(Y)))
+
+
 def test_class_weights_that_make_no_sense():
     with pytest.raises(ValueError, match="a weight of -1"):
         fit(Y, class_weight={0: -1.0, 1: 1.0, 2: 1.0, 3: 1.0})

@@ -295,8 +295,22 @@ def other_inputs():
 def test_inputs_that_a_model_cannot_take_raise_with_their_shape(role):
     given = {"teacher": teacher(), "student": student(), role: other_inputs()}
     message = rf"the {role} cannot take the inputs: samples of shape \(6,\)"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         Distiller(**given).fit(X, Y, verbose=0)
+    text = str(caught.value)
+    assert "It is made for samples of shape (2, 3)." in text
+    assert "\x1b" not in text and "Traced" not in text and "[[" not in text
+
+
+def test_a_distiller_is_no_student():
+    with pytest.raises(TypeError, match="Pass the model.*`distiller.student`"):
+        Distiller(teacher(), Distiller(teacher(), student()))
+
+
+def test_the_name_of_a_file_is_no_teacher(tmp_path):
+    path = tmp_path / "teacher.keras"
+    with pytest.raises(TypeError, match=r"teacher.keras', which is no folder.*load_"):
+        Distiller(path, student())
 
 
 VALIDATION = {
