@@ -10,13 +10,14 @@ compare() { # folder, options. A failure does not stop the study; run it again.
     --augmentations-per-image 4 --output "$runs/$out" "$@" || failed=1
 }
 
-collect() { # from, to: run.json files of runs, into this folder
+collect() { # from, to: run.json files of finished runs, into this folder
   local from="$runs/$1/cifar100/resnet32x4-resnet8"
   [ -d "$from" ] || return 0
-  (cd "$from" && find . -name run.json) | while read -r file; do
-    mkdir -p "$here/$2/$(dirname "$file")"
-    cp "$from/$file" "$here/$2/$file"
-  done
+  (cd "$from" && { grep -rl --include=run.json '"status": "finished"' . || true; }) |
+    while read -r file; do
+      mkdir -p "$here/$2/$(dirname "$file")"
+      cp "$from/$file" "$here/$2/$file"
+    done
 }
 
 restore() { # from, to: finished runs are not repeated
