@@ -5,7 +5,7 @@
 #
 # One thread at low priority, for days in the background: the same command resumes it.
 # Arguments as in study.sh. A seed of all methods comes before the next seed. METHODS:
-# some of them, for several processes side by side; EPOCHS: 30.
+# some of them, for several processes side by side; EPOCHS: 20.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 teacher=$1 data=$2 runs=$3
@@ -20,7 +20,7 @@ methods=${METHODS:-ce kd ce_4kd dtkd dtkd_loose dtkd_published dkd dist}
 restore long long
 for seeds in 1 2 3; do
   # shellcheck disable=SC2086
-  compare long --epochs "${EPOCHS:-30}" --seeds $seeds --methods $methods --torch-compile
+  compare long --epochs "${EPOCHS:-20}" --seeds $seeds --methods $methods --torch-compile
   collect long long
 done
 keras-dtkd report "$here/long" || failed=1
