@@ -34,6 +34,23 @@ def flatten_deep(values):
     return {"/".join(map(str, path)): leaf for path, leaf in leaves}
 
 
+def find_nan_sample(x):
+    """The index of a sample of arrays in memory that holds NaN, or `None`."""
+    for leaf in keras.tree.flatten(x):
+        # A file that is mapped to memory would be read as a whole.
+        if not isinstance(leaf, np.ndarray) or isinstance(leaf, np.memmap):
+            continue
+        if leaf.dtype.kind != "f" or not leaf.size:
+            continue
+        with np.errstate(all="ignore"):
+            may_hold_nan = np.isnan(leaf.sum())
+        if may_hold_nan:
+            is_nan = np.isnan(leaf).reshape(len(leaf), -1).any(-1)
+            if is_nan.any():
+                return int(is_nan.argmax())
+    return None
+
+
 def describe_nan_inputs(x):
     """A list of the inputs (NumPy) that hold NaN, in words, or an empty string."""
     broken_inputs = []

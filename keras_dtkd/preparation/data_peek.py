@@ -33,9 +33,9 @@ class Sample(NamedTuple):
 def peek(x, y=None, batch_size=None, sample_weight=None):
     """Some samples of what `fit` takes, and the data to go on with: `(Sample, x)`.
 
-    Of arrays, samples spread over all of them. Of other data its first batch; that of
-    an iterator is put back before the rest. Raises `ValueError` for arrays that do not
-    have the form that Keras needs.
+    Of arrays, samples spread over all of them, and one with NaN. Of other data its
+    first batch; that of an iterator is put back before the rest. Raises `ValueError`
+    for arrays that do not have the form that Keras needs.
     """
     if arrays.is_arrays(x):
         report_issues(check_ragged(x))
@@ -46,6 +46,9 @@ def peek(x, y=None, batch_size=None, sample_weight=None):
         # Whole batches: each new shape would be compiled again.
         count = min(length, arrays.PEEK_SIZE) // batch * batch
         indices = np.linspace(0, length - 1, count).astype(int)
+        nan_sample = arrays.find_nan_sample(x)
+        if nan_sample is not None and nan_sample not in indices:
+            indices[-1] = nan_sample
         sample_x, sample_y, weights = (
             None if part is None else arrays.take_rows(part, indices)
             for part in (x, y, sample_weight)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
-from keras_dtkd.core.arrays import describe_nan_inputs, is_arrays
+from keras_dtkd.core.arrays import describe_nan_inputs, find_nan_sample, is_arrays
 from keras_dtkd.losses import KD
 from keras_dtkd.preparation import data_peek
 from keras_dtkd.preparation.data_peek import Sample, peek, peek_validation_data
@@ -203,6 +203,16 @@ def test_ragged_inputs_raise():
     for args in ((x, Y[:2]), (tf.data.Dataset.from_tensors((x, Y[:2])),)):
         with pytest.raises(ValueError, match=r"ragged.*Pad them.*x.to_tensor\(\)"):
             d.fit(*args, verbose=0)
+
+
+def test_a_sample_with_nan_is_found_in_memory_alone(tmp_path):
+    holed = np.ones((9, 2), "float16")
+    holed[4, 1] = np.nan
+    with_infinities = np.array([[np.inf], [-np.inf]])
+    assert find_nan_sample({"a": Y.astype(int), "b": None, "c": holed}) == 4
+    assert find_nan_sample([X, with_infinities, np.zeros((0, 2))]) is None
+    np.save(tmp_path / "x.npy", holed)
+    assert find_nan_sample(np.load(tmp_path / "x.npy", mmap_mode="r")) is None
 
 
 def test_nan_inputs_are_described():

@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_dtkd import Distiller
 from keras_dtkd.core.issue import report_issues
+from keras_dtkd.losses import KD
 from keras_dtkd.preparation.data_peek import Sample
 from keras_dtkd.preparation.measure import check_auxiliary_inputs
-from tests.tiny_models import FEATURES, data, sequence, student
+from tests.tiny_models import FEATURES, data, sequence, student, teacher
 
 X, Y = data(40)
 SAMPLE = Sample(X, Y, 8)
@@ -88,6 +90,24 @@ def test_one_input_that_is_not_finite_is_found_among_all(value):
     x[37, 2] = value
     with pytest.raises(ValueError, match="1 of 40 inputs of the exam hold NaN or inf"):
         report(x, student=student())
+
+
+@pytest.mark.parametrize("form", ["one", "two"])
+def test_one_nan_among_many_samples_is_found(form):
+    """Not among the samples that are spread over all."""
+    x, y = data(1000)
+    x[340, 2] = np.nan
+    pair = teacher(), student()
+    if form == "two":
+        x = {"a": np.ones_like(x), "b": x}
+        pair = [with_two_inputs(model) for model in pair]
+    with pytest.raises(ValueError, match=r"NaN.*1 of 64 samples checked"):
+        Distiller(*pair, KD()).fit(x, y, verbose=0)
+
+
+def with_two_inputs(model):
+    inputs = {name: keras.Input(model.input_shape[1:], name=name) for name in "ab"}
+    return keras.Model(inputs, model(inputs["a"] + inputs["b"]))
 
 
 def test_nan_inputs_with_finite_outputs_warn():
