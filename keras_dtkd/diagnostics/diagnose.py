@@ -128,9 +128,10 @@ def _run_diagnostics(distiller, samples):
     issues += input_scaling.check_nan_inputs(inputs, logits)
     quality_issues = _explain_low_accuracy(evaluation, samples)
     issues += quality_issues or teacher_quality.check_calibration(statistics["teacher"])
-    issues += teacher_quality.check_exchanged(
-        logits["teacher"], logits["student"], labels
-    )
+    if {issue.code for issue in quality_issues} <= {"chance_teacher", "not_checked"}:
+        issues += teacher_quality.check_exchanged(
+            logits["teacher"], logits["student"], labels
+        )
     if all(issue.code != "inputs_scaled" for issue in issues):
         accuracies = {role: statistics[role].get("accuracy", 0.0) for role in ROLES}
         accurate = [r for r in ROLES if accuracies[r] + MIN_ACCURACY_GAIN > 1]

@@ -80,17 +80,18 @@ def compile_forward(teacher, function, when="auto", name="the teacher"):
     return backend.compile_forward(function, variables, name, when)
 
 
-def when_to_compile(models, when):
+def when_to_compile(models, when, training=False):
     """`when`, but no `"auto"` for layers that take minutes to compile, or do not end.
 
-    Recurrent layers, of which a graph has each step, and random changes of images.
+    Recurrent layers, of which a graph has each step; in training, random changes of
+    images.
     """
-    return False if when == "auto" and any(map(_is_slow, iter_layers(models))) else when
 
+    def is_slow(layer):
+        is_random = training and hasattr(layer, "get_random_transformation")
+        return is_random or isinstance(layer, keras.layers.RNN)
 
-def _is_slow(layer):
-    is_random = hasattr(layer, "get_random_transformation")
-    return is_random or isinstance(layer, keras.layers.RNN)
+    return False if when == "auto" and any(map(is_slow, iter_layers(models))) else when
 
 
 def compile_on_jax(variables, function):

@@ -52,7 +52,7 @@ class ModelPasses:
             functools.partial(_run_student, distiller),
             distiller.student.variables,
             "the student",
-            when_to_compile([distiller.student], when),
+            when_to_compile([distiller.student], when, training=True),
             distiller.add_loss,
         )
 
