@@ -81,10 +81,15 @@ def virtual_attention(model, blocks=4, temperature=1.0, entropy=0.0, layers=None
 def _choose_convolutions(model, names):
     if names is None:
         _check_none_is_hidden(model)
-        found = [each for each in iter_graph_layers(model) if _is_convolution(each)]
+        every = list(iter_graph_layers(model))
+        found = [each for each in every if _is_convolution(each)]
         if not found:
+            has_it = any(isinstance(each, VirtualAttentionConv2D) for each in every)
+            hint = (
+                " It has virtual attention already: `fold` it first." if has_it else ""
+            )
             raise ValueError(
-                f"`virtual_attention`: {model.name!r} has no `Conv2D` to replace."
+                f"`virtual_attention`: {model.name!r} has no `Conv2D` to replace.{hint}"
             )
     else:
         is_list = isinstance(names, list | tuple) and len(names) > 0

@@ -156,7 +156,8 @@ def train_own():
     [
         (lambda: 3, {}, TypeError, "`model` must be a `keras.Model`.*int"),
         (unbuilt, {}, ValueError, "'unbuilt' is not built"),
-        (without_convolutions, {}, ValueError, "'dense' has no `Conv2D`"),
+        (without_convolutions, {}, ValueError, "'dense' has no `Conv2D` to replace.$"),
+        (lambda: virtual_attention(network()), {}, ValueError, "already: `fold` it"),
         (call_own, {}, ValueError, "'own_call'.*OwnCall has a `call` of its own"),
         (train_own, {}, ValueError, "'own_training'.*OwnTraining has a `compute_loss`"),
         (lambda: nest(OwnCall, name="in"), {}, ValueError, "within 'in', a OwnCall"),
