@@ -48,7 +48,7 @@ class TracedForward:
         # A layer's own tensors (`Normalization`'s mean) have values, and are constants.
         options = {"tracing_mode": "fake", "_allow_non_fake_inputs": True}
         self.graph = make_fx(run_flat, **options)(values, tensors_of(args))
-        require_unchanged_constants(self.graph.graph)
+        check_constants(self.graph)
         found = (node.meta.get("val") for node in self.graph.graph.nodes)
         dtypes = {getattr(value, "dtype", None) for value in found}
         self.is_half = bool(dtypes & {torch.float16, torch.bfloat16})
@@ -117,9 +117,16 @@ def tensors_of(args):
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
-def require_unchanged_constants(graph):
-    """Raises a `ValueError` where a graph changes a tensor that is not its input."""
-    for node in graph.nodes:
+def check_constants(graph_module):
+    """Raises a `ValueError` where a tensor that is no input of a graph may change."""
+    import torch
+
+    for node in graph_module.graph.nodes:
+        if node.op == "get_attr":
+            value = getattr(graph_module, node.target, None)
+            if isinstance(value, torch.nn.Parameter):
+                # The graph would lose what is assigned to it.
+                raise ValueError("a layer uses a variable that its model does not have")
         schema = getattr(node.target, "_schema", None)
         if schema is None or not schema.is_mutable:
             continue

@@ -134,6 +134,19 @@ def test_a_layer_that_changes_its_own_tensor_runs_eagerly(traced_alone, capsys):
     np.testing.assert_array_equal(*means)
 
 
+def test_a_variable_that_is_not_the_models_is_used_eagerly(traced_alone, capsys):
+    counter = keras.Variable(0.0, trainable=False)
+
+    def count(x):
+        counter.assign_add(1.0)
+        return x + counter
+
+    run = backend.compile_forward(count, [], "it", True)
+    for number in (1.0, 2.0, 3.0):
+        assert np.allclose(np.array(run(keras.ops.zeros((2,)))), number)
+    assert "uses a variable that its model does not have" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_results_gradients_masks_losses_and_updates_are_those_of_eager(
     traced_alone, capsys, name
