@@ -56,9 +56,9 @@ class RunPlan:
     def has_same_teacher(self, saved):
         """Whether a run.json is of this teacher and of these images."""
         teacher, code = self.settings["teacher"], saved.get("code", {})
-        return _precomputed_settings(saved["settings"]) == _precomputed_settings(
-            self.settings
-        ) and code.get(teacher) == self.code.get(teacher)
+        planned = _precomputed_settings(self.settings)
+        found = _precomputed_settings(saved["settings"])
+        return found == planned and code.get(teacher) == self.code.get(teacher)
 
 
 def _precomputed_settings(settings):

@@ -42,13 +42,16 @@ def find_nan_sample(x):
             continue
         if leaf.dtype.kind != "f" or not leaf.size:
             continue
+        # Quicker than a look at each number; infinities may give NaN too.
         with np.errstate(all="ignore"):
             may_hold_nan = np.isnan(leaf.sum())
-        if may_hold_nan:
-            is_nan = np.isnan(leaf).reshape(len(leaf), -1).any(-1)
-            if is_nan.any():
-                return int(is_nan.argmax())
+        if may_hold_nan and (holds_nan := _samples_with_nan(leaf)).any():
+            return int(holds_nan.argmax())
     return None
+
+
+def _samples_with_nan(array):
+    return np.isnan(array).reshape(len(array), -1).any(-1)
 
 
 def describe_nan_inputs(x):
@@ -58,7 +61,7 @@ def describe_nan_inputs(x):
         if leaf is None:
             continue
         is_float = leaf.dtype.kind == "f" and leaf.ndim
-        broken = np.isnan(leaf).reshape(len(leaf), -1).any(-1).sum() if is_float else 0
+        broken = _samples_with_nan(leaf).sum() if is_float else 0
         if broken:
             name = f"input {'/'.join(map(str, path))!r}" if path else "its inputs"
             broken_inputs.append(f"{name} ({broken} of {len(leaf)} samples checked)")

@@ -39,17 +39,20 @@ def find_layer(model, name):
         name: A layer's name; or a path, as in `"encoder/block_3/dense"`: each name is
             found within the layer before it, at any depth.
     """
-    first, *rest = name.split("/")
-    layer = _find_by_name(model, first)
-    return find_layer(layer, "/".join(rest)) if rest else layer
+    for part in name.split("/"):
+        layer = _find_by_name(model, part)
+        if layer is None:
+            names = ", ".join(found for found, _ in find_names(model))
+            raise ValueError(
+                f"`{model.name}` has no layer {part!r}. Its layers: {names}."
+            )
+        model = layer
+    return model
 
 
 def _find_by_name(model, name):
-    for layer in _outer_layers_first(model):
-        if layer.name == name:
-            return layer
-    names = ", ".join(found for found, _ in find_names(model))
-    raise ValueError(f"`{model.name}` has no layer {name!r}. Its layers: {names}.")
+    layers = _outer_layers_first(model)
+    return next((layer for layer in layers if layer.name == name), None)
 
 
 def _outer_layers_first(model):
@@ -88,11 +91,12 @@ def find_names(model):
 
 def _leads_to(model, name, layer):
     """Whether a path leads to that layer, and not to another one, or nowhere."""
-    try:
-        return find_layer(model, name) is layer
-    except ValueError:
-        # Its first name is that of another layer.
-        return False
+    for part in name.split("/"):
+        model = _find_by_name(model, part)
+        if model is None:
+            # Its first name is that of another layer.
+            return False
+    return model is layer
 
 
 def _iter_paths(layer, path, seen):

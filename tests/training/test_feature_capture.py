@@ -96,7 +96,8 @@ def test_a_layer_that_is_missing_is_an_error_before_the_first_step(side):
     loss = KD()
     setattr(loss, f"{side}_layers", ("depe",))
     d = Distiller(teacher(), student(), loss)
-    message = f"`Distiller`: `kd` needs a layer of the {side}.*no layer 'depe'"
+    message = f"`Distiller`: `kd` needs a layer of the {side} .*"
+    message += f"`{side}` has no layer 'depe'"
     with pytest.raises(ValueError, match=message):
         d.fit(X, Y, verbose=0)
 
