@@ -1,6 +1,7 @@
 """Runs that several tests inspect, each trained once."""
 
 import contextlib
+import json
 import traceback
 from types import SimpleNamespace
 
@@ -27,6 +28,15 @@ def train_argv(*options, method="kd", teacher=None, output):
 
 def run_folder(output, method, seed=0, pair="resnet8-resnet8"):
     return output / "digits" / pair / method / f"{BACKEND}-seed{seed}"
+
+
+def read_run(path):
+    return json.loads((path / "run.json").read_text())
+
+
+def with_output(argv, output):
+    index = argv.index("--output") + 1
+    return [*argv[:index], str(output), *argv[index + 1 :]]
 
 
 @pytest.fixture(scope="session")

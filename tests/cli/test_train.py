@@ -1,18 +1,15 @@
-"""`train`: files of a run, continuation, and user errors before the start."""
+"""`train`: files of a run, and its continuation."""
 
 import csv
-import importlib.util
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -21,25 +18,21 @@ from keras_dtkd import Distiller, datasets, recipes
 from keras_dtkd.cli import callbacks, evaluate, main
 from keras_dtkd.cli.data import NAMES, load, load_teacher, sequential_batches
 from keras_dtkd.cli.errors import UserError
-from keras_dtkd.cli.run_dir import lock
 from keras_dtkd.core import atomic_io
 from keras_dtkd.datasets.registry import NORMALIZATION
-from tests.cli.conftest import BACKEND, run_folder, train_argv
+from tests.cli.conftest import (
+    BACKEND,
+    read_run,
+    run_folder,
+    train_argv,
+    with_output,
+)
 from tests.scripts import start_script
-
-
-def read_run(path):
-    return json.loads((path / "run.json").read_text())
 
 
 def read_log(path):
     with (path / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def with_output(argv, output):
-    index = argv.index("--output") + 1
-    return [*argv[:index], str(output), *argv[index + 1 :]]
 
 
 def assert_same_weights(*paths, atol=0.0):
@@ -90,19 +83,6 @@ def test_finished_run_is_not_trained_again(distilled, capsys):
     assert main(distilled.argv) == 0
     assert "is finished: test accuracy" in capsys.readouterr().out
     assert (distilled.folder / "run.json").read_bytes() == before
-
-
-def test_run_with_other_settings_is_a_user_error_with_the_differences(
-    distilled, user_error
-):
-    error = user_error(
-        [*distilled.argv, "--learning-rate", 0.5, "--precision", "float16"]
-    )
-    assert "other settings" in error and "--output" in error
-    assert "learning_rate 0.05, now 0.5" in error
-    assert "precision 'float32', now 'float16'" in error
-    assert keras.config.dtype_policy().name == "float32"
-    assert ", seed" not in error and "batch_size" not in error
 
 
 def test_run_killed_after_its_last_epoch_ends_alike(distilled, tmp_path):
@@ -180,18 +160,6 @@ def test_images_are_channels_last_under_a_channels_first_config(
 ):
     assert main(train_argv("--epochs", 1, teacher=teacher, output=tmp_path)) == 0
     assert read_run(run_folder(tmp_path, "kd"))["status"] == "finished"
-
-
-def test_log_without_an_epoch_of_the_state_is_a_user_error(
-    distilled, tmp_path, user_error
-):
-    copy = run_folder(tmp_path, "kd")
-    shutil.copytree(distilled.folder, copy)
-    (copy / "run.json").write_text(json.dumps({**read_run(copy), "status": "running"}))
-    lines = (copy / "log.csv").read_bytes().splitlines(keepends=True)
-    (copy / "log.csv").write_bytes(b"".join(lines[:2]))
-    error = user_error(with_output(distilled.argv, tmp_path))
-    assert "does not hold the 3 epochs" in error
 
 
 # Imports for seconds: a run without interruption, and the killed run's continuation.
@@ -336,21 +304,6 @@ def test_teacher_outputs_are_stored_once_for_all_runs(teacher, tmp_path):
     assert_same_weights(*(path / "student.keras" for path in folders), atol=2e-4)
 
 
-def test_stored_outputs_of_a_varying_teacher_are_a_user_error(
-    teacher, tmp_path, user_error
-):
-    error = user_error(
-        train_argv(
-            "--augmentations-per-image",
-            2,
-            method="r2kd",
-            teacher=teacher,
-            output=tmp_path,
-        )
-    )
-    assert re.search("r2kd uses another teacher.*Omit --augmentations-per-image", error)
-
-
 def test_warmup_option_applies_to_methods_with_a_warmup(teacher, tmp_path):
     options = ("--epochs", 1, "--warmup", 0)
     for method in ("dtkd_published", "kd"):
@@ -362,82 +315,6 @@ def test_warmup_option_applies_to_methods_with_a_warmup(teacher, tmp_path):
     assert loss["arguments"]["warmup_epochs"] == 0
     # Without a warm-up the option does not make another run.
     assert read_run(run_folder(tmp_path, "kd"))["settings"]["warmup"] is None
-
-
-USER_ERRORS = {
-    "no teacher": (["--method", "dtkd"], "needs a --teacher.*--method ce.*resnet32x4"),
-    "no weights": (
-        ["--method", "dtkd", "--teacher", "resnet14"],
-        "weights of the teacher resnet14.*--student resnet14 --data digits.*npz",
-    ),
-    "no such file": (
-        ["--teacher", "resnet14", "--teacher-weights", "nowhere.keras"],
-        "nowhere.keras: no such file",
-    ),
-    "no such network": (
-        ["--method", "ce", "--student", "resnet9"],
-        "unknown network 'resnet9'",
-    ),
-    "validation fraction of no image": (
-        ["--method", "ce", "--validation", 0.0001],
-        "0.0001 of 1297 training images is 0 images",
-    ),
-    "validation fraction of all images": (
-        ["--method", "ce", "--validation", 0.9999],
-        "0.9999 of 1297 training images is 1297 images",
-    ),
-    "too many images": (
-        ["--method", "ce", "--train-size", 5000],
-        "1297 training images",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", USER_ERRORS)
-def test_user_errors_come_before_the_start(case, tmp_path, user_error):
-    options, message = USER_ERRORS[case]
-    argv = ["train", "--data", "digits", "--student", "resnet8", *options]
-    error = user_error([*argv, "--output", tmp_path])
-    assert error.startswith("keras-dtkd train: ") and error.count("\n") == 1
-    assert re.search(message, error), error
-    assert not list(tmp_path.rglob("run.json"))
-
-
-@pytest.mark.parametrize(
-    "option, value, message",
-    [
-        ("--warmup", -1, "-1 is not an integer of at least 0"),
-        ("--seed", -1, "-1 is not an integer in [0, 2**32)"),
-        ("--seed", 2**32, "4294967296 is not an integer in [0, 2**32)"),
-    ],
-)
-def test_option_out_of_range_is_a_usage_error(
-    option, value, message, tmp_path, user_error
-):
-    error = user_error(train_argv(option, value, method="ce", output=tmp_path))
-    assert error.endswith(f"error: argument {option}: {message}\n")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard"), reason="it is installed")
-def test_missing_tensorboard_is_a_user_error(tmp_path, user_error):
-    argv = train_argv("--tensorboard", method="ce", output=tmp_path)
-    assert "pip install tensorboard" in user_error(argv)
-    assert not list(tmp_path.iterdir())
-
-
-def test_run_locked_by_another_process_is_a_user_error(tmp_path, user_error):
-    with lock(run_folder(tmp_path, "ce", pair="resnet8")):
-        error = user_error(train_argv(method="ce", output=tmp_path))
-    assert "another process trains this run" in error
-
-
-def test_teacher_of_another_network_is_a_user_error(teacher, tmp_path, user_error):
-    argv = ["train", "--data", "digits", "--student", "resnet8"]
-    argv += ["--teacher", "resnet14", "--output", tmp_path, "--teacher-weights"]
-    assert "holds a resnet8" in user_error([*argv, teacher])
-    error = user_error([*argv, teacher / "student.keras"])
-    assert "not the weights of a resnet14" in error
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".npz"])
@@ -492,30 +369,6 @@ def test_images_are_normalized_as_in_the_data_set(name, monkeypatch):
     actual = next(iter(sequential_batches(images, part)))[0]
     assert set(NORMALIZATION) == set(NAMES)
     np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
-
-
-@pytest.mark.parametrize("content", [b"PK cut off", b"text"])
-def test_damaged_weights_file_is_named(content, tmp_path, user_error):
-    path = tmp_path / "teacher.npz"
-    path.write_bytes(content)
-    error = user_error(train_argv(teacher=path, output=tmp_path / "runs"))
-    assert f"{path} is not a complete `.npz` file" in error
-
-
-def test_damaged_state_is_a_user_error(tmp_path, user_error):
-    argv = train_argv("--epochs", 1, method="ce", output=tmp_path)
-    state = run_folder(tmp_path, "ce", pair="resnet8") / "state" / "1.weights.h5"
-    state.parent.mkdir(parents=True)
-    state.write_bytes(b"half of it")
-    assert f"{state} cannot be read, or is damaged" in user_error(argv)
-
-
-def test_state_without_run_json_is_a_user_error(tmp_path, user_error):
-    argv = train_argv("--epochs", 1, method="ce", output=tmp_path)
-    state = run_folder(tmp_path, "ce", pair="resnet8") / "state" / "1.weights.h5"
-    state.parent.mkdir(parents=True)
-    h5py.File(state, "w").close()
-    assert "holds the state of a run without its run.json" in user_error(argv)
 
 
 def test_on_other_backends_tensorflow_is_loaded_in_silence():
