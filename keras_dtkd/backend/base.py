@@ -177,6 +177,8 @@ class Session:
         self.is_synchronized = False
         # Whether metrics are those of a step: this process's own.
         self.in_step = False
+        # Whether a `fit` or `train_on_batch` runs.
+        self.is_training = False
 
     @contextlib.contextmanager
     def open(self, model_state):
@@ -185,8 +187,16 @@ class Session:
         It leaves every variable filled (after an exception too), defers Ctrl-C to the
         end of a step, and makes gradients and metrics those of all processes.
         """
-        with self.backend.open_session(self, model_state), self.interrupt.installed():
-            yield
+        before = self.is_training
+        self.is_training = before or model_state.is_training
+        try:
+            with (
+                self.backend.open_session(self, model_state),
+                self.interrupt.installed(),
+            ):
+                yield
+        finally:
+            self.is_training = before
 
     @contextlib.contextmanager
     def step_metrics(self):

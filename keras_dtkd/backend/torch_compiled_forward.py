@@ -7,6 +7,7 @@ import shutil
 import time
 
 import keras
+import numpy as np
 
 from keras_dtkd.backend.torch_gradient_averaging import default_device
 from keras_dtkd.backend.torch_traced_forward import (
@@ -48,14 +49,16 @@ class CompiledForward:
         self._parameters = [variable.value for variable in self._variables]
         self._seconds = 0.0
         self._calls: collections.Counter = collections.Counter()
+        self._is_full = False
+        # By signature: a `TracedForward` and its compiled graph, or `None` where that
+        # is not possible.
         self._compiled: dict = {}
-        self._has_failed = False
 
     def __call__(self, *args):
-        if self._has_failed:
-            return self._function(*args)
+        # `train_on_batch` leaves arrays to the layers.
+        args = keras.tree.map_structure(_to_tensor, args)
         signature = self._signature(args)
-        if signature is None or self._has_other_values():
+        if signature is None:
             return self._function(*args)
         if signature not in self._compiled:
             self._calls[signature] += 1
@@ -64,14 +67,15 @@ class CompiledForward:
         try:
             if signature not in self._compiled:
                 self._compiled[signature] = self._compile(args)
+            if self._compiled[signature] is None:
+                return self._function(*args)
             traced, run = self._compiled[signature]
             flat = run(self._values(), tensors_of(args))
         except Exception as error:  # noqa: BLE001 - of the user's layers, and compilers
-            self._has_failed = True
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+            self._compiled[signature] = None
             self._print(
-                f"is not compiled ({reason.rstrip(': ')}). It runs as with "
-                "`torch_compile=False`."
+                f"is not compiled ({_reason(error)}). For {_shapes(args)} it runs as "
+                "with `torch_compile=False`."
             )
             return self._function(*args)
         return traced.apply(flat, self._add_loss)
@@ -86,7 +90,10 @@ class CompiledForward:
         """What a graph is made for, or `None` where there can be none."""
         import torch
 
-        parts = [torch.is_grad_enabled()]
+        device = default_device().type
+        is_autocast = torch.is_autocast_enabled(device)
+        autocast = torch.get_autocast_dtype(device) if is_autocast else None
+        parts = [torch.is_grad_enabled(), autocast]
         for leaf in keras.tree.flatten(args):
             if isinstance(leaf, torch.Tensor):
                 if leaf.is_meta or type(leaf) not in (torch.Tensor, torch.nn.Parameter):
@@ -102,6 +109,9 @@ class CompiledForward:
 
     def _is_due(self, signature):
         if len(self._compiled) >= MAX_SIGNATURES:
+            if self._when is True and not self._is_full:
+                self._is_full = True
+                self._print(f"is compiled for {MAX_SIGNATURES} shapes, and no others.")
             return False
         if self._when is True:
             # At once, so that a run that is resumed compiles the same steps. A smaller
@@ -113,15 +123,6 @@ class CompiledForward:
             return self._calls[signature] > CALLS_BEFORE_ANOTHER
         is_frequent = self._calls[signature] == max(self._calls.values())
         return self._seconds >= PATIENCE and is_frequent and can_compile()
-
-    def _has_other_values(self):
-        """Whether a `keras.StatelessScope` holds other weights, as in a lookahead."""
-        for variable, parameter in zip(self._variables, self._parameters, strict=True):
-            if parameter.is_floating_point():
-                # The first shows it. In mixed precision it is a copy.
-                value = variable.value
-                return value.dtype == parameter.dtype and value is not parameter
-        return False
 
     def _values(self):
         # Random states may be those of a scope, in which a teacher runs.
@@ -143,9 +144,8 @@ class CompiledForward:
         run = compile_graph(traced.graph)
         verify(traced, run, values, tensors_of(args))
         seconds = time.perf_counter() - start
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(args))
         self._print(
-            f"is compiled from here on for {shapes}, which took {seconds:.0f} s."
+            f"is compiled from here on for {_shapes(args)}, which took {seconds:.0f} s."
         )
         return traced, run
 
@@ -154,6 +154,23 @@ class CompiledForward:
 
         if current().rank_and_world_size()[0] == 0:
             print(f"keras_dtkd: the forward pass of {self._name} {text}", flush=True)
+
+
+def _to_tensor(leaf):
+    is_numeric = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf"
+    return keras.ops.convert_to_tensor(leaf) if is_numeric else leaf
+
+
+def _shapes(args):
+    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(args))
+
+
+def _reason(error):
+    """Why something is not compiled, in a few words."""
+    if "DataDependent" in type(error).__name__:
+        return "its Python code depends on the values of tensors"
+    text = " ".join(str(error).split())[:150]
+    return f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def _split_rows(signature):
@@ -203,7 +220,7 @@ def verify(traced, run, values, tensors):
     for kind, tolerance, found, right in zip(
         ("results", "gradients"),
         tolerances,
-        _results_and_gradients(run, values, tensors),
+        _results_and_gradients(run, values, tensors, traced.layout.updated),
         _results_and_gradients(traced.run_flat, values, tensors),
         strict=True,
     ):
@@ -215,15 +232,23 @@ def verify(traced, run, values, tensors):
                 raise ValueError(f"other {kind}, by {error:.1e} of {norm:.1e}")
 
 
-def _results_and_gradients(run, values, tensors):
-    """Two lists of tensors, finite; gradients of a random sum of all results."""
+def _results_and_gradients(run, values, tensors, updated=()):
+    """Two lists of tensors, finite; gradients of a random sum of all results.
+
+    `updated` are values that change in place before the backward pass.
+    """
     import torch
 
+    # A layer may change its inputs in place.
+    tensors = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
     inputs = [t for t in (*values, *tensors) if t.requires_grad]
     devices = [default_device()] if default_device().type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(0)
         results = run(values, tensors)
+        for i in updated:
+            # As assigning them does: an error where the backward pass reads them.
+            values[i].copy_(values[i].clone())
         torch.manual_seed(1)
         losses = [
             (result * torch.randn_like(result)).sum().float()

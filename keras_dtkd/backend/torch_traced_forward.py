@@ -1,10 +1,13 @@
 """A function that runs a Keras model, traced to a graph of PyTorch's operations."""
 
+import dataclasses
 import itertools
+from typing import Any
 
 import keras
 
 from keras_dtkd.backend.torch_graph_layout import simplify_layout
+from keras_dtkd.core.autocast import assign_uncast
 from keras_dtkd.core.masking import attach_mask, get_mask
 
 # Stands for a tensor among leaves.
@@ -13,6 +16,26 @@ _TENSOR = object()
 CONSTANT_TYPES = (bool, int, float, str, type(None))
 # The seed by which the generators of Keras's seeded operations are found in a trace.
 _MARKER = 0x5EED_57A7
+
+
+@dataclasses.dataclass
+class Layout:
+    """What the tensors of a graph's flat list are.
+
+    Attributes:
+        structure, leaves: The result, of which `_TENSOR` are tensors.
+        num_results: How many these are.
+        masked: Which of them have a mask.
+        num_losses: How many losses layers add.
+        updated: Which variables have a new value.
+    """
+
+    structure: Any
+    leaves: list
+    num_results: int
+    masked: list
+    num_losses: int
+    updated: list
 
 
 class TracedForward:
@@ -31,6 +54,7 @@ class TracedForward:
 
     Attributes:
         graph: A `torch.fx.GraphModule`, of the values and the arguments' tensors.
+        layout: The `Layout` of its results.
         is_half: Whether some of it is computed in half precision.
     """
 
@@ -43,7 +67,8 @@ class TracedForward:
 
         # Fake tensors have no values: what depends on one fails, and is no constant.
         def run_flat(values, tensors):
-            return self.run_flat(values, tensors)
+            flat, self.layout = self._run(values, tensors)
+            return flat
 
         # A layer's own tensors (`Normalization`'s mean) have values, and are constants.
         options = {"tracing_mode": "fake", "_allow_non_fake_inputs": True}
@@ -56,10 +81,14 @@ class TracedForward:
 
     def run_flat(self, values, tensors):
         """Runs the function as the graph does. Returns the flat list of tensors."""
+        return self._run(values, tensors)[0]
+
+    def _run(self, values, tensors):
+        """The flat list of tensors, and its `Layout`."""
         variables = self._variables
         args = _merge(self._args_structure, self._args, iter(tensors))
         pairs = list(zip(variables, values, strict=True))
-        seeds = [value for value in values if not value.is_floating_point()]
+        seeds = [value for variable, value in pairs if is_random_state(variable)]
         with (
             _torch_randomness(seeds),
             keras.StatelessScope(pairs, collect_losses=True) as scope,
@@ -71,25 +100,37 @@ class TracedForward:
             masks = [get_mask(tensor) for tensor in found]
         changes = enumerate(zip(before, after, strict=True))
         updates = {i: new.detach() for i, (old, new) in changes if new is not old}
-        self._structure, self._leaves = _split(results)
-        self._masked = [i for i, mask in enumerate(masks) if mask is not None]
-        self._num_results, self._num_losses = len(found), len(scope.losses)
-        self._updated = list(updates)
-        found_masks = [mask for mask in masks if mask is not None]
-        return [*found, *found_masks, *scope.losses, *updates.values()]
+        if any(values[i].requires_grad for i in updates):
+            # Outside of a scope no gradient flows through what is assigned.
+            raise ValueError("a layer assigns a variable that is trained")
+        if len(scope.state_mapping) > len(variables):
+            raise ValueError("a layer assigns a variable that its model does not have")
+        structure, leaves = _split(results)
+        masked = [i for i, mask in enumerate(masks) if mask is not None]
+        num_losses = len(scope.losses)
+        layout = Layout(
+            structure, leaves, len(found), masked, num_losses, list(updates)
+        )
+        masks = [mask for mask in masks if mask is not None]
+        return [*found, *masks, *scope.losses, *updates.values()], layout
 
     def apply(self, flat, add_loss):
         """The results in the graph's tensors; assigns variables, and adds losses."""
-        flat = iter(flat)
-        results = list(itertools.islice(flat, self._num_results))
-        for i in self._masked:
+        flat, layout = iter(flat), self.layout
+        results = list(itertools.islice(flat, layout.num_results))
+        for i in layout.masked:
             results[i] = attach_mask(results[i], next(flat))
-        for loss in itertools.islice(flat, self._num_losses):
+        for loss in itertools.islice(flat, layout.num_losses):
             if add_loss is not None:
                 add_loss(loss)
-        for i, value in zip(self._updated, flat, strict=True):
-            self._variables[i].assign(value)
-        return _merge(self._structure, self._leaves, iter(results))
+        if layout.updated:
+            assign_uncast([self._variables[i] for i in layout.updated], list(flat))
+        return _merge(layout.structure, layout.leaves, iter(results))
+
+
+def is_random_state(variable):
+    """Whether a variable is the state of a `keras.random.SeedGenerator`."""
+    return variable.name == "seed_generator_state"
 
 
 def _split(nested):
@@ -126,7 +167,9 @@ def check_constants(graph_module):
             value = getattr(graph_module, node.target, None)
             if isinstance(value, torch.nn.Parameter):
                 # The graph would lose what is assigned to it.
-                raise ValueError("a layer uses a variable that its model does not have")
+                raise ValueError(
+                    "a layer uses a parameter that is no variable of its model"
+                )
         schema = getattr(node.target, "_schema", None)
         if schema is None or not schema.is_mutable:
             continue

@@ -1,17 +1,16 @@
 """What the user changed between two runs, which compiled functions would not see."""
 
 import collections
-import dataclasses
 
 import keras
 
+from keras_dtkd.core import snapshot
 from keras_dtkd.core.issue import ERROR, WARNING, Issue, report_issues
-from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.snapshot import are_same
 from keras_dtkd.losses.base import DistillationLoss
 from keras_dtkd.losses.input_gradient_checks import input_gradient_losses
 from keras_dtkd.losses.resolve import resolve_losses
 from keras_dtkd.preparation import default_compile
-from keras_dtkd.preparation.default_compile import are_same
 from keras_dtkd.teachers.base import resolve_teacher
 from keras_dtkd.training import loss_logging
 from keras_dtkd.validation.models import check_shared_weights
@@ -19,55 +18,18 @@ from keras_dtkd.views.resolve import resolve_views, validate_views
 
 # What a Distiller is made of, but for its teacher.
 PARTS = ("student", "distillation_losses", "views", "rollout", "teacher_inputs")
-PLAIN_TYPES = (bool, int, float, str, type(None))
-
-
-@dataclasses.dataclass
-class Snapshot:
-    """What compiled functions hold as it was when they were made.
-
-    Attributes:
-        layers: Those of models, losses and views.
-        variables: The Distiller's.
-        values: Of each layer its plain public attributes, and whether it trains.
-    """
-
-    layers: list
-    variables: list
-    values: list
-
-    def is_same(self, other):
-        """Whether nothing has changed."""
-        return (
-            are_same(self.layers, other.layers)
-            and are_same(self.variables, other.variables)
-            and self.values == other.values
-        )
 
 
 def take_snapshot(distiller):
     """The `Snapshot` of a Distiller, its models, losses and views."""
     teacher = distiller.teacher_reference.teacher
     models = () if teacher is None else teacher.models
-    parts = [distiller.student, distiller.losses_by_name, distiller.views]
+    parts = [distiller.student, distiller.losses_by_name, distiller.views, *models]
     others = distiller.rollout, distiller.teacher_inputs
     parts += [part for part in others if isinstance(part, keras.layers.Layer)]
-    layers = list(iter_layers([*parts, *models]))
-    names = [*distiller.distillation_losses, *distiller.views]
-    values = [names, *map(_plain_attributes, layers)]
-    return Snapshot(layers, distiller.variables, values)
-
-
-def _plain_attributes(layer):
-    """Hyperparameters are not among them: they travel as variables."""
-    attributes = {
-        name: value
-        for name, value in vars(layer).items()
-        # A run sets these: under torch `training`.
-        if not name.startswith("_") and name not in ("built", "training")
-        if isinstance(value, PLAIN_TYPES)
-    }
-    return layer.trainable, layer.dtype_policy.name, attributes
+    found = snapshot.take_snapshot(parts, distiller.variables)
+    found.values.append([*distiller.distillation_losses, *distiller.views])
+    return found
 
 
 def note_state(distiller, is_unchanged=False):

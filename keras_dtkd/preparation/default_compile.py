@@ -1,13 +1,13 @@
 """What a Distiller is compiled with where the user did not compile it."""
 
 import dataclasses
-import operator
 import sys
 
 import keras
 
 from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.core.snapshot import are_same
 from keras_dtkd.training import task_loss
 
 
@@ -54,11 +54,6 @@ def students_compilation(student):
     # Keras makes it anew each time, and forgets it when the Distiller is compiled.
     tracker = [metric for metric in student.metrics if metric.name == "loss"]
     return student.optimizer, student.loss, *tracker
-
-
-def are_same(one, other):
-    """Whether two lists hold the very same objects, in the same order."""
-    return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
 def default_compile(distiller, labels):

@@ -37,6 +37,7 @@ class EpochHooks(keras.callbacks.Callback):
         rollouts = [] if distiller.rollout is None else [distiller.rollout]
         for part in (*parts, *rollouts, distiller.teacher_reference.teacher):
             part.on_epoch_begin(epoch + 1, self.params["epochs"])
+        distiller.model_passes.is_checked = False
 
     def on_train_batch_end(self, batch, logs=None):
         """Raises an interrupt that waited for the step."""

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.backend import autodiff
+from keras_dtkd.core.autocast import assign_uncast
 from keras_dtkd.core.columns import get_columns
 from keras_dtkd.core.masking import attach_mask, get_mask
 from keras_dtkd.functional.labels import one_hot, to_class_probs
@@ -105,10 +106,10 @@ def student_forward_with_gradient(distiller, inputs, training, layers):
     results, gradient = value_and_input_gradient(
         loss.input_gradient, forward, model_inputs(inputs.x), inputs.direction
     )
-    for i, value in results["state"].items():
-        variables[i].assign(value)
+    state = results["state"]
+    assign_uncast([variables[i] for i in state], state.values())
     for value in results["losses"]:
-        distiller.add_loss(value)
+        student.add_loss(value)
     outputs = keras.tree.flatten(results["outputs"])
     for i, mask in results["masks"].items():
         outputs[i] = attach_mask(outputs[i], mask)

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_dtkd import backend
 from keras_dtkd.core.arguments import check_choice
+from keras_dtkd.core.snapshot import take_snapshot
 from keras_dtkd.teachers.forward import (
     compile_forward,
     when_to_compile,
@@ -26,11 +27,16 @@ class ModelPasses:
         student: A function of the student's inputs and `training`, or `None`.
         is_exact: Whether a callback resumes the run bit for bit. `"auto"`, which
             compiles at a moment that depends on the machine, compiles nothing then.
+        snapshot: Of the models, as they were compiled.
+        is_checked: Whether they are known to be so still: not when an epoch begins,
+            before which a callback may have changed a layer's settings.
     """
 
     teacher: Any = None
     student: Any = None
     is_exact: bool = False
+    snapshot: Any = None
+    is_checked: bool = True
 
     def follow_callbacks(self, distiller, callbacks):
         """Sets `is_exact`, before `fit` makes its function."""
@@ -40,12 +46,13 @@ class ModelPasses:
 
     def compile(self, distiller):
         """Makes the functions, of models that are built. They last as `fit`'s own."""
-        self.teacher = self.student = None
+        self.teacher = self.student = self.snapshot = None
         if not distiller.teacher_is_frozen:
             return
         teacher, when = distiller.teacher_reference.teacher, distiller.torch_compile
-        if when == "auto" and self.is_exact:
+        if distiller.run_eagerly or (when == "auto" and self.is_exact):
             when = False
+        self.snapshot, self.is_checked = _snapshot_of_models(distiller), True
         function = functools.partial(_run_teacher, distiller)
         self.teacher = compile_forward(teacher, function, when)
         self.student = backend.compile_forward(
@@ -53,8 +60,16 @@ class ModelPasses:
             distiller.student.variables,
             "the student",
             when_to_compile([distiller.student], when, training=True),
-            distiller.add_loss,
+            # Its own loss may read what its layers add.
+            distiller.student.add_loss,
         )
+
+    def follow_changes(self, distiller):
+        """Makes the functions again where the models have changed since."""
+        self.is_checked = True
+        before = self.snapshot
+        if before is not None and not before.is_same(_snapshot_of_models(distiller)):
+            self.compile(distiller)
 
 
 def check_torch_compile(value):
@@ -85,9 +100,21 @@ def student_forward(distiller, inputs, training):
 
 def _find_compiled(distiller, side):
     """One of the `ModelPasses`, or `None` where models or losses may be others now."""
-    # Whatever changes them takes Keras's function too.
-    is_valid = distiller.train_function is not None
-    return getattr(distiller.model_passes, side) if is_valid else None
+    # Whatever changes them takes Keras's function too. Outside of a run they may also
+    # be other than its preparation found them, or run in a scope with other weights.
+    is_valid = distiller.backend_session.is_training
+    if not is_valid or distiller.train_function is None:
+        return None
+    found = distiller.model_passes
+    if not found.is_checked:
+        found.follow_changes(distiller)
+    return getattr(found, side)
+
+
+def _snapshot_of_models(distiller):
+    teacher, student = distiller.teacher_reference.teacher, distiller.student
+    variables = [*student.variables, *teacher.variables]
+    return take_snapshot([student, *teacher.models], variables, [teacher])
 
 
 def _run_teacher(distiller, x):

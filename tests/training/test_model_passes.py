@@ -319,3 +319,131 @@ def test_it_changes_nothing_on_other_backends(capsys):
 def test_another_value_is_an_error():
     with pytest.raises(ValueError, match="torch_compile"):
         Distiller(teacher(), student(), KD(), torch_compile="yes")
+
+
+class Center(layers.Layer):
+    """Subtracts a moving mean, which it keeps in float32."""
+
+    def build(self, shape):
+        self.mean = self.add_weight((shape[-1],), "zeros", trainable=False)
+
+    def call(self, inputs, training=None):
+        if training:
+            inputs = keras.ops.stop_gradient(inputs)
+            mean = keras.ops.mean(keras.ops.cast(inputs, "float32"), 0)
+            self.mean.assign(0.5 * (self.mean + mean))
+        return inputs - self.mean
+
+
+def with_center():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(4)])
+        model.add(Center(dtype="float32"))
+        model.add(layers.Dense(4, dtype="float32"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    return model
+
+
+@pytest.mark.parametrize("loss", [KD(), InputGradientPenalty()])
+@pytest.mark.parametrize("torch_compile", [False, True])
+def test_float32_state_in_a_mixed_student_moves_on(loss, torch_compile):
+    if torch_compile and not IS_TORCH:
+        pytest.skip("`torch_compile`")
+    d = distiller(loss, student=with_center(), torch_compile=torch_compile)
+    d.fit(X, Y, batch_size=16, verbose=0)
+    assert np.abs(np.array(d.student.layers[1].mean)).min() > 0
+
+
+class OwnLoss(keras.Sequential):
+    factor = 0.1
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        loss = keras.losses.sparse_categorical_crossentropy(y, y_pred, True)
+        return keras.ops.mean(loss) + self.factor * sum(self.losses)
+
+
+def with_own_loss(**kwargs):
+    regularizer = keras.regularizers.L2(1.0)
+    body = [layers.Dense(4, activity_regularizer=regularizer), layers.Dense(4)]
+    small = OwnLoss([keras.Input((6,)), *body])
+    small.compile(keras.optimizers.SGD(0.1))
+    return Distiller(teacher(), small, KD(), task_weight=0.5, **kwargs)
+
+
+@torch_only
+def test_a_students_own_loss_reads_what_its_layers_add(capsys):
+    weights = []
+    for torch_compile in (False, True):
+        d, _ = fit(with_own_loss, X, Y, torch_compile)
+        weights.append(numbers(d.student))
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+    assert close(*weights, 1e-6)
+
+
+@torch_only
+def test_settings_that_a_callback_changes_are_followed(capsys):
+    """Dropout, which ends with the first epoch."""
+    curves = []
+    for torch_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        small = student(dropout=0.9)
+        (dropout,) = (a for a in small.layers if isinstance(a, layers.Dropout))
+
+        def end(epoch, logs=None, dropout=dropout):
+            dropout.rate = 0.0 if epoch else 0.9
+
+        d = distiller(student=small, torch_compile=torch_compile)
+        callback = keras.callbacks.LambdaCallback(on_epoch_begin=end)
+        options = {"epochs": 3, "batch_size": 16, "verbose": 0, "shuffle": False}
+        curves.append(d.fit(X, Y, callbacks=[callback], **options).history["kd"])
+    # The second time for the student alone, and not in the third epoch.
+    assert capsys.readouterr().out.count("the student is compiled") == 2
+    assert np.allclose(curves[0][2], curves[1][2], rtol=0.2)
+
+
+@torch_only
+def test_other_settings_between_two_runs_are_followed():
+    norm = layers.Normalization()
+    norm.adapt(X)
+    small = keras.Sequential([keras.Input((6,)), norm, layers.Dense(4, "relu")])
+    d = distiller(student=small, torch_compile=True)
+    options = {"batch_size": 32, "verbose": 0}
+    d.fit(X, Y, **options)
+    for change in (
+        lambda: norm.adapt(10 * X + 5),
+        lambda: setattr(small.layers[1], "activation", keras.activations.tanh),
+    ):
+        change()
+        fresh = distiller(teacher=d.teacher, student=small, torch_compile=False)
+        expected = float(fresh.compute_losses(X, Y)["kd"].detach())
+        assert np.isclose(d.fit(X, Y, **options).history["kd"][0], expected)
+
+
+@torch_only
+def test_run_eagerly_compiles_nothing(capsys):
+    d = distiller(torch_compile=True)
+    d.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    d.run_eagerly = True
+    d.fit(X, Y, batch_size=16, verbose=0)
+    assert not capsys.readouterr().out
+
+
+@torch_only
+def test_train_on_batch_compiles_both(capsys):
+    d = distiller(torch_compile=True)
+    for _ in range(2):
+        d.train_on_batch(X[:16], Y[:16])
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+
+
+@torch_only
+def test_outside_of_a_run_other_weights_in_a_scope_are_used():
+    d = distiller(torch_compile=True)
+    d.fit(X, Y, batch_size=32, verbose=0)
+    last = d.student.trainable_variables[-2]
+    with keras.StatelessScope([(last, 50 * last.value.detach())]):
+        found = float(d.compute_losses(X)["kd"].detach())
+    last.assign(50 * last.value.detach())
+    assert np.isclose(found, float(d.compute_losses(X)["kd"].detach()))
