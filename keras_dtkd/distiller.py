@@ -52,11 +52,15 @@ class Distiller(HyperparameterMixin, keras.Model):
         evaluate_distillation: Whether `evaluate` (and so validation) reports the
             distillation losses too, which costs a pass of the teacher.
         torch_compile: PyTorch only, ignored elsewhere. Whether both models' forward
-            passes are compiled: `True`, `False`, or `"auto"`, in runs that are long
-            enough to pay and have no `callbacks.Resume`, since rounding and random
-            numbers change. It takes up to a minute; with recurrent layers or random
-            changes of images, which `True` alone compiles, minutes. What it cannot
-            compile runs as before, and a line states why; so does a smaller last batch.
+            passes are compiled in training: `True`, `False`, or `"auto"`, each once its
+            passes have taken a minute, and in no run with `callbacks.Resume` or
+            deterministic algorithms, since rounding and random numbers change. It takes
+            up to a minute; with recurrent layers or random changes of images, which
+            `True` alone compiles, minutes. What it cannot compile runs as before, and a
+            line states why; so do a smaller last batch and all shapes after four.
+            Python code of a layer does not run in each step: a number that it changes
+            or draws stays. A layer's settings may change before an epoch. A loss of
+            your own that differentiates the student itself needs `False`.
 
     Logs of `fit`: `loss`, `task_loss`, each loss by its name (without its weight), the
     means `student_temperature` and `teacher_temperature`, `agreement` (share of

@@ -90,6 +90,34 @@ def test_numbers_as_labels_of_a_student_that_is_not_compiled():
         fit(Distiller(regressor(1, 7), regressor(compiled=False)), Y[:, 0])
 
 
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize("loss", [KD(), LogitMSE()])
+def test_a_student_without_a_loss_is_no_classifier_beside_a_regressor(units, loss):
+    """Labels in [0, 1] would fit a cross-entropy."""
+    shares = np.repeat(1 / (1 + np.exp(-Y)), units, -1)
+    d = Distiller(regressor(units, 7), regressor(units, compiled=False), loss)
+    before = numbers(d.student)
+    with pytest.raises(ValueError, match="compiled for a regression.*compile the stud"):
+        fit(d, shares)
+    assert close(before, d.student, 0)
+    if isinstance(loss, KD):
+        with pytest.raises(ValueError, match="would be trained as a classifier"):
+            fit(d, None)
+    else:
+        assert "logit_mse" in fit(d, None)
+    given = regressor(units, 7), regressor(units, compiled=False), KD()
+    assert "agreement" in fit(Distiller(*given, from_logits=True), None)
+
+
+def test_a_teacher_that_learned_classes_by_a_squared_error_teaches_classes():
+    d = Distiller(regressor(4, 7), student(), KD())
+    assert "agreement" in fit(d, LABELS)
+    d = Distiller(regressor(4, 7), student(), KD())
+    assert "agreement" in fit(d, one_hot(LABELS))
+    d = Distiller(regressor(1, 7), regressor(compiled=False), KD())
+    assert "agreement" in fit(d, (Y > 0).astype("float32"))
+
+
 def test_a_regressor_is_saved_and_evaluated(tmp_path):
     d = Distiller(regressor(1, 7), regressor(), LogitMSE(), evaluate_distillation=True)
     fit(d)

@@ -25,7 +25,11 @@ class FitHooks:
         return []
 
     def on_epoch_begin(self, epoch, epochs):
-        """Called before each epoch (1 to `epochs`), outside of any compiled step."""
+        """Called before each epoch (1 to `epochs`), outside of any compiled step.
+
+        What a step is to see of it must be in a Keras variable or a hyperparameter: a
+        compiled step keeps the Python numbers that it was compiled with.
+        """
 
     def training_callbacks(self, distiller):
         """A list of callbacks that a `fit` of the Distiller, compiled, needs."""

@@ -10,6 +10,7 @@ import keras
 
 from keras_dtkd import backend
 from keras_dtkd.core import arrays
+from keras_dtkd.core.compiled_loss import compiled_loss
 from keras_dtkd.core.hooks import parts_with_hooks
 from keras_dtkd.core.issue import ERROR, WARNING, Issue, has_errors, report_issues
 from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
@@ -37,7 +38,10 @@ from keras_dtkd.validation.context import CompiledSettings, ValidationContext
 from keras_dtkd.validation.detectors import check_detectors
 from keras_dtkd.validation.labels import check_labels, find_class_ranges
 from keras_dtkd.validation.models import check_teacher_at_chance
-from keras_dtkd.validation.outputs import check_finite_outputs
+from keras_dtkd.validation.outputs import (
+    check_finite_outputs,
+    check_regression_teacher,
+)
 from keras_dtkd.validation.prompts import check_prompts
 
 TRAINING = "fit", "train_on_batch"
@@ -294,6 +298,7 @@ def _infer_outputs(distiller, context):
     context = context.with_issues(measure.check_validation_data(context))
     if context.teacher is None:
         return context
+    context = context.with_issues(_check_regression_teacher(distiller, context))
     nan_inputs = arrays.describe_nan_inputs(context.inputs)
     is_needed = nan_inputs and teacher_outputs is not None
     student_outputs = measure.run_student(context) if is_needed else None
@@ -306,6 +311,21 @@ def _infer_outputs(distiller, context):
         return context
     zero_gradients = measure.find_zero_gradients(context)
     return dataclasses.replace(context, zero_gradients=zero_gradients)
+
+
+def _check_regression_teacher(distiller, context):
+    has_loss = (
+        distiller.compile_origin.source != "default" and compiled_loss(distiller)
+    ) or compiled_loss(distiller.student)
+    if has_loss or distiller.from_logits is True or task_loss.is_own(distiller.student):
+        return []
+    spec = context.student_spec
+    labels = spec.get(context.sample.y, None)
+    if keras.tree.is_nested(labels):
+        return []
+    labels = None if labels is None else arrays.to_numpy(labels)
+    loss = compiled_loss(context.teacher.model)
+    return check_regression_teacher(loss, spec, labels, context.losses)
 
 
 def _take_regression_loss(distiller, context):

@@ -3,8 +3,10 @@
 import numpy as np
 
 from keras_dtkd.core import arrays
+from keras_dtkd.core.compiled_loss import REGRESSION_LOSSES, canonical_loss_name
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
-from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.core.logits import OutputKind, look_like_probabilities
+from keras_dtkd.validation.labels import REGRESSION_HINT
 
 
 def check_outputs(key, student, teacher):
@@ -66,6 +68,34 @@ def _check_kinds(student, teacher):
     )
     hint = "Give both the same kind of output."
     return [Issue("different_output_kinds", ERROR, message, hint)]
+
+
+def check_regression_teacher(teacher_loss, spec, labels, losses):
+    """A teacher of numbers, whose student has no loss and would learn classes.
+
+    `labels` are those of the student's output `spec`, NumPy, or `None`.
+    """
+    name = canonical_loss_name(teacher_loss)
+    linear = OutputKind.LOGITS, OutputKind.BINARY_LOGITS
+    if name not in REGRESSION_LOSSES or spec.output_kind not in linear:
+        return []
+    if labels is None:
+        are_classes = not any(loss.compares_classes for loss in losses.values())
+    else:
+        are_choices = labels.dtype.kind != "f" or bool(np.isin(labels, (0, 1)).all())
+        has_shape = labels.shape[1:] == spec.shape[1:]
+        are_classes = are_choices or (has_shape and look_like_probabilities(labels))
+    if are_classes:
+        return []
+    message = (
+        f"`Distiller`: the teacher was compiled for a regression ({name!r}), and the "
+        "student has no loss: it would be trained as a classifier."
+    )
+    hint = (
+        f"{REGRESSION_HINT} If these are logits all the same, give the Distiller "
+        "`from_logits=True`."
+    )
+    return [Issue("regression_teacher", ERROR, message, hint)]
 
 
 def check_finite_outputs(teacher_outputs, nan_inputs, student_outputs):
