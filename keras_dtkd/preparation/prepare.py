@@ -40,6 +40,7 @@ from keras_dtkd.validation.labels import check_labels, find_class_ranges
 from keras_dtkd.validation.models import check_teacher_at_chance
 from keras_dtkd.validation.outputs import (
     check_finite_outputs,
+    check_float16_probabilities,
     check_regression_teacher,
 )
 from keras_dtkd.validation.prompts import check_prompts
@@ -304,6 +305,7 @@ def _infer_outputs(distiller, context):
     student_outputs = measure.run_student(context) if is_needed else None
     if teacher_outputs is not None:
         issues = check_finite_outputs(teacher_outputs, nan_inputs, student_outputs)
+        issues += check_float16_probabilities(teacher_outputs, context.teacher_spec)
         context = dataclasses.replace(
             context.with_issues(issues), teacher_outputs=teacher_outputs
         )

@@ -5,7 +5,11 @@ import numpy as np
 from keras_dtkd.core import arrays
 from keras_dtkd.core.compiled_loss import REGRESSION_LOSSES, canonical_loss_name
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
-from keras_dtkd.core.logits import OutputKind, look_like_probabilities
+from keras_dtkd.core.logits import (
+    MIN_PROB_FP16,
+    OutputKind,
+    look_like_probabilities,
+)
 from keras_dtkd.validation.labels import REGRESSION_HINT
 
 
@@ -127,3 +131,23 @@ def check_finite_outputs(teacher_outputs, nan_inputs, student_outputs):
         "replace the NaN."
     )
     return [Issue("nan_inputs", WARNING, f"{message}.", hint)]
+
+
+def check_float16_probabilities(teacher_outputs, spec):
+    """A softmax or sigmoid in float16, which is too coarse for soft targets.
+
+    `teacher_outputs` are NumPy, cast to float32, and `spec` is theirs.
+    """
+    if spec.output_kind not in (OutputKind.SOFTMAX, OutputKind.SIGMOID):
+        return []
+    is_half = np.array_equal(teacher_outputs, teacher_outputs.astype("float16"))
+    share = np.mean(teacher_outputs < MIN_PROB_FP16)
+    # One-hot outputs have nothing to lose.
+    if not is_half or share < 0.01 or np.isin(teacher_outputs, (0, 1)).all():
+        return []
+    message = (
+        f"`Distiller`: {share:.0%} of the teacher's probabilities are below 6e-5, "
+        "where float16 keeps little of them: soft targets are lost."
+    )
+    hint = 'Give its last layer, or activation, `dtype="float32"`.'
+    return [Issue("float16_probabilities", WARNING, message, hint)]

@@ -62,6 +62,28 @@ def test_the_same_samples_are_known_in_any_precision(folder):
         Distiller(Stored(folder), student(), KD()).fit(x, verbose=0)
 
 
+@pytest.mark.parametrize("kind", ["images", "series"])
+def test_smooth_standardized_inputs_in_another_order_or_flipped_are_found(kind):
+    """They have one size, and next to nothing in a vector that oscillates."""
+    generator = np.random.default_rng(0)
+    coarse = generator.normal(size=(64, 4, 4, 3) if kind == "images" else (64, 4, 2))
+    x = coarse.astype("float32")
+    for axis in range(1, x.ndim - 1):
+        places = np.linspace(0, 3, 96)
+        low = np.minimum(places.astype(int), 2)
+        share = (places - low).reshape(-1, *(1,) * (x.ndim - axis - 1))
+        x = (1 - share) * x.take(low, axis) + share * x.take(low + 1, axis)
+    axes = tuple(range(1, x.ndim))
+    x = (x - x.mean(axes, keepdims=True)) / x.std(axes, keepdims=True)
+    expected = compute_signatures(x)
+    assert not find_differing(compute_signatures(x.astype("float16")), expected).size
+    # As another library decodes or resizes them.
+    other = x + 0.002 * generator.normal(size=x.shape)
+    assert not find_differing(compute_signatures(other), expected).size
+    for changed in (np.roll(x, 1, 0), *(np.flip(x, axis) for axis in axes[:-1])):
+        assert len(find_differing(compute_signatures(changed), expected)) >= 60
+
+
 def test_signatures_of_all_kinds_of_inputs():
     tokens = np.random.default_rng(0).integers(0, 1000, (8, 5))
     words = np.array(["one", "two", "three", "four"])

@@ -297,3 +297,23 @@ def test_values_in_the_unit_interval_alone_do_not_imply_a_sigmoid():
         infer_output_specs(d, peek(X, Y)[0])[0].get().teacher.output_kind
         == OutputKind.LOGITS
     )
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_probabilities_in_float16_that_lose_soft_targets_warn(head, dtype):
+    large = teacher()
+    body = [*large.layers, keras.layers.Rescaling(20.0)]
+    body.append(keras.layers.Activation(head, dtype=dtype))
+    large = keras.Sequential([keras.Input((6,)), *body])
+    x, y = data(32)
+    if head == "sigmoid":
+        y = np.eye(4, dtype="float32")[y]
+    small = student(head=head)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        Distiller(large, small).fit(x, y, verbose=0)
+    messages = [
+        str(w.message) for w in found if "soft targets are lost" in str(w.message)
+    ]
+    assert len(messages) == (dtype == "float16")
