@@ -1,6 +1,8 @@
 """The images of a run, as arrays and as batches, and its networks."""
 
+import hashlib
 import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -25,6 +27,17 @@ def is_known(name):
 def get_normalization(name):
     """The constants that images of a data set are normalized by."""
     return IMAGENET if name.startswith(FOLDER) else NORMALIZATION[name]
+
+
+def compute_folder_digest(name):
+    """A digest of the names and sizes of the files in `folder:PATH`, 16 digits."""
+    root = Path(name.removeprefix(FOLDER))
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    digest = hashlib.blake2b(digest_size=8)
+    for path in files:
+        text = f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n"
+        digest.update(text.encode())
+    return digest.hexdigest()
 
 
 class Images(NamedTuple):

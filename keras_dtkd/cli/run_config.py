@@ -109,6 +109,7 @@ def plan_run(args, method, backend, seed):
     is_folder = args.data.startswith(data.FOLDER)
     if is_folder:
         settings["image_size"] = args.image_size
+        settings["images"] = data.compute_folder_digest(args.data)
     name = f"folder-{Path(args.data).name}" if is_folder else args.data
     root = args.output / name
     if args.augmentations_per_image and uses_teacher:

@@ -6,7 +6,7 @@ import statistics
 
 from keras_dtkd import recipes
 from keras_dtkd.cli import comparability
-from keras_dtkd.core.user_code import to_file_name
+from keras_dtkd.core.user_code import is_reference, to_file_name
 
 # With the varying settings, these identify a row.
 KEY_COLUMNS = ("method", "backend")
@@ -150,7 +150,21 @@ def _notes(runs, rows):
         if control := recipes.baseline_for(method):
             hint = "" if control in methods else ", which is not among these runs"
             notes.append(f"control of equal weight of {method}: {control}{hint}")
+        elif is_reference(method):
+            notes.append(_describe_own_weights(method, runs))
     return notes
+
+
+def _describe_own_weights(method, runs):
+    """A sentence about a method of the user's own, of which no control is known."""
+    recipe = next(r["recipe"] for r in runs if r["settings"]["method"] == method)
+    weight = comparability.total_loss_weight(recipe)
+    losses = "its losses" if weight is None else f"KD of a total weight of {weight:g}"
+    label_weight = recipe.get("task_weight", 1.0)
+    return (
+        f"{method}: {label_weight:g} CE + {losses}; no control is known. Compare it "
+        "with a method of its weights: kd is 0.1 CE + 0.9 KD, ce_4kd is CE + 4 KD"
+    )
 
 
 def _group_notes(groups):

@@ -8,6 +8,7 @@ import pytest
 
 from keras_dtkd import recipes
 from keras_dtkd.cli import main
+from keras_dtkd.cli.data import compute_folder_digest
 from keras_dtkd.core import user_code
 from tests.cli.conftest import BACKEND, TINY
 
@@ -37,6 +38,20 @@ def wrong_width(input_shape, num_classes):
 def nothing(input_shape, num_classes):
     return None
 """
+
+
+def test_other_images_in_a_folder_are_other_settings(tmp_path):
+    image = tmp_path / "images" / "cats" / "1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"12345")
+    digests = [compute_folder_digest(f"folder:{tmp_path}/images")]
+    assert compute_folder_digest(f"folder:{tmp_path / 'images'}/") == digests[0]
+    for content, name in ((b"123456", "1.png"), (b"123456", "2.png")):
+        image.unlink()
+        image = image.with_name(name)
+        image.write_bytes(content)
+        digests.append(compute_folder_digest(f"folder:{tmp_path}/images"))
+    assert len(set(digests)) == 3
 
 
 @pytest.fixture

@@ -158,3 +158,13 @@ def test_notes_name_the_control_of_equal_weight(tmp_path):
     write_run(tmp_path, "ce_4kd")
     notes = " ".join(build_table(tmp_path)["notes"])
     assert "of dtkd: ce_4kd" in notes and "not among" not in notes
+
+
+def test_notes_state_the_weights_of_a_users_method(tmp_path):
+    recipe = recipes.get("ce_4kd", student="resnet8").to_dict()
+    write_run(tmp_path, "my.py:four", recipe=recipe)
+    recipe = recipes.get("ckd", student="resnet8").to_dict()
+    write_run(tmp_path, "my.py:other", recipe=recipe)
+    notes = " ".join(build_table(tmp_path)["notes"])
+    assert "my.py:four: 1 CE + KD of a total weight of 4; no control" in notes
+    assert "my.py:other: " in notes and "CE + its losses; no control" in notes
