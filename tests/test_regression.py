@@ -1,5 +1,7 @@
 """Students compiled for a regression: their outputs are numbers and no logits."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -158,3 +160,14 @@ def test_class_numbers_beside_a_regression_of_several_numbers_are_one_error():
     labels = np.zeros(len(X), "int32")
     with pytest.raises(ValueError, match="outputs of 3 numbers.*For class numbers"):
         Distiller(large, small).fit(X, labels, verbose=0)
+
+
+def test_a_teacher_that_is_no_better_than_the_labels_mean_warns():
+    large = regressor(1, 7)
+    large.fit(X, Y, epochs=200, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(Distiller(large, regressor(), LogitMSE()), Y)
+    for other in (regressor(1, 7), large):
+        with pytest.warns(UserWarning, match="mean squared error.*on labels of this"):
+            fit(Distiller(other, regressor(), LogitMSE()), 100 * Y[:, 0])

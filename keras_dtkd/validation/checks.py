@@ -49,9 +49,11 @@ def find_issues(context):
         label_issues = labels.check_labels(context)
         issues += label_issues
         # Nor do those of a stand-in for a rollout.
-        is_real = not context.is_regression and context.rollout is None
-        if not has_errors(label_issues) and is_real:
-            issues += models.check_teacher_at_chance(*context.chance_arguments)
+        if not has_errors(label_issues) and context.rollout is None:
+            check = models.check_teacher_at_chance
+            if context.is_regression:
+                check = models.check_regression_outputs
+            issues += check(*context.chance_arguments)
         issues += models.check_optimizer(context)
         issues += models.check_optimizer_precision(context)
         issues += task_loss.check_from_logits(context)

@@ -209,6 +209,35 @@ def check_teacher_at_chance(outputs, y, weights=None, mask=None):
     return [Issue("chance_teacher", WARNING, message, hint)]
 
 
+def check_regression_outputs(outputs, y, *weights):
+    """A teacher of a regression that is no better than the labels' mean.
+
+    The arguments are those of `check_teacher_at_chance`.
+    """
+    if outputs is None or y is None or keras.tree.is_nested(y) or y.dtype.kind == "O":
+        return []
+    if y.ndim == outputs.ndim - 1:
+        y = y[..., None]
+    if y.shape != outputs.shape:
+        return []
+    y = y.astype("float64")
+    errors = (outputs - y) ** 2
+    spread = (y - y.mean(tuple(range(y.ndim - 1)))) ** 2
+    for counted in weights:
+        errors, spread = (_select_counted(each, counted) for each in (errors, spread))
+    if not len(errors) or not errors.mean() > spread.mean() > 0:
+        return []
+    message = (
+        f"`Distiller`: on {len(errors)} samples the teacher's mean squared error from "
+        f"the labels is {errors.mean():.3g}; their own variance is {spread.mean():.3g}."
+    )
+    hint = (
+        "Was it trained, on labels of this scale? Are the inputs scaled as it expects? "
+        "Is it the teacher: `Distiller(teacher, student)`?"
+    )
+    return [Issue("poor_teacher", WARNING, message, hint)]
+
+
 def _select_counted(right, counted):
     """Those of nonzero weights, or of a mask, `(batch,)` or of the same shape."""
     if counted is None or keras.tree.is_nested(counted):

@@ -16,6 +16,7 @@ OUTPUT_KIND_TEXT = {
     OutputKind.SOFTMAX: "a softmax",
     OutputKind.SIGMOID: "a sigmoid",
     OutputKind.LOGITS: "a linear layer",
+    OutputKind.BINARY_LOGITS: "a linear layer",
 }
 
 
@@ -71,6 +72,9 @@ def contradicting_losses(context):
     for index, name in enumerate(context.student_spec.shapes):
         loss, y = (select_for_output(part, name, index) for part in parts)
         kind = _output_kind(context.student, name)
+        if kind is None and name is None:
+            # A subclass, whose outputs have shown it.
+            kind = context.student_spec.output_kind
         declared = declared_from_logits(loss)
         if _contradicts(kind, declared) and not keras.tree.is_nested(y):
             yield name, kind, loss, y
@@ -90,7 +94,7 @@ def _contradicts(kind, declared):
 
 
 def _mismatch(description, kind):
-    is_logits = kind == OutputKind.LOGITS
+    is_logits = kind in (OutputKind.LOGITS, OutputKind.BINARY_LOGITS)
     code = "logits_as_probabilities" if is_logits else "probabilities_as_logits"
     assumed = "probabilities" if is_logits else "logits"
     by_name = " (as one given by its name does)" if is_logits else ""

@@ -46,6 +46,28 @@ def test_a_matching_loss_does_not_warn(activation, loss):
     assert from_logits_warnings(student(activation), loss, y)[0] == []
 
 
+class Subclass(keras.Model):
+    def __init__(self, activation):
+        super().__init__()
+        self.dense = keras.layers.Dense(CLASSES, activation)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_the_outputs_of_a_subclass_show_what_the_loss_should_take(
+    activation, from_logits
+):
+    loss = SPARSE(from_logits=from_logits)
+    found, _ = from_logits_warnings(Subclass(activation), loss)
+    is_wrong = from_logits == (activation == "softmax")
+    # TensorFlow's loss finds the logits behind a softmax.
+    assert len(found) == (is_wrong and not (TENSORFLOW and from_logits))
+    assert all(f"`from_logits={not from_logits}`" in message for message in found)
+
+
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_probabilities_used_as_logits_warn_unless_keras_recovers_logits(activation):
     """TensorFlow's losses find the logits behind a softmax or sigmoid."""
