@@ -210,7 +210,7 @@ def check_teacher_at_chance(outputs, y, weights=None, mask=None):
 
 
 def check_regression_outputs(outputs, y, *weights):
-    """A teacher of a regression that is no better than the labels' mean.
+    """A teacher of a regression that is hardly better than the labels' mean.
 
     The arguments are those of `check_teacher_at_chance`.
     """
@@ -225,7 +225,8 @@ def check_regression_outputs(outputs, y, *weights):
     spread = (y - y.mean(tuple(range(y.ndim - 1)))) ** 2
     for counted in weights:
         errors, spread = (_select_counted(each, counted) for each in (errors, spread))
-    if not len(errors) or not errors.mean() > spread.mean() > 0:
+    # On another scale, outputs near 0 are about as wrong as the mean.
+    if not len(errors) or not errors.mean() > 0.9 * spread.mean() > 0:
         return []
     message = (
         f"`Distiller`: on {len(errors)} samples the teacher's mean squared error from "
