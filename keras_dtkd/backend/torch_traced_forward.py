@@ -28,6 +28,7 @@ class Layout:
         masked: Which of them have a mask.
         num_losses: How many losses layers add.
         updated: Which variables have a new value.
+        is_cast: Whether Keras casts some of these, in mixed precision.
     """
 
     structure: Any
@@ -36,6 +37,7 @@ class Layout:
     masked: list
     num_losses: int
     updated: list
+    is_cast: bool
 
 
 class TracedForward:
@@ -108,8 +110,9 @@ class TracedForward:
         structure, leaves = _split(results)
         masked = [i for i, mask in enumerate(masks) if mask is not None]
         num_losses = len(scope.losses)
+        is_cast = any(variables[i].value.dtype != values[i].dtype for i in updates)
         layout = Layout(
-            structure, leaves, len(found), masked, num_losses, list(updates)
+            structure, leaves, len(found), masked, num_losses, list(updates), is_cast
         )
         masks = [mask for mask in masks if mask is not None]
         return [*found, *masks, *scope.losses, *updates.values()], layout
@@ -123,8 +126,12 @@ class TracedForward:
         for loss in itertools.islice(flat, layout.num_losses):
             if add_loss is not None:
                 add_loss(loss)
-        if layout.updated:
-            assign_uncast([self._variables[i] for i in layout.updated], list(flat))
+        variables = [self._variables[i] for i in layout.updated]
+        if layout.is_cast:
+            assign_uncast(variables, flat)
+        else:
+            for variable, value in zip(variables, flat, strict=True):
+                variable.assign(value)
         return _merge(layout.structure, layout.leaves, iter(results))
 
 
