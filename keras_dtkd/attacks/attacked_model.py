@@ -18,6 +18,7 @@ from keras_dtkd.core.output_kind import (
     resolve_output_kind,
     symbolic_output,
 )
+from keras_dtkd.core.preprocessors import find_image_converter
 from keras_dtkd.functional.statistics import MIN_LOGIT
 
 # Samples evaluated to distinguish probabilities from logits where the layers do not.
@@ -38,6 +39,7 @@ class AttackedModel:
                 f"`{caller}`: `model` must be a built Keras model; call it on a batch "
                 f"first. Received: {model!r}."
             )
+        _check_preprocessor(caller, model)
         check_positive_int(caller, "batch_size", batch_size)
         self.caller, self.model, self.is_dry_run = caller, model, False
         self.batch_size = min(batch_size, len(x))
@@ -192,6 +194,19 @@ class AttackedModel:
             return ops.sum(_margin_loss(class_logits, y))
 
         return backend.value_and_grad(total_loss, x)[1]
+
+
+def _check_preprocessor(caller, model):
+    """Raises a `ValueError` for a model whose own `fit` converts images."""
+    if find_image_converter(model) is not None:
+        raise ValueError(
+            f"`{caller}`: the model's preprocessor converts the images in `fit` and "
+            "`predict`, and an attack acts on what the model itself takes. Prepare the "
+            "images first: `x = keras.ops.convert_to_numpy(model.preprocessor(x))`, "
+            "for a detector `x, y = model.preprocessor(x, y)`; then set "
+            "`model.preprocessor = None`. `epsilon` and `range` are in the units of "
+            "the prepared images."
+        )
 
 
 def _margin_loss(class_logits, y):
