@@ -15,7 +15,7 @@ from keras_dtkd.views import Stored, View
 from tests import oracles_detection as oracles
 from tests.gradients import differentiate, value_and_grad
 from tests.logit_cases import assert_close
-from tests.pyramid_detector import LEVELS, data, detector
+from tests.pyramid_detector import LEVELS, SIDE, data, detector
 from tests.tensors import numpy, tensor
 from tests.tiny_models import close, numbers, same
 
@@ -372,6 +372,28 @@ def test_fgd_needs_boxes_their_format_and_no_view(monkeypatch):
     monkeypatch.delattr(type(d.student), "bounding_box_format")
     with pytest.raises(ValueError, match="no `bounding_box_format`"):
         d.fit(X, Y, **OPTIONS)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    ("stated", "models", "scale", "match"),
+    [
+        ("rel_xyxy", "xyxy", 1, "which are pixels, are given as 'rel_xyxy'"),
+        ("auto", "rel_xyxy", 1, "which are pixels, are given as 'rel_xyxy'"),
+        ("xyxy", "xyxy", SIDE, "which are no pixels, are given as 'xyxy'"),
+        ("xywh", "xyxy", 1, "leaves the image"),
+    ],
+)
+def test_fgd_refuses_boxes_of_another_format(monkeypatch, stated, models, scale, match):
+    d = make_distiller(losses.FGD(LEVELS, bounding_box_format=stated))
+    monkeypatch.setattr(type(d.student), "bounding_box_format", models)
+    before = numbers(d.student)
+    is_box = Y["labels"][..., None] >= 0
+    boxes = np.where(is_box, Y["boxes"] / scale, -1).astype("float32")
+    with pytest.raises(ValueError, match=f"`fgd` .*{match}.*bounding_box_format="):
+        d.fit(X, {"boxes": boxes, "labels": Y["labels"]}, **OPTIONS)
+    assert same(before, d.student)
 
 
 @pytest.mark.single_backend
