@@ -13,6 +13,7 @@ from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
 from keras_dtkd.core.issue import describe_error
+from keras_dtkd.core.layer_tree import find_data_format
 from keras_dtkd.core.output_kind import (
     compute_output_spec,
     resolve_output_kind,
@@ -43,6 +44,7 @@ class AttackedModel:
         check_positive_int(caller, "batch_size", batch_size)
         self.caller, self.model, self.is_dry_run = caller, model, False
         self.batch_size = min(batch_size, len(x))
+        self.data_format = find_data_format(model)
         self._output, self._names = output, getattr(model, "output_names", None) or []
         self._gradient_checked = False
         probe, loss = x[:PROBE_SIZE], compiled_loss(model) if loss is None else loss
@@ -188,7 +190,8 @@ class AttackedModel:
     def _input_gradient(self, x, y, resize_matrices):
         def total_loss(x):
             if resize_matrices is not None:
-                x = input_diversity.resize(x, *resize_matrices)
+                rows, columns = resize_matrices
+                x = input_diversity.resize(x, rows, columns, self.data_format)
             class_logits = logits.to_logits(self._forward(x), self._kind)
             # Each sample's gradient depends on its own loss only.
             return ops.sum(_margin_loss(class_logits, y))

@@ -40,10 +40,21 @@ def set_trainable_flags(structure, flags):
 
 
 def find_data_format(model):
-    """Where a model's maps have their channels, by the first layer that states it."""
-    formats = (getattr(layer, "data_format", None) for layer in iter_layers(model))
-    default = keras.config.image_data_format()
-    return next((f for f in formats if f is not None), default)
+    """Where a model's maps have their channels, by the first layer that states it.
+
+    Convolutions and pooling layers come first, and `Flatten` last: a layer that never
+    gets a map has Keras's default.
+    """
+    layers = [e for e in iter_layers(model) if getattr(e, "data_format", None)]
+    if not layers:
+        return keras.config.image_data_format()
+    return min(layers, key=_format_rank).data_format
+
+
+def _format_rank(layer):
+    if hasattr(layer, "kernel_size") or hasattr(layer, "pool_size"):
+        return 0
+    return 2 if isinstance(layer, keras.layers.Flatten) else 1
 
 
 def find_layer(model, name):
