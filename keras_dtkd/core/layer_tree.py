@@ -24,14 +24,9 @@ def iter_layers(structure, _seen=None):
             yield from iter_layers(inner, seen)
 
 
-def list_trainable_flags(structure):
-    """Whether each of `iter_layers` is trained, in its order."""
-    return [layer.trainable for layer in iter_layers(structure)]
-
-
-def set_trainable_flags(structure, flags):
-    """Gives the layers of a copy what `list_trainable_flags` found in the original."""
-    pairs = list(zip(iter_layers(structure), flags, strict=True))
+def set_trainable_flags(layers, flags):
+    """Sets for each layer of a list whether it is trained, and not those within it."""
+    pairs = list(zip(layers, flags, strict=True))
     # Outer layers first, which set the flags of those in them.
     pairs.sort(key=lambda pair: -sum(1 for _ in iter_layers(pair[0])))
     for layer, flag in pairs:

@@ -9,7 +9,7 @@ from keras_dtkd.core.arguments import (
     check_positive_ints,
 )
 from keras_dtkd.core.arrays import to_numpy
-from keras_dtkd.core.layer_tree import list_trainable_flags, set_trainable_flags
+from keras_dtkd.core.layer_tree import iter_layers, set_trainable_flags
 from keras_dtkd.models.class_heads import ClassHeads
 from keras_dtkd.models.layer_copies import copy_layer
 from keras_dtkd.models.mixture_blocks import conv_block
@@ -199,7 +199,8 @@ class HierarchicalMixture(keras.Model):
         return {"block": blocks, "heads": self.get_layer("logits")}
 
     def get_config(self):
-        first, flags = self.attentions[0], list_trainable_flags(self.layers)
+        first = self.attentions[0]
+        flags = [layer.trainable for layer in iter_layers(self.layers)]
         templates = keras.saving.serialize_keras_object(self._templates())
         return {
             **templates,
@@ -236,7 +237,7 @@ class HierarchicalMixture(keras.Model):
             config[key] = load(config[key])
         model = cls(**config)
         if flags is not None:
-            set_trainable_flags(model.layers, flags)
+            set_trainable_flags(iter_layers(model.layers), flags)
         return model
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from keras_dtkd import Distiller, models
 from keras_dtkd.callbacks import AttentionTemperature
-from keras_dtkd.core.layer_tree import list_trainable_flags
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.logits import OutputKind, infer_output_kind
 from keras_dtkd.losses import KD
 from tests.models.mixtures import (
@@ -232,7 +232,10 @@ def test_each_layer_is_trained_or_not_as_before_in_a_file_and_in_the_tree(
     freeze(model)
     model.save(tmp_path / "mixture.keras")
     for copy in (keras.saving.load_model(tmp_path / "mixture.keras"), model.harden()):
-        flags = [list_trainable_flags(each.layers) for each in (copy, model)]
+        flags = [
+            [layer.trainable for layer in iter_layers(each.layers)]
+            for each in (copy, model)
+        ]
         assert flags[0] == flags[1] and False in flags[0]
         names = [
             [v.path for v in each.trainable_variables if v.name != "theta"]
