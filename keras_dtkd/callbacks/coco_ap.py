@@ -97,6 +97,12 @@ class CocoAP(PeriodicEvaluation):
         self.batch_size = check_positive_int("CocoAP", "batch_size", batch_size)
         self.prefix, self.by_area = prefix, by_area
         self.class_names, self.scales = class_names, scales
+        count = len(y["boxes"])
+        if scales is not None and np.shape(scales) not in ((2,), (count, 2)):
+            raise ValueError(
+                f"`CocoAP`: `scales` must have the shape (2,) or ({count}, 2), one for "
+                f"each image. Received: shape {np.shape(scales)}."
+            )
         self._image_size = None
 
     def on_train_begin(self, logs=None):

@@ -182,6 +182,8 @@ def test_what_is_wrong_is_an_error_before_the_first_step():
         ("`bounding_box_format` must be one of None", {"bounding_box_format": "yx"}),
         ("labels must be a dict of `boxes` and `labels`", {"y": np.zeros(10)}),
         (r"must have the shape \(7, max_boxes, 4\)", {"x": X_VAL[:7]}),
+        (r"`scales` must .* \(10, 2\).*\(7, 2\)", {"scales": np.ones((7, 2))}),
+        (r"`scales` must have the shape \(2,\) or", {"scales": np.ones(10)}),
     ],
 )
 def test_invalid_arguments_are_refused(match, change):
