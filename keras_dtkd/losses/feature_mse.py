@@ -15,7 +15,9 @@ class FeatureMSE(FitNet):
     """Matches the levels of a pyramid: `FitNet`, with the sum of detection's code too.
 
     For each level the mean of `(r(f_s) − f_t)²` over channels and positions, or their
-    sum. The sum grows with the resolution, and finer levels count more in it.
+    sum. The sum grows with the resolution, and finer levels count more in it. Of
+    sequences `(batch, time, channels)` it is the sum over channels alone: each position
+    has its value, as in `FitNet`, and a sample their mean.
 
     Args:
         features: Levels, see `FeatureLoss`: `["fpn[P3]", "fpn[P4]"]`.

@@ -46,6 +46,16 @@ def build(loss):
     return loss
 
 
+@pytest.mark.single_backend
+def test_the_sum_of_a_sequence_is_over_channels_and_each_position_has_its_value():
+    sides = np.random.default_rng(0).normal(size=(2, 2, 5, 4)).astype("float32")
+    step = make_step(*map(tensor, sides))
+    loss = losses.FeatureMSE(["f"], "sum")
+    loss.build_from_step(step)
+    expected = ((sides[0] - sides[1]) ** 2).sum(-1).mean(-1)
+    np.testing.assert_allclose(numpy(loss.compute(step)), expected, rtol=1e-5)
+
+
 def trainable(loss):
     return [numpy(variable) for variable in loss.trainable_variables]
 
