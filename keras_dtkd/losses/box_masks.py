@@ -92,7 +92,8 @@ def compute_box_masks(boxes, is_object, height, width):
         `1 / ((h + 1)(w + 1))`, with its height and width in cells, of several boxes the
         greatest; and outside of all a constant whose sum is 1.
     """
-    edges = boxes * ops.convert_to_tensor([width, height, width, height], "float32")
+    size = [ops.cast(side, "float32") for side in (width, height)]
+    edges = boxes * ops.stack([*size, *size])
     low, high = ops.floor(edges + ROUNDING), ops.ceil(edges - ROUNDING)
     (left, top), (right, bottom) = (
         (each[..., first], each[..., first + 1])
@@ -112,6 +113,6 @@ def compute_box_masks(boxes, is_object, height, width):
 
 def _find_inside(first, last, size):
     """`(batch, boxes, size)`: which indices lie from `first` to `last`."""
-    indices = ops.arange(size, dtype="float32")
+    indices = ops.cast(ops.arange(size), "float32")
     first, last = first[..., None], last[..., None]
     return ops.logical_and(indices >= first, indices <= last)

@@ -1,8 +1,7 @@
 """Features of several levels, by the mean or the sum of their squared differences."""
 
-import math
-
 import keras
+from keras import ops
 
 from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.losses.fitnet import FitNet
@@ -46,8 +45,6 @@ class FeatureMSE(FitNet):
         caller = type(self).__name__
         self.reduction = check_choice(caller, "reduction", reduction, REDUCTIONS)
 
-    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
-        means = super().compare(student, teacher, number, weights, masks)
-        if self.reduction == "mean":
-            return means
-        return means * math.prod(teacher.shape[len(means.shape) :])
+    def reduce_distances(self, distances, axis):
+        reduce = ops.mean if self.reduction == "mean" else ops.sum
+        return reduce(distances, axis)

@@ -133,7 +133,7 @@ class FGD(ProjectedFeatureLoss):
         student = self.project(student, teacher, number)
         formats = self.bounding_box_format, self.data_formats[0]
         boxes = get_relative_boxes(self.name, step, *formats)
-        foreground, background = compute_box_masks(*boxes, *teacher.shape[1:3])
+        foreground, background = compute_box_masks(*boxes, *ops.shape(teacher)[1:3])
         student_attention, attention = map(self._attention, (student, teacher))
         reduce = ops.mean if self.reduction == "mean" else ops.sum
         space, channels = attention
@@ -155,9 +155,9 @@ class FGD(ProjectedFeatureLoss):
 
     def _attention(self, feature):
         """Spatial and channel attention, `(batch, height, width)` and `(batch, c)`."""
-        _, height, width, channels = feature.shape
+        _, height, width, channels = ops.shape(feature)
         strength = absolute(feature) / self.hyperparameter("temperature")
         space = ops.reshape(ops.mean(strength, axis=-1), (-1, height * width))
-        space = height * width * ops.softmax(space, axis=-1)
+        space = ops.cast(height * width, "float32") * ops.softmax(space, axis=-1)
         by_channel = channels * ops.softmax(ops.mean(strength, axis=(1, 2)), axis=-1)
         return ops.reshape(space, (-1, height, width)), by_channel
