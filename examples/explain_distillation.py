@@ -66,7 +66,12 @@ def compiled(model, epochs, examples, smoothing=0.0):
     rate = keras.optimizers.schedules.CosineDecay(0.003, steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=5e-4)
     # Weight decay would make the attention uniform.
-    optimizer.exclude_from_weight_decay(var_names=["theta", "bias", "gamma", "beta"])
+    names = "theta", "bias", "gamma", "beta"
+    optimizer.exclude_from_weight_decay(var_names=names)
+    # Within a Distiller, what the layers exempt replaces this list.
+    model.variables_without_weight_decay = lambda: [
+        v for v in model.trainable_variables if any(name in v.name for name in names)
+    ]
     loss = keras.losses.CategoricalCrossentropy(True, label_smoothing=smoothing)
     # On a processor, TensorFlow's own kernels are faster than XLA's.
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)

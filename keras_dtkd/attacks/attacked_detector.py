@@ -114,7 +114,8 @@ class AttackedDetector(AttackedModel):
             labels = y
             if resize_matrices is not None:
                 labels = self._move_boxes(x, y, resize_matrices)
-                x = input_diversity.resize(x, *resize_matrices)
+                rows, columns = resize_matrices
+                x = input_diversity.resize(x, rows, columns, self.data_format)
             return ops.sum(self._losses(x, labels))
 
         return backend.value_and_grad(total_loss, x)[1]
@@ -128,7 +129,7 @@ class AttackedDetector(AttackedModel):
                 "its boxes cannot be moved. Set `diversity=0`."
             )
         convert = keras.utils.bounding_boxes.convert_format
-        is_first = keras.config.image_data_format() == "channels_first"
+        is_first = self.data_format == "channels_first"
         height, width = x.shape[2:4] if is_first else x.shape[1:3]
         size = {"height": height, "width": width}
         boxes = convert(y[..., :4], box_format, "rel_xyxy", **size)

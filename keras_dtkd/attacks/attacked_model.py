@@ -13,11 +13,13 @@ from keras_dtkd.core.arguments import check_positive_int
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import compiled_loss, select_for_output
 from keras_dtkd.core.issue import describe_error
+from keras_dtkd.core.layer_tree import find_data_format
 from keras_dtkd.core.output_kind import (
     compute_output_spec,
     resolve_output_kind,
     symbolic_output,
 )
+from keras_dtkd.core.preprocessors import find_image_converter
 from keras_dtkd.functional.statistics import MIN_LOGIT
 
 # Samples evaluated to distinguish probabilities from logits where the layers do not.
@@ -38,9 +40,11 @@ class AttackedModel:
                 f"`{caller}`: `model` must be a built Keras model; call it on a batch "
                 f"first. Received: {model!r}."
             )
+        _check_preprocessor(caller, model)
         check_positive_int(caller, "batch_size", batch_size)
         self.caller, self.model, self.is_dry_run = caller, model, False
         self.batch_size = min(batch_size, len(x))
+        self.data_format = find_data_format(model)
         self._output, self._names = output, getattr(model, "output_names", None) or []
         self._gradient_checked = False
         probe, loss = x[:PROBE_SIZE], compiled_loss(model) if loss is None else loss
@@ -186,12 +190,26 @@ class AttackedModel:
     def _input_gradient(self, x, y, resize_matrices):
         def total_loss(x):
             if resize_matrices is not None:
-                x = input_diversity.resize(x, *resize_matrices)
+                rows, columns = resize_matrices
+                x = input_diversity.resize(x, rows, columns, self.data_format)
             class_logits = logits.to_logits(self._forward(x), self._kind)
             # Each sample's gradient depends on its own loss only.
             return ops.sum(_margin_loss(class_logits, y))
 
         return backend.value_and_grad(total_loss, x)[1]
+
+
+def _check_preprocessor(caller, model):
+    """Raises a `ValueError` for a model whose own `fit` converts images."""
+    if find_image_converter(model) is not None:
+        raise ValueError(
+            f"`{caller}`: the model's preprocessor converts the images in `fit` and "
+            "`predict`, and an attack acts on what the model itself takes. Prepare the "
+            "images first: `x = keras.ops.convert_to_numpy(model.preprocessor(x))`, "
+            "for a detector `x, y = model.preprocessor(x, y)`; then set "
+            "`model.preprocessor = None`. `epsilon` and `range` are in the units of "
+            "the prepared images."
+        )
 
 
 def _margin_loss(class_logits, y):

@@ -7,14 +7,15 @@ from keras import ops
 MIN_SCALE = 0.9
 
 
-def sample_resize_matrices(rng, shape, probability):
+def sample_resize_matrices(rng, shape, probability, data_format=None):
     """Samples matrices that shrink images and place them on a black background.
 
     An image is resized with that probability, to a height between 0.9 of the height and
     one pixel less. Returns tensors `(batch, height, height)`, `(batch, width, width)`:
-    of one shape for all sizes, so that nothing is compiled again.
+    of one shape for all sizes, so that nothing is compiled again. `data_format` is that
+    of the images, by default as Keras is configured.
     """
-    height, width = shape[1:3] if _channels_last() else shape[2:]
+    height, width = shape[1:3] if _is_channels_last(data_format) else shape[2:]
     rows = np.tile(np.eye(height, dtype="float32"), (shape[0], 1, 1))
     columns = np.tile(np.eye(width, dtype="float32"), (shape[0], 1, 1))
     max_height = max(height - 1, 1)
@@ -29,9 +30,9 @@ def sample_resize_matrices(rng, shape, probability):
     return ops.convert_to_tensor(rows), ops.convert_to_tensor(columns)
 
 
-def resize(images, rows, columns):
+def resize(images, rows, columns, data_format=None):
     """Applies the matrices of `sample_resize_matrices`."""
-    if _channels_last():
+    if _is_channels_last(data_format):
         images = ops.einsum("brh,bhwc->brwc", rows, images)
         return ops.einsum("bsw,brwc->brsc", columns, images)
     images = ops.einsum("brh,bchw->bcrw", rows, images)
@@ -66,5 +67,5 @@ def _resize_matrix(size, new_size, offset):
     return matrix
 
 
-def _channels_last():
-    return keras.config.image_data_format() == "channels_last"
+def _is_channels_last(data_format):
+    return (data_format or keras.config.image_data_format()) == "channels_last"

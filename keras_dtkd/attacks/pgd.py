@@ -66,7 +66,8 @@ def pgd(
             `g ← momentum · g + ∇ / ‖∇‖₁`. 0 for no momentum.
         diversity: Probability, for each image and step, that the gradient is taken at
             a smaller copy of the image on a black background, as in DI²-FGSM. For
-            images `(samples, height, width, channels)`, or as Keras is configured.
+            images `(samples, height, width, channels)`, or channels first if the
+            model's layers are.
         range: `(lowest, highest)` value of the data, numbers or arrays that broadcast
             against one input. The results are within it. `None` for no limit.
         seed: Integer seed of the random starts and of the diversity. Different at each
@@ -296,7 +297,7 @@ def run_attack(attacked, x, y, config, rng):
         matrices = None
         if config.diversity:
             matrices = input_diversity.sample_resize_matrices(
-                rng, tuple(x_adv.shape), config.diversity
+                rng, tuple(x_adv.shape), config.diversity, attacked.data_format
             )
         gradient = sign * attacked.gradient(x_adv, y, matrices)
         if config.momentum:

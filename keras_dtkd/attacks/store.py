@@ -12,7 +12,7 @@ from keras_dtkd.attacks.attacked_detector import AttackedDetector
 from keras_dtkd.attacks.attacked_model import AttackedModel
 from keras_dtkd.attacks.pgd import di2_fgsm
 from keras_dtkd.attacks.robust_accuracy import ATTACKS, resolve_attack
-from keras_dtkd.attacks.threat_model import validate_inputs
+from keras_dtkd.attacks.threat_model import validate_inputs, validate_range
 from keras_dtkd.core.arrays import take_rows, to_numpy
 from keras_dtkd.core.atomic_io import (
     compute_file_digest,
@@ -122,6 +122,7 @@ def store(
             build = AttackedDetector if isinstance(y, dict) else AttackedModel
             first = validate_inputs("store", x[:batch_size])
             attacked = build("store", model, first, output, from_logits, batch_size)
+            _validate_chunks(attacked, x, y, options["range"])
         config = function, attacked, epsilon, options
         _store_missing(folder, config, x, y, metadata, dtype, verbose)
 
@@ -173,6 +174,15 @@ def _store_missing(folder, config, x, y, metadata, dtype, verbose):
             fsync(partial)
             os.replace(partial, inputs)
     complete_folder(folder, {**metadata, "digest": compute_file_digest(inputs)})
+
+
+def _validate_chunks(attacked, x, y, bounds):
+    """Raises before the first step what an attack on a later sample would raise."""
+    for start in range(0, len(x), CHUNK_SIZE):
+        rows = slice(start, start + CHUNK_SIZE)
+        inputs = validate_inputs("store", x[rows])
+        validate_range("store", bounds, inputs)
+        attacked.encode_labels(take_rows(y, rows), len(inputs))
 
 
 def _fill(file, done, folder, config, x, y, metadata, verbose):

@@ -1,10 +1,14 @@
 """The temperature of attention over the epochs."""
 
 import keras
+import numpy as np
 
 from keras_dtkd.callbacks.attention_layers import find_attention_layers
 from keras_dtkd.callbacks.epoch_schedule import check_schedule, evaluate_schedule
 from keras_dtkd.core.arguments import check_in_range
+
+# Epochs whose temperature is checked before the first step.
+MAX_CHECKED_EPOCHS = 1000
 
 
 def published_schedule(epoch):
@@ -27,7 +31,7 @@ class AttentionTemperature(keras.callbacks.Callback):
 
     Raises:
         ValueError: `schedule` is no function. At the beginning of `fit`: the model has
-            no attention. At the beginning of an epoch: the value is not positive.
+            no attention, or the value of some epoch is not positive.
 
     Reference:
         Xue et al., "KDExplainer", arXiv 2105.04181; the schedule is that of the
@@ -46,13 +50,19 @@ class AttentionTemperature(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._layers = find_attention_layers("AttentionTemperature", self.model)
+        last = (self.params or {}).get("epochs", 1) - 1
+        for epoch in np.unique(np.linspace(0, last, MAX_CHECKED_EPOCHS).astype(int)):
+            self._evaluate(int(epoch))
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._value = self._evaluate(epoch)
+        for layer in self._layers:
+            layer.attention_temperature.assign(self._value)
+
+    def _evaluate(self, epoch):
         caller = type(self).__name__
         value = evaluate_schedule(caller, self.schedule, epoch)
-        self._value = check_in_range(caller, f"schedule({epoch})", value, 0.0)
-        for layer in self._layers:
-            layer.attention_temperature.assign(value)
+        return check_in_range(caller, f"schedule({epoch})", value, 0.0)
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the temperature to the logs, as Keras does the learning rate."""

@@ -7,6 +7,7 @@ from keras_dtkd.callbacks.periodic_evaluation import PeriodicEvaluation
 from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.core.arrays import take_rows, to_numpy
 from keras_dtkd.core.boxes import BOX_FORMATS, validate_boxes
+from keras_dtkd.core.layer_tree import find_data_format
 from keras_dtkd.core.preprocessors import find_image_converter
 from keras_dtkd.datasets.detection import DetectionDataset
 from keras_dtkd.datasets.detection.split import DetectionSplit
@@ -96,6 +97,12 @@ class CocoAP(PeriodicEvaluation):
         self.batch_size = check_positive_int("CocoAP", "batch_size", batch_size)
         self.prefix, self.by_area = prefix, by_area
         self.class_names, self.scales = class_names, scales
+        count = len(y["boxes"])
+        if scales is not None and np.shape(scales) not in ((2,), (count, 2)):
+            raise ValueError(
+                f"`CocoAP`: `scales` must have the shape (2,) or ({count}, 2), one for "
+                f"each image. Received: shape {np.shape(scales)}."
+            )
         self._image_size = None
 
     def on_train_begin(self, logs=None):
@@ -106,7 +113,8 @@ class CocoAP(PeriodicEvaluation):
         else:
             rows = slice(self.batch_size)
             x, y = take_rows(self.x, rows), take_rows(self.y, rows)
-        self._image_size = tuple(x.shape[1:3])
+        is_first = find_data_format(self.evaluated_model) == "channels_first"
+        self._image_size = tuple(x.shape[2:4] if is_first else x.shape[1:3])
         scales = self.scales
         if np.ndim(scales) == 2:
             scales = np.asarray(scales)[: len(x)]

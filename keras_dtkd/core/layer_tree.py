@@ -24,11 +24,32 @@ def iter_layers(structure, _seen=None):
             yield from iter_layers(inner, seen)
 
 
+def set_trainable_flags(layers, flags):
+    """Sets for each layer of a list whether it is trained, and not those within it."""
+    pairs = list(zip(layers, flags, strict=True))
+    # Outer layers first, which set the flags of those in them.
+    pairs.sort(key=lambda pair: -sum(1 for _ in iter_layers(pair[0])))
+    for layer, flag in pairs:
+        if layer.trainable != flag:
+            layer.trainable = flag
+
+
 def find_data_format(model):
-    """Where a model's maps have their channels, by the first layer that states it."""
-    formats = (getattr(layer, "data_format", None) for layer in iter_layers(model))
-    default = keras.config.image_data_format()
-    return next((f for f in formats if f is not None), default)
+    """Where a model's maps have their channels, by the first layer that states it.
+
+    Convolutions and pooling layers come first, and `Flatten` last: a layer that never
+    gets a map has Keras's default.
+    """
+    layers = [e for e in iter_layers(model) if getattr(e, "data_format", None)]
+    if not layers:
+        return keras.config.image_data_format()
+    return min(layers, key=_format_rank).data_format
+
+
+def _format_rank(layer):
+    if hasattr(layer, "kernel_size") or hasattr(layer, "pool_size"):
+        return 0
+    return 2 if isinstance(layer, keras.layers.Flatten) else 1
 
 
 def find_layer(model, name):

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.layer_tree import iter_layers, set_trainable_flags
 
 # What the training of a model of its own class may be made of.
 TRAINING = "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"
@@ -43,6 +43,7 @@ def copy_model(caller, model, replace, fill):
         copy = _clone(model, copy_layer)
         if not copy.built:
             copy.build_from_config(model.get_build_config())
+        pairs = _pair_layers(copies.values(), [layer for layer, _ in replaced])
     except Exception as error:
         raise ValueError(
             f"`{caller}`: {model.name!r} cannot be copied. Each of its layers needs a "
@@ -54,12 +55,12 @@ def copy_model(caller, model, replace, fill):
     _require_own_training(caller, model, copy)
     for layer, new in replaced:
         fill(layer, new)
-    new_layers = {id(new) for _, new in replaced}
-    for layer, new in copies.values():
-        if not isinstance(layer, keras.layers.Layer) or id(new) in new_layers:
-            continue
-        if not is_graph(layer):
-            new.set_weights(layer.get_weights())
+    for layer, new in pairs:
+        # A model in it may have become a plain one, of the same layers.
+        if type(new) is type(layer):
+            _copy_state(layer, new)
+    originals, news = zip((model, copy), *replaced, *pairs, strict=True)
+    set_trainable_flags(news, [layer.trainable for layer in originals])
     for layer in iter_layers(copy):
         if isinstance(layer, keras.layers.Normalization):
             # It computes with what it derives from its weights.
@@ -129,10 +130,31 @@ def check_no_lora(caller, convolutions):
 
 
 def _clone(model, copy_layer):
-    copy = keras.models.clone_model(model, clone_function=copy_layer)
-    if not model.trainable:
-        copy.trainable = False
-    return copy
+    return keras.models.clone_model(model, clone_function=copy_layer)
+
+
+def _pair_layers(copies, replaced):
+    """`(layer, copy)` of all layers at any depth, but for those that are replaced."""
+    replaced = {id(layer) for layer in replaced}
+    pairs: dict = {}
+    for layer, new in copies:
+        if not isinstance(layer, keras.layers.Layer) or id(layer) in replaced:
+            continue
+        if is_graph(layer):
+            # Its layers are among the copies.
+            pairs[id(layer)] = layer, new
+        else:
+            inner = zip(iter_layers(layer), iter_layers(new), strict=True)
+            pairs |= {id(one): (one, other) for one, other in inner}
+    return list(pairs.values())
+
+
+def _copy_state(layer, new):
+    """Copies what a layer itself saves, which may be more than its weights."""
+    store: dict = {}
+    layer.save_own_variables(store)
+    arrays = {k: keras.ops.convert_to_numpy(value) for k, value in store.items()}
+    new.load_own_variables(arrays)
 
 
 def _require_own_training(caller, model, copy):

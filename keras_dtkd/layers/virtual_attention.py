@@ -19,7 +19,8 @@ def virtual_attention(model, blocks=4, temperature=1.0, entropy=0.0, layers=None
 
     Names and weights are the model's, attention is equal: the copy's outputs are the
     model's. Layers that are shared are shared in the copy, and it is compiled as the
-    model is, with a new optimizer: exclude `theta` from weight decay in that one.
+    model is, with a new optimizer. A Distiller leaves `theta` out of weight decay; for
+    a `fit` without one exclude it in that optimizer.
     Depthwise, transposed and other convolutions, and subclasses of `Conv2D`, are copied
     as they are.
 

@@ -32,8 +32,9 @@ class VirtualAttentionConv2D(keras.layers.Conv2D):
     attention is among the input blocks of the same group: `theta` is
     `(groups · Q, P)`, the rows of the first group first.
 
-    Weight decay pulls attention towards equal: leave it out by
-    `optimizer.exclude_from_weight_decay(var_names=["theta"])`.
+    Weight decay pulls attention towards equal. A Distiller leaves `theta` out of it;
+    for a `fit` without one call
+    `optimizer.exclude_from_weight_decay(var_names=["theta"])` before `compile`.
 
     Args:
         filters, kernel_size: As of `keras.layers.Conv2D`, like all others of its
@@ -121,6 +122,10 @@ class VirtualAttentionConv2D(keras.layers.Conv2D):
             autocast=False,
             name="theta",
         )
+
+    def variables_without_weight_decay(self):
+        """`theta`: a Distiller leaves it out of its optimizer's weight decay."""
+        return [self.theta] if self.built else []
 
     def convolution_op(self, inputs, kernel):
         """The convolution with the scaled kernel."""

@@ -3,7 +3,10 @@
 import keras
 from keras import ops
 
-from keras_dtkd.core.detectors import find_label_format
+from keras_dtkd.core.boxes import check_boxes
+from keras_dtkd.core.detectors import find_label_format, is_detector
+from keras_dtkd.core.issue import ERROR, Issue
+from keras_dtkd.core.layer_tree import find_data_format
 
 # A box that ends where a cell does may end a rounding error later.
 ROUNDING = 1e-3
@@ -23,15 +26,13 @@ def get_relative_boxes(loss, step, bounding_box_format, data_format):
             "'labels', `(batch, boxes)`, as a detector's. Received: "
             f"{sorted(labels) if isinstance(labels, dict) else type(labels).__name__}."
         )
-    if bounding_box_format == "auto":
-        bounding_box_format = find_label_format(step.student)
+    bounding_box_format = _resolve_format(bounding_box_format, step.student)
     if bounding_box_format is None:
         raise ValueError(
             f"`{loss}`: the student has no `bounding_box_format`. Give that of the "
             "boxes, such as `bounding_box_format='xyxy'`."
         )
-    first = 2 if data_format == "channels_first" else 1
-    height, width = ops.shape(step.x)[first : first + 2]
+    height, width = _image_size(ops.shape(step.x), data_format)
     boxes = keras.utils.bounding_boxes.convert_format(
         ops.cast(labels["boxes"], "float32"),
         source=bounding_box_format,
@@ -41,6 +42,42 @@ def get_relative_boxes(loss, step, bounding_box_format, data_format):
     )
     is_object = ops.cast(labels["labels"], "float32") >= 0
     return boxes, ops.reshape(is_object, ops.shape(boxes)[:-1])
+
+
+def find_box_issues(loss, context, bounding_box_format):
+    """Issues of boxes that show another format than stated, at most one.
+
+    `bounding_box_format` may be `"auto"`.
+    """
+    labels, images, student = context.sample.y, context.inputs, context.student
+    has_boxes = isinstance(labels, dict) and {"boxes", "labels"} <= set(labels)
+    name = _resolve_format(bounding_box_format, student)
+    if not has_boxes or name is None or len(getattr(images, "shape", ())) != 4:
+        return []
+    if is_detector(student) and name == find_label_format(student):
+        # Those are checked without any loss.
+        return []
+    size = _image_size(images.shape, find_data_format(student))
+    boxes, classes = labels["boxes"], labels["labels"]
+    if boxes.shape[-1] != 4 or boxes.size != 4 * classes.size:
+        return []
+    problem = check_boxes(boxes, classes.reshape(boxes.shape[:-1]), name, size)
+    if problem is None:
+        return []
+    message = f"`Distiller`: for `{loss}` {problem}."
+    hint = "State the format of the labels' boxes: `bounding_box_format=`."
+    return [Issue("box_format", ERROR, message, hint)]
+
+
+def _resolve_format(bounding_box_format, student):
+    if bounding_box_format == "auto":
+        return find_label_format(student)
+    return bounding_box_format
+
+
+def _image_size(shape, data_format):
+    first = 2 if data_format == "channels_first" else 1
+    return shape[first : first + 2]
 
 
 def compute_box_masks(boxes, is_object, height, width):
@@ -55,7 +92,8 @@ def compute_box_masks(boxes, is_object, height, width):
         `1 / ((h + 1)(w + 1))`, with its height and width in cells, of several boxes the
         greatest; and outside of all a constant whose sum is 1.
     """
-    edges = boxes * ops.convert_to_tensor([width, height, width, height], "float32")
+    size = [ops.cast(side, "float32") for side in (width, height)]
+    edges = boxes * ops.stack([*size, *size])
     low, high = ops.floor(edges + ROUNDING), ops.ceil(edges - ROUNDING)
     (left, top), (right, bottom) = (
         (each[..., first], each[..., first + 1])
@@ -75,6 +113,6 @@ def compute_box_masks(boxes, is_object, height, width):
 
 def _find_inside(first, last, size):
     """`(batch, boxes, size)`: which indices lie from `first` to `last`."""
-    indices = ops.arange(size, dtype="float32")
+    indices = ops.cast(ops.arange(size), "float32")
     first, last = first[..., None], last[..., None]
     return ops.logical_and(indices >= first, indices <= last)

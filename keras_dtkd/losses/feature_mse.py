@@ -1,8 +1,7 @@
 """Features of several levels, by the mean or the sum of their squared differences."""
 
-import math
-
 import keras
+from keras import ops
 
 from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.losses.fitnet import FitNet
@@ -15,7 +14,9 @@ class FeatureMSE(FitNet):
     """Matches the levels of a pyramid: `FitNet`, with the sum of detection's code too.
 
     For each level the mean of `(r(f_s) − f_t)²` over channels and positions, or their
-    sum. The sum grows with the resolution, and finer levels count more in it.
+    sum. The sum grows with the resolution, and finer levels count more in it. Of
+    sequences `(batch, time, channels)` it is the sum over channels alone: each position
+    has its value, as in `FitNet`, and a sample their mean.
 
     Args:
         features: Levels, see `FeatureLoss`: `["fpn[P3]", "fpn[P4]"]`.
@@ -44,8 +45,6 @@ class FeatureMSE(FitNet):
         caller = type(self).__name__
         self.reduction = check_choice(caller, "reduction", reduction, REDUCTIONS)
 
-    def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
-        means = super().compare(student, teacher, number, weights, masks)
-        if self.reduction == "mean":
-            return means
-        return means * math.prod(teacher.shape[len(means.shape) :])
+    def reduce_distances(self, distances, axis):
+        reduce = ops.mean if self.reduction == "mean" else ops.sum
+        return reduce(distances, axis)

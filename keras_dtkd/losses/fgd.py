@@ -7,7 +7,11 @@ from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.boxes import BOX_FORMATS
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.functional.norms import absolute
-from keras_dtkd.losses.box_masks import compute_box_masks, get_relative_boxes
+from keras_dtkd.losses.box_masks import (
+    compute_box_masks,
+    find_box_issues,
+    get_relative_boxes,
+)
 from keras_dtkd.losses.context_block import ContextBlock
 from keras_dtkd.losses.feature_mse import REDUCTIONS
 from keras_dtkd.losses.projected_features import ProjectedFeatureLoss, require_map
@@ -53,7 +57,8 @@ class FGD(ProjectedFeatureLoss):
 
     Raises:
         ValueError: A negative factor, an unknown `reduction`. Before the first step:
-            no boxes among the labels, features that are no maps, a view.
+            no boxes among the labels, or of another format; features that are no maps,
+            a view.
 
     Reference:
         Yang et al., "Focal and Global Knowledge Distillation for Detectors", arXiv
@@ -110,6 +115,13 @@ class FGD(ProjectedFeatureLoss):
         factors = {"alpha": alpha, "beta": beta, "gamma": gamma, "lambda_": lambda_}
         return cls(features, **factors, reduction="sum", **kwargs)
 
+    def issues(self, context):
+        """Adds boxes that show another format than stated."""
+        boxes = find_box_issues(
+            context.name_of(self), context, self.bounding_box_format
+        )
+        return [*super().issues(context), *boxes]
+
     def build_pair(self, names, teacher_shape):
         require_map(self.name, names, teacher_shape)
         for side in ("student", "teacher"):
@@ -121,7 +133,7 @@ class FGD(ProjectedFeatureLoss):
         student = self.project(student, teacher, number)
         formats = self.bounding_box_format, self.data_formats[0]
         boxes = get_relative_boxes(self.name, step, *formats)
-        foreground, background = compute_box_masks(*boxes, *teacher.shape[1:3])
+        foreground, background = compute_box_masks(*boxes, *ops.shape(teacher)[1:3])
         student_attention, attention = map(self._attention, (student, teacher))
         reduce = ops.mean if self.reduction == "mean" else ops.sum
         space, channels = attention
@@ -143,9 +155,9 @@ class FGD(ProjectedFeatureLoss):
 
     def _attention(self, feature):
         """Spatial and channel attention, `(batch, height, width)` and `(batch, c)`."""
-        _, height, width, channels = feature.shape
+        _, height, width, channels = ops.shape(feature)
         strength = absolute(feature) / self.hyperparameter("temperature")
         space = ops.reshape(ops.mean(strength, axis=-1), (-1, height * width))
-        space = height * width * ops.softmax(space, axis=-1)
+        space = ops.cast(height * width, "float32") * ops.softmax(space, axis=-1)
         by_channel = channels * ops.softmax(ops.mean(strength, axis=(1, 2)), axis=-1)
         return ops.reshape(space, (-1, height, width)), by_channel

@@ -37,7 +37,13 @@ class FitNet(ProjectedFeatureLoss):
     def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
         distances = self.distance(self.project(student, teacher, number), teacher)
         first = 2 if len(distances.shape) == 3 else 1
-        return ops.mean(distances, axis=tuple(range(first, len(distances.shape))))
+        return self.reduce_distances(
+            distances, axis=tuple(range(first, len(distances.shape)))
+        )
+
+    def reduce_distances(self, distances, axis):
+        """The distances over channels and positions as one number."""
+        return ops.mean(distances, axis)
 
     def distance(self, student, teacher):
         """Of each number to the teacher's, whose mean the loss is."""

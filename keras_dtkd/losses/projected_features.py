@@ -32,6 +32,7 @@ class ProjectedFeatureLoss(FeatureLoss):
             )
         self.projector = projector
         self.projectors: list = []
+        self.pairs_of_one_size: set = set()
 
     def build_from_step(self, step):
         self.find_data_formats(step)
@@ -41,6 +42,12 @@ class ProjectedFeatureLoss(FeatureLoss):
                 self.projectors.append(self._make_projector(names, *shapes))
                 self.build_pair(names, shapes[1])
         super().build_from_step(step)
+        # In a compiled step TensorFlow may not know the size of maps.
+        self.pairs_of_one_size = set()
+        for number in range(len(self.features)):
+            student, teacher = self.read_pair(step, number)
+            if self.projectors[number](student).shape[1:-1] == teacher.shape[1:-1]:
+                self.pairs_of_one_size.add(number)
 
     def build_pair(self, names, teacher_shape):
         """Makes further layers of a pair, `names`, whose projector was made. Optional.
@@ -73,6 +80,9 @@ class ProjectedFeatureLoss(FeatureLoss):
                 f"channels, and the teacher's feature has {teacher.shape[-1]}."
             )
         if len(student.shape) == len(teacher.shape) == 4:
+            is_known = None not in (*student.shape[1:3], *teacher.shape[1:3])
+            if not is_known and number in self.pairs_of_one_size:
+                return student
             return resize(student, teacher.shape[1:3])
         if tuple(student.shape[1:]) != tuple(teacher.shape[1:]):
             raise ValueError(

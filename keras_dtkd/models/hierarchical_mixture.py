@@ -9,6 +9,7 @@ from keras_dtkd.core.arguments import (
     check_positive_ints,
 )
 from keras_dtkd.core.arrays import to_numpy
+from keras_dtkd.core.layer_tree import iter_layers, set_trainable_flags
 from keras_dtkd.models.class_heads import ClassHeads
 from keras_dtkd.models.layer_copies import copy_layer
 from keras_dtkd.models.mixture_blocks import conv_block
@@ -185,24 +186,27 @@ class HierarchicalMixture(keras.Model):
             A `HierarchicalMixture`, not compiled, with copies of all weights. Its
             attention is not trained. `find_dead_blocks` names its blocks without use.
         """
-        tree = type(self).from_config({**self.get_config(), "hard": True})
+        # The layers themselves: their class may be one that no file can hold.
+        config = {**self.get_config(), **self._templates(), "hard": True}
+        tree = type(self).from_config(config)
         for source, target in zip(self.layers, tree.layers, strict=True):
             target.set_weights(source.get_weights())
-            if target.trainable != source.trainable:
-                target.trainable = source.trainable
         return tree
+
+    def _templates(self):
+        """The arguments that are layers."""
+        blocks = [blocks[0] for blocks in self.blocks]
+        return {"block": blocks, "heads": self.get_layer("logits")}
 
     def get_config(self):
         first = self.attentions[0]
-        heads = self.get_layer("logits")
+        flags = [layer.trainable for layer in iter_layers(self.layers)]
+        templates = keras.saving.serialize_keras_object(self._templates())
         return {
+            **templates,
             "num_classes": self.num_classes,
             "input_shape": list(self.input_shape[1:]),
             "levels": list(self.levels),
-            "block": [
-                keras.saving.serialize_keras_object(blocks[0]) for blocks in self.blocks
-            ],
-            "heads": keras.saving.serialize_keras_object(heads),
             "pooling": self.pooling,
             "temperature": first.temperature,
             "scale": first.scale,
@@ -211,17 +215,30 @@ class HierarchicalMixture(keras.Model):
             "data_format": self.data_format,
             "name": self.name,
             "trainable": self.trainable,
+            # Of every layer: a template has those of its level's first block alone.
+            "trainable_flags": None if all(flags) else flags,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """The mixture of a configuration, with new weights."""
-        load = keras.saving.deserialize_keras_object
+
+        def load(value):
+            if isinstance(value, list):
+                return [load(each) for each in value]
+            if _is_layer(value):
+                return value
+            return keras.saving.deserialize_keras_object(value, custom_objects)
+
         config = dict(config)
+        flags = config.pop("trainable_flags", None)
         for key in ("block", "heads", "dtype"):
-            config[key] = load(config[key], custom_objects)
-        return cls(**config)
+            config[key] = load(config[key])
+        model = cls(**config)
+        if flags is not None:
+            set_trainable_flags(iter_layers(model.layers), flags)
+        return model
 
 
 def _resolve_blocks(caller, block, count, input_shape, data_format, policy):

@@ -18,8 +18,9 @@ class TaskAttention(keras.layers.Layer):
     `mix_i = Σ_j d_ij · output_j` with `d_i = softmax(θ_i / (scale · t))`, in float32.
     The attention `d` is a parameter: it is the same for all inputs.
 
-    The weight is named `"theta"`. Weight decay makes the attention more uniform, unless
-    it leaves `theta` out: `optimizer.exclude_from_weight_decay(var_names=["theta"])`.
+    The weight is named `"theta"`. Weight decay makes the attention more uniform. A
+    Distiller leaves `theta` out of it; for a `fit` without one call
+    `optimizer.exclude_from_weight_decay(var_names=["theta"])` before `compile`.
 
     Args:
         children: Number of mixes. Positive.
@@ -116,6 +117,10 @@ class TaskAttention(keras.layers.Layer):
         if self.hard:
             return ops.zeros((), "float32")
         return ops.mean(entropy(self.log_attention(), normalized))
+
+    def variables_without_weight_decay(self):
+        """`theta`: a Distiller leaves it out of its optimizer's weight decay."""
+        return [self.theta] if self.built else []
 
     def call(self, inputs):
         """Returns the mixes, `(children, batch, ...)`."""

@@ -6,6 +6,7 @@ import sys
 import keras
 
 from keras_dtkd.core.issue import describe_error
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.snapshot import are_same
 from keras_dtkd.training import task_loss
@@ -176,6 +177,8 @@ def compile_like_student(distiller, has_labels=True):
     elif len(distiller.trainable_variables) > len(student.trainable_variables):
         copied = optimizer.get_config()
         optimizer = copy_optimizer(optimizer)
+    else:
+        optimizer = _renew_unused_optimizer(distiller)
     distiller.compile(optimizer=optimizer, loss=loss, **config)
     distiller.compile_origin = dataclasses.replace(
         distiller.compile_origin, copied_settings=copied
@@ -236,17 +239,43 @@ def _clone_compile_config(config):
 
 
 def exclude_from_weight_decay(distiller):
-    """Excludes from weight decay the variables that losses and temperatures exempt.
+    """Excludes from weight decay what losses, temperatures and student layers exempt.
 
-    Keras keeps one list of exclusions: where a temperature is learned, this replaces
-    a list that the user gave the optimizer.
+    A layer exempts variables by `variables_without_weight_decay()`. Keras keeps one
+    list of exclusions, in no file: where there are such variables, they replace a list
+    that the user gave the optimizer.
     """
-    optimizer = distiller.optimizer
+    excluded = _variables_without_weight_decay(distiller)
+    if excluded and not distiller.optimizer.built:
+        _exclude(distiller.optimizer, excluded)
+
+
+def _renew_unused_optimizer(distiller):
+    """The student's optimizer, made anew if it was built before it excludes variables.
+
+    Keras builds that of a model which it loads or clones.
+    """
+    student, optimizer = distiller.student, distiller.student.optimizer
+    excluded = _variables_without_weight_decay(distiller)
+    if excluded and optimizer.built and int(optimizer.iterations) == 0:
+        student.optimizer = copy_optimizer(optimizer)
+        _exclude(student.optimizer, excluded)
+        student.optimizer.build(student.trainable_variables)
+    return student.optimizer
+
+
+def _exclude(optimizer, variables):
+    # In float16 one within another holds the weight decay.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    excluded = [
+    optimizer.exclude_from_weight_decay(var_list=variables)
+
+
+def _variables_without_weight_decay(distiller):
+    parts = *distiller.distillation_losses.values(), *iter_layers(distiller.student)
+    return [
         variable
-        for loss in distiller.distillation_losses.values()
-        for variable in loss.variables_without_weight_decay()
+        for part in parts
+        if hasattr(part, "variables_without_weight_decay")
+        for variable in part.variables_without_weight_decay()
+        if variable.trainable
     ]
-    if excluded and not optimizer.built:
-        optimizer.exclude_from_weight_decay(var_list=excluded)

@@ -1,7 +1,10 @@
 """All checks of one run."""
 
+import dataclasses
+
+from keras_dtkd.core import arrays
 from keras_dtkd.core.hooks import parts_with_hooks
-from keras_dtkd.core.issue import has_errors
+from keras_dtkd.core.issue import ERROR, has_errors
 from keras_dtkd.validation import (
     chunks,
     data,
@@ -12,6 +15,9 @@ from keras_dtkd.validation import (
     prompts,
     task_loss,
 )
+
+# Samples of the validation data that are looked at.
+VALIDATION_SAMPLES = 32
 
 
 def find_issues(context):
@@ -24,6 +30,8 @@ def find_issues(context):
         given = context.teacher, context.rollout
         parts = parts_with_hooks(context.losses, context.views, *given)
         issues += [issue for part in parts for issue in part.issues(context)]
+        if context.run == "fit" and context.evaluate_distillation:
+            issues += _find_validation_issues(context, issues)
     if context.rollout is not None:
         issues += prompts.check_rollout_models(context.rollout, context)
     issues += chunks.check_chunks(context)
@@ -60,3 +68,32 @@ def find_issues(context):
         if context.is_training:
             issues += task_loss.check_diluted_loss(context)
     return list(dict.fromkeys(issues))
+
+
+def _find_validation_issues(context, known):
+    """Errors of the validation data, on which losses and views are evaluated too."""
+    data = context.validation
+    if data is None or not arrays.is_arrays(data.x):
+        return []
+    x, y, weights = (
+        None if part is None else arrays.take_rows(part, slice(VALIDATION_SAMPLES))
+        for part in (data.x, data.y, data.sample_weight)
+    )
+    evaluated = dataclasses.replace(
+        context,
+        run="evaluate",
+        sample=data._replace(x=x, y=y, sample_weight=weights),
+        x=data.x,
+        y=data.y,
+        sample_weight=data.sample_weight,
+        validation=None,
+        rollout=None,
+    )
+    parts = parts_with_hooks(context.losses, context.views, context.teacher)
+    found = [issue for part in parts for issue in part.issues(evaluated)]
+    source = "Validation data, for `evaluate_distillation=True`"
+    return [
+        dataclasses.replace(issue, message=f"{source}: {issue.message}")
+        for issue in found
+        if issue.severity == ERROR and issue not in known
+    ]

@@ -85,6 +85,33 @@ def test_the_probability_is_the_fraction_of_resized_images():
     assert (rows == np.eye(8)).all() and (columns == np.eye(8)).all()
 
 
+def convolutional(data_format):
+    keras.utils.set_random_seed(0)
+    shape = (12, 10, 2) if data_format == "channels_last" else (2, 12, 10)
+    options = {"data_format": data_format}
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            keras.layers.Conv2D(4, 3, activation="relu", **options),
+            keras.layers.GlobalAveragePooling2D(**options),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+@pytest.mark.single_backend
+def test_the_layout_of_images_is_the_models():
+    y, options = np.arange(5) % 2, {"steps": 3, "diversity": 1.0, "seed": 0}
+    first = np.ascontiguousarray(IMAGES.transpose(0, 3, 1, 2))
+    model = convolutional("channels_last")
+    expected = di2_fgsm(model, IMAGES, y, 0.1, **options)
+    other = convolutional("channels_first")
+    other.set_weights(model.get_weights())
+    found = di2_fgsm(other, first, y, 0.1, **options).transpose(0, 2, 3, 1)
+    # A gradient too close to 0 has no reliable sign.
+    assert (np.abs(found - expected) < 1e-5).mean() > 0.99
+
+
 def test_channels_first_images_are_resized_alike():
     rng = np.random.default_rng(0)
     matrices = resize_matrices(rng, IMAGES.shape, 1.0)

@@ -127,6 +127,20 @@ def test_another_output_or_attack_is_refused(tmp_path):
             store(model, tmp_path / "c", attack=unnamed)
 
 
+def test_every_sample_is_checked_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_SIZE", 4)
+    monkeypatch.setattr(module, "_fill", None)
+    wrong_label, outside, missing = Y.copy(), X.copy(), X.copy()
+    wrong_label[-1], outside[-1, 0], missing[-1, 0] = Y.max() + 1, 2.0, np.nan
+    for x, y, match in (
+        (X, wrong_label, "the model has the classes"),
+        (outside, Y, "outside of `range"),
+        (missing, Y, "without NaN"),
+    ):
+        with pytest.raises(ValueError, match=f"^`store`: .*{match}"):
+            attacks.store(network(), x, y, tmp_path / "a", EPSILON, verbose=0)
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     model = network()
     store(model, tmp_path / "a")

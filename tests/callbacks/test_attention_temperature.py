@@ -88,6 +88,16 @@ def test_a_schedule_without_a_number_is_an_error(value):
 
 
 @pytest.mark.invariant(number=10)
+def test_a_later_epoch_without_a_temperature_is_an_error_before_the_first_step():
+    model = mixture()
+    schedule = AttentionTemperature(lambda epoch: 1.0 - epoch / 2)
+    with pytest.raises(ValueError, match=r"`schedule\(2\)`.*above 0"):
+        fit(model, [schedule], 3)
+    assert same(model, mixture())
+    fit(model, [schedule], 2)
+
+
+@pytest.mark.invariant(number=10)
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
 def test_a_temperature_that_is_not_positive_is_an_error(value):
     model = mixture()

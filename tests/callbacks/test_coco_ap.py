@@ -182,11 +182,49 @@ def test_what_is_wrong_is_an_error_before_the_first_step():
         ("`bounding_box_format` must be one of None", {"bounding_box_format": "yx"}),
         ("labels must be a dict of `boxes` and `labels`", {"y": np.zeros(10)}),
         (r"must have the shape \(7, max_boxes, 4\)", {"x": X_VAL[:7]}),
+        (r"`scales` must .* \(10, 2\).*\(7, 2\)", {"scales": np.ones((7, 2))}),
+        (r"`scales` must have the shape \(2,\) or", {"scales": np.ones(10)}),
     ],
 )
 def test_invalid_arguments_are_refused(match, change):
     with pytest.raises(ValueError, match=match):
         CocoAP(**{"x": X_VAL, "y": Y_VAL, **change})
+
+
+class FixedDetector(keras.Model):
+    """Finds one box in every image, in channels-first images of 64 by 128 pixels."""
+
+    bounding_box_format = "yxyx"
+
+    def __init__(self, data_format):
+        super().__init__()
+        self.pool = keras.layers.GlobalAveragePooling2D(data_format=data_format)
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, images):
+        return self.dense(self.pool(images))
+
+    def predict(self, images, *args, **kwargs):
+        count = len(images)
+        return {
+            "boxes": np.tile(np.float32([8, 16, 40, 100]), (count, 1, 1)),
+            "labels": np.zeros((count, 1), int),
+            "confidence": np.full((count, 1), 0.9),
+        }
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_relative_boxes_are_of_the_images_size_in_either_layout(data_format):
+    shape = (64, 128, 3) if data_format == "channels_last" else (3, 64, 128)
+    images = np.zeros((2, *shape), "float32")
+    boxes = np.float32([8 / 64, 16 / 128, 40 / 64, 100 / 128])
+    labels = {"boxes": np.tile(boxes, (2, 1, 1)), "labels": np.zeros((2, 1), int)}
+    model = FixedDetector(data_format)
+    model.compile("sgd", "mse")
+    callback = CocoAP(images, labels, label_format="rel_yxyx", batch_size=2)
+    logs = model.fit(images, np.zeros((2, 1)), verbose=0, callbacks=[callback]).history
+    assert logs["val_ap"] == [pytest.approx(1.0)]
 
 
 @pytest.mark.single_backend

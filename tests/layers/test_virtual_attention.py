@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_dtkd import Distiller
 from keras_dtkd.core.layer_tree import find_layer
-from keras_dtkd.layers import VirtualAttentionConv2D, virtual_attention
+from keras_dtkd.layers import VirtualAttentionConv2D, fold, virtual_attention
 from keras_dtkd.losses import FeatureMSE
 from tests.layers.attentive import SHAPE, X, Y, convolutions, network
 from tests.layers.networks import MODELS, Block, OwnCall, OwnTraining, randomize
@@ -91,6 +91,45 @@ def test_frozen_layers_and_the_compiled_loss_are_kept():
     assert copy.compiled and copy.optimizer is not model.optimizer
     model.trainable = False
     assert not virtual_attention(model).trainable_weights
+
+
+@keras.saving.register_keras_serializable("tests")
+class Composite(keras.layers.Layer):
+    """Layers of its own, and a number that it saves beside its weights."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.norm = keras.layers.Dense(4), keras.layers.BatchNormalization()
+        self.shift = 0.0
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.norm.build((*shape[:-1], 4))
+
+    def call(self, inputs, training=None):
+        return self.norm(self.dense(inputs), training=training) + self.shift
+
+    def save_own_variables(self, store):
+        store["shift"] = np.array(self.shift)
+
+    def load_own_variables(self, store):
+        self.shift = float(store["shift"][()])
+
+
+@pytest.mark.single_backend
+def test_layers_within_layers_keep_their_state_and_stay_frozen():
+    inputs = keras.Input(SHAPE)
+    inner = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(4, 3)])
+    block = Composite(name="block")
+    model = randomize(keras.Model(inputs, block(inner(inputs))))
+    block.shift, block.norm.trainable = 2.0, False
+    inner.trainable = False
+    copy = virtual_attention(model)
+    np.testing.assert_array_equal(numpy(copy(X)), numpy(model(X)))
+    kept = [v.name for v in copy.trainable_variables if v.name != "theta"]
+    assert kept == [v.name for v in model.trainable_variables]
+    assert copy.get_layer("block").norm.trainable is False
+    np.testing.assert_allclose(numpy(fold(copy)(X)), numpy(model(X)), atol=1e-6)
 
 
 @pytest.mark.single_backend

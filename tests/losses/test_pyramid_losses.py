@@ -15,7 +15,7 @@ from keras_dtkd.views import Stored, View
 from tests import oracles_detection as oracles
 from tests.gradients import differentiate, value_and_grad
 from tests.logit_cases import assert_close
-from tests.pyramid_detector import LEVELS, data, detector
+from tests.pyramid_detector import LEVELS, SIDE, data, detector
 from tests.tensors import numpy, tensor
 from tests.tiny_models import close, numbers, same
 
@@ -44,6 +44,16 @@ def build(loss):
         rng = np.random.default_rng(number)
         variable.assign(0.4 * rng.normal(size=variable.shape))
     return loss
+
+
+@pytest.mark.single_backend
+def test_the_sum_of_a_sequence_is_over_channels_and_each_position_has_its_value():
+    sides = np.random.default_rng(0).normal(size=(2, 2, 5, 4)).astype("float32")
+    step = make_step(*map(tensor, sides))
+    loss = losses.FeatureMSE(["f"], "sum")
+    loss.build_from_step(step)
+    expected = ((sides[0] - sides[1]) ** 2).sum(-1).mean(-1)
+    np.testing.assert_allclose(numpy(loss.compute(step)), expected, rtol=1e-5)
 
 
 def trainable(loss):
@@ -372,6 +382,28 @@ def test_fgd_needs_boxes_their_format_and_no_view(monkeypatch):
     monkeypatch.delattr(type(d.student), "bounding_box_format")
     with pytest.raises(ValueError, match="no `bounding_box_format`"):
         d.fit(X, Y, **OPTIONS)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    ("stated", "models", "scale", "match"),
+    [
+        ("rel_xyxy", "xyxy", 1, "which are pixels, are given as 'rel_xyxy'"),
+        ("auto", "rel_xyxy", 1, "which are pixels, are given as 'rel_xyxy'"),
+        ("xyxy", "xyxy", SIDE, "which are no pixels, are given as 'xyxy'"),
+        ("xywh", "xyxy", 1, "leaves the image"),
+    ],
+)
+def test_fgd_refuses_boxes_of_another_format(monkeypatch, stated, models, scale, match):
+    d = make_distiller(losses.FGD(LEVELS, bounding_box_format=stated))
+    monkeypatch.setattr(type(d.student), "bounding_box_format", models)
+    before = numbers(d.student)
+    is_box = Y["labels"][..., None] >= 0
+    boxes = np.where(is_box, Y["boxes"] / scale, -1).astype("float32")
+    with pytest.raises(ValueError, match=f"`fgd` .*{match}.*bounding_box_format="):
+        d.fit(X, {"boxes": boxes, "labels": Y["labels"]}, **OPTIONS)
+    assert same(before, d.student)
 
 
 @pytest.mark.single_backend

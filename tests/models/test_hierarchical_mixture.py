@@ -8,6 +8,7 @@ import pytest
 
 from keras_dtkd import Distiller, models
 from keras_dtkd.callbacks import AttentionTemperature
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.logits import OutputKind, infer_output_kind
 from keras_dtkd.losses import KD
 from tests.models.mixtures import (
@@ -195,6 +196,62 @@ def test_layers_that_are_not_trained_are_not_in_the_tree():
         for each in (model, tree)
     ]
     assert flags[0] == flags[1] and flags[0].count(False) == 2
+
+
+def freeze_a_block(model):
+    model.blocks[0][0].trainable = False
+
+
+def freeze_an_inner_layer(model):
+    model.blocks[0][1].get_layer("dense").trainable = False
+
+
+def freeze_all_but_an_inner_layer(model):
+    model.trainable = False
+    model.blocks[1][2].get_layer("dense").trainable = True
+
+
+def freeze_heads_and_attention(model):
+    model.get_layer("logits").trainable = model.attentions[0].trainable = False
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        freeze_a_block,
+        freeze_an_inner_layer,
+        freeze_all_but_an_inner_layer,
+        freeze_heads_and_attention,
+    ],
+)
+def test_each_layer_is_trained_or_not_as_before_in_a_file_and_in_the_tree(
+    freeze, tmp_path
+):
+    model = mixture()
+    freeze(model)
+    model.save(tmp_path / "mixture.keras")
+    for copy in (keras.saving.load_model(tmp_path / "mixture.keras"), model.harden()):
+        flags = [
+            [layer.trainable for layer in iter_layers(each.layers)]
+            for each in (copy, model)
+        ]
+        assert flags[0] == flags[1] and False in flags[0]
+        names = [
+            [v.path for v in each.trainable_variables if v.name != "theta"]
+            for each in (copy, model)
+        ]
+        assert names[0] == names[1]
+    assert same(copy, model)
+
+
+@pytest.mark.single_backend
+def test_blocks_of_a_class_that_no_file_can_hold_can_be_hardened():
+    class Local(keras.layers.Dense):
+        """Not registered."""
+
+    model = mixture(block=Local(6, "relu"))
+    assert same(model, model.harden())
 
 
 def test_a_dead_block_is_named_and_gets_no_gradient():

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from keras_dtkd import Distiller, diagnose
+from keras_dtkd.core.columns import get_columns
 from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue, report_issues
+from keras_dtkd.datasets import with_columns
 from keras_dtkd.diagnostics import Issue as PublicIssue
-from keras_dtkd.losses import KD
+from keras_dtkd.losses import DKD, KD
 from keras_dtkd.temperatures import Constant
 from keras_dtkd.views import View
 from tests.stub_teachers import StubTeacher
@@ -128,3 +130,56 @@ def test_the_exception_that_showed_an_error_is_its_cause():
     with pytest.raises(ValueError, match="message hint") as caught:
         report_issues([Issue("code", ERROR, "message", "hint", cause)])
     assert caught.value.__cause__ is cause
+
+
+class Column(View):
+    """A column of the data in place of the inputs."""
+
+    def __init__(self, column):
+        super().__init__(keras.layers.Identity(), name=column)
+        self.column = column
+
+    def show(self, x, columns):
+        return columns[self.column]
+
+    def issues(self, context):
+        if self.column in get_columns(context.sample.x):
+            return []
+        return [Issue("column", ERROR, "no column.", "Add it.")]
+
+
+class Batch(keras.utils.PyDataset):
+    """One batch."""
+
+    def __init__(self, *batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+@pytest.mark.parametrize("as_data", [lambda *arrays: arrays, Batch])
+@pytest.mark.parametrize(
+    ("loss", "validation", "match"),
+    [(KD(view="other"), (X, Y), "no column. Add it.$"), (DKD(), (X,), "needs labels")],
+)
+def test_validation_data_that_losses_are_evaluated_on_is_checked(
+    loss, validation, match, as_data
+):
+    train = with_columns(X, other=X), Y
+    views = {"other": Column("other")} if loss.view else None
+    d = Distiller(teacher(), student(), loss, views=views, evaluate_distillation=True)
+    before = numbers(d.student)
+    with pytest.raises(ValueError, match=f"^Validation data, for .*{match}"):
+        d.fit(*train, validation_data=as_data(*validation), verbose=0)
+    assert same(before, d.student)
+    logs = d.fit(*train, validation_data=as_data(*train), verbose=0).history
+    assert f"val_{loss.name}" in logs
+    # Where the losses are not evaluated, labels are enough.
+    d.evaluate_distillation = False
+    validation = validation if len(validation) > 1 else (X, Y)
+    d.fit(*train, validation_data=as_data(*validation), verbose=0)
