@@ -1,5 +1,6 @@
 """Resuming a run that was killed."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.callbacks.run_settings import collect_settings, describe_differences
 from keras_dtkd.core.atomic_io import atomic_write, remove_partial_files
 from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.layer_tree import iter_layers
 
-GENERATOR, LORA = "generator", "lora"
+GENERATOR, LORA, SETTINGS = "generator", "lora", "settings"
 
 
 class Resume(keras.callbacks.Callback):
@@ -28,7 +30,10 @@ class Resume(keras.callbacks.Callback):
     Where several processes train together, rank 0 writes and all read: the folder must
     be one that all of them see.
 
-    The data must be the same again, in an order that depends on the epoch alone.
+    The data must be the same again, in an order that depends on the epoch alone. So
+    must be the losses, their numbers, `task_weight`, the rollout and the optimizer, as
+    they were set when the run began: what schedules and callbacks change in the run
+    goes on from where it was.
 
     Args:
         folder: Where the file is. Made where there is none. One run, one folder.
@@ -39,7 +44,7 @@ class Resume(keras.callbacks.Callback):
 
     Raises:
         ValueError: At the beginning of `fit`: another `initial_epoch`, the state of
-            other models or losses, or a file that was damaged.
+            other models or losses or of other settings, or a file that was damaged.
 
     Example:
 
@@ -56,6 +61,7 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.folder = Path(folder)
         self._restored = False
+        self._initial_settings = {}
 
     @property
     def epoch(self):
@@ -75,12 +81,14 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._restored = False
+        self._initial_settings = collect_settings(self.model)
         if path := self._files().get(self.epoch):
             optimizer = self.model.optimizer
             if not optimizer.built:
                 # Its state is read into its variables.
                 optimizer.build(self.model.trainable_variables)
             self.check()
+            self._check_settings(path)
             try:
                 self.model.load_weights(path)
             except (ValueError, KeyError, OSError) as error:
@@ -97,6 +105,23 @@ class Resume(keras.callbacks.Callback):
             backend.set_rng_state(states)
         if backend.rank_and_world_size()[0] == 0:
             remove_partial_files(self.folder)
+
+    def _check_settings(self, path):
+        """Raises a `ValueError` for the state of a run with other settings."""
+        with h5py.File(path) as file:
+            if SETTINGS not in file:  # Of an earlier version.
+                return
+            saved = json.loads(file[SETTINGS].asstr()[()])
+        # As the last ones are the same model's, which goes on in the same process.
+        before = [saved["initial"], saved["last"]]
+        if differences := describe_differences(before, self._initial_settings):
+            raise ValueError(
+                f"`Resume`: the state in {self.folder} is of a run with other "
+                f"settings: {differences}. Make them as they were, or give a new "
+                "folder. To change a number within a run, use a callback: "
+                "`HyperparameterSchedule`, or `keras.callbacks.LearningRateScheduler`."
+            )
+        self._initial_settings |= saved["initial"]
 
     def on_epoch_begin(self, epoch, logs=None):
         if not self._restored and epoch != self.epoch:
@@ -119,7 +144,10 @@ class Resume(keras.callbacks.Callback):
 
     def _write(self, path):
         self.model.save_weights(path, overwrite=True)
+        settings = {"initial": self._initial_settings}
+        settings["last"] = collect_settings(self.model)
         with h5py.File(path, "a") as file:
+            file[SETTINGS] = json.dumps(settings)
             for name, state in backend.get_rng_state().items():
                 file[f"{GENERATOR}/{name}"] = state
             for name, variable in _lora_variables(self.model).items():
