@@ -16,7 +16,7 @@ from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.reference import TeacherReference
 from keras_dtkd.training import chunked_step, forward, loss_logging, run, task_loss
 from keras_dtkd.training import model_passes as passes
-from keras_dtkd.training.epoch_hooks import EpochHooks
+from keras_dtkd.training.epoch_hooks import order_callbacks
 from keras_dtkd.training.loss_aggregation import sum_losses
 from keras_dtkd.training.rollout_step import student_inputs
 from keras_dtkd.training.step import ForwardPass, TrainingInputs
@@ -358,7 +358,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         validation.validate_monitors(callbacks)
         x, y, hooks = prepare.prepare_fit(self, x, y, batch_size, kwargs)
         self.model_passes.follow_callbacks(self, callbacks)
-        callbacks = [EpochHooks(self), *hooks, *callbacks]
+        callbacks = order_callbacks(self, hooks, callbacks)
         with run.fitting(self, hooks):
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 

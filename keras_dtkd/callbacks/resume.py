@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.callbacks import callback_states
 from keras_dtkd.callbacks.run_settings import collect_settings, describe_differences
 from keras_dtkd.core.atomic_io import atomic_write, remove_partial_files
 from keras_dtkd.core.issue import describe_error
@@ -27,6 +28,13 @@ class Resume(keras.callbacks.Callback):
     plain Keras model's file lacks), the teacher's fingerprint; under torch the state of
     its random numbers too, from which Keras's `Dropout` without a seed draws there.
 
+    It keeps the counters, best values and best weights of the other callbacks too:
+    public attributes that are plain values or lists of arrays, as those of
+    `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `StudentCheckpoint`. So
+    `Distiller.fit` calls it last. In the `fit` of a plain Keras model, put it last and
+    set `other_callbacks`. A run that `EarlyStopping` has ended trains for one more
+    epoch where it is resumed.
+
     Where several processes train together, rank 0 writes and all read: the folder must
     be one that all of them see.
 
@@ -41,6 +49,7 @@ class Resume(keras.callbacks.Callback):
     Attributes:
         epoch: How many epochs the file holds, 0 without one. `initial_epoch` of the
             `fit`.
+        other_callbacks: The callbacks whose state it keeps. Set by `Distiller.fit`.
 
     Raises:
         ValueError: At the beginning of `fit`: another `initial_epoch`, the state of
@@ -61,7 +70,9 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.folder = Path(folder)
         self._restored = False
+        self.other_callbacks = []
         self._initial_settings = {}
+        self._restored_states, self._initial_states = {}, {}
 
     @property
     def epoch(self):
@@ -82,6 +93,8 @@ class Resume(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._restored = False
         self._initial_settings = collect_settings(self.model)
+        self._initial_states = callback_states.collect_states(self.other_callbacks)
+        self._restored_states = {}
         if path := self._files().get(self.epoch):
             optimizer = self.model.optimizer
             if not optimizer.built:
@@ -102,7 +115,10 @@ class Resume(keras.callbacks.Callback):
                 states = {n: s[()] for n, s in file.get(GENERATOR, {}).items()}
                 for name, variable in _lora_variables(self.model).items():
                     variable.assign(file[LORA][name][()])
+                self._restored_states = callback_states.read_states(file)
             backend.set_rng_state(states)
+            # The others have set theirs back: this is the last of them.
+            callback_states.restore_states(self.other_callbacks, self._restored_states)
         if backend.rank_and_world_size()[0] == 0:
             remove_partial_files(self.folder)
 
@@ -146,7 +162,14 @@ class Resume(keras.callbacks.Callback):
         self.model.save_weights(path, overwrite=True)
         settings = {"initial": self._initial_settings}
         settings["last"] = collect_settings(self.model)
+        # Not what they were made with, such as times and paths.
+        states = callback_states.select_changed(
+            callback_states.collect_states(self.other_callbacks),
+            self._initial_states,
+            self._restored_states,
+        )
         with h5py.File(path, "a") as file:
+            callback_states.write_states(file, states)
             file[SETTINGS] = json.dumps(settings)
             for name, state in backend.get_rng_state().items():
                 file[f"{GENERATOR}/{name}"] = state

@@ -235,3 +235,80 @@ def test_a_lambda_in_another_line_is_no_other_setting(tmp_path):
     resumed(tmp_path, KD(temperatures.Scheduled(lambda epoch: 4.0 + epoch)))
     again = KD(temperatures.Scheduled(lambda epoch: 4.0 + epoch))
     resumed(tmp_path, again, epochs=2)
+
+
+class Scores(keras.callbacks.Callback):
+    """Logs a score that is at its best in epoch 2, and stops where it is told to."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = [0.5, 0.8, 0.7, 0.6, 0.6, 0.6][epoch]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.end:
+            raise SystemError("power cut")
+
+
+def plateau_run(folder, end=None):
+    keras.utils.set_random_seed(1)
+    d = distiller({"kd": KD()}, keras.optimizers.SGD(0.1))
+    resume, options = Resume(folder / "state"), {"monitor": "score", "mode": "max"}
+    best = callbacks.StudentCheckpoint(
+        folder / "best.keras", save_best_only=True, **options
+    )
+    plateau = keras.callbacks.ReduceLROnPlateau(patience=2, **options)
+    early = keras.callbacks.EarlyStopping(
+        patience=4, restore_best_weights=True, **options
+    )
+    d.fit(
+        X,
+        Y,
+        epochs=6,
+        shuffle=False,
+        initial_epoch=resume.epoch,
+        # Wherever it is in the list.
+        callbacks=[resume, Scores(end), plateau, best, early],
+        verbose=0,
+    )
+    return d, (plateau, best, early)
+
+
+def test_other_callbacks_go_on_too(tmp_path):
+    expected, others = plateau_run(tmp_path / "unbroken")
+    for end in (3, 4):
+        with pytest.raises(SystemError):
+            plateau_run(tmp_path / "broken", end)
+    d, resumed_others = plateau_run(tmp_path / "broken")
+    assert same(state(d), state(expected))
+    assert float(d.optimizer.learning_rate) < 0.1
+    for one, two in zip(resumed_others, others, strict=True):
+        names = "wait", "best", "best_epoch", "stopped_epoch", "min_delta"
+        for name in names:
+            assert getattr(one, name, None) == getattr(two, name, None), name
+    best, other_best = (
+        keras.saving.load_model(tmp_path / name / "best.keras")
+        for name in ("unbroken", "broken")
+    )
+    assert same(best, other_best)
+
+
+@pytest.mark.single_backend
+def test_arguments_and_what_a_run_left_alone_are_the_new_callbacks_own(tmp_path):
+    class Own(keras.callbacks.Callback):
+        def __init__(self, patience, path):
+            super().__init__()
+            self.patience, self.path = patience, path
+            self.label, self.count = f"{path}!", 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.count += 1
+            self.patience += 1
+
+    resumed(tmp_path, KD(), callbacks=[Own(1, "a")])
+    second = Own(5, "b")
+    resumed(tmp_path, KD(), epochs=2, callbacks=[second])
+    assert (second.patience, second.path, second.label) == (6, "b", "b!")
+    assert second.count == 2
