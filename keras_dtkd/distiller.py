@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core.arguments import name_arguments
+from keras_dtkd.core.arguments import check_choice, name_arguments
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.resolve import NamedLosses, resolve_losses
@@ -140,6 +140,11 @@ class Distiller(HyperparameterMixin, keras.Model):
             return self._set_teacher(value)
         if name in changes.PARTS and hasattr(self, name):
             return changes.replace_part(self, name, value)
+        if type(self) is Distiller and isinstance(value, int | float):
+            changes.reject_misplaced_number(self, name, value)
+        if name == "from_logits" and value != getattr(self, name, value):
+            check_choice("Distiller", name, value, (True, False, "auto"))
+            changes.forget_preparation(self)
         if name == "evaluate_distillation" and value != getattr(self, name, value):
             # The compiled function runs the teacher, or does not.
             self.test_function = None
