@@ -73,8 +73,8 @@ def store(
     Raises:
         ValueError: The folder holds the outputs of another teacher, or for other
             samples, or is damaged; another process is writing into it; data with
-            sample ids in another order; the output cannot be found; float16 cannot
-            hold it; an ensemble with unlike preprocessors.
+            sample ids in another order; outputs of several shapes; the output cannot
+            be found; float16 cannot hold it; an ensemble with unlike preprocessors.
         OSError: The folder cannot be written into, or the disk is full.
 
     Example:
@@ -249,6 +249,14 @@ class _ChunkWriter:
         self.num_samples = sum(len(outputs) for outputs, _ in self._chunks)
 
     def add(self, outputs, signatures):
+        for previous, _ in [*self._chunks[:1], *self._pending[:1]]:
+            if previous.shape[1:] != outputs.shape[1:]:
+                raise ValueError(
+                    f"`store`: from sample {self.num_samples} on the teacher's outputs "
+                    f"have the shape {outputs.shape[1:]}, and {previous.shape[1:]} "
+                    "before. They are stored in one array: pad all inputs to one "
+                    "length."
+                )
         self._pending.append((outputs, signatures))
         self.num_samples += len(outputs)
         if sum(len(outputs) for outputs, _ in self._pending) >= CHUNK_SIZE:
