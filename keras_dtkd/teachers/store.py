@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import (
     is_arrays,
@@ -49,7 +50,9 @@ def store(
     """Runs a teacher once on every sample, and stores its outputs in a folder.
 
     May be interrupted at any moment: the same call resumes. The same call again, when
-    all outputs are stored, runs nothing.
+    all outputs are stored, runs nothing. Where several processes train together
+    (`torchrun`), each calls it with the same arguments: the first runs the teacher, the
+    others wait and read. The folder must be one that all of them see.
 
     Args:
         teacher: As the Distiller's. It stays as it is.
@@ -114,7 +117,10 @@ def store(
         converted = map(convert, batches) if convert else batches
         _store_missing(folder, teacher, converted, total, metadata, verbose)
 
-    fill_folder(folder, metadata, store_missing)
+    # Under JAX the teacher may be spread over all processes, which run it together.
+    is_several = backend.rank_and_world_size()[1] > 1
+    waits = is_several and keras.distribution.distribution() is None
+    fill_folder(folder, metadata, store_missing, waits)
     return Stored(folder)
 
 
