@@ -34,6 +34,7 @@ from keras_dtkd import (
 )
 from keras_dtkd._version import __version__
 from keras_dtkd.core import logits
+from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.diagnostics import diagnose, explain
 from keras_dtkd.diagnostics.features import features
 from keras_dtkd.distiller import Distiller
@@ -43,6 +44,7 @@ from keras_dtkd.training.step import Step
 
 __all__ = [
     "Distiller",
+    "Hyperparameter",
     "InteractiveDistiller",
     "Step",
     "__version__",

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
-from keras_dtkd.core.arguments import name_arguments
+from keras_dtkd.core.arguments import check_choice, name_arguments
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 from keras_dtkd.distribution import rank_callbacks
 from keras_dtkd.losses.resolve import NamedLosses, resolve_losses
@@ -16,7 +16,7 @@ from keras_dtkd.preparation.output_spec import OutputSpecs
 from keras_dtkd.teachers.reference import TeacherReference
 from keras_dtkd.training import chunked_step, forward, loss_logging, run, task_loss
 from keras_dtkd.training import model_passes as passes
-from keras_dtkd.training.epoch_hooks import EpochHooks
+from keras_dtkd.training.epoch_hooks import order_callbacks
 from keras_dtkd.training.loss_aggregation import sum_losses
 from keras_dtkd.training.rollout_step import student_inputs
 from keras_dtkd.training.step import ForwardPass, TrainingInputs
@@ -144,6 +144,11 @@ class Distiller(HyperparameterMixin, keras.Model):
             return self._set_teacher(value)
         if name in changes.PARTS and hasattr(self, name):
             return changes.replace_part(self, name, value)
+        if type(self) is Distiller and isinstance(value, int | float):
+            changes.reject_misplaced_number(self, name, value)
+        if name == "from_logits" and value != getattr(self, name, value):
+            check_choice("Distiller", name, value, (True, False, "auto"))
+            changes.forget_preparation(self)
         if name == "evaluate_distillation" and value != getattr(self, name, value):
             # The compiled function runs the teacher, or does not.
             self.test_function = None
@@ -362,7 +367,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         validation.validate_monitors(callbacks)
         x, y, hooks = prepare.prepare_fit(self, x, y, batch_size, kwargs)
         self.model_passes.follow_callbacks(self, callbacks)
-        callbacks = [EpochHooks(self), *hooks, *callbacks]
+        callbacks = order_callbacks(self, hooks, callbacks)
         with run.fitting(self, hooks):
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 

@@ -48,6 +48,10 @@ RULES = {
         lambda t: TemperaturePair(t, ops.repeat(t, CLASSES, axis=-1), 1.0),
         "teacher's temperature has the shape",
     ),
+    "a weight with a last axis": (
+        lambda t: TemperaturePair(t, t, t**2),
+        r"the weight has the shape \((16|None), 1\).*`weight\[\.\.\., 0\]`",
+    ),
 }
 
 

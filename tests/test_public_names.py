@@ -10,10 +10,10 @@ from tests.conformance.test_registry import KINDS, public_classes
 # Besides the classes of methods, each of which is in the registry.
 NAMES = {
     "keras_dtkd": """
-        Distiller InteractiveDistiller Step attacks backend calibrate_output_bias
-        callbacks datasets diagnose distribution explain features functional layers
-        logits losses methods metrics models plots recipes rollouts students teachers
-        temperatures views
+        Distiller Hyperparameter InteractiveDistiller Step attacks backend
+        calibrate_output_bias callbacks datasets diagnose distribution explain features
+        functional layers logits losses methods metrics models plots recipes rollouts
+        students teachers temperatures views
     """,
     "keras_dtkd.attacks": "Robustness di2_fgsm fgsm load pgd robust_accuracy store",
     "keras_dtkd.backend.autodiff": """

@@ -1,5 +1,6 @@
 """Resuming a run that was killed."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import keras
 from keras import ops
 
 from keras_dtkd import backend
+from keras_dtkd.callbacks import callback_states
+from keras_dtkd.callbacks.run_settings import collect_settings, describe_differences
 from keras_dtkd.core.atomic_io import atomic_write, remove_partial_files
 from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.layer_tree import iter_layers
 
-GENERATOR, LORA = "generator", "lora"
+GENERATOR, LORA, SETTINGS = "generator", "lora", "settings"
 
 
 class Resume(keras.callbacks.Callback):
@@ -25,10 +28,20 @@ class Resume(keras.callbacks.Callback):
     plain Keras model's file lacks), the teacher's fingerprint; under torch the state of
     its random numbers too, from which Keras's `Dropout` without a seed draws there.
 
+    It keeps the counters, best values and best weights of the other callbacks too:
+    public attributes that are plain values or lists of arrays, as those of
+    `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `StudentCheckpoint`. So
+    `Distiller.fit` calls it last. In the `fit` of a plain Keras model, put it last and
+    set `other_callbacks`. A run that `EarlyStopping` has ended trains for one more
+    epoch where it is resumed.
+
     Where several processes train together, rank 0 writes and all read: the folder must
     be one that all of them see.
 
-    The data must be the same again, in an order that depends on the epoch alone.
+    The data must be the same again, in an order that depends on the epoch alone. So
+    must be the losses, their numbers, `task_weight`, the rollout and the optimizer, as
+    they were set when the run began: what schedules and callbacks change in the run
+    goes on from where it was.
 
     Args:
         folder: Where the file is. Made where there is none. One run, one folder.
@@ -36,10 +49,11 @@ class Resume(keras.callbacks.Callback):
     Attributes:
         epoch: How many epochs the file holds, 0 without one. `initial_epoch` of the
             `fit`.
+        other_callbacks: The callbacks whose state it keeps. Set by `Distiller.fit`.
 
     Raises:
         ValueError: At the beginning of `fit`: another `initial_epoch`, the state of
-            other models or losses, or a file that was damaged.
+            other models or losses or of other settings, or a file that was damaged.
 
     Example:
 
@@ -56,6 +70,9 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.folder = Path(folder)
         self._restored = False
+        self.other_callbacks = []
+        self._initial_settings = {}
+        self._restored_states, self._initial_states = {}, {}
 
     @property
     def epoch(self):
@@ -75,12 +92,16 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._restored = False
+        self._initial_settings = collect_settings(self.model)
+        self._initial_states = callback_states.collect_states(self.other_callbacks)
+        self._restored_states = {}
         if path := self._files().get(self.epoch):
             optimizer = self.model.optimizer
             if not optimizer.built:
                 # Its state is read into its variables.
                 optimizer.build(self.model.trainable_variables)
             self.check()
+            self._check_settings(path)
             try:
                 self.model.load_weights(path)
             except (ValueError, KeyError, OSError) as error:
@@ -94,9 +115,29 @@ class Resume(keras.callbacks.Callback):
                 states = {n: s[()] for n, s in file.get(GENERATOR, {}).items()}
                 for name, variable in _lora_variables(self.model).items():
                     variable.assign(file[LORA][name][()])
+                self._restored_states = callback_states.read_states(file)
             backend.set_rng_state(states)
+            # The others have set theirs back: this is the last of them.
+            callback_states.restore_states(self.other_callbacks, self._restored_states)
         if backend.rank_and_world_size()[0] == 0:
             remove_partial_files(self.folder)
+
+    def _check_settings(self, path):
+        """Raises a `ValueError` for the state of a run with other settings."""
+        with h5py.File(path) as file:
+            if SETTINGS not in file:  # Of an earlier version.
+                return
+            saved = json.loads(file[SETTINGS].asstr()[()])
+        # As the last ones are the same model's, which goes on in the same process.
+        before = [saved["initial"], saved["last"]]
+        if differences := describe_differences(before, self._initial_settings):
+            raise ValueError(
+                f"`Resume`: the state in {self.folder} is of a run with other "
+                f"settings: {differences}. Make them as they were, or give a new "
+                "folder. To change a number within a run, use a callback: "
+                "`HyperparameterSchedule`, or `keras.callbacks.LearningRateScheduler`."
+            )
+        self._initial_settings |= saved["initial"]
 
     def on_epoch_begin(self, epoch, logs=None):
         if not self._restored and epoch != self.epoch:
@@ -119,7 +160,17 @@ class Resume(keras.callbacks.Callback):
 
     def _write(self, path):
         self.model.save_weights(path, overwrite=True)
+        settings = {"initial": self._initial_settings}
+        settings["last"] = collect_settings(self.model)
+        # Not what they were made with, such as times and paths.
+        states = callback_states.select_changed(
+            callback_states.collect_states(self.other_callbacks),
+            self._initial_states,
+            self._restored_states,
+        )
         with h5py.File(path, "a") as file:
+            callback_states.write_states(file, states)
+            file[SETTINGS] = json.dumps(settings)
             for name, state in backend.get_rng_state().items():
                 file[f"{GENERATOR}/{name}"] = state
             for name, variable in _lora_variables(self.model).items():

@@ -57,11 +57,11 @@ def fsync(path):
 
 
 @contextlib.contextmanager
-def lock_folder(folder):
+def lock_folder(folder, waits=False):
     """A context in which no other process that asks for it writes into the folder.
 
-    A `BlockingIOError` where another one does. The lock ends with its process, however
-    that ends. On Windows there is none.
+    Where another one does, it `waits`, or raises a `BlockingIOError`. The lock ends
+    with its process, however that ends. On Windows there is none.
     """
     try:
         import fcntl
@@ -73,9 +73,10 @@ def lock_folder(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         yield
-        path.unlink()
+        # The one that was waited for has removed it.
+        path.unlink(missing_ok=True)
 
 
 def compute_file_digest(path):

@@ -21,6 +21,17 @@ class Hyperparameter:
         maximum: The value must not be more than this. Optional.
         aliases: Values that are no numbers (`None`, `"auto"`), each with what the
             variable then holds, a number out of range. Optional.
+
+    Example:
+
+    >>> class Margin(DistillationLoss):
+    ...     margin = Hyperparameter(minimum=0.0)
+    ...     def __init__(self, margin=1.0, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.margin = margin
+    ...     def call(self, student_logits, teacher_logits, labels=None):
+    ...         distance = ops.mean(ops.abs(student_logits - teacher_logits), axis=-1)
+    ...         return ops.relu(distance - self.hyperparameter("margin"))
     """
 
     def __init__(self, greater_than=None, minimum=None, maximum=None, aliases=None):

@@ -8,21 +8,23 @@ from keras_dtkd.core.atomic_io import compute_file_digest, lock_folder, write_js
 METADATA_FILE, PROGRESS_FILE = "stored.json", "progress.json"
 
 
-def fill_folder(folder, metadata, store_missing):
+def fill_folder(folder, metadata, store_missing, waits=False):
     """Calls `store_missing()` unless a folder holds everything already.
 
     Args:
         folder: A `pathlib.Path`. Made where there is none.
         metadata: A dict, plain as JSON, of all that decides about the content.
         store_missing: Stores what is missing, and calls `complete_folder`.
+        waits: Whether to wait for another process that is writing.
 
     Raises:
-        ValueError: The folder holds something else, or another process is writing.
+        ValueError: The folder holds something else, or another process is writing and
+            this one does not wait.
     """
     if _is_complete(folder, metadata):
         return
     try:
-        with lock_folder(folder):
+        with lock_folder(folder, waits):
             # Another process may have ended just now.
             if not _is_complete(folder, metadata):
                 store_missing()

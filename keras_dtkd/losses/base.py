@@ -40,6 +40,11 @@ class DistillationLoss(FitHooks, HyperparameterMixin):
     Losses compute in float32 whatever the models compute in; trainable parts are
     ordinary weights, which train with the student and are saved with it.
 
+    A number that `callbacks.HyperparameterSchedule` may change is declared in the class
+    (`margin = keras_dtkd.Hyperparameter(minimum=0.0)`), set in `__init__` and read in
+    `call` as `self.hyperparameter("margin")`: a compiled step keeps the first value of
+    a plain attribute.
+
     The mean temperatures of a `temperature` attribute are logged. A loss with one may
     take a further argument `return_temperatures=False` and return
     `LossValues(values, temperatures)` where it is true: else its temperatures are

@@ -40,7 +40,7 @@ class KD(TemperatureLoss):
 
     def __init__(self, temperature=4.0, divergence="kl", **kwargs):
         super().__init__(temperature, **kwargs)
-        self._divergence = divergences.get(divergence)
+        divergences.get(divergence)
         self.divergence = divergence
 
     def chunked_arguments(self):
@@ -49,7 +49,9 @@ class KD(TemperatureLoss):
     def compute_values(
         self, student_logits, teacher_logits, temperatures, labels, sample_weight
     ):
-        return temperatures.weight * self._divergence(
+        # It may have been changed between two runs.
+        divergence = divergences.get(self.divergence)
+        return temperatures.weight * divergence(
             soft_log_probs(teacher_logits, temperatures.teacher),
             soft_log_probs(student_logits, temperatures.student),
         )

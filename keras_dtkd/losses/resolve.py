@@ -40,6 +40,7 @@ class NamedLosses(collections.abc.MutableMapping):
 
 RESERVED_LOG_NAMES = {
     "loss",
+    "learning_rate",
     "task_loss",
     "agreement",
     "accuracy",
@@ -69,7 +70,12 @@ def resolve_losses(losses):
             named[name] = loss
     if not named:
         raise ValueError("`Distiller`: `distillation_losses` is empty. Give one loss.")
-    wrong = RESERVED_LOG_NAMES & set(named)
+    wrong = {
+        name
+        for name in named
+        # `fit` logs what begins with `val_` of validation data.
+        if name in RESERVED_LOG_NAMES or str(name).startswith("val_")
+    }
     if wrong:
         raise ValueError(
             f"`Distiller`: a distillation loss may not be called {wrong.pop()!r}, "

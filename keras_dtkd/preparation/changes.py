@@ -13,11 +13,13 @@ from keras_dtkd.losses.resolve import resolve_losses
 from keras_dtkd.preparation import default_compile
 from keras_dtkd.teachers.base import resolve_teacher
 from keras_dtkd.training import loss_logging
+from keras_dtkd.validation.arguments import reject_migrated_arguments
 from keras_dtkd.validation.models import check_shared_weights
 from keras_dtkd.views.resolve import resolve_views, validate_views
 
 # What a Distiller is made of, but for its teacher.
-PARTS = ("student", "distillation_losses", "views", "rollout", "teacher_inputs")
+FIXED = "student", "rollout", "teacher_inputs", "distilled_output", "chunk_size"
+PARTS = ("distillation_losses", "views", *FIXED)
 
 
 def take_snapshot(distiller):
@@ -91,16 +93,13 @@ def replace_teacher(distiller, value):
     seeds = distiller.teacher_reference.copy_random_states(seeds)
     distiller.teacher_seeds = seeds
     distiller.output_specs = distiller.output_specs.without_teachers()
-    distiller.preparation_cache.clear()
     # The compiled functions run another teacher.
-    distiller.train_function = None
-    distiller.test_function = None
+    forget_preparation(distiller)
 
 
 def replace_part(distiller, name, value):
     """Replaces losses or views, which the next run follows."""
-    is_fixed = name in ("student", "rollout", "teacher_inputs")
-    if is_fixed or not distiller.teacher_is_frozen:
+    if name in FIXED or not distiller.teacher_is_frozen:
         raise ValueError(
             f"`{type(distiller).__name__}`: its `{name}` cannot be exchanged. Make "
             f"another one: `{type(distiller).__name__}(teacher, student, ...)`."
@@ -113,6 +112,27 @@ def replace_part(distiller, name, value):
     # In place: Keras would go on to track, and train, those that are replaced.
     parts.clear()
     parts.update(new)
+
+
+def forget_preparation(distiller):
+    """The next run infers what the outputs are, and compiles, anew."""
+    distiller.preparation_cache.clear()
+    distiller.train_function = None
+    distiller.test_function = None
+
+
+def reject_misplaced_number(distiller, name, value):
+    """Raises a `ValueError` for a number of a loss that is set on a Distiller."""
+    is_keras_own = name.startswith("_") or isinstance(value, bool)
+    if is_keras_own or name in PARTS or hasattr(distiller, name):
+        return
+    for loss_name, loss in vars(distiller).get("losses_by_name", {}).items():
+        if hasattr(loss, name):
+            raise ValueError(
+                f"`Distiller`: it has no `{name}` to be set. Set that of a loss: "
+                f"`distiller.distillation_losses[{loss_name!r}].{name} = {value!r}`."
+            )
+    reject_migrated_arguments("Distiller", {name: value})
 
 
 def follow_losses(distiller):

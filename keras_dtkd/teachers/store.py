@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import (
     is_arrays,
@@ -49,7 +50,9 @@ def store(
     """Runs a teacher once on every sample, and stores its outputs in a folder.
 
     May be interrupted at any moment: the same call resumes. The same call again, when
-    all outputs are stored, runs nothing.
+    all outputs are stored, runs nothing. Where several processes train together
+    (`torchrun`), each calls it with the same arguments: the first runs the teacher, the
+    others wait and read. The folder must be one that all of them see.
 
     Args:
         teacher: As the Distiller's. It stays as it is.
@@ -73,8 +76,8 @@ def store(
     Raises:
         ValueError: The folder holds the outputs of another teacher, or for other
             samples, or is damaged; another process is writing into it; data with
-            sample ids in another order; the output cannot be found; float16 cannot
-            hold it; an ensemble with unlike preprocessors.
+            sample ids in another order; outputs of several shapes; the output cannot
+            be found; float16 cannot hold it; an ensemble with unlike preprocessors.
         OSError: The folder cannot be written into, or the disk is full.
 
     Example:
@@ -114,7 +117,10 @@ def store(
         converted = map(convert, batches) if convert else batches
         _store_missing(folder, teacher, converted, total, metadata, verbose)
 
-    fill_folder(folder, metadata, store_missing)
+    # Under JAX the teacher may be spread over all processes, which run it together.
+    is_several = backend.rank_and_world_size()[1] > 1
+    waits = is_several and keras.distribution.distribution() is None
+    fill_folder(folder, metadata, store_missing, waits)
     return Stored(folder)
 
 
@@ -249,6 +255,14 @@ class _ChunkWriter:
         self.num_samples = sum(len(outputs) for outputs, _ in self._chunks)
 
     def add(self, outputs, signatures):
+        for previous, _ in [*self._chunks[:1], *self._pending[:1]]:
+            if previous.shape[1:] != outputs.shape[1:]:
+                raise ValueError(
+                    f"`store`: from sample {self.num_samples} on the teacher's outputs "
+                    f"have the shape {outputs.shape[1:]}, and {previous.shape[1:]} "
+                    "before. They are stored in one array: pad all inputs to one "
+                    "length."
+                )
         self._pending.append((outputs, signatures))
         self.num_samples += len(outputs)
         if sum(len(outputs) for outputs, _ in self._pending) >= CHUNK_SIZE:

@@ -93,6 +93,13 @@ class Temperature(FitHooks, HyperparameterMixin):
                     "scalar, or has a last axis of 1: `keepdims=True`, or "
                     "`value[..., None]`."
                 )
+        shape = tuple(getattr(pair[2], "shape", ()))
+        if shape and len(shape) != rank - 1:
+            raise ValueError(
+                f"`{type(self).__name__}`: the weight has the shape {shape}. Beside "
+                f"logits of shape {tuple(logits.shape)} it is a scalar, or has one "
+                "axis less, without the classes: `weight[..., 0]`."
+            )
 
     def __setattr__(self, name, value):
         if name == "temperature" and not hasattr(type(self), name):

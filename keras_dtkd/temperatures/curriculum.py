@@ -105,8 +105,8 @@ class Curriculum(Temperature):
         self.learning_rate = learning_rate
         check_in_range("Curriculum", "epochs", epochs, 1, inclusive=True)
         self.epochs = epochs
-        self.initial_raw = check_number("Curriculum", "initial_raw", initial_raw)
-        self.per_sample = per_sample
+        self._initial_raw = check_number("Curriculum", "initial_raw", initial_raw)
+        self._per_sample = per_sample
         self.hidden = check_positive_int("Curriculum", "hidden", hidden)
         self.lambda_range = tuple(lambda_range)
         self.excluded_from_weight_decay = excluded_from_weight_decay
@@ -137,6 +137,16 @@ class Curriculum(Temperature):
             weight_decay_to_offset=not self.excluded_from_weight_decay,
             name=name,
         )
+
+    @property
+    def initial_raw(self):
+        """Where `raw` started: it cannot be changed later."""
+        return self._initial_raw
+
+    @property
+    def per_sample(self):
+        """Whether each sample has its own τ: it cannot be changed later."""
+        return self._per_sample
 
     @property
     def raw_temperature(self):

@@ -6,6 +6,19 @@ from keras_dtkd.core.hyperparameters import layers_with_hyperparameters
 from keras_dtkd.training.run import synchronize_processes
 
 
+def order_callbacks(distiller, hooks, callbacks):
+    """All callbacks of a `fit`: those of the Distiller's parts, and the user's.
+
+    A `Resume` is last, and knows the others: it keeps their state after each epoch.
+    """
+    # As in `ModelPasses.follow_callbacks`: this package does not know that class.
+    resumes = [c for c in callbacks if getattr(c, "continues_exactly", False)]
+    others = [callback for callback in callbacks if callback not in resumes]
+    for resume in resumes:
+        resume.other_callbacks = others
+    return [EpochHooks(distiller), *hooks, *others, *resumes]
+
+
 class EpochHooks(keras.callbacks.Callback):
     """Notifies all parts of each epoch, and raises interrupts that waited for a step.
 

@@ -65,6 +65,7 @@ def find_issues(context):
         issues += models.check_optimizer(context)
         issues += models.check_optimizer_precision(context)
         issues += task_loss.check_from_logits(context)
+        issues += task_loss.check_loss_names(context)
         if context.is_training:
             issues += task_loss.check_diluted_loss(context)
     return list(dict.fromkeys(issues))

@@ -1,5 +1,7 @@
 """Data that does not have the form that Keras, or the models, need."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 
@@ -103,6 +105,14 @@ def check_sample_weights(context):
         message = "`Distiller.fit`: `class_weight` needs labels, and the data has none."
         hint = "Leave it out, or give a `sample_weight`."
         yield Issue("invalid_weights", ERROR, message, hint)
+    if class_weight is not None and not isinstance(class_weight, Mapping):
+        found = type(class_weight).__name__
+        message = f"`Distiller.fit`: `class_weight` must be a dict, and is a {found}."
+        hint = "Give `{class: weight}`, as `dict(enumerate(weights))`."
+        yield Issue("invalid_weights", ERROR, message, hint)
+        class_weight = None
+    if class_weight is not None:
+        yield from _check_one_class_a_sample(context)
     validation = context.validation and context.validation.sample_weight
     weights = context.sample_weight
     if weights is None:
@@ -115,6 +125,23 @@ def check_sample_weights(context):
         for leaf in keras.tree.flatten(nested):
             if leaf is not None:
                 yield from _check_weights(context, name, arrays.to_numpy(leaf))
+
+
+def _check_one_class_a_sample(context):
+    """Labels of which Keras would take the largest for the class of `class_weight`."""
+    y = context.sample.y
+    if y is None or keras.tree.is_nested(y) or np.ndim(y) < 2 or np.shape(y)[-1] == 1:
+        return
+    counts = np.sum(arrays.to_numpy(y) > 0.5, axis=-1)
+    spec = context.student_spec
+    is_multilabel = spec is not None and spec.output_kind.is_multilabel
+    if counts.max(initial=0) > 1 or (is_multilabel and counts.min(initial=1) < 1):
+        message = (
+            "`Distiller.fit`: `class_weight` is given, and a sample has several labels "
+            "or none: Keras would take the first of the largest for its class."
+        )
+        hint = "Leave it out, and give a `sample_weight` of your own."
+        yield Issue("invalid_weights", ERROR, message, hint)
 
 
 def check_padding(context):

@@ -6,7 +6,7 @@ import numpy as np
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import declared_from_logits, select_for_output
-from keras_dtkd.core.issue import WARNING, Issue
+from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.output_kind import output_kind_of
 from keras_dtkd.losses.reduction import has_positions
@@ -37,6 +37,27 @@ def check_from_logits(context):
             if _contradicts(kind, metric.assumes_logits(shape)):
                 issues.append(_mismatch(f"the metric {metric.name!r}", kind))
     return issues
+
+
+def check_loss_names(context):
+    """Distillation losses named like a metric, which they would replace in the logs."""
+    names = {
+        metric
+        if isinstance(metric, str)
+        else getattr(metric, "name", None) or getattr(metric, "__name__", None)
+        for metric in context.compiled.metrics
+    }
+    return [
+        Issue(
+            "name_taken",
+            ERROR,
+            f"`Distiller`: a distillation loss and a metric are both called {name!r}, "
+            "and the logs can hold one.",
+            "Give the loss another name: `Distiller(..., {'soft': loss})`.",
+        )
+        for name in context.losses
+        if name in names
+    ]
 
 
 def check_diluted_loss(context):

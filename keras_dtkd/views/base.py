@@ -33,6 +33,7 @@ class View(FitHooks, keras.layers.Layer):
 
     Raises:
         TypeError: `layer` is no Keras layer.
+        ValueError: `student_only` with a layer that mixes samples.
 
     Example:
 
@@ -51,6 +52,14 @@ class View(FitHooks, keras.layers.Layer):
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)
         self.layer, self.student_only = layer, bool(student_only)
         self.inference = bool(inference)
+        is_mixing = isinstance(layer, keras.layers.MixUp | keras.layers.CutMix)
+        if self.student_only and is_mixing:
+            raise ValueError(
+                f"`{type(self).__name__}`: with `student_only=True` the teacher is "
+                f"given the batch as it is, and `keras.layers.{type(layer).__name__}` "
+                "puts two samples into each: the teacher's output would be of one of "
+                "them. Leave `student_only` out."
+            )
         # What it wraps is built where it is first called, as preprocessing is.
         self.built = True
 

@@ -2,9 +2,11 @@
 
 import keras
 import pytest
+from keras import ops
 
+from keras_dtkd import Hyperparameter, temperatures
 from keras_dtkd.callbacks import HyperparameterSchedule
-from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.losses import DTKD, KD, DistillationLoss
 from tests.tiny_models import data, distiller, numbers, same, student
 
 pytestmark = pytest.mark.invariant(number=7)
@@ -84,6 +86,56 @@ def test_an_unknown_name_is_an_error_before_the_first_step(name):
             X, Y, callbacks=[HyperparameterSchedule(name, lambda epoch: 1.0)], verbose=0
         )
     assert same(numbers(small), numbers(student()))
+
+
+class Own(DistillationLoss):
+    """Numbers of a user's own: declared, and not."""
+
+    factor = Hyperparameter(minimum=0.0)
+
+    def __init__(self, temperature=4.0, **kwargs):
+        super().__init__(**kwargs)
+        self.temperature = temperatures.get(temperature)
+        self.factor = self.margin = 1.0
+
+    def call(self, student_logits, teacher_logits, labels=None):
+        pair = self.temperature(student_logits, teacher_logits)
+        distance = (student_logits / pair.student - teacher_logits / pair.teacher) ** 2
+        factor = self.margin * self.hyperparameter("factor")
+        return factor * ops.mean(distance, axis=-1)
+
+
+def own_logs(name, schedule):
+    d = distiller({"own": Own()}, keras.optimizers.SGD(0.0))
+    callbacks = [HyperparameterSchedule(name, schedule)]
+    return d.fit(X, Y, epochs=3, callbacks=callbacks, verbose=0).history["own"]
+
+
+@pytest.mark.graph
+def test_declared_numbers_and_temperatures_of_an_own_loss_take_effect():
+    first, second, third = own_logs("own.factor", lambda epoch: float(epoch))
+    assert (first, third) == pytest.approx((0.0, 2 * second), rel=1e-5) and second > 0
+    first, second, third = own_logs("own.temperature", lambda epoch: 2.0**epoch)
+    assert (first, second) == pytest.approx((4 * second, 4 * third), rel=1e-5)
+
+
+def test_a_plain_number_is_refused_before_the_first_step():
+    message = "'own.margin' is a plain number.*`margin = keras_dtkd.Hyper.*`Own`"
+    with pytest.raises(ValueError, match=message):
+        own_logs("own.margin", lambda epoch: 1.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["kd.divergence", "kd.name", "student.trainable", "evaluate_distillation"]
+)
+def test_what_is_no_number_that_may_change_is_refused(name):
+    small = student()
+    d = distiller({"kd": KD()}, student=small)
+    callbacks = [HyperparameterSchedule(name, lambda epoch: 1.0)]
+    message = f"'{name}' is no hyperparameter.*Known are: 'task_weight', 'kd.weight'"
+    with pytest.raises(ValueError, match=message):
+        d.fit(X, Y, callbacks=callbacks, verbose=0)
+    assert same(numbers(small), numbers(student())) and small.trainable
 
 
 def test_a_schedule_that_is_none_is_an_error():

@@ -1,10 +1,11 @@
 """Invariant 8: nothing lost, and no half file taken for a whole one."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
-from keras_dtkd import Distiller, callbacks
+from keras_dtkd import Distiller, callbacks, temperatures
 from keras_dtkd.callbacks import Resume
 from keras_dtkd.losses import DTKD, KD
 from tests.tiny_models import (
@@ -170,7 +171,144 @@ def test_a_fit_that_begins_elsewhere_is_refused(tmp_path):
 )
 def test_the_state_of_another_run_is_refused_by_its_folder(tmp_path, changed):
     run(tmp_path, epochs=1)
-    options = {"losses": DTKD(rule="std"), **changed}
+    options = {"losses": DTKD(rule="std", warmup_epochs=3), **changed}
     d = distiller(options.pop("losses"), keras.optimizers.Adam(0.01), **options)
     with pytest.raises(ValueError, match=f"`Resume`.*{tmp_path.name}.*new folder"):
         d.fit(X, Y, epochs=2, initial_epoch=1, callbacks=[Resume(tmp_path)], verbose=0)
+
+
+def resumed(folder, loss, rate=0.1, task_weight=1.0, epochs=1, callbacks=()):
+    d = distiller({"kd": loss}, keras.optimizers.SGD(rate), task_weight=task_weight)
+    resume = Resume(folder)
+    options = {"initial_epoch": resume.epoch, "verbose": 0}
+    d.fit(X, Y, epochs=epochs, callbacks=[*callbacks, resume], **options)
+    return d
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"loss": KD(1.0)}, r"kd\.temperature\.temperature was 4\.0 and is 1\.0\."),
+        ({"loss": KD(weight=0.5)}, r"kd\.weight was 1\.0 and is 0\.5"),
+        ({"loss": KD(divergence="jsd")}, "kd.divergence was 'kl' and is 'jsd'"),
+        ({"task_weight": 0.5}, r"task_weight was 1\.0 and is 0\.5"),
+        ({"rate": 0.25}, r"optimizer\.learning_rate was 0\.1\d* and is 0\.25"),
+    ],
+)
+def test_other_settings_are_refused_by_name(tmp_path, changed, message):
+    resumed(tmp_path, KD())
+    with pytest.raises(ValueError, match=f"`Resume`.*{tmp_path.name}.*{message}"):
+        resumed(tmp_path, **{"loss": KD(), "epochs": 2, **changed})
+
+
+def test_what_changes_in_a_run_is_no_other_setting(tmp_path):
+    def moving():
+        return [
+            callbacks.HyperparameterSchedule("kd.weight", lambda epoch: 0.5**epoch),
+            callbacks.HyperparameterSchedule("task_weight", lambda epoch: 2.0),
+            keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2),
+        ]
+
+    for epochs in (2, 3, 4):
+        d = resumed(tmp_path, KD(), epochs=epochs, callbacks=moving())
+    assert (d.distillation_losses["kd"].weight, d.task_weight) == (0.125, 2.0)
+    assert float(d.optimizer.learning_rate) == pytest.approx(0.1 / 16)
+    # The same model, as it is now, goes on.
+    resume = Resume(tmp_path)
+    d.fit(X, Y, epochs=5, initial_epoch=4, callbacks=[*moving(), resume], verbose=0)
+    resumed(tmp_path, KD(), epochs=6, callbacks=moving())
+
+
+@pytest.mark.single_backend
+def test_a_file_without_settings_is_accepted(tmp_path):
+    resumed(tmp_path, KD())
+    with h5py.File(tmp_path / "1.weights.h5", "a") as file:
+        del file["settings"]
+    resumed(tmp_path, KD(weight=0.5), epochs=2)
+
+
+@pytest.mark.single_backend
+@pytest.mark.filterwarnings("error:.*lambda")
+def test_a_lambda_in_another_line_is_no_other_setting(tmp_path):
+    resumed(tmp_path, KD(temperatures.Scheduled(lambda epoch: 4.0 + epoch)))
+    again = KD(temperatures.Scheduled(lambda epoch: 4.0 + epoch))
+    resumed(tmp_path, again, epochs=2)
+
+
+class Scores(keras.callbacks.Callback):
+    """Logs a score that is at its best in epoch 2, and stops where it is told to."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = [0.5, 0.8, 0.7, 0.6, 0.6, 0.6][epoch]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.end:
+            raise SystemError("power cut")
+
+
+def plateau_run(folder, end=None):
+    keras.utils.set_random_seed(1)
+    d = distiller({"kd": KD()}, keras.optimizers.SGD(0.1))
+    resume, options = Resume(folder / "state"), {"monitor": "score", "mode": "max"}
+    best = callbacks.StudentCheckpoint(
+        folder / "best.keras", save_best_only=True, **options
+    )
+    plateau = keras.callbacks.ReduceLROnPlateau(patience=2, **options)
+    early = keras.callbacks.EarlyStopping(
+        patience=4, restore_best_weights=True, **options
+    )
+    d.fit(
+        X,
+        Y,
+        epochs=6,
+        shuffle=False,
+        initial_epoch=resume.epoch,
+        # Wherever it is in the list.
+        callbacks=[resume, Scores(end), plateau, best, early],
+        verbose=0,
+    )
+    return d, (plateau, best, early)
+
+
+def test_other_callbacks_go_on_too(tmp_path):
+    expected, others = plateau_run(tmp_path / "unbroken")
+    for end in (3, 4):
+        with pytest.raises(SystemError):
+            plateau_run(tmp_path / "broken", end)
+    d, resumed_others = plateau_run(tmp_path / "broken")
+    assert same(state(d), state(expected))
+    assert float(d.optimizer.learning_rate) < 0.1
+    for one, two in zip(resumed_others, others, strict=True):
+        names = "wait", "best", "best_epoch", "stopped_epoch", "min_delta"
+        for name in names:
+            assert getattr(one, name, None) == getattr(two, name, None), name
+    best, other_best = (
+        keras.saving.load_model(tmp_path / name / "best.keras")
+        for name in ("unbroken", "broken")
+    )
+    assert same(best, other_best)
+
+
+@pytest.mark.single_backend
+def test_arguments_and_what_a_run_left_alone_are_the_new_callbacks_own(tmp_path):
+    class Own(keras.callbacks.Callback):
+        def __init__(self, patience, path):
+            super().__init__()
+            self.patience, self.path = patience, path
+            self.label, self.count = f"{path}!", 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.count += 1
+            self.patience += 1
+
+    resumed(tmp_path, KD(), callbacks=[Own(1, "a")])
+    second = Own(5, "b")
+    resumed(tmp_path, KD(), epochs=2, callbacks=[second])
+    assert (second.patience, second.path, second.label) == (6, "b", "b!")
+    assert second.count == 2

@@ -73,7 +73,10 @@ def test_no_loss_at_all_is_refused(empty):
 
 @pytest.mark.parametrize(
     "name",
-    ["loss", "task_loss", "agreement", "student_temperature", "teacher_temperature"],
+    [
+        *("loss", "task_loss", "agreement", "learning_rate", "val_loss"),
+        *("student_temperature", "teacher_temperature"),
+    ],
 )
 def test_a_name_that_the_logs_need_is_refused(name):
     for losses in (KD(name=name), {name: KD()}):

@@ -275,3 +275,62 @@ def test_what_an_interactive_distiller_cannot_follow_is_an_error():
     assert (before[0] == kernels(d.student)[0]).all()
     with pytest.raises(ValueError, match="cannot be exchanged. Make another one"):
         d.distillation_losses = KD()
+
+
+def test_another_divergence_is_followed():
+    d, expected = (
+        distiller(loss=KD(divergence=name), optimizer=keras.optimizers.SGD(0.1))
+        for name in ("kl", "jsd")
+    )
+    fit(d)
+    d.distillation_losses["kd"].divergence = "jsd"
+    expected.student.set_weights(numbers(d.student))
+    loss = fit(d)["kd"]
+    assert loss == pytest.approx(fit(expected)["kd"], rel=1e-4)
+
+
+def test_another_from_logits_is_followed():
+    d = distiller()
+    fit(d)
+    with pytest.raises(ValueError, match="`from_logits` must be one of True, False"):
+        d.from_logits = "yes"
+    d.from_logits = False
+    before = numbers(d.student)
+    # As where it is given from the beginning.
+    with pytest.raises(ValueError, match="from_logits=False"):
+        fit(d)
+    assert same(before, d.student)
+    d.from_logits = "auto"
+    fit(d)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("name", ["distilled_output", "chunk_size"])
+def test_what_was_prepared_for_is_not_exchanged(name):
+    d = distiller()
+    before = getattr(d, name)
+    with pytest.raises(ValueError, match=f"`{name}` cannot be exchanged. Make another"):
+        setattr(d, name, 1)
+    assert getattr(d, name) == before
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("temperature", r"distillation_losses\['kd'\]\.temperature = 0\.5"),
+        ("weight", r"distillation_losses\['kd'\]\.weight = 0\.5"),
+        ("alpha", "`alpha`. Give `task_weight=0.5`"),
+    ],
+)
+def test_a_number_of_a_loss_is_not_set_on_a_distiller(name, message):
+    class Own(Distiller):
+        pass
+
+    d = distiller()
+    with pytest.raises(ValueError, match=f"`Distiller`: it has no .*{message}"):
+        setattr(d, name, 0.5)
+    d.patience = 3
+    setattr(Own(teacher(), student()), name, 0.5)

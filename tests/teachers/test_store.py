@@ -231,3 +231,14 @@ def test_a_model_that_is_not_built_is_built(tmp_path):
 def test_progress_is_shown(tmp_path, capsys):
     store(Counting(), X, tmp_path, batch_size=8)
     assert "9/9" in capsys.readouterr().out
+
+
+@pytest.mark.invariant(number=10)
+def test_outputs_of_several_shapes_are_refused_at_the_first_that_differs(tmp_path):
+    tokens = keras.Input((None,), dtype="int32")
+    model = keras.Model(tokens, keras.layers.Embedding(9, 3)(tokens))
+    lengths = [5, 5, 7, 7, 7]
+    batches = (np.ones((4, length), "int32") for length in lengths)
+    message = r"from sample 8 on.*the shape \(7, 3\), and \(5, 3\) before.*pad all"
+    with pytest.raises(ValueError, match=message):
+        store(model, batches, tmp_path, verbose=0)

@@ -4,11 +4,13 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from keras_dtkd import Distiller
+from keras_dtkd.core.atomic_io import lock_folder
 from keras_dtkd.core.stored_folder import METADATA_FILE
 from keras_dtkd.losses import KD
 from keras_dtkd.teachers import Stored, store, with_sample_ids
@@ -215,3 +217,19 @@ def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path):
         assert store(teacher(), X, folder, verbose=0).num_samples == 70
     finally:
         process.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock.")
+def test_of_several_that_train_together_the_others_wait(tmp_path, monkeypatch):
+    module = sys.modules[store.__module__]
+    monkeypatch.setattr(module.backend, "rank_and_world_size", lambda: (1, 2))
+    model, found = teacher(), []
+    waiting = threading.Thread(
+        target=lambda: found.append(store(model, X, tmp_path, verbose=0))
+    )
+    with lock_folder(tmp_path):
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive() and not (tmp_path / METADATA_FILE).exists()
+    waiting.join(60)
+    assert found[0].num_samples == 70 and not (tmp_path / ".lock").exists()

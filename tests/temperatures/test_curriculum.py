@@ -188,3 +188,13 @@ def test_new_bounds_are_used_at_once():
 
 
 # Arguments.
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("name", ["initial_raw", "per_sample"])
+def test_what_its_weights_were_made_from_cannot_be_changed(name):
+    rule = Curriculum()
+    with pytest.raises(AttributeError, match=name):
+        setattr(rule, name, 2)
+    assert Curriculum.from_config(rule.get_config()).initial_raw == 1.0

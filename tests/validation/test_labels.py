@@ -139,6 +139,23 @@ def test_class_weights_that_make_no_sense():
         fit(None, class_weight={0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0})
 
 
+@pytest.mark.parametrize("weights", ["balanced", [1.0] * 4, np.ones(4)])
+def test_class_weights_that_are_no_dict(weights):
+    message = r"`class_weight` must be a dict, and is a \w+. Give `{class: weight}`"
+    with pytest.raises(ValueError, match=message):
+        fit(Y, class_weight=weights)
+
+
+def test_class_weights_need_one_class_a_sample():
+    chosen = dict.fromkeys(range(CLASSES), 1.0)
+    several = one_hot(Y)
+    several[:, 0] = 1.0
+    d = Distiller(teacher("sigmoid"), student("sigmoid"))
+    with pytest.raises(ValueError, match="`class_weight` is given.*several labels"):
+        d.fit(X, several, class_weight=chosen, verbose=0)
+    fit(one_hot(Y), class_weight=chosen)
+
+
 def test_validation_weights_that_make_no_sense():
     with pytest.raises(ValueError, match="of the validation data` holds a weight"):
         fit(Y, validation_data=(X, Y, -np.ones(32)))

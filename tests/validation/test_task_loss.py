@@ -5,13 +5,23 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_dtkd import Distiller
 from keras_dtkd.diagnostics import probe, sampling
 from keras_dtkd.losses import KD
 from keras_dtkd.metrics import ExpectedCalibrationError
 from tests import oracles
-from tests.tiny_models import CLASSES, data, one_hot, student, teacher, two_outputs
+from tests.tiny_models import (
+    CLASSES,
+    data,
+    numbers,
+    one_hot,
+    same,
+    student,
+    teacher,
+    two_outputs,
+)
 
 X, Y = data(32)
 TENSORFLOW = keras.config.backend() == "tensorflow"
@@ -128,3 +138,25 @@ def test_a_calibration_error_of_a_single_probability_warns(from_logits):
     d = Distiller(teacher("sigmoid", classes=1), small, KD())
     with pytest.warns(UserWarning, match="metric 'expected_calibration_error'"):
         d.fit(X, (X[:, :1] > 0).astype("float32"), verbose=0)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("compiled", ["student", "distiller"])
+def test_a_loss_named_like_a_metric_is_refused(compiled):
+    def f1(y, outputs):
+        return ops.cast(y, "float32")
+
+    def build(name):
+        d = Distiller(teacher(), student(), {name: KD()})
+        metric, model = keras.metrics.SparseCategoricalAccuracy(name="f1"), d.student
+        if compiled == "distiller":
+            metric, model = f1, d
+        model.compile("sgd", SPARSE(from_logits=True), metrics=[metric])
+        return d
+
+    d = build("f1")
+    with pytest.raises(ValueError, match="a metric are both called 'f1'.*another name"):
+        d.fit(X, Y, verbose=0)
+    assert same(numbers(d.student), student())
+    build("kd").fit(X, Y, verbose=0)

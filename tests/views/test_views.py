@@ -232,3 +232,13 @@ def test_a_view_of_the_student_alone_leaves_the_teacher_the_batch(tmp_path):
     by_model.save(tmp_path / "d.keras")
     loaded = keras.saving.load_model(tmp_path / "d.keras")
     assert loaded.views["turned"].student_only
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize(
+    "build", [Mixup, CutMix, lambda **kwargs: View(keras.layers.MixUp(), **kwargs)]
+)
+def test_mixed_samples_need_the_teacher_on_them_too(build):
+    with pytest.raises(ValueError, match="puts two samples into each.*Leave `student"):
+        build(student_only=True)
