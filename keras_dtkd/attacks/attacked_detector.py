@@ -11,6 +11,7 @@ from keras_dtkd.core.arrays import to_numpy
 from keras_dtkd.core.compiled_loss import compute_own_loss
 from keras_dtkd.core.detectors import check_detector_labels, find_label_format
 from keras_dtkd.core.issue import describe_error
+from keras_dtkd.core.layer_tree import get_image_size
 
 
 class AttackedDetector(AttackedModel):
@@ -129,8 +130,7 @@ class AttackedDetector(AttackedModel):
                 "its boxes cannot be moved. Set `diversity=0`."
             )
         convert = keras.utils.bounding_boxes.convert_format
-        is_first = self.data_format == "channels_first"
-        height, width = x.shape[2:4] if is_first else x.shape[1:3]
+        height, width = get_image_size(x.shape, self.data_format)
         size = {"height": height, "width": width}
         boxes = convert(y[..., :4], box_format, "rel_xyxy", **size)
         boxes = input_diversity.move_boxes(boxes, *resize_matrices)

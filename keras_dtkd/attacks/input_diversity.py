@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.core.layer_tree import get_image_size
+
 MIN_SCALE = 0.9
 
 
@@ -15,7 +17,7 @@ def sample_resize_matrices(rng, shape, probability, data_format=None):
     of one shape for all sizes, so that nothing is compiled again. `data_format` is that
     of the images, by default as Keras is configured.
     """
-    height, width = shape[1:3] if _is_channels_last(data_format) else shape[2:]
+    height, width = get_image_size(shape, _resolve_format(data_format))
     rows = np.tile(np.eye(height, dtype="float32"), (shape[0], 1, 1))
     columns = np.tile(np.eye(width, dtype="float32"), (shape[0], 1, 1))
     max_height = max(height - 1, 1)
@@ -32,7 +34,7 @@ def sample_resize_matrices(rng, shape, probability, data_format=None):
 
 def resize(images, rows, columns, data_format=None):
     """Applies the matrices of `sample_resize_matrices`."""
-    if _is_channels_last(data_format):
+    if _resolve_format(data_format) == "channels_last":
         images = ops.einsum("brh,bhwc->brwc", rows, images)
         return ops.einsum("bsw,brwc->brsc", columns, images)
     images = ops.einsum("brh,bchw->bcrw", rows, images)
@@ -67,5 +69,5 @@ def _resize_matrix(size, new_size, offset):
     return matrix
 
 
-def _is_channels_last(data_format):
-    return (data_format or keras.config.image_data_format()) == "channels_last"
+def _resolve_format(data_format):
+    return data_format or keras.config.image_data_format()

@@ -7,7 +7,7 @@ from keras_dtkd.callbacks.periodic_evaluation import PeriodicEvaluation
 from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.core.arrays import take_rows, to_numpy
 from keras_dtkd.core.boxes import BOX_FORMATS, validate_boxes
-from keras_dtkd.core.layer_tree import find_data_format
+from keras_dtkd.core.layer_tree import find_data_format, get_image_size
 from keras_dtkd.core.preprocessors import find_image_converter
 from keras_dtkd.datasets.detection import DetectionDataset
 from keras_dtkd.datasets.detection.split import DetectionSplit
@@ -113,8 +113,8 @@ class CocoAP(PeriodicEvaluation):
         else:
             rows = slice(self.batch_size)
             x, y = take_rows(self.x, rows), take_rows(self.y, rows)
-        is_first = find_data_format(self.evaluated_model) == "channels_first"
-        self._image_size = tuple(x.shape[2:4] if is_first else x.shape[1:3])
+        data_format = find_data_format(self.evaluated_model)
+        self._image_size = tuple(get_image_size(x.shape, data_format))
         scales = self.scales
         if np.ndim(scales) == 2:
             scales = np.asarray(scales)[: len(x)]

@@ -1,4 +1,4 @@
-"""The settings of a run, to tell whether a state belongs to it."""
+"""The settings of a run, for comparison with those of a state in a file."""
 
 import json
 import textwrap

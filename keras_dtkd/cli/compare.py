@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from keras_dtkd import backend
-from keras_dtkd.cli import console, options, report, run_config, run_dir, train
+from keras_dtkd.cli import console, data, options, report, run_config, run_dir, train
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.cli.run_schema import remove_control_characters
 from keras_dtkd.core.atomic_io import write_json
@@ -48,9 +48,12 @@ def run(args):
     for name in args.backends:
         options.require_backend("--backends", name)
     with as_user_error():
+        # Once for all runs: there may be millions.
+        is_folder = args.data.startswith(data.FOLDER)
+        images = data.compute_folder_digest(args.data) if is_folder else None
         # One seed of everything first: an interrupted command leaves a comparison.
         plans = [
-            run_config.plan_run(args, method, name, seed)
+            run_config.plan_run(args, method, name, seed, images)
             for seed in range(args.seeds)
             for name in dict.fromkeys(args.backends)
             for method in dict.fromkeys(args.methods)

@@ -72,8 +72,12 @@ def _identity(run):
     return {name: value for name, value in values.items() if name != "source"}
 
 
-def plan_run(args, method, backend, seed):
-    """The `RunPlan` of parsed options. Reads only the file of the teacher's weights."""
+def plan_run(args, method, backend, seed, images=None):
+    """The `RunPlan` of parsed options.
+
+    Reads the file of the teacher's weights, and the names and sizes of the images in a
+    folder, unless `images` is their digest.
+    """
     student = _match_network(args.student)
     teacher = args.teacher and _match_network(args.teacher)
     recipe = _recipe(args, method, teacher, student)
@@ -109,7 +113,7 @@ def plan_run(args, method, backend, seed):
     is_folder = args.data.startswith(data.FOLDER)
     if is_folder:
         settings["image_size"] = args.image_size
-        settings["images"] = data.compute_folder_digest(args.data)
+        settings["images"] = images or data.compute_folder_digest(args.data)
     name = f"folder-{Path(args.data).name}" if is_folder else args.data
     root = args.output / name
     if args.augmentations_per_image and uses_teacher:

@@ -1,7 +1,7 @@
 """What KerasHub's object detectors have in common, and the boxes they are given."""
 
 from keras_dtkd.core.boxes import check_boxes, validate_boxes
-from keras_dtkd.core.layer_tree import find_data_format
+from keras_dtkd.core.layer_tree import find_data_format, get_image_size
 
 
 def is_detector(model):
@@ -35,8 +35,7 @@ def check_detector_labels(caller, model, images, labels):
     box_format = find_label_format(model)
     if box_format is None:
         return
-    first = 2 if find_data_format(model) == "channels_first" else 1
-    size = images.shape[first : first + 2]
+    size = get_image_size(images.shape, find_data_format(model))
     problem = check_boxes(boxes, classes, box_format, size)
     if problem is not None:
         raise ValueError(f"`{caller}`: {problem}, the format of the detector's labels.")

@@ -46,6 +46,12 @@ def find_data_format(model):
     return min(layers, key=_format_rank).data_format
 
 
+def get_image_size(shape, data_format):
+    """Height and width in the shape of a batch of images."""
+    first = 2 if data_format == "channels_first" else 1
+    return shape[first : first + 2]
+
+
 def _format_rank(layer):
     if hasattr(layer, "kernel_size") or hasattr(layer, "pool_size"):
         return 0

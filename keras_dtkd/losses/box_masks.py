@@ -6,7 +6,7 @@ from keras import ops
 from keras_dtkd.core.boxes import check_boxes
 from keras_dtkd.core.detectors import find_label_format, is_detector
 from keras_dtkd.core.issue import ERROR, Issue
-from keras_dtkd.core.layer_tree import find_data_format
+from keras_dtkd.core.layer_tree import find_data_format, get_image_size
 
 # A box that ends where a cell does may end a rounding error later.
 ROUNDING = 1e-3
@@ -32,7 +32,7 @@ def get_relative_boxes(loss, step, bounding_box_format, data_format):
             f"`{loss}`: the student has no `bounding_box_format`. Give that of the "
             "boxes, such as `bounding_box_format='xyxy'`."
         )
-    height, width = _image_size(ops.shape(step.x), data_format)
+    height, width = get_image_size(ops.shape(step.x), data_format)
     boxes = keras.utils.bounding_boxes.convert_format(
         ops.cast(labels["boxes"], "float32"),
         source=bounding_box_format,
@@ -57,7 +57,7 @@ def find_box_issues(loss, context, bounding_box_format):
     if is_detector(student) and name == find_label_format(student):
         # Those are checked without any loss.
         return []
-    size = _image_size(images.shape, find_data_format(student))
+    size = get_image_size(images.shape, find_data_format(student))
     boxes, classes = labels["boxes"], labels["labels"]
     if boxes.shape[-1] != 4 or boxes.size != 4 * classes.size:
         return []
@@ -73,11 +73,6 @@ def _resolve_format(bounding_box_format, student):
     if bounding_box_format == "auto":
         return find_label_format(student)
     return bounding_box_format
-
-
-def _image_size(shape, data_format):
-    first = 2 if data_format == "channels_first" else 1
-    return shape[first : first + 2]
 
 
 def compute_box_masks(boxes, is_object, height, width):

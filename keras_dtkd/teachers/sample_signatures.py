@@ -1,4 +1,4 @@
-"""A few numbers a sample that tell whether inputs are those that a teacher saw."""
+"""A few numbers a sample, by which inputs are compared with stored ones."""
 
 import zlib
 

@@ -27,7 +27,7 @@ class ModelPasses:
         student: A function of the student's inputs and `training`, or `None`.
         is_exact: Whether a callback resumes the run bit for bit. `"auto"`, which
             compiles at a moment that depends on the machine, compiles nothing then.
-        snapshot: Of the models, as they were compiled.
+        snapshot: Of the models, as they were compiled; `None` where nothing is.
         is_checked: Whether they are known to be so still: not when an epoch begins,
             before which a callback may have changed a layer's settings.
     """
@@ -52,17 +52,20 @@ class ModelPasses:
         teacher, when = distiller.teacher_reference.teacher, distiller.torch_compile
         if distiller.run_eagerly or (when == "auto" and self.is_exact):
             when = False
-        self.snapshot, self.is_checked = _snapshot_of_models(distiller), True
-        function = functools.partial(_run_teacher, distiller)
-        self.teacher = compile_forward(teacher, function, when)
+        run_teacher, run_student = (
+            functools.partial(run, distiller) for run in (_run_teacher, _run_student)
+        )
+        self.teacher = compile_forward(teacher, run_teacher, when)
         self.student = backend.compile_forward(
-            functools.partial(_run_student, distiller),
+            run_student,
             distiller.student.variables,
             "the student",
             when_to_compile([distiller.student], when, training=True),
             # Its own loss may read what its layers add.
             distiller.student.add_loss,
         )
+        if self.teacher is not run_teacher or self.student is not run_student:
+            self.snapshot = _snapshot_of_models(distiller)
 
     def follow_changes(self, distiller):
         """Makes the functions again where the models have changed since."""
