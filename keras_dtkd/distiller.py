@@ -44,7 +44,7 @@ class Distiller(HyperparameterMixin, keras.Model):
             `"auto"` to find out for each. Probabilities are converted to logits.
         output: Name or index of the output to distil, for models with several.
         views: What losses that name a view are given: a `keras_dtkd.views.View`, a
-            list, or a dict of names. Each in use costs a further pass of both models.
+            list, or a dict of names. Each in use costs a further pass: see `View`.
         teacher_inputs: The teacher's inputs, if not the student's: a Keras layer or a
             function of them, or the name of a column, see `datasets.with_columns`.
         rollout: A `keras_dtkd.rollouts.Rollout`, for language models.

@@ -86,7 +86,7 @@ def _presidio():
     except ImportError as error:
         raise ImportError(
             "`privacy_scores`: `find='presidio'` requires Presidio's analyzer, which "
-            'cannot be imported. Install it: `pip install "keras_dtkd[privacy]"`.'
+            "cannot be imported. Install it: `pip install presidio-analyzer`."
         ) from error
     engine = AnalyzerEngine()
     return lambda text: engine.analyze(text=text, language="en")

@@ -24,7 +24,7 @@ def shard(*arrays, batch_size):
     """This process's rows, such that equal steps see equal global batches.
 
     Of each global batch of `batch_size` rows, rank r gets the r-th part. Pass the
-    result to `fit(..., batch_size=batch_size // processes())`. With `shuffle=False`
+    result to `fit(..., batch_size=batch_size // world_size())`. With `shuffle=False`
     the weights are then those of one process with the whole data. All processes take
     equally many steps: of a short last batch, rows that cannot be shared out are left
     out (under torch a batch of fewer rows than processes, under JAX what exceeds a

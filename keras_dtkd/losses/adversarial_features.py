@@ -37,9 +37,9 @@ class AdversarialFeatures(FeatureMSE):
             the first step: a view in training mode, or features of unlike form.
 
     Reference:
-        Liang et al., "Rethinking Data Augmentation in Knowledge Distillation for
-        Object Detection", arXiv 2209.09841, and the authors' code. `"cwd"`: Shu et al.,
-        "Channel-wise Knowledge Distillation", arXiv 2011.13256.
+        Liang et al., "Inconsistent Knowledge Distillation for Object Detection with
+        Data Augmentation", arXiv 2209.09841, and the authors' code. `"cwd"`: Shu et
+        al., "Channel-wise Knowledge Distillation", arXiv 2011.13256.
 
     Example:
 

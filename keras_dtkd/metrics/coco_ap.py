@@ -165,6 +165,6 @@ def _import_pycocotools():
     except ImportError:
         raise ImportError(
             "`coco_ap` requires pycocotools, which is not installed: "
-            'pip install "keras-dtkd[detection]"'
+            "pip install pycocotools"
         ) from None
     return COCO, COCOeval

@@ -55,7 +55,10 @@ def stories260k(folder):
     """A. Karpathy's stories260K, trained on TinyStories, as a KerasHub `CausalLM`.
 
     Args:
-        folder: With `weights.npz`, as described in its README.
+        folder: With `weights.npz`, the arrays of `stories260K.bin` in float32, matrices
+            as (layer, in, out): `embed` (512, 64), `attn_norm` and `ffn_norm` (5, 64),
+            `wq` and `wo` (5, 64, 64), `wk` and `wv` (5, 64, 32), `w1` and `w3`
+            (5, 64, 172), `w2` (5, 172, 64), `final_norm` (64,).
 
     Returns:
         A `keras_hub.models.LlamaCausalLM` of 260,032 parameters, 512 tokens, for up to
@@ -167,6 +170,6 @@ def _import_keras_hub():
     except ImportError as error:
         raise ImportError(
             "`keras_dtkd.models.llama_tiny` and `stories260k` are models of KerasHub: "
-            '`pip install "keras_dtkd[hub]"`.'
+            "`pip install keras-hub`."
         ) from error
     return keras_hub

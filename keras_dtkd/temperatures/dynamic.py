@@ -50,7 +50,8 @@ class Dynamic(DerivedTemperature):
     The published loss also has a degenerate minimum. Its weight `T_s · T_t` carries
     gradient, so a student can lower the loss by shrinking its logits to zero: `T_s → 0`
     while `v/T_s` stays constant. `"exact"` has no such minimum; with the other rules,
-    `stop_gradient="weight"` removes it.
+    `stop_gradient="weight"` removes it (students may collapse under `"centered"` all
+    the same).
 
     Args:
         temperature: τ, the mean of both temperatures: a positive number, or any

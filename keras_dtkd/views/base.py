@@ -12,8 +12,9 @@ class View(FitHooks, keras.layers.Layer):
     """Another look at the batch, on which teacher and student are compared too.
 
     Wraps any Keras preprocessing layer, which is always applied as in training. Every
-    view in use costs one more pass of the student and one of the teacher; BatchNorm
-    of the student sees both batches. Labels are not handed to a loss on a view.
+    view in use costs one more pass of the student and, unless `student_only`, one of
+    the teacher; BatchNorm of the student sees both batches. Labels are not handed to a
+    loss on a view.
 
     Args:
         layer: A `keras.layers.Layer` from a batch of inputs to one of the same

@@ -86,5 +86,5 @@ def require_package(caller, package, module):
     except ImportError:
         raise ImportError(
             f"`{caller}` requires {package}, which is not installed: "
-            'pip install "keras-dtkd[detection]"'
+            f"pip install {package.lower()}"
         ) from None

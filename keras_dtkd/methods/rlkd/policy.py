@@ -49,8 +49,8 @@ class Policy(Temperature):
         reward_samples: Number of held-out samples per reward, drawn anew for each
             rollout.
         reward_every: Number of weight updates per reward, a divisor of `rollout`. With
-            momentum, an update takes effect over several steps: `1 / (1 − momentum)`
-            is a good choice.
+            momentum, an update takes effect over several steps: about
+            `1 / (1 − momentum)` is a good choice: 8 for a momentum of 0.9.
         rollout: Number of weight updates between two updates of the policy. An epoch is
             divided into rollouts of about that length.
         epochs: Steps of the policy's and the value baseline's optimizer per update of
