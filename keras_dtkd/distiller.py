@@ -101,7 +101,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         name="distiller",
         **kwargs,
     ):
-        validation.validate_arguments(student, from_logits, kwargs)
+        validation.validate_arguments(student, kwargs)
         # The student's policy decides about loss scaling. Inputs stay as they are:
         # each model casts its own.
         kwargs.setdefault("dtype", student.dtype_policy)
@@ -124,7 +124,7 @@ class Distiller(HyperparameterMixin, keras.Model):
         self.distilled_output = output
         self.evaluate_distillation = evaluate_distillation
         self.model_passes = passes.ModelPasses()
-        self.torch_compile = passes.check_torch_compile(torch_compile)
+        self.torch_compile = torch_compile
         self.loss_trackers: dict = {}
         changes.follow_losses(self)
         if teacher is not None:
@@ -146,8 +146,9 @@ class Distiller(HyperparameterMixin, keras.Model):
             return changes.replace_part(self, name, value)
         if type(self) is Distiller and isinstance(value, int | float):
             changes.reject_misplaced_number(self, name, value)
-        if name == "from_logits" and value != getattr(self, name, value):
+        if name in ("from_logits", "torch_compile"):
             check_choice("Distiller", name, value, (True, False, "auto"))
+        if name == "from_logits" and value != getattr(self, name, value):
             changes.forget_preparation(self)
         if name == "evaluate_distillation" and value != getattr(self, name, value):
             # The compiled function runs the teacher, or does not.

@@ -2,8 +2,7 @@
 
 import keras
 
-from keras_dtkd.callbacks.student import find_student
-from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.layer_tree import find_student, iter_layers
 
 
 def find_attention_layers(caller, model):

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from keras_dtkd.callbacks.attention_layers import find_attention_layers
-from keras_dtkd.callbacks.epoch_schedule import check_schedule, evaluate_schedule
 from keras_dtkd.core.arguments import check_in_range
+from keras_dtkd.core.epoch_schedule import check_schedule, evaluate_schedule
 
 # Epochs whose temperature is checked before the first step.
 MAX_CHECKED_EPOCHS = 1000

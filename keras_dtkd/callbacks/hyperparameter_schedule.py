@@ -4,7 +4,7 @@ import numbers
 
 import keras
 
-from keras_dtkd.callbacks.epoch_schedule import check_schedule, evaluate_schedule
+from keras_dtkd.core.epoch_schedule import check_schedule, evaluate_schedule
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
 
 

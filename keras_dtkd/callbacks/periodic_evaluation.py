@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_dtkd.callbacks.student import find_student
 from keras_dtkd.core.arguments import check_positive_int
+from keras_dtkd.core.layer_tree import find_student
 
 
 class PeriodicEvaluation(keras.callbacks.Callback):

@@ -20,9 +20,13 @@ def require_backend(option, name):
 
 def _number(convert, is_valid, problem):
     def parse(text):
-        if not is_valid(convert(text)):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not is_valid(value):
             raise argparse.ArgumentTypeError(f"{text} is {problem}")
-        return convert(text)
+        return value
 
     return parse
 

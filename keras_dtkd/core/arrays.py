@@ -132,7 +132,7 @@ def is_arrays(x):
 
 
 def take_rows(arrays, rows):
-    """Rows of nested arrays, as NumPy."""
+    """Rows of nested arrays, as NumPy; `None` stays."""
 
     def take(array):
         if array is None:
@@ -153,6 +153,11 @@ def to_tensors(arrays):
     return keras.tree.map_structure(
         lambda a: None if a is None else keras.ops.convert_to_tensor(a), arrays
     )
+
+
+def to_numpy_arrays(arrays):
+    """Nested arrays of any library as NumPy; `None` stays."""
+    return keras.tree.map_structure(to_numpy, arrays)
 
 
 def is_sparse_tensor(value):

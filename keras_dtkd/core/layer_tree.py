@@ -24,6 +24,12 @@ def iter_layers(structure, _seen=None):
             yield from iter_layers(inner, seen)
 
 
+def find_student(model):
+    """A Distiller's student; any other model itself."""
+    student = getattr(model, "student", None)
+    return student if isinstance(student, keras.Model) else model
+
+
 def set_trainable_flags(layers, flags):
     """Sets for each layer of a list whether it is trained, and not those within it."""
     pairs = list(zip(layers, flags, strict=True))

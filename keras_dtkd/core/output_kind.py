@@ -3,6 +3,7 @@
 import keras
 
 from keras_dtkd.core import logits
+from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.compiled_loss import canonical_loss_name, declared_from_logits
 from keras_dtkd.core.logits import OutputKind
 
@@ -21,12 +22,7 @@ def resolve_output_kind(
         An `OutputKind`. A single logit (`num_outputs`, the last axis, is 1), and logits
         of a binary loss, are `"binary logits"`.
     """
-    if from_logits not in (True, False, "auto"):
-        raise ValueError(
-            f"`{caller}`: `from_logits` must be True, False or 'auto'. Received: "
-            f"from_logits={from_logits!r}."
-        )
-    from_logits = from_logits if from_logits == "auto" else bool(from_logits)
+    check_choice(caller, "from_logits", from_logits, (True, False, "auto"))
     kind = None if model is None else logits.infer_output_kind(model, symbolic_output)
     if kind is None or (kind == OutputKind.LOGITS and from_logits is False):
         values = evaluate()

@@ -80,7 +80,7 @@ def first_weighted_layer_input(model, x):
     layer, inputs = first or (None, ())
     if _is_normalization(layer) or keras.tree.is_nested(inputs):
         return None
-    return arrays.to_numpy(ops.convert_to_numpy(ops.cast(inputs, "float32")))
+    return ops.convert_to_numpy(ops.cast(inputs, "float32"))
 
 
 def _is_scale_sensitive(layer):

@@ -7,7 +7,7 @@ from keras_dtkd.core import arrays
 from keras_dtkd.diagnostics import pair_summary
 from keras_dtkd.diagnostics.confusions import find_confusions
 from keras_dtkd.diagnostics.explanation import Explanation
-from keras_dtkd.diagnostics.pair_summary import ROLES, to_numpy
+from keras_dtkd.diagnostics.pair_summary import ROLES
 from keras_dtkd.functional.correlation import pearson, soft_probs
 from keras_dtkd.functional.decoupled import non_target_log_probs, target_log_probs
 from keras_dtkd.functional.labels import one_hot
@@ -58,17 +58,21 @@ class PairStatistics:
         batch = teacher_logits, student_logits, labels, weights
         tensors = map(ops.convert_to_tensor, batch)
         measured, soft, is_finite, self.states = self._measure(*tensors, self.states)
-        record = {name: to_numpy(values) for name, values in measured.items()}
+        record = {
+            name: ops.convert_to_numpy(values) for name, values in measured.items()
+        }
         counts = record["weight"] > 0
         for role in ROLES:
-            _check_finite(role, to_numpy(is_finite[role])[counts], indices[counts])
+            _check_finite(
+                role, ops.convert_to_numpy(is_finite[role])[counts], indices[counts]
+            )
         record = {name: values[counts] for name, values in record.items()}
         record["index"] = indices[counts]
         for name in ("weight", "gradient"):
             record[name] = record[name].astype("float64")
         self.records.append(record)
         for role, p in soft.items():
-            weighted = record["weight"][:, None] * to_numpy(p)[counts]
+            weighted = record["weight"][:, None] * ops.convert_to_numpy(p)[counts]
             np.add.at(self.soft_labels[role], record["label"], weighted)
 
     def _measure_batch(self, teacher_logits, student_logits, labels, weights, states):

@@ -8,17 +8,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_dtkd.core import arrays
-
 ROLES = ("teacher", "student")
 # The curve of the gradients' share has so many points; so many samples are listed.
 CURVE_POINTS, TOP_SAMPLES = 101, 10
 TOP_SHARE = 0.1
-
-
-def to_numpy(values):
-    """A tensor of the backend as NumPy."""
-    return arrays.to_numpy(ops.convert_to_numpy(values))
 
 
 def mean_soft_labels(sums, labels, weights):
@@ -87,9 +80,11 @@ def _find_nearest(soft_labels, label):
 
 def summarize_bins(metric, state):
     """A model of `Explanation.calibration`, from its metric and the metric's state."""
-    error = float(to_numpy(metric.stateless_result(state)))
+    error = float(ops.convert_to_numpy(metric.stateless_result(state)))
     names = [variable.name for variable in metric.variables]
-    bins = {n: to_numpy(v).tolist() for n, v in zip(names, state, strict=True)}
+    bins = {
+        n: ops.convert_to_numpy(v).tolist() for n, v in zip(names, state, strict=True)
+    }
     return {"error": error, **bins}
 
 

@@ -14,8 +14,8 @@ from keras_dtkd.core.issue import ERROR, has_errors
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.preparation import measure, prepare
-from keras_dtkd.preparation.build_steps import build_steps
 from keras_dtkd.teachers.forward import compile_teacher
+from keras_dtkd.training.forward import build_steps
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.checks import find_issues
@@ -137,7 +137,7 @@ def _flatten_batch(batch):
 
 
 def _flatten(values, batch):
-    values = arrays.to_numpy(ops.convert_to_numpy(values))
+    values = ops.convert_to_numpy(values)
     return values.reshape(-1, values.shape[-1])[batch.is_unmasked]
 
 

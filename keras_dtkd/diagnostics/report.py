@@ -45,7 +45,7 @@ class Report(dict):
         """Whether there is no error and no warning."""
         return all(issue.severity == INFO for issue in self.issues)
 
-    def as_dict(self):
+    def to_dict(self):
         """Everything, for JSON: `statistics`, `issues` and `is_healthy`."""
         issues = [{key: getattr(i, key) for key in ISSUE_KEYS} for i in self.issues]
         healthy = self.is_healthy

@@ -69,6 +69,3 @@ class DenseClassKD(BinaryKD):
         confidence = ops.stop_gradient(confidence)
         weights = normalize_per_sample(confidence, sample_weight)
         return LossValues(weights * ops.sum(values, axis=-1), temperatures)
-
-    def get_config(self):
-        return {**super().get_config(), "power": self.power}

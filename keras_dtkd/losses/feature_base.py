@@ -46,7 +46,9 @@ class FeatureLoss(DistillationLoss):
         self.student_layers = tuple(student for student, _ in self.features)
         self.teacher_layers = tuple(teacher for _, teacher in self.features)
         known = "channels_last", "channels_first"
-        if data_formats is not None and not set(data_formats) <= {*known}:
+        if data_formats is not None and (
+            len(data_formats) != 2 or not set(data_formats) <= {*known}
+        ):
             raise ValueError(
                 f"`{name}`: `data_formats` must be two of {known}. Received: "
                 f"{data_formats!r}."

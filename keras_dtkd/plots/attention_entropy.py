@@ -7,7 +7,6 @@ from keras_dtkd.plots import inputs, style
 
 CALLER = "plots.attention_entropy"
 NAME = re.compile(r"attention_entropy_(\d+)")
-LINE_STYLES = "-", "--", ":", "-."
 
 
 def attention_entropy(runs, levels=None, ax=None):
@@ -51,7 +50,7 @@ def attention_entropy(runs, levels=None, ax=None):
     ax = style.new_figure(7.5, 4.5).subplots() if ax is None else ax
     colors = style.colors(levels)
     for index, (name, run) in enumerate(curves.items()):
-        line_style = LINE_STYLES[index % len(LINE_STYLES)]
+        line_style = style.LINE_STYLES[index % len(style.LINE_STYLES)]
         for number, level in zip(numbers, levels, strict=True):
             if number not in run:
                 continue

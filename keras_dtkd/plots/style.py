@@ -6,6 +6,7 @@ import itertools
 TEACHER, STUDENT = "#D55E00", "#0072B2"
 PALETTE = STUDENT, TEACHER, "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"
 GRAY = "#6F7780"
+LINE_STYLES = "-", "--", ":", "-."
 MODEL_COLORS = {"teacher": TEACHER, "student": STUDENT}
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from keras_dtkd.plots import inputs, style
 
 CALLER = "plots.training_curves"
-LINE_STYLES = "-", "--", ":", "-."
 
 
 def training_curves(runs, metric="val_accuracy", ax=None):
@@ -49,7 +48,8 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     colors = style.colors(curves)
     for index, (name, (epochs, values)) in enumerate(curves.items()):
         mean, color = values.mean(0), colors[name]
-        line_style = LINE_STYLES[index // len(style.PALETTE) % len(LINE_STYLES)]
+        styles = style.LINE_STYLES
+        line_style = styles[index // len(style.PALETTE) % len(styles)]
         # A single point has no line.
         marker = "o" if len(epochs) == 1 else None
         ax.plot(epochs, mean, line_style, color=color, lw=2, marker=marker, label=name)

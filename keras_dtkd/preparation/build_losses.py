@@ -10,9 +10,9 @@ from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import describe_error
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.output_kind import Traced, compute_output_spec
-from keras_dtkd.preparation.build_steps import build_steps
 from keras_dtkd.teachers.sample_ids import model_inputs
 from keras_dtkd.training import task_loss
+from keras_dtkd.training.forward import build_steps
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.training.step import Step
 

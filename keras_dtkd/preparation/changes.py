@@ -72,9 +72,7 @@ def follow_changes(distiller):
         return False
     if before.is_same(take_snapshot(distiller)):
         return True
-    distiller.preparation_cache.clear()
-    distiller.train_function = None
-    distiller.test_function = None
+    forget_preparation(distiller)
     distiller.predict_function = None
     losses = distiller.distillation_losses
     if not all(isinstance(loss, DistillationLoss) for loss in losses.values()):

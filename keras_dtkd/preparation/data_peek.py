@@ -49,10 +49,7 @@ def peek(x, y=None, batch_size=None, sample_weight=None):
         nan_sample = arrays.find_nan_sample(x)
         if nan_sample is not None and nan_sample not in indices:
             indices[-1] = nan_sample
-        sample_x, sample_y, weights = (
-            None if part is None else arrays.take_rows(part, indices)
-            for part in (x, y, sample_weight)
-        )
+        sample_x, sample_y, weights = arrays.take_rows((x, y, sample_weight), indices)
         return Sample(sample_x, sample_y, batch, weights), x
     report_issues(check_is_data(x))
     if isinstance(x, keras.utils.PyDataset):
@@ -66,7 +63,7 @@ def peek(x, y=None, batch_size=None, sample_weight=None):
         report_issues(no_samples())
     batch = keras.utils.unpack_x_y_sample_weight(batch)
     report_issues(check_ragged(batch[0]))
-    batch_x, batch_y, weights = map(_to_numpy, batch)
+    batch_x, batch_y, weights = arrays.to_numpy_arrays(batch)
     if not arrays.num_samples(batch_x):
         report_issues(no_samples("first batch of the "))
     return Sample(batch_x, batch_y, arrays.num_samples(batch_x), weights), x
@@ -84,9 +81,7 @@ def limit_rows(sample, model):
     if rows >= count:
         return sample
     parts = sample.x, sample.y, sample.sample_weight
-    x, y, weights = (
-        None if part is None else arrays.take_rows(part, slice(rows)) for part in parts
-    )
+    x, y, weights = arrays.take_rows(parts, slice(rows))
     return Sample(x, y, min(rows, sample.batch_size or rows), weights)
 
 
@@ -104,7 +99,8 @@ def peek_validation_data(data):
         return Sample(x, None)
     report_issues(check_arrays(x, y, "validation "))
     report_issues(check_weight_lengths(x, weights, "validation "))
-    return Sample(x, _to_numpy(y), sample_weight=_to_numpy(weights))
+    y, weights = arrays.to_numpy_arrays((y, weights))
+    return Sample(x, y, sample_weight=weights)
 
 
 def add_sample_ids(teacher, x, is_batch):
@@ -114,10 +110,6 @@ def add_sample_ids(teacher, x, is_batch):
     # Which samples one batch holds is not known.
     is_all = not is_batch and teacher.num_samples in (None, arrays.num_samples(x))
     return with_sample_ids(x) if is_all else x
-
-
-def _to_numpy(y):
-    return None if y is None else keras.tree.map_structure(arrays.to_numpy, y)
 
 
 def _prepend(batch, rest):

@@ -85,12 +85,9 @@ def _convert_arrays(function, x, y=None, sample_weight=None):
     batches = []
     for start in range(0, arrays.num_samples(x), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
-        batch = (
-            None if part is None else arrays.take_rows(part, rows)
-            for part in (x, y, sample_weight)
-        )
+        batch = arrays.take_rows((x, y, sample_weight), rows)
         parts = keras.utils.unpack_x_y_sample_weight(function(*batch))
-        batches.append([_to_numpy(part) for part in parts])
+        batches.append(arrays.to_numpy_arrays(parts))
     return keras.utils.pack_x_y_sample_weight(
         *(
             None
@@ -99,7 +96,3 @@ def _convert_arrays(function, x, y=None, sample_weight=None):
             for parts in zip(*batches, strict=True)
         )
     )
-
-
-def _to_numpy(part):
-    return None if part is None else keras.tree.map_structure(arrays.to_numpy, part)

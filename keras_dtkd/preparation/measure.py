@@ -339,7 +339,7 @@ def _recovers(context, name, loss, y):
         # Keras's own, which it gives in the step too.
         warnings.simplefilter("ignore")
         in_step, as_declared = (
-            arrays.to_numpy(ops.convert_to_numpy(loss(y, p)))
+            ops.convert_to_numpy(loss(y, p))
             for p in (output, ops.convert_to_tensor(plain))
         )
     # A softmax takes equal numbers for equal numbers: they show nothing.

@@ -319,7 +319,7 @@ class _Inference:
             # What a `Lambda` announces may not be what it gives.
             self._validate(output)
             output = keras.ops.cast(output, "float32")
-            values.append(to_numpy(keras.ops.convert_to_numpy(output)))
+            values.append(keras.ops.convert_to_numpy(output))
         self.values = np.concatenate(values)
         return outputs
 

@@ -17,7 +17,6 @@ from keras_dtkd.distribution.rank_callbacks import validate_divisible_batches
 from keras_dtkd.losses import LogitMSE
 from keras_dtkd.preparation import changes, data_peek, measure, text
 from keras_dtkd.preparation.build_losses import build_losses, build_task_loss
-from keras_dtkd.preparation.build_steps import build_steps
 from keras_dtkd.preparation.default_compile import (
     default_compile,
     exclude_from_weight_decay,
@@ -25,6 +24,7 @@ from keras_dtkd.preparation.default_compile import (
 from keras_dtkd.preparation.holdout import TrainingData, cut_holdout
 from keras_dtkd.preparation.output_inference import infer_output_specs
 from keras_dtkd.training import rollout_step, task_loss
+from keras_dtkd.training.forward import build_steps
 from keras_dtkd.training.loss_aggregation import compute_loss_means
 from keras_dtkd.training.run import strategy_of
 from keras_dtkd.validation.arguments import (
@@ -240,12 +240,12 @@ def _note_class_ranges(distiller, context):
 def _note_labels(distiller, context):
     """Notes which data has labels: their metrics are reported."""
     has_labels = context.sample.y is not None
-    changes = {"eval_has_labels": has_labels}
+    has = {"eval_has_labels": has_labels}
     if context.is_training:
         validation = context.validation
         eval_has_labels = validation is None or validation.y is not None
-        changes = {"train_has_labels": has_labels, "eval_has_labels": eval_has_labels}
-    distiller.run_context = dataclasses.replace(distiller.run_context, **changes)
+        has = {"train_has_labels": has_labels, "eval_has_labels": eval_has_labels}
+    distiller.run_context = dataclasses.replace(distiller.run_context, **has)
 
 
 def inspect_models(distiller, context):

@@ -110,9 +110,8 @@ def _convert(function, x, y=None, sample_weight=None):
     else:
         x = _to_list(x)
     result = keras.utils.unpack_x_y_sample_weight(function(x, y, sample_weight))
-    return keras.utils.pack_x_y_sample_weight(
-        *(None if part is None else _to_numpy(part) for part in result)
-    )
+    # Preprocessors may give TensorFlow's tensors on other backends.
+    return keras.utils.pack_x_y_sample_weight(*arrays.to_numpy_arrays(result))
 
 
 def _convert_batches(function, data):
@@ -131,8 +130,3 @@ def _to_list(texts):
     # Tokenizers take lists of strings, and no arrays.
     texts = arrays.to_numpy(texts).tolist() if hasattr(texts, "dtype") else texts
     return [t.decode() if isinstance(t, bytes) else t for t in texts]
-
-
-def _to_numpy(values):
-    # Preprocessors may give TensorFlow's tensors on other backends.
-    return keras.tree.map_structure(arrays.to_numpy, values)

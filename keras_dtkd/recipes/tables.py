@@ -26,9 +26,9 @@ def method_entry(source, task_weight=1.0, **losses):
     return {**fields, "distillation_losses": losses}
 
 
-def kd_entry(source, name="kd", loss="KD", weight=0.9, **arguments):
+def kd_entry(source, name="kd", loss="KD", **arguments):
     """Hinton's weights: 0.1 for the labels, 0.9 for a loss on softened logits."""
-    loss = component(loss, weight=weight, **arguments)
+    loss = component(loss, weight=0.9, **arguments)
     return method_entry(source, 0.1, **{name: loss})
 
 

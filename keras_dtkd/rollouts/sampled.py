@@ -1,4 +1,4 @@
-"""Rollouts in which one model draws all tokens, or none does."""
+"""Rollouts in which one model draws all tokens."""
 
 import keras
 from keras import ops

@@ -18,6 +18,7 @@ from keras_dtkd.core.arrays import (
     num_samples,
     take_rows,
     to_numpy,
+    to_numpy_arrays,
     to_tensors,
 )
 from keras_dtkd.core.atomic_io import atomic_write, compute_file_digest, write_json
@@ -201,12 +202,12 @@ def _batches(x, batch_size):
     items = map(x.__getitem__, range(x.num_batches)) if is_dataset else iter(x)
     inputs = (keras.utils.unpack_x_y_sample_weight(item)[0] for item in items)
     first: Any = next(inputs, [])
-    numpy_first = keras.tree.map_structure(to_numpy, first)
+    numpy_first = to_numpy_arrays(first)
     return itertools.chain([first], inputs), total, numpy_first
 
 
 def _forward_batch(teacher, forward, batch, output):
-    batch = keras.tree.map_structure(to_numpy, batch)
+    batch = to_numpy_arrays(batch)
     outputs = forward(to_tensors(batch))
     try:
         values = logits.select_output(outputs, output, teacher.output_names)
@@ -216,7 +217,7 @@ def _forward_batch(teacher, forward, batch, output):
             f"`store`: the teacher has several outputs. `output=` may be: {known}. "
             f"Received: output={output!r}."
         ) from None
-    return to_numpy(keras.ops.convert_to_numpy(keras.ops.cast(values, "float32")))
+    return keras.ops.convert_to_numpy(keras.ops.cast(values, "float32"))
 
 
 def _validate_float16_range(values, output_kind):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_dtkd.core.epoch_schedule import check_schedule, evaluate_schedule
 from keras_dtkd.core.hyperparameters import Hyperparameter
 from keras_dtkd.temperatures.base import Temperature, TemperaturePair
 
@@ -47,12 +48,7 @@ class Scheduled(Temperature):
         super().__init__(**kwargs)
         if isinstance(schedule, dict):
             schedule = keras.saving.deserialize_keras_object(schedule)
-        if not callable(schedule):
-            raise ValueError(
-                "`Scheduled`: `schedule` must be a function of the epoch or a Keras "
-                f"learning-rate schedule. Received: schedule={schedule!r}."
-            )
-        self.schedule = schedule
+        self.schedule = check_schedule("Scheduled", schedule)
         self._num_validated_epochs = 0
         self.temperature = self._temperature_at(0)
 
@@ -69,8 +65,7 @@ class Scheduled(Temperature):
         self.temperature = self._temperature_at(epoch - 1)
 
     def _temperature_at(self, epoch):
-        value = self.schedule(epoch)
-        number = float(keras.ops.convert_to_numpy(value))
+        number = evaluate_schedule("Scheduled", self.schedule, epoch)
         if not (np.isfinite(number) and number > 0):
             raise ValueError(
                 "`Scheduled`: `schedule` must return a finite number above 0 in every "

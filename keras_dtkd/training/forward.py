@@ -106,3 +106,10 @@ class StepBuilder:
         student = self._distiller(TrainingInputs(x), training=training)
         *_, sample_weight, _, _ = self._passes[None]
         return x, None, sample_weight, student, teacher
+
+
+def build_steps(distiller, x, y=None, sample_weight=None):
+    """A `StepBuilder` for one batch, outside of any training step."""
+    inputs, targets, _ = prepare_step(distiller, x, y)
+    student = distiller(inputs, training=False)
+    return StepBuilder(distiller, inputs, targets, student, sample_weight, False)

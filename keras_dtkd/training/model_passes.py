@@ -5,7 +5,6 @@ import functools
 from typing import Any
 
 from keras_dtkd import backend
-from keras_dtkd.core.arguments import check_choice
 from keras_dtkd.core.snapshot import take_snapshot
 from keras_dtkd.teachers.forward import (
     compile_forward,
@@ -73,11 +72,6 @@ class ModelPasses:
         before = self.snapshot
         if before is not None and not before.is_same(_snapshot_of_models(distiller)):
             self.compile(distiller)
-
-
-def check_torch_compile(value):
-    """The argument, returned as it is, or a `ValueError`."""
-    return check_choice("Distiller", "torch_compile", value, ("auto", True, False))
 
 
 def teacher_forward(distiller, x, variable_values=None):

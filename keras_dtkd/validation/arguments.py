@@ -56,8 +56,8 @@ def check_language(rollout, chunk_size):
     return rollout, chunk_size
 
 
-def validate_arguments(student, from_logits, kwargs):
-    """A student that is a model, a `from_logits` that is known, no other arguments."""
+def validate_arguments(student, kwargs):
+    """A student that is a model, and no other arguments."""
     if not isinstance(student, keras.Model):
         raise TypeError(
             "`Distiller`: `student` must be a `keras.Model`. Received: "
@@ -67,11 +67,6 @@ def validate_arguments(student, from_logits, kwargs):
         raise TypeError(
             "`Distiller`: the student is a Distiller itself. Pass the model that it "
             "trains, `distiller.student`."
-        )
-    if from_logits not in (True, False, "auto"):
-        raise ValueError(
-            "`Distiller`: `from_logits` must be True, False or 'auto'. Received: "
-            f"from_logits={from_logits!r}."
         )
     _reject_custom_steps(student)
     reject_migrated_arguments("Distiller", kwargs)

@@ -76,10 +76,8 @@ def _find_validation_issues(context, known):
     data = context.validation
     if data is None or not arrays.is_arrays(data.x):
         return []
-    x, y, weights = (
-        None if part is None else arrays.take_rows(part, slice(VALIDATION_SAMPLES))
-        for part in (data.x, data.y, data.sample_weight)
-    )
+    parts = data.x, data.y, data.sample_weight
+    x, y, weights = arrays.take_rows(parts, slice(VALIDATION_SAMPLES))
     evaluated = dataclasses.replace(
         context,
         run="evaluate",

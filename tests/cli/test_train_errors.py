@@ -96,6 +96,7 @@ def test_user_errors_come_before_the_start(case, tmp_path, user_error):
     "option, value, message",
     [
         ("--warmup", -1, "-1 is not an integer of at least 0"),
+        ("--epochs", "abc", "abc is not an integer of at least 1"),
         ("--seed", -1, "-1 is not an integer in [0, 2**32)"),
         ("--seed", 2**32, "4294967296 is not an integer in [0, 2**32)"),
     ],

@@ -80,7 +80,7 @@ def test_a_single_logit_and_logits_of_a_binary_loss_are_binary_logits():
 @pytest.mark.parametrize(
     "match, arguments",
     [
-        ("must be True, False or 'auto'", (model(), None, "perhaps")),
+        ("must be one of True, False, 'auto'", (model(), None, "perhaps")),
         ("`from_logits=True`, but the model gives", (model("softmax"), None, True)),
         ("`from_logits=True`, but the model gives", (None, SOFTMAX, True)),
         ("gives values from -2 to -2", (None, UNBOUNDED, False)),

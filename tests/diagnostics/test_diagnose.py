@@ -313,7 +313,7 @@ def test_report_is_printed_unless_not_verbose(digits, student, capsys):
 
 def test_report_can_be_written_as_json(digits, student):
     report = run(digits.teacher, student, (digits.x, digits.y), KD())
-    assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -45,7 +45,7 @@ def test_report_is_a_dict_of_statistics():
     report = Report(STATISTICS, [])
     assert report["teacher"]["accuracy"] == 0.9876
     assert dict(report) == STATISTICS and len(report) == len(STATISTICS)
-    assert report.as_dict()["statistics"] == STATISTICS
+    assert report.to_dict()["statistics"] == STATISTICS
     assert "No issues found" in str(report)
 
 

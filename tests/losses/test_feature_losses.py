@@ -271,6 +271,13 @@ def test_features_are_pairs_of_names(names):
 
 
 @pytest.mark.single_backend
+@pytest.mark.parametrize("formats", [["channels_last"], ["channels_last", "NHWC"]])
+def test_data_formats_are_two_known_ones(formats):
+    with pytest.raises(ValueError, match="`FitNet`: `data_formats` must be two of"):
+        losses.FitNet(["stage1"], data_formats=formats)
+
+
+@pytest.mark.single_backend
 def test_the_list_of_features_has_names_that_capture_finds(capsys):
     model, _ = functional(4, 0)
     found = features(model, X)

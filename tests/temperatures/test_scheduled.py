@@ -103,3 +103,8 @@ def test_only_epochs_of_the_fit_are_validated():
 def test_a_temperature_not_above_zero_raises(value):
     with pytest.raises(ValueError, match=r"schedule\(0\) = "):
         Scheduled(lambda epoch: value)
+
+
+def test_a_schedule_without_a_number_raises():
+    with pytest.raises(ValueError, match=r"`schedule\(0\)` must be a number.*None"):
+        Scheduled(lambda epoch: None)

@@ -316,9 +316,15 @@ def test_it_changes_nothing_on_other_backends(capsys):
 
 
 @pytest.mark.single_backend
-def test_another_value_is_an_error():
-    with pytest.raises(ValueError, match="torch_compile"):
-        Distiller(teacher(), student(), KD(), torch_compile="yes")
+@pytest.mark.parametrize("name, value", [("torch_compile", "yes"), ("from_logits", 1)])
+def test_another_value_is_an_error_whenever_it_is_set(name, value):
+    match = f"`{name}` must be one of True, False, 'auto'"
+    with pytest.raises(ValueError, match=match):
+        Distiller(teacher(), student(), KD(), **{name: value})
+    d = distiller()
+    with pytest.raises(ValueError, match=match):
+        setattr(d, name, value)
+    assert getattr(d, name) != value
 
 
 class Center(layers.Layer):
