@@ -20,10 +20,10 @@ def order_callbacks(distiller, hooks, callbacks):
 
 
 class EpochHooks(keras.callbacks.Callback):
-    """Notifies all parts of each epoch, and raises interrupts that waited for a step.
+    """Notifies all parts of each epoch.
 
-    It never reads `self.model` after a batch: under JAX that copies the state of the
-    run into the variables.
+    It has no hook on batches: Keras would then read the logs of every step before the
+    next one begins, and the host would wait for the device.
     """
 
     def __init__(self, distiller):
@@ -52,16 +52,12 @@ class EpochHooks(keras.callbacks.Callback):
             part.on_epoch_begin(epoch + 1, self.params["epochs"])
         distiller.model_passes.is_checked = False
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Raises an interrupt that waited for the step."""
-        self._interrupt.raise_pending()
-
-    def on_test_batch_end(self, batch, logs=None):
-        """Raises an interrupt that waited for the step."""
-        self._interrupt.raise_pending()
-
     def on_epoch_end(self, epoch, logs=None):
-        """Writes hyperparameters that callbacks have changed into their variables."""
+        """Writes hyperparameters that callbacks have changed into their variables.
+
+        Raises an interrupt that waited for the last step.
+        """
+        self._interrupt.raise_pending()
         # Before any callback keeps or restores the variables.
         for layer in layers_with_hyperparameters(self._distiller):
             layer.push_hyperparameters()

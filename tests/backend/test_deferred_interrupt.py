@@ -154,6 +154,9 @@ def test_a_teacher_that_fails():
 class Interrupt(keras.callbacks.Callback):
     """Sends this process a real Ctrl-C from another thread, and ends a lost run."""
 
+    # Steps do not wait for it, as in a `fit` without such a callback.
+    async_safe = True
+
     def __init__(self, delay):
         super().__init__()
         self.delay = delay

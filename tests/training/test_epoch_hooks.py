@@ -6,6 +6,7 @@ import pytest
 
 from keras_dtkd import Distiller
 from keras_dtkd.losses import KD
+from keras_dtkd.training.epoch_hooks import order_callbacks
 from keras_dtkd.views import View
 from tests.tiny_models import data, distiller, everything, numbers, student, teacher
 
@@ -25,6 +26,16 @@ def test_losses_are_notified_before_the_users_callbacks():
     )
     distiller(Ours()).fit(X, Y, epochs=2, callbacks=[user], verbose=0)
     assert order == ["loss", "user"] * 2
+
+
+@pytest.mark.single_backend
+def test_no_step_waits_for_the_logs_of_the_one_before():
+    # Keras reads them in other threads where no callback has a hook on batches.
+    base, callbacks = keras.callbacks.Callback, order_callbacks(distiller(KD()), [], [])
+    assert callbacks
+    for callback in callbacks:
+        for name in ("on_batch_end", "on_train_batch_end", "on_test_batch_end"):
+            assert getattr(type(callback), name) is getattr(base, name), name
 
 
 @pytest.mark.invariant(number=9)
