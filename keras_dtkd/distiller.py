@@ -236,7 +236,8 @@ class Distiller(HyperparameterMixin, keras.Model):
             args = x, labels, y_pred, sample_weight, training
             return task_loss.compute_regularized(self, super().compute_loss, *args)
         batch_size = ops.shape(keras.tree.flatten(y_pred.outputs)[0])[0]
-        log = functools.partial(loss_logging.update, self.loss_trackers, batch_size)
+        count = ops.cast(batch_size, "float32")
+        log = functools.partial(loss_logging.update, self.loss_trackers, count)
         if self.chunk_size is not None:
             return chunked_step.compute_loss(self, x, y, y_pred, sample_weight, log)
         # Before any view: a forward pass on one forgets what layers added on the batch.

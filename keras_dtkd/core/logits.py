@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.core.arrays import flatten_deep
-from keras_dtkd.functional.statistics import MIN_LOGIT, clamp
+from keras_dtkd.functional.statistics import MIN_LOGIT, clamp, make_scalar
 
 
 class OutputKind(enum.StrEnum):
@@ -121,7 +121,7 @@ def to_logits(outputs, output_kind, num_classes=None):
         outputs = clamp(outputs)
         pair = ops.stack([-0.5 * outputs, 0.5 * outputs], axis=-1)
     else:
-        return ops.maximum(outputs, MIN_LOGIT)
+        return ops.maximum(outputs, make_scalar(MIN_LOGIT, outputs))
     return ops.squeeze(pair, axis=-2) if outputs.shape[-1] == 1 else pair
 
 

@@ -10,7 +10,7 @@ import math
 
 from keras import ops
 
-from keras_dtkd.functional.statistics import MIN_LOGIT
+from keras_dtkd.functional.statistics import MIN_LOGIT, make_scalar
 
 CONVENTIONS = ("gkd", "continuous")
 # Rounding error of a float32 log-probability, for probabilities that are not tiny.
@@ -39,10 +39,11 @@ def kl(teacher_log_probs, student_log_probs, axis=-1):
     p, q = ops.exp(teacher_log_probs), ops.exp(student_log_probs)
     # Both logarithms are made finite first: inf - inf would make the gradient NaN for
     # a class of teacher probability 0.
-    log_p = ops.where(p > 0, teacher_log_probs, 0.0)
-    d = ops.where(p > 0, student_log_probs, 0.0) - log_p
+    zero = make_scalar(0.0, p)
+    log_p = ops.where(p > 0, teacher_log_probs, zero)
+    d = ops.where(p > 0, student_log_probs, zero) - log_p
     is_small = ops.logical_and(p > 0, ops.abs(d) < SERIES_THRESHOLD)
-    small_d = ops.where(is_small, d, 0.0)
+    small_d = ops.where(is_small, d, zero)
     terms = ops.where(is_small, p * (ops.expm1(small_d) - small_d), q - p - p * d)
     return ops.sum(terms, axis=axis)
 

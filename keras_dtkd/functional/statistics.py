@@ -13,6 +13,15 @@ MIN_LOGIT = -1e9
 MAX_LOGIT = 1e9
 
 
+def make_scalar(value, like):
+    """A number as a tensor, of the dtype of another one.
+
+    Made on the device: PyTorch copies a Python number that is an argument of an
+    operation to a GPU, and waits until all work before the copy is done.
+    """
+    return value * ops.ones((), dtype=like.dtype)
+
+
 def is_unmasked(logits):
     """Classes not masked out by a logit of `-1e8` or less, booleans of their shape."""
     return logits > MASKED_LOGIT
@@ -25,7 +34,8 @@ def unmasked_by_both(student_logits, teacher_logits):
 
 def clamp(logits):
     """Logits within ±1e9, where their variance is finite."""
-    return ops.clip(logits, MIN_LOGIT, MAX_LOGIT)
+    limits = (make_scalar(limit, logits) for limit in (MIN_LOGIT, MAX_LOGIT))
+    return ops.clip(logits, *limits)
 
 
 def soft_log_probs(logits, temperature=1.0, axis=-1):
@@ -39,7 +49,7 @@ def soft_log_probs(logits, temperature=1.0, axis=-1):
     Returns:
         `log p`, of the same shape.
     """
-    logits = ops.maximum(logits, MIN_LOGIT)
+    logits = ops.maximum(logits, make_scalar(MIN_LOGIT, logits))
     # The common shift is subtracted before the division. It cancels in the
     # temperature's gradient, which would lose digits.
     top = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
@@ -77,9 +87,10 @@ def center(logits, axis=-1, where=None):
     """
     if where is None:
         return logits - ops.mean(logits, axis=axis, keepdims=True)
-    logits = ops.where(where, logits, 0.0)
+    logits = ops.where(where, logits, make_scalar(0.0, logits))
     class_weights = ops.cast(where, logits.dtype)
-    count = ops.maximum(ops.sum(class_weights, axis=axis, keepdims=True), 1.0)
+    count = ops.sum(class_weights, axis=axis, keepdims=True)
+    count = ops.maximum(count, make_scalar(1.0, count))
     mean = ops.sum(logits, axis=axis, keepdims=True) / count
     return (logits - mean) * class_weights
 
@@ -101,7 +112,8 @@ def std(logits, axis=-1, where=None, epsilon=1e-24):
         variance = ops.mean(squares, axis=axis, keepdims=True)
     else:
         count = ops.sum(ops.cast(where, squares.dtype), axis=axis, keepdims=True)
-        variance = ops.sum(squares, axis=axis, keepdims=True) / ops.maximum(count, 1.0)
+        count = ops.maximum(count, make_scalar(1.0, count))
+        variance = ops.sum(squares, axis=axis, keepdims=True) / count
     return ops.sqrt(variance + epsilon)
 
 
@@ -123,7 +135,8 @@ def sharpness(logits, temperature=1.0, axis=-1):
     """
     where = is_unmasked(logits)
     scaled = center(logits, axis=axis, where=where) / temperature
-    return ops.logsumexp(ops.where(where, scaled, MASKED_LOGIT), axis=axis)
+    masked = make_scalar(MASKED_LOGIT, scaled)
+    return ops.logsumexp(ops.where(where, scaled, masked), axis=axis)
 
 
 def agreement(student_logits, teacher_logits, axis=-1):

@@ -36,13 +36,16 @@ def equal_sharpness(student_logits, teacher_logits, tau, min_temperature):
     lower = -upper
     log_ratio = ops.log(statistics.std(u, where=where) / statistics.std(v, where=where))
     log_ratio = ops.clip(log_ratio, lower, upper)
+    zero, smallest, limit, smallest_sum = (
+        statistics.make_scalar(value, upper) for value in (0.0, 1e-12, MAX_STEP, 1e-30)
+    )
     for _ in range(ITERATIONS):
         teacher, student = _temperatures(log_ratio, tau)
         sharpness, teacher_mean = _sharpness_and_mean(
-            u, teacher_max, class_weights, teacher
+            u, teacher_max, class_weights, teacher, smallest_sum
         )
         student_sharpness, student_mean = _sharpness_and_mean(
-            v, student_max, class_weights, student
+            v, student_max, class_weights, student, smallest_sum
         )
         residual = sharpness - student_sharpness
         slope = (
@@ -53,8 +56,8 @@ def equal_sharpness(student_logits, teacher_logits, tau, min_temperature):
         upper = ops.where(residual < 0, log_ratio, upper)
         # Where only rounding is left, a flat Λ would turn it into a step.
         converged = ops.abs(residual) <= RESIDUAL_TOLERANCE * (1.0 + ops.abs(sharpness))
-        step = ops.where(converged, 0.0, residual / ops.maximum(slope, 1e-12))
-        step = ops.clip(step, -MAX_STEP, MAX_STEP)
+        step = ops.where(converged, zero, residual / ops.maximum(slope, smallest))
+        step = ops.clip(step, -limit, limit)
         log_ratio = ops.clip(log_ratio + step, lower, upper)
     return _temperatures(log_ratio, tau)
 
@@ -64,10 +67,10 @@ def _temperatures(log_ratio, tau):
     return 2.0 * tau * ops.sigmoid(log_ratio), 2.0 * tau * ops.sigmoid(-log_ratio)
 
 
-def _sharpness_and_mean(logits, maximum, class_weights, temperature):
+def _sharpness_and_mean(logits, maximum, class_weights, temperature, smallest):
     """Λ(z / T), and the mean of z under its softmax. `logits` are z minus `maximum`."""
     e = ops.exp(logits / temperature) * class_weights
     # No class is left where the two models mask complementary classes.
-    total = ops.maximum(ops.sum(e, axis=-1, keepdims=True), 1e-30)
+    total = ops.maximum(ops.sum(e, axis=-1, keepdims=True), smallest)
     mean = maximum + ops.sum(e * logits, axis=-1, keepdims=True) / total
     return ops.log(total) + maximum / temperature, mean
