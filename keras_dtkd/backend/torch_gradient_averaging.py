@@ -7,7 +7,8 @@ import keras
 
 def default_device():
     """The device that Keras puts tensors on."""
-    return keras.ops.convert_to_tensor(0.0).device
+    # A number would be copied there, which waits for the device.
+    return keras.ops.empty(()).device
 
 
 class GradientAverager:
@@ -16,10 +17,8 @@ class GradientAverager:
     def __init__(self, model_state, world_size):
         self.world_size = world_size
         self.optimizer = model_state.optimizer
-        self.variables = model_state.trainable_variables()
         # Samples of this process in the current step.
         self.local_batch_size = 0
-        self._finished = None
 
     @contextlib.contextmanager
     def patched_optimizer(self):
@@ -36,64 +35,58 @@ class GradientAverager:
             del self.optimizer.apply
 
     def mean(self, values, batch_size):
-        """The means over all samples, of one value for each of the first variables.
-
-        None has more numbers than its variable.
-        """
-        # In a buffer as large as that of the gradients, because a process that ends its
-        # epoch takes part with such a buffer.
-        rest = [None] * (len(self.variables) - len(values))
-        local = [*(value.detach() for value in values), *rest]
-        *sums, total = self._all_reduce(local, self.variables, batch_size)
-        total = total * self.world_size
-        return [
-            (weighted_sum[: value.numel()] / total).view_as(value)
-            for weighted_sum, value in zip(sums, values, strict=False)
-        ]
+        """The means over all samples, of tensors that all processes have."""
+        means = self._mean([value.detach() for value in values], batch_size)
+        return [mean.to(value.dtype) for mean, value in zip(means, values, strict=True)]
 
     def barrier_at_epoch_end(self):
         """A `RuntimeError` where other processes are still in a step."""
-        nothing = [None] * len(self.variables)
-        self._all_reduce(nothing, self.variables, rows=0, finished=1)
-        self._check_in_step(self.world_size)
+        self._sum_rows(0, is_finished=True)
 
     def _mean_gradients(self, gradients, variables):
-        rows = self.local_batch_size
-        *sums, rows = self._all_reduce(gradients, variables, rows)
-        return [
-            None if local is None else local.copy_((total / rows).view_as(local))
-            for local, total in zip(gradients, sums, strict=True)
-        ]
-
-    def _all_reduce(self, gradients, variables, rows, finished=0):
-        """Sums over processes: gradients times rows, rows, 1 for a finished epoch."""
         import torch
 
-        self._check_in_step(0)
-        sizes = [variable.value.numel() for variable in variables]
-        double = any(variable.value.dtype == torch.float64 for variable in variables)
+        pairs = zip(gradients, variables, strict=True)
+        filled = [torch.zeros_like(v.value) if g is None else g for g, v in pairs]
+        means = self._mean(filled, self.local_batch_size)
+        return [
+            # Each process has divided its loss by their number.
+            None if gradient is None else gradient.copy_(mean * self.world_size)
+            for gradient, mean in zip(gradients, means, strict=True)
+        ]
+
+    def _mean(self, values, rows):
+        import torch
+
+        total = self._sum_rows(rows)
+        double = any(value.dtype == torch.float64 for value in values)
         # Wide enough for a scaled loss's gradients times rows.
         dtype = torch.float64 if double else torch.float32
-        buffer = torch.zeros(sum(sizes) + 2, dtype=dtype, device=default_device())
-        *sums, total, finished_count = buffer.split([*sizes, 1, 1])
-        for weighted_sum, gradient in zip(sums, gradients, strict=True):
-            if gradient is not None:
-                weighted_sum[: gradient.numel()].copy_(gradient.reshape(-1))
-                weighted_sum.mul_(rows * self.world_size)
-        total.fill_(rows)
-        finished_count.fill_(finished)
+        buffer = torch.cat([value.reshape(-1).to(dtype) for value in values])
+        buffer.mul_(rows)
         torch.distributed.all_reduce(buffer)
-        self._finished = finished_count
-        return *sums, total
+        buffer.div_(total)
+        sizes = [value.numel() for value in values]
+        parts = zip(buffer.split(sizes), values, strict=True)
+        return [part.view_as(value) for part, value in parts]
 
-    def _check_in_step(self, expected):
-        # Read when the next exchange is due, so that a step waits for no device.
-        finished, self._finished = self._finished, None
-        if finished is not None and int(finished) != expected:
+    def _sum_rows(self, rows, is_finished=False):
+        """The samples of all processes in this step.
+
+        These numbers come before anything large: a process that ends its epoch takes
+        part too, so that where others go on it is an error in all of them.
+        """
+        import torch
+
+        buffer = torch.tensor([rows, is_finished], dtype=torch.int64)
+        buffer = buffer.to(default_device())
+        torch.distributed.all_reduce(buffer)
+        total, finished = buffer.tolist()
+        if finished != is_finished * self.world_size:
             raise RuntimeError(
-                f"`Distiller`: {int(finished)} of {self.world_size} processes "
-                "have ended the epoch while others are still training. All must take "
-                "equally many steps: cut arrays by `keras_dtkd.distribution.shard`, or "
-                "pass `steps_per_epoch`. A callback may stop an epoch only in all of "
-                "them."
+                f"`Distiller`: {finished} of {self.world_size} processes have ended "
+                "the epoch while others are still training. All must take equally many "
+                "steps: cut arrays by `keras_dtkd.distribution.shard`, or pass "
+                "`steps_per_epoch`. A callback may stop an epoch only in all of them."
             )
+        return total

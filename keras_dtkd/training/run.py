@@ -85,7 +85,7 @@ def session(distiller, is_training=False):
 def cache_global_means(distiller, outputs):
     """`compute_global_means`, once: the same weights have the same means.
 
-    Several processes exchange as many numbers as there are gradients.
+    Several processes exchange them.
     """
     known: list = []
 
