@@ -9,6 +9,7 @@ from keras import ops
 from keras_dtkd.attacks.attacked_model import AttackedModel
 from keras_dtkd.attacks.pgd import di2_fgsm, fgsm, pgd
 from keras_dtkd.attacks.threat_model import validate_inputs
+from keras_dtkd.core import arrays
 
 ATTACKS = {"pgd": pgd, "fgsm": fgsm, "di2_fgsm": di2_fgsm}
 
@@ -113,7 +114,7 @@ class RobustnessEvaluation:
         if len(indices):
             x, y = self.x[indices], self.y[indices]
             x_adv = self.attack(self.model, x, y, self.epsilon, **self.options)
-            x_adv = np.asarray(x_adv)
+            x_adv = np.asarray(arrays.to_numpy(x_adv))
             if x_adv.shape != x.shape:
                 raise ValueError(
                     f"`{self.caller}`: the attack received inputs of shape {x.shape} "

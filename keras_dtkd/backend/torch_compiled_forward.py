@@ -17,7 +17,8 @@ from keras_dtkd.backend.torch_traced_forward import (
 )
 
 # Seconds that a function has run before it is compiled under `"auto"`, about what
-# compiling takes: the two together are never more than twice the best choice.
+# compiling takes: the two together are never more than twice the best choice. On a GPU,
+# seconds of the host that launches it.
 PATIENCE = 60.0
 # Under `"auto"` a function is compiled for one more shape after so many calls with it;
 # and never for more shapes than these.
@@ -216,7 +217,12 @@ def verify(traced, run, values, tensors):
     `run` is a function of the variables' values and the arguments' tensors.
     """
     # One value of many that rounding moves across a ReLU's edge changes gradients.
-    tolerances = (0.3, 0.3) if traced.is_half else (1e-3, 1e-2)
+    tolerances = 1e-3, 1e-2
+    if default_device().type == "cuda":
+        # Convolutions have ten bits there (TF32).
+        tolerances = 1e-2, 5e-2
+    if traced.is_half:
+        tolerances = 0.3, 0.3
     for kind, tolerance, found, right in zip(
         ("results", "gradients"),
         tolerances,
@@ -224,8 +230,10 @@ def verify(traced, run, values, tensors):
         _results_and_gradients(traced.run_flat, values, tensors),
         strict=True,
     ):
-        largest = max((float(tensor.norm()) for tensor in right), default=0.0)
+        largest = max((float(_to_finite(b).norm()) for b in right), default=0.0)
         for a, b in zip(found, right, strict=True):
+            # One after the other: a large model leaves no room for copies of all.
+            a, b = _to_finite(a), _to_finite(b)
             error, norm = float((a - b).norm()), float(b.norm())
             # A gradient that vanishes is rounding noise.
             if not error <= tolerance * (norm + 1e-2 * largest):
@@ -233,7 +241,7 @@ def verify(traced, run, values, tensors):
 
 
 def _results_and_gradients(run, values, tensors, updated=()):
-    """Two lists of tensors, finite; gradients of a random sum of all results.
+    """Two lists of tensors; gradients are those of a random sum of all results.
 
     `updated` are values that change in place before the backward pass.
     """
@@ -260,7 +268,8 @@ def _results_and_gradients(run, values, tensors, updated=()):
         gradients = torch.autograd.grad(
             sum(losses), inputs, allow_unused=True, materialize_grads=True
         )
-    return [
-        [torch.nan_to_num(tensor.detach().float(), 0.0, 1e4, -1e4) for tensor in some]
-        for some in (results, gradients)
-    ]
+    return [result.detach() for result in results], gradients
+
+
+def _to_finite(tensor):
+    return tensor.float().nan_to_num(0.0, 1e4, -1e4)

@@ -47,7 +47,7 @@ def with_columns(x, **columns):
 def _to_numpy(column):
     if isinstance(column, dict):
         return {name: _to_numpy(part) for name, part in column.items()}
-    return np.asarray(column)
+    return np.asarray(arrays.to_numpy(column))
 
 
 def is_bundle(x):

@@ -69,7 +69,7 @@ def calibrate_output_bias(student, x, teacher_logits, batch_size=32):
     for start in range(0, samples, batch_size):
         batch = slice(start, start + batch_size)
         outputs, mask, dtype = _predict(student, arrays.take_rows(x, batch))
-        target = np.asarray(teacher_logits[batch], "float32")
+        target = arrays.to_numpy(teacher_logits[batch]).astype("float32")
         if output_kind is None:
             _validate_target(outputs, target)
             output_kind = logits.infer_output_kind(student)

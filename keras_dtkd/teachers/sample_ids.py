@@ -29,7 +29,7 @@ def with_sample_ids(x, sample_ids=None):
     >>> distiller.fit(with_sample_ids(x[chosen], chosen), y[chosen])
     """
     count = arrays.num_samples(x)
-    ids = np.arange(count) if sample_ids is None else np.asarray(sample_ids)
+    ids = np.arange(count) if sample_ids is None else arrays.to_numpy(sample_ids)
     if ids.shape != (count,) or ids.dtype.kind not in "iu":
         raise ValueError(
             f"`with_sample_ids`: {count} samples need as many integers as "

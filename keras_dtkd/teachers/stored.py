@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.stored_folder import check_file, read_folder
@@ -58,7 +59,7 @@ class Stored(Teacher):
         if isinstance(outputs, str | os.PathLike):
             outputs, self._signatures, stored_kind = _read(Path(outputs))
             output_kind = stored_kind if output_kind is None else output_kind
-        values = np.asarray(outputs)
+        values = np.asarray(arrays.to_numpy(outputs))
         if values.ndim < 2 or values.dtype.kind != "f" or not len(values):
             raise ValueError(
                 "`Stored`: outputs are floats `(samples, ..., classes)`. Received: "
@@ -87,7 +88,11 @@ class Stored(Teacher):
             )
         # A pipeline may have lost their shape.
         ids = ops.reshape(ops.cast(sample_ids, "int32"), (-1,))
-        outputs = ops.take(self._values.value, ids, axis=0)
+        values, indices = self._values.value, ids
+        if getattr(values, "is_cuda", False):
+            # PyTorch could not use the GPU again after an index out of range.
+            indices = ops.clip(ids, 0, self.num_samples - 1)
+        outputs = ops.take(values, indices, axis=0)
         # Else an id out of range would give the outputs of another sample, or zeros.
         is_known = ops.logical_and(ids >= 0, ids < self.num_samples)
         is_known = ops.reshape(is_known, (-1, *(1,) * (len(self._values.shape) - 1)))

@@ -1,5 +1,6 @@
 """Columns travel with the inputs, and reach losses but no model."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -78,3 +79,13 @@ def test_a_column_that_does_not_fit_is_refused(wrong):
         with_columns(X, wrong=wrong)
     with pytest.raises(ValueError, match="no columns"):
         with_columns(X)
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="tensors of PyTorch")
+def test_tensors_that_numpy_cannot_read_are_taken():
+    # As those on a GPU: NumPy refuses tensors with a gradient too.
+    values = keras.ops.convert_to_tensor(X[:, :4]).requires_grad_()
+    x = with_sample_ids(with_columns(X, score=values))
+    np.testing.assert_array_equal(x["columns"]["score"], X[:, :4])
+    stored = keras.ops.convert_to_numpy(Stored(values).variables[0])
+    np.testing.assert_array_equal(stored, X[:, :4])
