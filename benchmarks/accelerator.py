@@ -274,7 +274,7 @@ def main():
         folder = results / re.sub(r"\W+", "-", name.lower()).strip("-")
         folder.mkdir(parents=True, exist_ok=True)
         measure_all(commands, folder, backend, dry)
-    needed = "tensorflow", "tensorflow_datasets", "filelock"
+    needed = "tensorflow", "tensorflow_datasets", "filelock", "jsonschema"
     if None in map(importlib.util.find_spec, needed):
         print("Trainings are left out: pip install 'keras-dtkd[cli]'")
     else:

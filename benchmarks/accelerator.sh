@@ -4,4 +4,8 @@
 #
 #   benchmarks/accelerator.sh TEACHER.npz DATA_DIR RUNS [--minutes 28]
 #   benchmarks/accelerator.sh --dry RUNS     # all parts in small, on any machine
-exec "${PYTHON:-python}" "$(dirname "$0")/accelerator.py" "$@"
+here=$(cd "$(dirname "$0")" && pwd)
+# The scripts find the package without an installation too.
+export PYTHONPATH=${here%/*}${PYTHONPATH:+:$PYTHONPATH}
+python=$(command -v python || command -v python3)
+exec "${PYTHON:-$python}" "$here/accelerator.py" "$@"

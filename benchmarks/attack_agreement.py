@@ -70,13 +70,13 @@ def run_foolbox(attack, model, x, y, epsilon):
     wrapped = foolbox.PyTorchModel(ChannelsFirst(model).eval(), bounds=(0, 1))
     images = torch.tensor(x).permute(0, 3, 1, 2)
     x_adv, _, _ = attack(wrapped, images, torch.tensor(y), epsilons=epsilon)
-    return x_adv.permute(0, 2, 3, 1).detach().numpy()
+    return x_adv.permute(0, 2, 3, 1).detach().cpu().numpy()
 
 
 def run_torchattacks(attack, model, x, y, **options):
     attack = attack(ChannelsFirst(model).eval(), **options)
     x_adv = attack(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(y))
-    return x_adv.permute(0, 2, 3, 1).detach().numpy()
+    return x_adv.permute(0, 2, 3, 1).detach().cpu().numpy()
 
 
 def pgd_by_library(model, x, y, epsilon, random_start):

@@ -14,12 +14,17 @@ benchmark, and prints its published figures.
 import argparse
 import itertools
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+# Before a backend is imported: the processes of the forms share the device.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import numpy as np
 from keras import ops

@@ -19,12 +19,11 @@ BACKEND = keras.backend.backend()
 def environment_info():
     """Versions, processor, load, date and command, for the file of results."""
     packages = ("keras", "numpy", BACKEND, "keras_dtkd")
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     return {
         "backend": BACKEND,
         "versions": {p: importlib.import_module(p).__version__ for p in packages},
         "python": platform.python_version(),
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "commit": _commit(),
         "device": backend.device_info()[0],
         "cpu": cpu(),
         "cores": len(os.sched_getaffinity(0))
@@ -34,6 +33,17 @@ def environment_info():
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join([*_environment_variables(), "python", *sys.argv]),
     }
+
+
+def _commit():
+    """The commit of this code; of a copy without git that of KERAS_DTKD_COMMIT."""
+    given = os.environ.get("KERAS_DTKD_COMMIT", "")
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return given
+    return found or given
 
 
 def save(result, name, output=None):
