@@ -240,12 +240,12 @@ def _note_class_ranges(distiller, context):
 def _note_labels(distiller, context):
     """Notes which data has labels: their metrics are reported."""
     has_labels = context.sample.y is not None
-    has = {"eval_has_labels": has_labels}
+    flags = {"eval_has_labels": has_labels}
     if context.is_training:
         validation = context.validation
         eval_has_labels = validation is None or validation.y is not None
-        has = {"train_has_labels": has_labels, "eval_has_labels": eval_has_labels}
-    distiller.run_context = dataclasses.replace(distiller.run_context, **has)
+        flags = {"train_has_labels": has_labels, "eval_has_labels": eval_has_labels}
+    distiller.run_context = dataclasses.replace(distiller.run_context, **flags)
 
 
 def inspect_models(distiller, context):
