@@ -74,10 +74,14 @@ def _resolve(find):
         )
     compiled = [re.compile(pattern) for pattern in patterns]
     return lambda text: [
-        match.span(1 if pattern.groups else 0)
-        for pattern in compiled
-        for match in pattern.finditer(text)
+        _find_span(match) for pattern in compiled for match in pattern.finditer(text)
     ]
+
+
+def _find_span(match):
+    """Where the first group lies that took part in a match, or else all of it."""
+    groups = range(1, match.re.groups + 1)
+    return match.span(next((g for g in groups if match.start(g) >= 0), 0))
 
 
 def _presidio():

@@ -44,7 +44,7 @@ def chunked_divergence(
 
     Raises:
         ValueError: Vocabularies of unequal size, an unknown divergence or convention, a
-            `chunk_size` below 1.
+            `chunk_size` below 1, weights or hidden states of other tokens.
     """
     beta = BETAS.get(divergence, divergence)
     if isinstance(beta, str) or not 0 <= beta <= 1:
@@ -67,6 +67,7 @@ def chunked_divergence(
         values = divergences.generalized_jsd(log_p, log_q, beta, convention)
         return values, _logit_gradient(log_p, log_q, beta, convention)
 
+    _check_tokens("teacher_hidden", teacher_hidden.shape[:-1], student_hidden)
     teacher_hidden = ops.reshape(teacher_hidden, (-1, teacher_hidden.shape[-1]))
     options = weights, temperature, chunk_size
     return _mean(evaluate, student_hidden, student_embedding, teacher_hidden, *options)
@@ -83,6 +84,9 @@ def chunked_cross_entropy(hidden, embedding, labels, weights=None, chunk_size=10
 
     Returns:
         A float32 scalar: `−Σ w log q(label) / Σ w` in nats, 0 where all weights are 0.
+
+    Raises:
+        ValueError: Not one label or weight a token; a `chunk_size` below 1.
     """
     hidden, embedding = map(ops.convert_to_tensor, (hidden, embedding))
 
@@ -91,7 +95,9 @@ def chunked_cross_entropy(hidden, embedding, labels, weights=None, chunk_size=10
         target = ops.cast(ops.arange(log_q.shape[-1]) == tokens, "float32")
         return -ops.sum(target * log_q, axis=-1), ops.exp(log_q) - target
 
-    labels = ops.reshape(ops.convert_to_tensor(labels), (-1, 1))
+    labels = ops.convert_to_tensor(labels)
+    _check_tokens("labels", labels.shape, hidden)
+    labels = ops.reshape(labels, (-1, 1))
     return _mean(evaluate, hidden, embedding, labels, weights, 1.0, chunk_size)
 
 
@@ -105,50 +111,66 @@ def _mean(evaluate, hidden, embedding, others, weights, temperature, chunk_size)
         raise ValueError(f"`chunk_size` must be at least 1. Received: {chunk_size}.")
     if weights is None:
         weights = ops.ones(ops.shape(hidden)[:-1])
+    weights = ops.convert_to_tensor(weights)
+    _check_tokens("weights", weights.shape, hidden)
     weights = ops.stop_gradient(ops.cast(ops.reshape(weights, (-1, 1)), "float32"))
     # Under mixed precision hidden states are halves, and the embedding is float32.
     dtype = keras.backend.result_type(hidden.dtype, embedding.dtype)
-    total = ops.sum(weights)
-    shares = weights / ops.where(total > 0, total, 1.0)
+    total, count = ops.sum(weights), ops.cast(ops.size(weights), "float32")
+    # About 1 each: divided by the number of tokens, half precision would lose them.
+    weights = weights * count / ops.where(total > 0, total, 1.0)
 
     @ops.custom_gradient
     def mean(hidden, embedding):
-        count = ops.shape(hidden)[0]
-        padded = [_pad(a, chunk_size) for a in (hidden, others, shares)]
+        padded = [_pad(a, chunk_size) for a in (hidden, others, weights)]
 
         def add_chunk(number, carry):
             """Adds a chunk's values, and the gradients of them."""
             value, by_hidden, by_embedding = carry
             start = number * chunk_size
-            states, other, share = (
+            states, other, weight = (
                 ops.slice(a, (start, 0), (chunk_size, a.shape[1])) for a in padded
             )
             values, slope = evaluate(_log_probs(states, embedding, temperature), other)
-            slope = ops.cast(slope * share / temperature, dtype)
-            by_states = ops.cast(ops.matmul(slope, embedding), hidden.dtype)
+            slope = ops.cast(slope * weight / temperature, dtype)
+            by_states = ops.cast(ops.matmul(slope, embedding), "float32") / count
             part = ops.matmul(ops.transpose(slope), states)
             return (
-                value + ops.sum(share[:, 0] * values),
+                value + ops.sum(weight[:, 0] * values) / count,
                 ops.slice_update(by_hidden, (start, 0), by_states),
-                by_embedding + ops.cast(part, "float32"),
+                by_embedding + ops.cast(part, "float32") / count,
             )
 
-        start = ops.zeros(()), ops.zeros_like(padded[0]), ops.zeros(embedding.shape)
+        by_hidden = ops.zeros_like(padded[0], dtype="float32")
+        start = ops.zeros(()), by_hidden, ops.zeros(embedding.shape)
         chunks = ops.shape(padded[0])[0] // chunk_size
         value, *gradients = ops.fori_loop(0, chunks, add_chunk, start)
-        gradients[0] = gradients[0][:count]
+        gradients[0] = gradients[0][: ops.shape(hidden)[0]]
 
         def gradient(*args, upstream=None):
             if upstream is None:
                 (upstream,) = args
             return tuple(
-                ops.cast(upstream * ops.cast(g, "float32"), tensor.dtype)
+                ops.cast(upstream * g, tensor.dtype)
                 for g, tensor in zip(gradients, (hidden, embedding), strict=True)
             )
 
         return value, gradient
 
     return mean(ops.reshape(hidden, (-1, hidden.shape[-1])), embedding)
+
+
+def _check_tokens(name, shape, hidden):
+    """Raises a `ValueError` unless there is one of something for each token."""
+    expected = tuple(hidden.shape[:-1])
+    pairs = zip(shape, expected, strict=False)
+    # A pipeline may have lost some sizes.
+    is_same = all(a is None or b is None or a == b for a, b in pairs)
+    if len(shape) != len(expected) or not is_same:
+        raise ValueError(
+            f"`{name}` must have one for each token, {expected}. Received: shape "
+            f"{tuple(shape)}."
+        )
 
 
 def _log_probs(hidden, embedding, temperature):

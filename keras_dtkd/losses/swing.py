@@ -209,8 +209,12 @@ class Swing(DistillationLoss):
             )
             return Issue(code, ERROR, message)
         rank = scores.ndim if spec is None else len(spec.shape) - 1
-        length = scores.shape[1:] if y is None or rank < 2 else np.shape(y)[1:rank]
-        if scores.ndim and (scores.ndim != rank or scores.shape[1:] != length):
+        lengths = scores.shape[1:]
+        if rank > 1:
+            lengths = spec.shape[1:-1] if y is None else np.shape(y)[1:rank]
+        pairs = zip(scores.shape[1:], lengths, strict=False)
+        fits = scores.ndim == rank and all(b in (a, None) for a, b in pairs)
+        if scores.ndim and not fits:
             message = (
                 f"`Swing`: privacy scores of shape {scores.shape} do not fit outputs "
                 f"of shape {tuple(spec.shape)}: each label needs one."

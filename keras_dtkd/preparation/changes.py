@@ -142,9 +142,10 @@ def follow_losses(distiller):
     if draws and not hasattr(distiller, "direction_seed_generator"):
         distiller.direction_seed_generator = keras.random.SeedGenerator()
     rollout = distiller.rollout
-    if rollout is not None and not hasattr(distiller, "rollout_statistics"):
-        # Without prompts the length may not be known yet.
-        if rollout.max_length is not None:
+    # Without prompts the length may not be known yet.
+    if rollout is not None and rollout.max_length is not None:
+        statistics = getattr(distiller, "rollout_statistics", None)
+        if statistics is None or statistics.max_length != rollout.max_length:
             distiller.rollout_statistics = rollout.make_statistics()
     names = loss_logging.list_tracker_names(losses, distiller.additional_logs)
     if names != list(distiller.loss_trackers):

@@ -19,6 +19,7 @@ from keras_dtkd.losses.input_gradient_checks import (
     model_input_tensors,
     models_with_gradient,
 )
+from keras_dtkd.rollouts.decoders import FullDecoder, has_cache, make_decoder
 from keras_dtkd.teachers.forward import (
     compile_on_jax,
     run_on_sample,
@@ -36,6 +37,8 @@ from keras_dtkd.validation.task_loss import contradicting_losses
 PROBE_SIZE = 8
 # So many tokens show how logits are made of hidden states; half precision rounds.
 HEAD_TOKENS, HEAD_TOLERANCE = 8, 0.02
+# The same for logits with a cache of keys and values, in float32.
+CACHE_TOLERANCE = 1e-3
 # Probabilities so close to each other that two softmaxes in a row leave them alike.
 NEARLY_UNIFORM = 1e-3
 
@@ -101,6 +104,42 @@ def _has_head(model, x, allow_int8=False):
 
     difference, scale = compile_on_jax(model.variables, compare)(x)
     return bool(difference <= HEAD_TOLERANCE * scale)
+
+
+def find_caches(context):
+    """See `ValidationContext.caches`: measured on a few tokens."""
+    token_ids = context.inputs
+    if isinstance(token_ids, dict):
+        token_ids = token_ids["token_ids"]
+    token_ids = ops.convert_to_tensor(token_ids[:1, :HEAD_TOKENS])
+    if token_ids.shape[1] < 4:
+        return {}
+    models = {"student": context.student, "teacher": context.teacher.model}
+    return {
+        role: _has_right_cache(model, token_ids)
+        for role, model in models.items()
+        if model is not None and has_cache(model)
+    }
+
+
+def _has_right_cache(model, token_ids):
+    """Whether logits that a cache is used for are those of a forward pass."""
+
+    def compare(token_ids):
+        mask = ops.ones_like(token_ids, "bool")
+        prompts = {"token_ids": token_ids, "padding_mask": mask, "num_tokens": None}
+        # Of the last two tokens: what differs at one position would not be seen.
+        start = ops.convert_to_tensor(token_ids.shape[1] - 2, "int32")
+        cached, full = (
+            decoder.score(token_ids, decoder.cache, start, 2)[0]
+            for decoder in (make_decoder(model, prompts), FullDecoder(model, prompts))
+        )
+        return ops.max(ops.abs(cached - full)), ops.max(ops.abs(full))
+
+    difference, scale = compile_on_jax(model.variables, compare)(token_ids)
+    is_half = "16" in str(model.compute_dtype)
+    tolerance = HEAD_TOLERANCE if is_half else CACHE_TOLERANCE
+    return bool(difference <= tolerance * scale)
 
 
 def find_invalid_weights(teacher):

@@ -4,6 +4,7 @@ Peek at the data → infer output specs → build → validate → compile → v
 """
 
 import dataclasses
+import warnings
 from typing import Any
 
 import keras
@@ -170,6 +171,11 @@ def prepare_predict(distiller, x):
 
 def compute_losses(distiller, x, y):
     """See `Distiller.compute_losses`."""
+    if distiller.chunk_size is not None:
+        raise ValueError(
+            "`Distiller.compute_losses` needs all logits, and `chunk_size` is set. Use "
+            "`evaluate` with `evaluate_distillation=True`."
+        )
     if distiller.output_specs.get().teacher is None:
         prepare_models(distiller, x, y)
     steps = build_steps(distiller, x, y)
@@ -204,7 +210,7 @@ def peek(distiller, run, x, y=None, batch_size=None, **options):
     sample = data_peek.limit_rows(sample, distiller.student)
     return ValidationContext(
         rollout=rollout,
-        chunk_size=distiller.chunk_size if run in TRAINING else None,
+        chunk_size=distiller.chunk_size if teacher is not None else None,
         run=run,
         student=distiller.student,
         teacher=teacher,
@@ -272,6 +278,8 @@ def inspect_models(distiller, context):
         return context.with_issues(issues)
     if context.chunk_size is not None:
         context = dataclasses.replace(context, heads=measure.find_heads(context))
+    if context.rollout is not None:
+        context = dataclasses.replace(context, caches=measure.find_caches(context))
     try:
         context = _infer_outputs(distiller, context)
         if uses_teacher and not has_errors(find_issues(context)):
@@ -280,6 +288,14 @@ def inspect_models(distiller, context):
         code = "invalid_output" if context.student_spec is None else "loss_not_built"
         return context.with_issues([Issue(code, ERROR, str(error), cause=error)])
     return context
+
+
+def _loss_weights(distiller):
+    """The `loss_weights` that a Distiller is compiled with."""
+    # A function of the user's own in the configuration is nothing to warn of.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return (distiller.get_compile_config() or {}).get("loss_weights")
 
 
 def _structure(context):
@@ -361,6 +377,7 @@ def compile_distiller(distiller, context):
         several = backend.replicas() > 1 or backend.rank_and_world_size()[1] > 1
     compiled = CompiledSettings(
         loss=distiller.loss,
+        loss_weights=_loss_weights(distiller),
         task_weight=distiller.task_weight,
         is_default=distiller.compile_origin.source == "default",
         metrics=distiller.compile_origin.metrics,

@@ -1,5 +1,7 @@
 """Data becomes what the models take, by the student's own KerasHub preprocessor."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -38,7 +40,10 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
                 "preprocessor."
             )
         return x, y
+    makes_labels = hasattr(preprocessor, "generate_preprocess")
     function = student.preprocess_samples
+    if makes_labels:
+        function = functools.partial(_convert_causal, function)
     if isinstance(y, list) and _is_text(y):
         y = np.asarray(y)
     validation = kwargs.get("validation_data")
@@ -59,12 +64,11 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
                 )
             length = distiller.rollout.max_length
             prompts = preprocessor.generate_preprocess(x, sequence_length=length)
-            return keras.utils.pack_x_y_sample_weight(prompts, y, sample_weight)
+            return prompts, y, sample_weight
 
     if not _is_text(x):
         return _convert_batches(function, x), y
-    converted = _convert(function, x, y, kwargs.get("sample_weight"))
-    x, y, weights = keras.utils.unpack_x_y_sample_weight(converted)
+    x, y, weights = _convert(function, x, y, kwargs.get("sample_weight"))
     if weights is not None:
         kwargs["sample_weight"] = weights
     return x, y
@@ -100,9 +104,9 @@ def _is_text_leaf(leaf):
 
 
 def _convert(function, x, y=None, sample_weight=None):
-    """One batch of text, or all of it, as NumPy; other data as it is."""
+    """`(x, y, sample_weight)`: text as NumPy token ids, other data as it is."""
     if not _is_text(x):
-        return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        return x, y, sample_weight
     if isinstance(x, dict):
         x = {name: _to_list(part) for name, part in x.items()}
     elif isinstance(x, tuple):
@@ -111,7 +115,39 @@ def _convert(function, x, y=None, sample_weight=None):
         x = _to_list(x)
     result = keras.utils.unpack_x_y_sample_weight(function(x, y, sample_weight))
     # Preprocessors may give TensorFlow's tensors on other backends.
-    return keras.utils.pack_x_y_sample_weight(*arrays.to_numpy_arrays(result))
+    return tuple(arrays.to_numpy_arrays(result))
+
+
+def _convert_causal(function, x, y=None, sample_weight=None):
+    """As `function`, a preprocessor that makes labels and weights of the texts."""
+    if y is not None:
+        raise ValueError(
+            "`Distiller`: the student's preprocessor makes labels of the texts, each "
+            "token's next one, and others were given. Leave them out; where a response "
+            "follows a prompt, put both in one text, or give token ids and weights."
+        )
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(function(x))
+    if sample_weight is not None:
+        # KerasHub would overwrite them.
+        weights = _weigh_texts(weights, sample_weight)
+    return x, y, weights
+
+
+def _weigh_texts(weights, sample_weight):
+    """Weights of tokens, `(batch, time)`, times one weight a text."""
+    if hasattr(sample_weight, "graph"):
+        raise ValueError(
+            "`Distiller`: weights of texts in a `tf.data.Dataset` do not count. Give "
+            "token ids with a weight each, or arrays."
+        )
+    weights, sample_weight = map(arrays.to_numpy, (weights, sample_weight))
+    if sample_weight.shape not in ((len(weights),), (len(weights), 1)):
+        raise ValueError(
+            f"`Distiller`: weights of shape {sample_weight.shape} for "
+            f"{len(weights)} texts. Give one weight a text, or token ids with a weight "
+            "each."
+        )
+    return weights.astype("float32") * sample_weight.reshape(-1, 1).astype("float32")
 
 
 def _convert_batches(function, data):
@@ -119,11 +155,28 @@ def _convert_batches(function, data):
         spec = data.element_spec
         if not _is_text(spec[0] if isinstance(spec, tuple) else spec):
             return data
-        return data.map(lambda *batch: function(*batch))
+        return data.map(lambda *batch: _to_batch(*function(*batch)))
+    if isinstance(data, keras.utils.PyDataset) and _is_text(_first_inputs(data)):
+        raise ValueError(
+            "`Distiller`: a `PyDataset` gives text, which is not converted in it. Give "
+            "an iterator or a `tf.data.Dataset` of text, or token ids."
+        )
     if not hasattr(data, "__next__"):
         return data
     # A list is a batch of strings, a tuple has labels too.
-    return (_convert(function, *(b if isinstance(b, tuple) else (b,))) for b in data)
+    batches = (batch if isinstance(batch, tuple) else (batch,) for batch in data)
+    return (_to_batch(*_convert(function, *batch)) for batch in batches)
+
+
+def _first_inputs(data):
+    return keras.utils.unpack_x_y_sample_weight(data[0])[0] if len(data) else None
+
+
+def _to_batch(x, y=None, sample_weight=None):
+    """A batch as Keras takes it of a generator: always a tuple."""
+    if sample_weight is not None:
+        return x, y, sample_weight
+    return (x,) if y is None else (x, y)
 
 
 def _to_list(texts):

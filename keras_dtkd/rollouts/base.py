@@ -11,7 +11,9 @@ from keras_dtkd.core import arrays
 from keras_dtkd.core.arguments import check_in_range, check_positive_int
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.hyperparameters import Hyperparameter, HyperparameterMixin
+from keras_dtkd.core.issue import report_issues
 from keras_dtkd.rollouts import sampling
+from keras_dtkd.rollouts.prompts import find_prompt_issues
 from keras_dtkd.rollouts.statistics import RolloutCallback, RolloutStatistics
 
 # TRL's `max_new_tokens`.
@@ -149,14 +151,18 @@ class Rollout(FitHooks, HyperparameterMixin):
             batch_size: How many at a time.
 
         Returns:
-            A `RolloutResult` of NumPy arrays, with numbers drawn from `seed`.
+            A `RolloutResult` of NumPy arrays, with numbers drawn from `seed`, of tokens
+            that both models have.
         """
         self.find_max_length(student, prompts["token_ids"].shape[1])
+        report_issues(find_prompt_issues(self, prompts))
         models = [model for model in (student, teacher) if model is not None]
+        sizes = [_vocabulary_size(model) for model in models]
+        num_tokens = min((size for size in sizes if size is not None), default=None)
         variables = [v for part in (*models, self) for v in part.variables]
 
         def run(prompts, uniforms):
-            result = self(student, teacher, prompts, uniforms)
+            result = self(student, teacher, prompts, uniforms, num_tokens)
             return [
                 part for part in result._replace(statistics=None) if part is not None
             ]
@@ -307,6 +313,12 @@ class Rollout(FitHooks, HyperparameterMixin):
         for token in self.stop_token_ids:
             is_stop = ops.logical_or(is_stop, token_ids == token)
         return ops.logical_and(is_stop, ops.logical_not(is_prompt))
+
+
+def _vocabulary_size(model):
+    """How many tokens a model has logits for; `None` where it does not announce it."""
+    shape: Any = getattr(model, "output_shape", None)
+    return shape[-1] if isinstance(shape, tuple) and len(shape) == 3 else None
 
 
 def find_shortest_prompt(prompts):

@@ -23,7 +23,7 @@ class RolloutStatistics(keras.metrics.Metric):
 
     def __init__(self, max_length, has_acceptance, name="rollout"):
         super().__init__(name=name)
-        self.has_acceptance = has_acceptance
+        self.max_length, self.has_acceptance = max_length, has_acceptance
         self.sequences = self.add_variable((), "zeros", name="sequences")
         # By position in the response, from 0.
         shape = (max_length,)

@@ -25,10 +25,14 @@ def find_output_embedding(model, allow_int8=False):
     """The matrix that a KerasHub `CausalLM` makes logits with, `(vocabulary, width)`.
 
     `None` for a model that does not have it in a `ReversibleEmbedding`, or where it is
-    quantized. With `allow_int8`, one in int8 is dequantized; it has no gradient.
+    quantized or caps the logits (Gemma 2). With `allow_int8`, one in int8 is
+    dequantized; it has no gradient.
     """
     layer: Any = getattr(getattr(model, "backbone", None), "token_embedding", None)
     if not hasattr(layer, "tie_weights"):
+        return None
+    # Small logits are hardly changed by a cap: no measurement would find it.
+    if getattr(layer, "logit_soft_cap", None) is not None:
         return None
     is_tied = layer.tie_weights
     table = layer.embeddings if is_tied else ops.transpose(layer.reverse_embeddings)

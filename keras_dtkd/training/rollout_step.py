@@ -21,7 +21,8 @@ def generate(distiller, rollout, prompts, targets, sample_weight=None):
         rollout: The `Rollout`.
         prompts: The batch of prompts.
         targets: `TrainingTargets`.
-        sample_weight: One weight a prompt, or `None`.
+        sample_weight: One weight a prompt, or `None`: relative to the others of the
+            batch.
 
     Returns:
         `(x, targets, sample_weight)`: inputs of both models; the result, in `targets`;

@@ -36,6 +36,13 @@ def check_chunks(context):
     compiled = context.compiled
     if compiled is None or context.sample.y is None or compiled.loss is None:
         return
+    if compiled.loss_weights is not None:
+        message = (
+            "`Distiller`: `loss_weights` are compiled, and do not count with "
+            "`chunk_size`."
+        )
+        hint = "Use `Distiller(task_weight=...)`."
+        yield Issue(CODE, ERROR, message, hint)
     if context.has_own_loss or not is_token_cross_entropy(compiled.loss):
         message = (
             "`Distiller`: the task loss needs all logits, and `chunk_size` is set."

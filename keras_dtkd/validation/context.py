@@ -12,6 +12,7 @@ class CompiledSettings(NamedTuple):
     """What a Distiller is compiled with, and where it will run."""
 
     loss: Any
+    loss_weights: Any
     task_weight: float
     is_default: bool  # Whether the user compiled neither Distiller nor student.
     metrics: list
@@ -38,6 +39,8 @@ class ValidationContext:
         chunk_size: As the Distiller's.
         heads: With it, by role, whether the model's logits are its hidden states times
             `training.chunked_step.find_output_embedding`.
+        caches: With a rollout, by role, whether the logits that a KerasHub `CausalLM`
+            has with its cache of keys and values are those of a forward pass.
         rollout: The `Rollout` if the run has one: `sample` has the sequences' form.
         sample: Some samples of the data, a `data_peek.Sample`.
         x: The data as the run was given it.
@@ -78,6 +81,7 @@ class ValidationContext:
     rollout: Any = None
     chunk_size: int | None = None
     heads: dict = dataclasses.field(default_factory=dict)
+    caches: dict = dataclasses.field(default_factory=dict)
     specs: dict = dataclasses.field(default_factory=dict)
     teacher_outputs: Any = None
     mask: Any = None

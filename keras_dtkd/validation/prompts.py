@@ -6,11 +6,7 @@ from keras_dtkd.core import arrays
 from keras_dtkd.core.issue import ERROR, WARNING, Issue
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.rollouts.decoders import has_cache, takes_mask
-
-FORM = (
-    'Give `{"token_ids": ..., "padding_mask": ...}`, integers of shape `(batch, '
-    "length)`, padded on the right."
-)
+from keras_dtkd.rollouts.prompts import find_prompt_issues
 
 
 def check_prompts(rollout, teacher, sample, x):
@@ -28,56 +24,7 @@ def check_prompts(rollout, teacher, sample, x):
         message = f"{name}: weights of shape {np.shape(weights)} for prompts."
         hint = "Give one weight a prompt."
         return [Issue("invalid_weights", ERROR, message, hint)]
-    keys = "token_ids", "padding_mask"
-    if not isinstance(data, dict) or not {*keys} <= {*data}:
-        found = sorted(data) if isinstance(data, dict) else arrays.describe_shapes(data)
-        message = f"{name}: the data are no prompts: {found}."
-        hint = FORM if "padding_mask" in found else f"{FORM} Without padding all are 1."
-        return [Issue("no_prompts", ERROR, message, hint)]
-    if sample.y is not None:
-        message = f"{name}: the prompts have labels, and the rollout makes its own."
-        hint = "Give `fit(prompts)` alone; responses are marked by a `response_mask`."
-        return [Issue("no_prompts", ERROR, message, hint)]
-    token_ids, mask = (arrays.to_numpy(data[key]) for key in keys)
-    if token_ids.ndim != 2 or token_ids.shape != mask.shape:
-        message = f"{name}: prompts of shape {token_ids.shape}, mask {mask.shape}."
-        return [Issue("no_prompts", ERROR, message, FORM)]
-    if token_ids.dtype.kind not in "iu":
-        message = f"{name}: the token ids of the prompts are {token_ids.dtype}."
-        return [Issue("no_prompts", ERROR, message, FORM)]
-    length = token_ids.shape[1]
-    if length > rollout.max_length:
-        message = (
-            f"{name}: the prompts have {length} positions, and `max_length` is "
-            f"{rollout.max_length}."
-        )
-        hint = "`max_length` counts the prompt too: give a larger one."
-        return [Issue("long_prompts", ERROR, message, hint)]
-    is_prompt = mask != 0
-    responses = data.get("response_mask")
-    if responses is not None:
-        responses = arrays.to_numpy(responses)
-        if responses.shape != mask.shape:
-            message = f"{name}: a `response_mask` of shape {responses.shape}."
-            return [Issue("no_prompts", ERROR, message, FORM)]
-        is_prompt &= responses == 0
-    elif rollout.uses_data:
-        is_prompt[:, 1:] = False
-    returns = (np.diff(is_prompt.astype("int8"), axis=1) > 0).any(1)
-    if returns.any():
-        found = f"{returns.sum()} of {len(mask)}"
-        message = f"{name}: {found} prompts are not padded on the right."
-        return [Issue("left_padding", ERROR, message, FORM)]
-    is_empty = ~is_prompt.any(1)
-    if is_empty.any():
-        message = f"{name}: {is_empty.sum()} of {len(mask)} prompts have no tokens."
-        hint = "A sequence needs its first token, such as the tokenizer's start token."
-        return [Issue("empty_prompts", ERROR, message, hint)]
-    if is_prompt.all(1).all() and length == rollout.max_length:
-        message = f"{name}: all prompts have `max_length={length}` tokens already."
-        hint = "`max_length` counts the prompt too: give a larger one."
-        return [Issue("long_prompts", ERROR, message, hint)]
-    return []
+    return find_prompt_issues(rollout, data, sample.y is not None)
 
 
 def check_rollout_models(rollout, context):
@@ -112,6 +59,18 @@ def check_rollout_models(rollout, context):
                 "out a softmax at the end, or give the model up to it."
             )
             return [Issue("no_logits", ERROR, message, hint)]
+    wrong = [role for role in models if context.caches.get(role) is False]
+    if wrong:
+        message = (
+            f"{name}: the {' and the '.join(wrong)} has other logits with its cache of "
+            "keys and values than without, as KerasHub's GPT-NeoX: it would draw "
+            "tokens of another distribution than the one that is trained."
+        )
+        hint = (
+            "Give it without the cache, as `keras.Model(model.input, model.output)`: "
+            "each token is then a full forward pass."
+        )
+        return [Issue("wrong_cache", ERROR, message, hint)]
     slow = [role for role, model in models.items() if not has_cache(model)]
     if not slow:
         return []

@@ -1,9 +1,10 @@
 """The divergence from hidden states equals the plain form, value and gradients."""
 
+import keras
 import numpy as np
 import pytest
 
-from keras_dtkd.functional.chunked import chunked_divergence
+from keras_dtkd.functional.chunked import chunked_cross_entropy, chunked_divergence
 from tests.gradients import differentiate
 from tests.tensors import tensor
 
@@ -160,3 +161,38 @@ def test_a_wrong_argument_is_refused(options, message):
     }
     with pytest.raises(ValueError, match=message):
         chunked_divergence(**arrays)
+
+
+def test_hidden_states_in_half_precision_have_the_gradient_of_float32():
+    # Of so many tokens that a share of the mean is below the smallest half.
+    rng, count, grads = np.random.default_rng(1), 4000, []
+    hidden = rng.normal(size=(count, 6)).astype("float16")
+    shapes = (CLASSES, 6), (count, 9), (CLASSES, 9)
+    embedding, *teacher = (tensor(0.03 * rng.normal(size=shape)) for shape in shapes)
+    for dtype in ("float16", "float32"):
+
+        def mean(h, dtype=dtype):
+            h = keras.ops.cast(h, dtype)
+            return 2.0**10 * chunked_divergence(h, embedding, *teacher, chunk_size=500)
+
+        grads.append(differentiate(mean)(tensor(hidden))[1])
+    error = np.linalg.norm(grads[0] - grads[1]) / np.linalg.norm(grads[1])
+    assert error < 1e-2
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    ("name", "shape"), [("weights", (3,)), ("weights", (3, 1)), ("teacher", (3, 8, 9))]
+)
+def test_tokens_that_do_not_fit_are_refused(name, shape):
+    hidden, embedding = (tensor(part["student"]) for part in (HIDDEN, EMBEDDING))
+    teacher = [tensor(part["teacher"]) for part in (HIDDEN, EMBEDDING)]
+    options = {}
+    if name == "weights":
+        options[name] = np.ones(shape)
+    else:
+        teacher[0] = np.ones(shape, "float32")
+    with pytest.raises(ValueError, match=f"`{name}.*one for each token"):
+        chunked_divergence(hidden, embedding, *teacher, **options)
+    with pytest.raises(ValueError, match="`labels` must have one for each token"):
+        chunked_cross_entropy(hidden, embedding, np.zeros((3, 6), int))

@@ -331,6 +331,16 @@ def test_wrong_scores_are_one_error_before_the_first_step(x, message):
 
 @pytest.mark.invariant(number=10)
 @pytest.mark.single_backend
+@pytest.mark.parametrize("length", [1, 4])
+def test_scores_of_other_tokens_are_refused_without_labels(length):
+    x = with_columns(TOKENS, privacy=PRIVATE[:, :length])
+    d = distiller(Swing("privacy"))
+    with pytest.raises(ValueError, match=rf"\(16, {length}\) do not fit"):
+        d.fit(x, verbose=0)
+
+
+@pytest.mark.invariant(number=10)
+@pytest.mark.single_backend
 def test_a_function_that_fails_is_one_error_before_the_first_step():
     def fail(x):
         raise KeyError("ages")

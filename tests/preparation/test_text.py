@@ -159,3 +159,56 @@ def test_labels_beside_text_prompts_are_refused():
     for labels in (TEXTS, np.array(TEXTS)):
         with pytest.raises(ValueError, match="the rollout makes its own"):
             d.fit(TEXTS, labels, **OPTIONS)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("labels", [TEXTS, np.arange(8)])
+def test_labels_beside_text_are_refused_and_not_dropped(labels):
+    with pytest.raises(ValueError, match="preprocessor makes labels of the texts"):
+        distiller().fit(TEXTS, labels, **OPTIONS)
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=3)
+def test_weights_of_texts_count():
+    d = distiller()
+    before = numbers(d.student)
+    d.fit(TEXTS, sample_weight=np.zeros(8), **OPTIONS)
+    assert all(map(np.array_equal, before, numbers(d.student)))
+    assert d.evaluate(TEXTS, sample_weight=np.zeros(8), verbose=0)[0] == 0
+    some = np.repeat([1.0, 0.0], 4)
+    one, two = distiller(), distiller()
+    one.fit(TEXTS, sample_weight=some, **OPTIONS)
+    two.fit(((TEXTS[i : i + 4], None, some[i : i + 4]) for i in (0, 4)), verbose=0)
+    pairs = zip(numbers(one.student), numbers(two.student), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    with pytest.raises(ValueError, match=r"weights of shape \(8, 3\) for 8 texts"):
+        one.fit(TEXTS, sample_weight=np.ones((8, 3)), **OPTIONS)
+
+
+@pytest.mark.single_backend
+def test_batches_of_a_generator_may_be_text_alone():
+    batches = [TEXTS[:4], TEXTS[4:]]
+    expected = distiller().fit(TEXTS, **OPTIONS).history
+    assert distiller().fit(((b,) for b in batches), verbose=0).history == expected
+    outcomes = []
+    for data in (TEXTS, iter(batches), ((b, None, np.ones(4)) for b in batches)):
+        d = distiller(rollout=rollouts.Student(16, seed=0))
+        options = OPTIONS if data is TEXTS else {"verbose": 0}
+        outcomes.append(d.fit(data, **options).history["loss"])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_text_in_a_pydataset_is_one_error():
+    class Texts(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return (np.array(TEXTS[4 * index : 4 * index + 4]),)
+
+    with pytest.raises(ValueError, match="a `PyDataset` gives text"):
+        distiller().fit(Texts(), verbose=0)

@@ -279,3 +279,34 @@ def test_a_teacher_that_is_no_single_model_cannot_draw():
 def test_a_model_without_a_cache_is_slow_and_named():
     with pytest.warns(UserWarning, match="full forward pass"):
         distiller(rollouts.Student(LENGTH)).fit(PROMPTS, **OPTIONS)
+
+
+@pytest.mark.single_backend
+def test_statistics_follow_a_longer_rollout():
+    d = distiller(rollouts.Student(6, seed=0))
+    d.fit(PROMPTS, **OPTIONS)
+    d.rollout.max_length = 9
+    logs = d.fit(PROMPTS, **OPTIONS).history
+    missing = 9 - PROMPTS["padding_mask"].sum(1)
+    assert logs["generated_length"] == pytest.approx([missing.mean()])
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_a_cache_that_gives_other_logits_is_refused():
+    keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed")
+    backbone = keras_hub.models.GPTNeoXBackbone(
+        VOCABULARY, 1, 2, 8, 16, rotary_percentage=0.5
+    )
+    model = keras_hub.models.GPTNeoXCausalLM(backbone)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        if "norm" not in variable.path:
+            variable.assign(rng.normal(size=variable.shape))
+    d = Distiller(llama(0), model, losses.KD(1.0), rollout=rollouts.Student(8))
+    with pytest.raises(ValueError, match="the student has other logits with its cache"):
+        d.fit(PROMPTS, **OPTIONS)
+    plain = keras.Model(model.input, model.output)
+    d = Distiller(llama(0), plain, losses.KD(1.0), rollout=rollouts.Student(8))
+    with pytest.warns(UserWarning, match="no cache of keys and values in the student"):
+        d.fit(PROMPTS, **OPTIONS)

@@ -155,6 +155,26 @@ def test_sample_is_the_rollout_of_each_batch(models):
     assert result.statistics["acceptance"] == pytest.approx(share, rel=1e-5)
 
 
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_sample_refuses_what_fit_refuses(models):
+    prompts = language.make_prompts(batch=5)
+    left = {name: part[:, ::-1] for name, part in prompts.items()}
+    with pytest.raises(ValueError, match="not padded on the right"):
+        rollouts.Student(LENGTH).sample(*models, left)
+    with pytest.raises(ValueError, match="the data are no prompts"):
+        rollouts.Student(LENGTH).sample(*models, {"token_ids": prompts["token_ids"]})
+
+
+@pytest.mark.single_backend
+def test_sample_draws_tokens_that_both_models_have(models):
+    student, teacher = models
+    few = keras.Model(teacher.input, teacher.output[..., :4])
+    rollout = rollouts.Speculative(LENGTH, k=3, seed=4)
+    result = rollout.sample(student, few, language.make_prompts(batch=5))
+    assert result.token_ids[result.generated].max() < 4
+
+
 def test_replicas_take_their_rows_of_the_same_draw():
     one, two = rollouts.Student(LENGTH, seed=5), rollouts.Student(LENGTH, seed=5)
     parts = []

@@ -145,12 +145,31 @@ def test_models_without_such_a_head_are_refused():
 
 
 @pytest.mark.single_backend
-def test_a_head_that_does_more_is_refused():
+@pytest.mark.parametrize("cap", [0.01, 30.0])
+def test_a_head_that_does_more_is_refused(cap):
+    # The larger one hardly changes the logits of a student that begins.
     teacher = language_model(0, 16)
-    teacher.backbone.token_embedding.logit_soft_cap = 0.01
+    teacher.backbone.token_embedding.logit_soft_cap = cap
     d = Distiller(teacher, language_model(1), losses.KD(1.0), chunk_size=4)
     with pytest.raises(ValueError, match="teacher's logits cannot be computed a part"):
         d.fit(X, **OPTIONS)
+
+
+@pytest.mark.single_backend
+def test_an_evaluation_is_checked_as_a_fit_is():
+    d = distiller(losses.DTKD(), 4, evaluate_distillation=True)
+    with pytest.raises(ValueError, match="`dtkd` needs all logits"):
+        d.evaluate(X, Y, verbose=0)
+    with pytest.raises(ValueError, match="compute_losses` needs all logits"):
+        distiller(losses.KD(1.0), 4).compute_losses(X, Y)
+
+
+@pytest.mark.single_backend
+def test_compiled_loss_weights_are_refused():
+    d = distiller(losses.KD(1.0), 4)
+    d.compile("sgd", cross_entropy(), loss_weights=0.1)
+    with pytest.raises(ValueError, match="`loss_weights` are compiled"):
+        d.fit(X, Y, **OPTIONS)
 
 
 @pytest.mark.single_backend
