@@ -19,7 +19,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         super().__init__()
         self.frequency = check_positive_int(type(self).__name__, "frequency", frequency)
         self.title, self.verbose = title, verbose
-        self._first_epoch = None
+        self.first_epoch = None
 
     @property
     def evaluated_model(self):
@@ -31,12 +31,12 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_train_begin(self, logs=None):
-        self._first_epoch = None
+        self.first_epoch = None
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._first_epoch is None:
-            self._first_epoch = epoch
-        is_due = (epoch - self._first_epoch) % self.frequency == 0
+        if self.first_epoch is None:
+            self.first_epoch = epoch
+        is_due = (epoch - self.first_epoch) % self.frequency == 0
         is_last = epoch + 1 == self.params["epochs"]
         if logs is None or not (is_due or is_last):
             return

@@ -18,7 +18,7 @@ MAX_LISTED, MAX_LENGTH = 6, 60
 
 
 def collect_settings(model):
-    """What the losses, the rollout, the optimizer and a Distiller's numbers are set to.
+    """What the parts of a Distiller, its optimizer and its numbers are set to.
 
     Returns:
         A dict of plain values by dotted names, `{"kd.temperature.temperature": 4.0}`.
@@ -28,8 +28,12 @@ def collect_settings(model):
     settings: dict = {}
     if isinstance(model, HyperparameterMixin):
         numbers = {name: getattr(model, name) for name in model.hyperparameter_names()}
+        names = getattr(model, "fixed_settings", ())
+        numbers |= {name: getattr(model, name) for name in names}
         _flatten("", numbers, settings)
     parts = dict(getattr(model, "distillation_losses", {}))
+    for name, view in getattr(model, "views", {}).items():
+        parts[f"views.{name}"] = view
     parts["rollout"] = getattr(model, "rollout", None)
     parts["optimizer"] = model.optimizer
     for name, part in parts.items():

@@ -1,5 +1,6 @@
 """Callbacks that time a run, save its best student, and record its progress."""
 
+import functools
 import time
 
 import keras
@@ -113,7 +114,7 @@ class RunProgress(keras.callbacks.Callback):
 def save_student(student, path):
     """Saves a student without its optimizer; the file loads without this package.
 
-    One of a class of the user's own is saved as it is, and loads with that class.
+    One of a class of the user's own loads with that class.
     """
     bare = student
     if isinstance(student, keras.Sequential):
@@ -121,4 +122,4 @@ def save_student(student, path):
         bare = keras.Model(inputs, outputs, name=student.name)
     elif getattr(student, "outputs", None):
         bare = keras.Model(student.input, student.output, name=student.name)
-    atomic_write(path, bare.save)
+    atomic_write(path, functools.partial(bare.save, include_optimizer=False))

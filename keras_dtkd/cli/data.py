@@ -47,16 +47,11 @@ class Images(NamedTuple):
     train: Any
     validation: Any
     test: Any
+    num_classes: int
 
     @property
     def shape(self):
         return self.test[0].shape[1:]
-
-    @property
-    def num_classes(self):
-        if self.data.startswith(FOLDER):
-            return int(self.train[1].max()) + 1
-        return 100 if self.data == "cifar100" else 10
 
     @property
     def evaluation(self):
@@ -74,6 +69,10 @@ def load(data, data_dir=None, validation=0.0, train_size=None, image_size=64):
     splits = datasets.load_arrays(
         data, data_dir, validation=validation, image_size=image_size
     )
+    # Of all images: the subset that is trained on may lack a class.
+    num_classes = 1 + max(int(labels.max()) for _, labels in splits)
+    if not data.startswith(FOLDER):
+        num_classes = 100 if data == "cifar100" else 10
     x, y = splits[0]
     if train_size is not None:
         if train_size > len(x):
@@ -84,7 +83,8 @@ def load(data, data_dir=None, validation=0.0, train_size=None, image_size=64):
         # Independent of the seed; a subset of every larger `train_size`.
         indices = np.sort(np.random.RandomState(0).permutation(len(x))[:train_size])
         x, y = x[indices], y[indices]
-    return Images(data, (x, y), splits[1] if validation else None, splits[-1])
+    held_out = splits[1] if validation else None
+    return Images(data, (x, y), held_out, splits[-1], num_classes)
 
 
 def build_network(name, images):

@@ -94,7 +94,11 @@ def find_student(path, epoch):
 def predict_logits(model, images, split):
     """Logits of a network that ends with logits or a softmax: float32, NumPy."""
     outputs = model.predict(data.sequential_batches(images, split), verbose=0)
-    output_kind = logits.infer_output_kind(model)
+    return recover_logits(outputs, logits.infer_output_kind(model))
+
+
+def recover_logits(outputs, output_kind):
+    """Logits of outputs, of which `output_kind` may be `None`: float32, NumPy."""
     if output_kind is None and logits.look_like_probabilities(outputs):
         output_kind = OutputKind.SOFTMAX
     if output_kind == OutputKind.SIGMOID:

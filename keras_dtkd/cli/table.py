@@ -32,11 +32,7 @@ def build_table(runs):
     groups, values = group_runs(runs), _setting_values(runs)
     rows = [{**key, **_statistics(dedupe_seeds(group))} for key, group in groups]
     notes = [*_notes(runs, rows), *_group_notes(groups)]
-    teachers = {
-        run["settings"]["teacher"]: run["teacher_accuracy"]
-        for run in runs
-        if "teacher_accuracy" in run
-    }
+    teachers = _teacher_accuracies(runs)
     notes += [
         f"teacher {name}: {100 * accuracy:.2f} % on the test images"
         for name, accuracy in teachers.items()
@@ -48,6 +44,27 @@ def build_table(runs):
         "rows": rows,
         "notes": notes + comparability.unequal_weights(runs),
     }
+
+
+def _teacher_accuracies(runs):
+    """The teachers' accuracies by name, with the settings in which several differ."""
+    names = ("teacher", "teacher_sha256", "data", "precision")
+    known = {
+        tuple(run["settings"].get(name) for name in names): run["teacher_accuracy"]
+        for run in runs
+        if "teacher_accuracy" in run
+    }
+    accuracies = {}
+    for key, accuracy in known.items():
+        alike = [other for other in known if other[0] == key[0]]
+        differing = [
+            str(value)[:8] if name == "teacher_sha256" else str(value)
+            for name, value, *others in zip(names, key, *alike, strict=True)
+            if len(set(others)) > 1
+        ]
+        name = f"{key[0]} ({', '.join(differing)})" if differing else key[0]
+        accuracies[name] = accuracy
+    return accuracies
 
 
 def _setting_values(runs):
@@ -200,13 +217,18 @@ def _cells(row, names):
     finished, missing = len(row["seeds"]), len(row["missing"])
     return [
         row_name(row),
-        *("–" if row[name] is None else str(row[name])[:16] for name in names[1:]),
+        *("–" if row[name] is None else _shorten(str(row[name])) for name in names[1:]),
         f"{finished} of {finished + missing}" if missing else f"{finished}",
         *(_percent(row[which]) for which in ("best", "last")),
         "–" if row["step_seconds"] is None else f"{1e3 * row['step_seconds']:.1f}",
         "–" if memory is None else f"{memory / 1e9:.2f}",
         "–" if row["parameters"] is None else f"{row['parameters']:,}",
     ]
+
+
+def _shorten(text):
+    """At most 16 characters, the last ones too: names of folders begin alike."""
+    return text if len(text) <= 16 else f"{text[:7]}…{text[-8:]}"
 
 
 def _percent(accuracy):

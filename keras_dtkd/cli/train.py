@@ -185,6 +185,7 @@ def _train(plan, previous, images, teacher, resume, args):
             batches = all_versions.unbatch().take(len(labels)).batch(len(labels))
             outputs = teacher.outputs(None, np.arange(len(labels)))
             outputs = keras.ops.convert_to_numpy(outputs)
+            outputs = evaluate.recover_logits(outputs, teacher.output_kind)
         x = np.concatenate([x for x, _ in batches.as_numpy_iterator()])
         (loss,) = model.distillation_losses.values()
         target = keras.ops.convert_to_numpy(loss.optimal_logits(outputs, labels))

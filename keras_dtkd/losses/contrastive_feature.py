@@ -46,7 +46,8 @@ class ContrastiveFeature(ProjectedFeatureLoss):
         self.temperature = temperature
 
     def compare(self, student, teacher, number=0, weights=None, masks=(None, None)):
-        student = ops.cast(self.projectors[number](student), "float32")
+        projector, training = self.projectors[number], self._is_training_step
+        student = ops.cast(projector(student, training=training), "float32")
         pooled = map(pool_positions, (student, teacher), masks)
         student, teacher = map(normalize, pooled)
         logits = ops.matmul(student, ops.transpose(teacher))

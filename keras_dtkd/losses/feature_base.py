@@ -7,6 +7,7 @@ from keras import ops
 from keras_dtkd.core.layer_tree import find_data_format
 from keras_dtkd.core.masking import get_mask, row_weights
 from keras_dtkd.losses.base import DistillationLoss
+from keras_dtkd.losses.reduction import has_positions
 from keras_dtkd.teachers.inputs import read_inputs
 
 
@@ -38,6 +39,8 @@ class FeatureLoss(DistillationLoss):
     # A sample is a sample here, also where the outputs are sequences.
     counts_positions = False
     compares_outputs = False
+    # Of the step that is computed: a projector may have `Dropout` or batch norm.
+    _is_training_step = False
 
     def __init__(self, features, data_formats=None, **kwargs):
         super().__init__(**kwargs)
@@ -105,12 +108,19 @@ class FeatureLoss(DistillationLoss):
         else:
             weights = row_weights(logits, step.sample_weight, get_mask(logits))
         rows, sides = _weigh_samples(weights), ("student", "teacher")
+        # The mean of positions is then made by the reduction.
+        weighs_positions = logits is not None and (
+            get_mask(logits) is not None
+            or (step.sample_weight is not None and has_positions(step.sample_weight))
+        )
+        positions = weights if logits is None or weighs_positions else None
+        self._is_training_step = step.training
         for number, names in enumerate(self.features):
             student, teacher = self.read_pair(step, number)
             pairs = zip(sides, (student, teacher), names, strict=True)
-            masks = [_find_mask(step, *pair, weights) for pair in pairs]
+            masks = [_find_mask(step, *pair, positions) for pair in pairs]
             value = self.compare_in_step(step, student, teacher, number, rows, masks)
-            values = values + _match_rank(value, logits, masks[0], weights)
+            values = values + _match_rank(value, logits, masks[0], weighs_positions)
         return values
 
 
@@ -180,17 +190,17 @@ def _weigh_samples(weights):
     return ops.max(weights, axis=tuple(range(1, len(weights.shape))))
 
 
-def _match_rank(values, logits, mask, weights):
+def _match_rank(values, logits, mask, weighs_positions):
     """Values of the axes of the losses on logits, `(batch,)` or `(batch, time)`.
 
     Of each sample, `(batch,)`, where there are no logits.
-    A mean of what `mask` leaves in: of each sample; or of the batch, where no `weights`
-    of positions make it later.
+    A mean of what `mask` leaves in: of each sample; or of the batch, unless the
+    reduction `weighs_positions`.
     """
     shape = tuple(values.shape[:1] if logits is None else logits.shape[:-1])
     rank = len(shape)
     if rank > 1 and tuple(values.shape[1:]) == shape[1:]:
-        if mask is None or (weights is not None and len(weights.shape) == rank):
+        if mask is None or weighs_positions:
             return values
         mean = ops.mean(mask)
         return values * mask / ops.where(mean > 0, mean, 1.0)

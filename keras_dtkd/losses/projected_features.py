@@ -73,7 +73,8 @@ class ProjectedFeatureLoss(FeatureLoss):
 
     def project(self, student, teacher, number):
         """The student's feature in the teacher's shape, `(batch, ..., channels)`."""
-        student = ops.cast(self.projectors[number](student), "float32")
+        projector, training = self.projectors[number], self._is_training_step
+        student = ops.cast(projector(student, training=training), "float32")
         if student.shape[-1] != teacher.shape[-1]:
             raise ValueError(
                 f"`{type(self).__name__}`: the projector gives {student.shape[-1]} "

@@ -70,11 +70,14 @@ class OutputSpec:
         """As `get`; one array, `None` where there are several.
 
         `has_own_loss` is for a student that computes its own loss. Its labels may be
-        those of no output, and Keras makes one array of weights one for each of them.
+        those of no output, and Keras makes one array of weights one for each of them;
+        as it does where losses compare layers and none of several outputs.
         """
-        weights = self.get(values, values if has_own_loss else None)
-        if has_own_loss:
-            weights = keras.tree.flatten(weights)[0]
+        is_any = has_own_loss or not self.is_compared
+        weights = self.get(values, values if is_any else None)
+        if is_any:
+            leaves = keras.tree.flatten(weights)
+            weights = next((leaf for leaf in leaves if leaf is not None), None)
         return None if keras.tree.is_nested(weights) else weights
 
     def select_logits(self, outputs):

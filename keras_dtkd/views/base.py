@@ -5,6 +5,7 @@ import keras
 from keras_dtkd.core.arguments import constructor_arguments
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.issue import ERROR, Issue
+from keras_dtkd.core.layer_tree import iter_layers
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -53,11 +54,13 @@ class View(FitHooks, keras.layers.Layer):
         super().__init__(name=name or type(self).__name__.lower(), **kwargs)
         self.layer, self.student_only = layer, bool(student_only)
         self.inference = bool(inference)
-        is_mixing = isinstance(layer, keras.layers.MixUp | keras.layers.CutMix)
-        if self.student_only and is_mixing:
+        kinds = keras.layers.MixUp | keras.layers.CutMix
+        mixing = [inner for inner in iter_layers(layer) if isinstance(inner, kinds)]
+        if self.student_only and mixing:
             raise ValueError(
                 f"`{type(self).__name__}`: with `student_only=True` the teacher is "
-                f"given the batch as it is, and `keras.layers.{type(layer).__name__}` "
+                "given the batch as it is, and "
+                f"`keras.layers.{type(mixing[0]).__name__}` "
                 "puts two samples into each: the teacher's output would be of one of "
                 "them. Leave `student_only` out."
             )

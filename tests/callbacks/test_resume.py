@@ -7,7 +7,9 @@ import pytest
 
 from keras_dtkd import Distiller, callbacks, temperatures
 from keras_dtkd.callbacks import Resume
+from keras_dtkd.callbacks.periodic_evaluation import PeriodicEvaluation
 from keras_dtkd.losses import DTKD, KD
+from keras_dtkd.views import View
 from tests.tiny_models import (
     CLASSES,
     FEATURES,
@@ -177,8 +179,13 @@ def test_the_state_of_another_run_is_refused_by_its_folder(tmp_path, changed):
         d.fit(X, Y, epochs=2, initial_epoch=1, callbacks=[Resume(tmp_path)], verbose=0)
 
 
-def resumed(folder, loss, rate=0.1, task_weight=1.0, epochs=1, callbacks=()):
-    d = distiller({"kd": loss}, keras.optimizers.SGD(rate), task_weight=task_weight)
+def resumed(
+    folder, loss, rate=0.1, task_weight=1.0, epochs=1, callbacks=(), stddev=0.1
+):
+    views = View(keras.layers.GaussianNoise(stddev), name="noise")
+    losses = {"kd": loss, "noisy": KD(view="noise")}
+    optimizer = keras.optimizers.SGD(rate)
+    d = distiller(losses, optimizer, task_weight=task_weight, views=views)
     resume = Resume(folder)
     options = {"initial_epoch": resume.epoch, "verbose": 0}
     d.fit(X, Y, epochs=epochs, callbacks=[*callbacks, resume], **options)
@@ -193,6 +200,7 @@ def resumed(folder, loss, rate=0.1, task_weight=1.0, epochs=1, callbacks=()):
         ({"loss": KD(1.0)}, r"kd\.temperature\.temperature was 4\.0 and is 1\.0\."),
         ({"loss": KD(weight=0.5)}, r"kd\.weight was 1\.0 and is 0\.5"),
         ({"loss": KD(divergence="jsd")}, "kd.divergence was 'kl' and is 'jsd'"),
+        ({"stddev": 0.2}, r"views\.noise\.layer\.stddev was 0\.1 and is 0\.2"),
         ({"task_weight": 0.5}, r"task_weight was 1\.0 and is 0\.5"),
         ({"rate": 0.25}, r"optimizer\.learning_rate was 0\.1\d* and is 0\.25"),
     ],
@@ -312,3 +320,28 @@ def test_arguments_and_what_a_run_left_alone_are_the_new_callbacks_own(tmp_path)
     resumed(tmp_path, KD(), epochs=2, callbacks=[second])
     assert (second.patience, second.path, second.label) == (6, "b", "b!")
     assert second.count == 2
+
+
+class Evaluation(PeriodicEvaluation):
+    """Notes the epochs after which it is due."""
+
+    def __init__(self, epochs):
+        super().__init__(2, "", False)
+        self._epochs = epochs
+
+    def add_results(self, logs):
+        self._epochs.append(self._epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch = epoch
+        super().on_epoch_end(epoch, logs)
+
+
+@pytest.mark.single_backend
+def test_periodic_evaluations_are_due_as_in_an_unbroken_run(tmp_path):
+    expected, found = [], []
+    run(tmp_path / "unbroken", Evaluation(expected), epochs=6)
+    with pytest.raises(SystemError):
+        run(tmp_path / "broken", Evaluation(found), Crash(1, 1), epochs=6)
+    run(tmp_path / "broken", Evaluation(found), epochs=6)
+    assert expected == found == [0, 2, 4, 5]

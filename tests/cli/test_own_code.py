@@ -8,7 +8,7 @@ import pytest
 
 from keras_dtkd import recipes
 from keras_dtkd.cli import main
-from keras_dtkd.cli.data import compute_folder_digest
+from keras_dtkd.cli.data import compute_folder_digest, load
 from keras_dtkd.core import user_code
 from tests.cli.conftest import BACKEND, TINY
 
@@ -128,6 +128,18 @@ def folder(tmp_path):
                 image = rng.integers(0, 100, (10, 10, 3)) + 150 * label
                 keras.utils.save_img(path / f"{i}.png", image, scale=False)
     return tmp_path / "flowers"
+
+
+def test_a_class_that_is_not_trained_on_is_a_class(folder):
+    (folder / "train" / "light").rename(folder / "train" / "medium")
+    (folder / "val" / "light").rename(folder / "val" / "medium")
+    for split, files in (("train", 1), ("val", 6)):
+        for i in range(files):
+            source = folder / split / "dark" / f"{i}.png"
+            (folder / split / "rare").mkdir(exist_ok=True)
+            source.rename(folder / split / "rare" / f"{i}.png")
+    images = load(f"folder:{folder}", train_size=2, image_size=8)
+    assert images.num_classes == 3 and images.train[1].max() < 2
 
 
 def test_images_in_folders_and_the_same_from_python(code, folder, tmp_path, user_error):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from keras_dtkd import recipes
-from tests.cli.fake_runs import build_table, report, write_run
+from keras_dtkd.cli import table
+from tests.cli.fake_runs import build_table, make_run, report, write_run
 
 pytest.importorskip("rich")
 
@@ -158,6 +159,23 @@ def test_notes_name_the_control_of_equal_weight(tmp_path):
     write_run(tmp_path, "ce_4kd")
     notes = " ".join(build_table(tmp_path)["notes"])
     assert "of dtkd: ce_4kd" in notes and "not among" not in notes
+
+
+def test_teachers_of_one_name_are_told_apart():
+    runs = []
+    for sha, accuracy in (("a" * 64, 0.9), ("b" * 64, 0.6)):
+        runs.append({**make_run(teacher_sha256=sha), "teacher_accuracy": accuracy})
+    runs.append({**make_run(teacher="resnet20"), "teacher_accuracy": 0.8})
+    expected = {"resnet14 (aaaaaaaa)": 0.9, "resnet14 (bbbbbbbb)": 0.6, "resnet20": 0.8}
+    assert table.build_table(runs)["teachers"] == expected
+
+
+def test_folders_whose_names_begin_alike_are_told_apart(tmp_path):
+    for size in ("small", "large"):
+        write_run(tmp_path, data=f"folder:data/flowers_{size}")
+    header, *rows = table.to_cells(build_table(tmp_path))
+    cells = [row[header.index("data")] for row in rows]
+    assert len(set(cells)) == 2 and max(map(len, cells)) <= 16
 
 
 def test_notes_state_the_weights_of_a_users_method(tmp_path):

@@ -173,14 +173,17 @@ def test_values_are_float32_under_any_dtype_policy():
 
 @pytest.mark.single_backend
 @pytest.mark.invariant(number=3)
-@pytest.mark.parametrize("has_weights", [False, True])
+@pytest.mark.parametrize("weights", [None, "positions", (2,), (2, 1)])
 @pytest.mark.parametrize(
     "build", [losses.HiddenStates, losses.FitNet, losses.AttentionTransfer]
 )
-def test_padding_counts_nowhere_beside_outputs_of_sequences(build, has_weights):
+def test_padding_counts_nowhere_beside_outputs_of_sequences(build, weights):
     student, teacher = RNG.normal(size=(2, 2, 3, 4)).astype("float32")
     mask = np.array([[1, 1, 0], [1, 0, 0]], "int32")
-    weights = ops.convert_to_tensor(mask, "float32") if has_weights else None
+    if weights == "positions":
+        weights = ops.convert_to_tensor(mask, "float32")
+    elif weights is not None:
+        weights = ops.ones(weights)
     options = {"sample_weight": weights, "x": {"padding_mask": mask}}
     options["logits"] = ops.zeros((2, 3, 7))
     found = compute(build(["f"]), student, teacher, **options)
@@ -268,6 +271,19 @@ def test_features_that_do_not_fit_are_one_error_before_the_first_step(loss, matc
 def test_features_are_pairs_of_names(names):
     with pytest.raises((TypeError, ValueError), match="`FitNet`"):
         losses.FitNet(names)
+
+
+@pytest.mark.parametrize("build", [losses.FitNet, losses.ContrastiveFeature])
+def test_a_projector_is_in_training_mode_in_training_alone(build):
+    norm = keras.layers.BatchNormalization()
+    projector = keras.Sequential([keras.layers.Dense(16), norm])
+    d = Distiller(functional(8, 0)[0], functional(4, 1)[0], build("pool", projector))
+    logs = fit(d)
+    (made,) = d.distillation_losses[0].projectors
+    mean = ops.convert_to_numpy(made.layers[-1].moving_mean)
+    assert np.abs(mean).max() > 0 and np.isfinite(logs[d.distillation_losses[0].name])
+    d.compute_losses(ops.convert_to_tensor(X), Y)
+    assert np.array_equal(mean, ops.convert_to_numpy(made.layers[-1].moving_mean))
 
 
 @pytest.mark.single_backend

@@ -121,6 +121,19 @@ def test_a_sample_of_weight_two_is_that_sample_twice_and_of_zero_none():
     assert same(students[1], d.student) and not same(before, d.student)
 
 
+@pytest.mark.invariant(number=3)
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_beside_labels_of_several_outputs_count(form):
+    y = Y if form == "dict" else list(Y.values())
+    if form == "nested":
+        y = {name: {"p3": labels} for name, labels in Y.items()}
+    task = None if form == "nested" else TASK if form == "dict" else [*TASK.values()]
+    d = build(losses.FitNet("hidden"), form, task)
+    before = detector(4, 1, form)
+    logs = fit(d, y, sample_weight=np.zeros(8, "float32"))
+    assert logs["fit_net"] == [0.0] and same(before, d.student)
+
+
 @pytest.mark.single_backend
 def test_classes_may_differ_where_no_loss_compares_them():
     teacher, student = (

@@ -237,7 +237,11 @@ def test_a_view_of_the_student_alone_leaves_the_teacher_the_batch(tmp_path):
 @pytest.mark.single_backend
 @pytest.mark.invariant(number=10)
 @pytest.mark.parametrize(
-    "build", [Mixup, CutMix, lambda **kwargs: View(keras.layers.MixUp(), **kwargs)]
+    "build",
+    [
+        *(Mixup, CutMix, lambda **kwargs: View(keras.layers.MixUp(), **kwargs)),
+        lambda **kwargs: View(keras.Sequential([keras.layers.CutMix()]), **kwargs),
+    ],
 )
 def test_mixed_samples_need_the_teacher_on_them_too(build):
     with pytest.raises(ValueError, match="puts two samples into each.*Leave `student"):

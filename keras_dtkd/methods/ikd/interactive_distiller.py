@@ -82,6 +82,12 @@ class InteractiveDistiller(Distiller):
     additional_logs = ("exam_loss",)
     teacher_is_frozen = False
 
+    # Compiled into a step, or given to the course's loss: no change would count.
+    fixed_settings = (
+        *("temperature", "alpha", "lookahead_learning_rate"),
+        *("estimator", "exam_for", "exam_batch_size"),
+    )
+
     def __init__(
         self,
         teacher,
@@ -130,6 +136,14 @@ class InteractiveDistiller(Distiller):
         # Tracked, unlike a Distiller's: it trains and is saved.
         self.trainable_teacher = teacher
         self.batch_seed_generator = keras.random.SeedGenerator(name="feedback_batches")
+
+    def __setattr__(self, name, value):
+        if name in self.fixed_settings and value != getattr(self, name, value):
+            raise ValueError(
+                f"`InteractiveDistiller`: its `{name}` cannot be changed. Make another "
+                f"one: `InteractiveDistiller(teacher, student, {name}={value!r})`."
+            )
+        super().__setattr__(name, value)
 
     @property
     def losses(self):

@@ -20,8 +20,8 @@ def reject_loss_arguments(losses, others):
     """No loss: the method has its own."""
     given = [] if losses is None else ["distillation_losses"]
     given += [name for name in ("task_weight", "views") if name in others]
-    for name in ("rollout", "teacher_inputs"):
-        if others.get(name) is not None:
+    for name in ("rollout", "teacher_inputs", "evaluate_distillation"):
+        if others.get(name):
             raise TypeError(f"`{NAME}`: it has no `{name}`. Use `Distiller`.")
     if given:
         raise TypeError(

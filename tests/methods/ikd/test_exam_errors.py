@@ -108,6 +108,22 @@ def test_an_exam_on_another_scale_is_a_warning():
 
 
 @pytest.mark.single_backend
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("temperature", 4.0), ("alpha", 0.1), ("lookahead_learning_rate", 1.0)),
+        *(("estimator", "jvp"), ("exam_for", "student"), ("exam_batch_size", 4)),
+    ],
+)
+def test_what_a_step_is_made_of_cannot_be_changed(name, value):
+    distiller = InteractiveDistiller(teacher(), student())
+    setattr(distiller, name, getattr(distiller, name))
+    with pytest.raises(ValueError, match=f"its `{name}` cannot be changed"):
+        setattr(distiller, name, value)
+    assert distiller.get_config()[name] != value
+
+
+@pytest.mark.single_backend
 def test_a_misplaced_argument_is_an_error_that_names_its_place():
     models = teacher(), student()
     for options in ({"distillation_losses": KD()}, {"task_weight": 0.5}):
@@ -117,6 +133,8 @@ def test_a_misplaced_argument_is_an_error_that_names_its_place():
             InteractiveDistiller(*models, **options)
     with pytest.raises(TypeError, match="loss is fixed"):
         InteractiveDistiller(*models, KD())
+    with pytest.raises(TypeError, match="has no `evaluate_distillation`"):
+        InteractiveDistiller(*models, evaluate_distillation=True)
     distiller = InteractiveDistiller(*models)
     with pytest.raises(TypeError, match="constructor: .*teacher_optimizer="):
         distiller.compile("sgd", teacher_optimizer="sgd")
