@@ -150,7 +150,7 @@ def test_a_wrong_argument(case):
     before = numbers(d.student)
     found = outcome(d, method, args, options)
     if found is None:
-        # An iterator of any kind is one of batches here; Keras knows generators alone.
+        # An iterator of any kind is one of batches here; Keras takes generators alone.
         assert plain is None or case == "fit batches a tuple of inputs"
         return
     is_ours = str(found).startswith(("`Distiller", "Distiller"))

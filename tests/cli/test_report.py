@@ -161,7 +161,7 @@ def test_notes_name_the_control_of_equal_weight(tmp_path):
     assert "of dtkd: ce_4kd" in notes and "not among" not in notes
 
 
-def test_teachers_of_one_name_are_told_apart():
+def test_teachers_of_one_name_are_distinguished():
     runs = []
     for sha, accuracy in (("a" * 64, 0.9), ("b" * 64, 0.6)):
         runs.append({**make_run(teacher_sha256=sha), "teacher_accuracy": accuracy})
@@ -170,7 +170,7 @@ def test_teachers_of_one_name_are_told_apart():
     assert table.build_table(runs)["teachers"] == expected
 
 
-def test_folders_whose_names_begin_alike_are_told_apart(tmp_path):
+def test_folders_whose_names_begin_alike_are_distinguished(tmp_path):
     for size in ("small", "large"):
         write_run(tmp_path, data=f"folder:data/flowers_{size}")
     header, *rows = table.to_cells(build_table(tmp_path))
