@@ -13,7 +13,8 @@ import numpy as np
 from keras import ops
 
 from keras_dtkd.core.arrays import flatten_deep
-from keras_dtkd.functional.statistics import MIN_LOGIT, clamp, make_scalar
+from keras_dtkd.functional.scalars import make_scalar
+from keras_dtkd.functional.statistics import MIN_LOGIT, clamp
 
 
 class OutputKind(enum.StrEnum):

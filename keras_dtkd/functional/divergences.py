@@ -10,7 +10,8 @@ import math
 
 from keras import ops
 
-from keras_dtkd.functional.statistics import MIN_LOGIT, make_scalar
+from keras_dtkd.functional.scalars import make_scalar
+from keras_dtkd.functional.statistics import MIN_LOGIT
 
 CONVENTIONS = ("gkd", "continuous")
 # Rounding error of a float32 log-probability, for probabilities that are not tiny.

@@ -4,6 +4,8 @@ import math
 
 from keras import ops
 
+from keras_dtkd.functional.scalars import make_scalar
+
 # Classes at or below this logit are masked out (padding of a vocabulary): no
 # network computes it, and it would dominate every mean.
 MASKED_LOGIT = -1e8
@@ -11,15 +13,6 @@ MASKED_LOGIT = -1e8
 MIN_LOGIT = -1e9
 # Above any logit a network computes: larger ones have no variance in float32.
 MAX_LOGIT = 1e9
-
-
-def make_scalar(value, like):
-    """A number as a tensor, of the dtype of another one.
-
-    Made on the device: PyTorch copies a Python number that is an argument of an
-    operation to a GPU, and waits until all work before the copy is done.
-    """
-    return value * ops.ones((), dtype=like.dtype)
 
 
 def is_unmasked(logits):

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_dtkd.functional import statistics
+from keras_dtkd.functional.scalars import make_scalar
 
 # Enough for a residual at float32's own level wherever the bounds allow a solution.
 ITERATIONS = 8
@@ -37,7 +38,7 @@ def equal_sharpness(student_logits, teacher_logits, tau, min_temperature):
     log_ratio = ops.log(statistics.std(u, where=where) / statistics.std(v, where=where))
     log_ratio = ops.clip(log_ratio, lower, upper)
     zero, smallest, limit, smallest_sum = (
-        statistics.make_scalar(value, upper) for value in (0.0, 1e-12, MAX_STEP, 1e-30)
+        make_scalar(value, upper) for value in (0.0, 1e-12, MAX_STEP, 1e-30)
     )
     for _ in range(ITERATIONS):
         teacher, student = _temperatures(log_ratio, tau)
