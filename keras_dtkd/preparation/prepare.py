@@ -377,7 +377,8 @@ def compile_distiller(distiller, context):
         several = backend.replicas() > 1 or backend.rank_and_world_size()[1] > 1
     compiled = CompiledSettings(
         loss=distiller.loss,
-        loss_weights=_loss_weights(distiller),
+        # Only chunks need them: all that was compiled is serialized for them.
+        loss_weights=_loss_weights(distiller) if context.chunk_size else None,
         task_weight=distiller.task_weight,
         is_default=distiller.compile_origin.source == "default",
         metrics=distiller.compile_origin.metrics,

@@ -169,7 +169,10 @@ def _convert_batches(function, data):
 
 
 def _first_inputs(data):
-    return keras.utils.unpack_x_y_sample_weight(data[0])[0] if len(data) else None
+    # Not `len`: a `PyDataset` may have no end.
+    if data.num_batches == 0:
+        return None
+    return keras.utils.unpack_x_y_sample_weight(data[0])[0]
 
 
 def _to_batch(x, y=None, sample_weight=None):

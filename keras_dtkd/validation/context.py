@@ -12,7 +12,7 @@ class CompiledSettings(NamedTuple):
     """What a Distiller is compiled with, and where it will run."""
 
     loss: Any
-    loss_weights: Any
+    loss_weights: Any  # Known with `chunk_size` alone.
     task_weight: float
     is_default: bool  # Whether the user compiled neither Distiller nor student.
     metrics: list
