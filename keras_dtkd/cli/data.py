@@ -1,6 +1,7 @@
 """The images of a run, as arrays and as batches, and its networks."""
 
 import hashlib
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,6 +110,29 @@ def build_network(name, images):
             f"model gives {outputs}, and not one number for each class."
         )
     return model
+
+
+def check_loading(network, name):
+    """A `ValueError` where a trained `network` could not be loaded from its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.keras")
+        try:
+            network.save(path)
+            load_network(path)
+        except Exception as error:
+            raise ValueError(
+                f"{name}: its network could not be loaded from the file of the trained "
+                f"student. Call it once before it is returned, and give its class a "
+                f"`get_config`. Keras: {error}"
+            ) from error
+
+
+def load_network(path):
+    """A network from its file. Without Keras's dump of the whole network in errors."""
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except TypeError as error:
+        raise ValueError(str(error).partition(" Full object config")[0]) from error
 
 
 def load_teacher(path, name, images):

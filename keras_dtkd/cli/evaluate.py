@@ -9,6 +9,7 @@ from keras_dtkd.cli import console, data, options, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.core.user_code import is_reference, load_reference, split_reference
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 
@@ -53,11 +54,13 @@ def run(args):
     with as_user_error():
         size = settings.get("image_size") or 64
         images = data.load(data_name, data_dir, validation or 0.0, train_size, size)
-        model = keras.saving.load_model(file, compile=False)
+        model = load_student(file, run)
     split = getattr(images, args.on)
     if split is None:
         raise UserError(f"{args.path} was trained without --validation images.")
-    shape, num_classes = model.input_shape[1:], model.output_shape[-1]
+    shape = get_image_shape(model)
+    inputs = keras.KerasTensor((None, *shape))
+    num_classes = model.compute_output_spec(inputs).shape[-1]
     if (shape, num_classes) != (images.shape, images.num_classes):
         raise UserError(
             f"{file} has inputs {shape} and {num_classes} classes, but {data_name} has "
@@ -89,6 +92,26 @@ def find_student(path, epoch):
             "Copy it from where it was trained, or train the run."
         )
     return file, run
+
+
+def load_student(file, run):
+    """The student in a file; of a run, with the user's code that it was built by."""
+    name = run.get("settings", {}).get("student")
+    if is_reference(name) and split_reference(name)[0].is_file():
+        # Keras then finds the classes in it.
+        load_reference(name)
+    try:
+        return data.load_network(file)
+    except ValueError as error:
+        raise UserError(f"{file} cannot be loaded: {error}") from error
+
+
+def get_image_shape(model):
+    """The shape of an image that a model was built for."""
+    if hasattr(model, "input_shape"):
+        return model.input_shape[1:]
+    # A subclass.
+    return tuple(model.get_build_config()["input_shape"])[1:]
 
 
 def predict_logits(model, images, split):

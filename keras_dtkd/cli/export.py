@@ -15,7 +15,12 @@ import numpy as np
 from keras_dtkd import backend
 from keras_dtkd.cli import options
 from keras_dtkd.cli.errors import UserError, as_user_error
-from keras_dtkd.cli.evaluate import add_student_arguments, find_student
+from keras_dtkd.cli.evaluate import (
+    add_student_arguments,
+    find_student,
+    get_image_shape,
+    load_student,
+)
 
 # Inputs of standard normal numbers, similar to normalized images.
 NUM_PROBES = 8
@@ -92,7 +97,7 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command."""
-    file, _ = find_student(args.path, args.epoch)
+    file, run = find_student(args.path, args.epoch)
     suffix, package, read = FORMATS[args.format]
     target = args.to or file.with_name(f"exported-{file.stem}{suffix}")
     if target.exists():
@@ -100,8 +105,8 @@ def run(args):
     if args.format != "tf_saved_model" and target.suffix != suffix:
         raise UserError(f"--to {target}: the name of this format ends with {suffix}.")
     with as_user_error():
-        model = keras.saving.load_model(file, compile=False)
-    shape = (NUM_PROBES, *model.input_shape[1:])
+        model = load_student(file, run)
+    shape = (NUM_PROBES, *get_image_shape(model))
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     # Keras exports a model that was called; under JAX `predict` does not count.
     model(x)

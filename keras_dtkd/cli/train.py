@@ -70,7 +70,8 @@ def run(args):
             )
             if is_reference(plan.settings["student"]):
                 # What is wrong with it shows before anything is written.
-                data.build_network(plan.settings["student"], images)
+                name = plan.settings["student"]
+                data.check_loading(data.build_network(name, images), name)
             resume = Resume(plan.folder / "state")
             resume.check()
             if previous is None and resume.epoch:
@@ -175,7 +176,7 @@ def _train(plan, previous, images, teacher, resume, args):
     if settings["validation"]:
         epoch = run_callbacks.best_epoch(log["val_accuracy"])
         path = run_callbacks.checkpoint_path(folder, epoch)
-        students[run_dir.BEST_FILE] = keras.saving.load_model(path, compile=False)
+        students[run_dir.BEST_FILE] = data.load_network(path)
     if recipe.calibrate:
         if all_versions is None:
             batches = data.sequential_batches(images, images.train)

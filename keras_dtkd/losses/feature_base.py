@@ -28,7 +28,8 @@ class FeatureLoss(DistillationLoss):
             `scores` before and `weights` after the softmax; and of several tensors one,
             by its key or index: `"fpn[P3]"`.
         data_formats: Of the student's and the teacher's maps, `"channels_last"` or
-            `"channels_first"`. `None`: as their layers have it.
+            `"channels_first"`. `None`: as their layers have it. Of features with three
+            axes the last has the channels in any case: they are sequences.
         **kwargs: `weight`, `warmup_epochs` and more, see `DistillationLoss`.
 
     Raises:

@@ -1,6 +1,7 @@
 """Methods, networks and images of the user's own, by the command and from Python."""
 
 import json
+import sys
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras_dtkd import recipes
 from keras_dtkd.cli import main
 from keras_dtkd.cli.data import compute_folder_digest, load
 from keras_dtkd.core import user_code
+from keras_dtkd.core.user_code import load_reference
 from tests.cli.conftest import BACKEND, TINY
 
 CODE = """
@@ -33,6 +35,34 @@ def build(input_shape, num_classes):
 
 def wrong_width(input_shape, num_classes):
     return build(input_shape, num_classes + 1)
+
+
+@keras.saving.register_keras_serializable()
+class Own(keras.Model):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.flatten, self.dense = keras.layers.Flatten(), keras.layers.Dense(units)
+
+    def call(self, x):
+        return self.dense(self.flatten(x))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Unregistered(Own):
+    pass
+
+
+def build_own(input_shape, num_classes, own=Own):
+    network = own(num_classes)
+    network(ops.zeros((1, *input_shape)))
+    return network
+
+
+def build_unregistered(input_shape, num_classes):
+    return build_own(input_shape, num_classes, Unregistered)
 
 
 def nothing(input_shape, num_classes):
@@ -92,6 +122,27 @@ def test_a_loss_and_a_network_in_a_file(code, teacher, tmp_path, capsys, user_er
     assert main(["evaluate", str(path.parent)]) == 0
 
 
+def test_a_network_of_an_own_class_is_evaluated_and_exported_later(
+    code, teacher, tmp_path, user_error
+):
+    output = tmp_path / "runs"
+    command = argv(code, teacher, output, student="build_own")
+    assert main([*command, "--validation", "0.2"]) == 0
+    path, _ = read(output)
+    for epoch in ("last", "best"):
+        arguments = [str(path.parent), "--epoch", epoch]
+        # As a process knows it that has not trained it.
+        keras.saving.get_custom_objects().pop("Custom>Own")
+        sys.modules.pop(load_reference(f"{code}:Own").__module__)
+        assert main(["evaluate", *arguments, "--json"]) == 0
+        assert main(["export", *arguments]) == 0
+    code.unlink()
+    keras.saving.get_custom_objects().pop("Custom>Own")
+    message = user_error(["evaluate", str(path.parent)])
+    assert "student.keras cannot be loaded" in message
+    assert "Could not locate class 'Own'" in message and "{" not in message
+
+
 WRONG = {
     "no file": ("missing.py:Squared", "build", "there is no file"),
     "no name": ("my.py:Missing", "build", "has no class or function 'Missing'"),
@@ -99,6 +150,10 @@ WRONG = {
     "fails": ("broken.py:Squared", "build", "ZeroDivisionError"),
     "no model": ("my.py:Squared", "nothing", "must return a `keras.Model`"),
     "wrong width": ("my.py:Squared", "wrong_width", "not one number for each class"),
+    "no file of its class": (
+        *("my.py:Squared", "build_unregistered"),
+        "could not be loaded from the file of the trained student",
+    ),
     "no method": ("nonsense", "build", "nonsense is none of ce, kd"),
 }
 

@@ -33,8 +33,9 @@ class InteractiveDistiller(Distiller):
     compiled step, on the weights as they were before it.
 
     The teacher runs in inference mode: no dropout, and its batch statistics stay. Its
-    frozen layers stay frozen, and its regularizers count nowhere. The exam should be
-    drawn from the training data: else a comparison with other methods is one of labels.
+    frozen layers stay frozen, and its regularizers count nowhere; the student's count
+    in the course, but not in the look-ahead. The exam should be drawn from the training
+    data: else a comparison with other methods is one of labels.
 
     Args:
         teacher: A `keras.Model` with something to train in it.

@@ -5,7 +5,12 @@ from keras import ops
 
 from keras_dtkd.core.arguments import check_choice, check_in_range, check_number
 from keras_dtkd.core.arrays import num_samples, to_numpy
-from keras_dtkd.core.issue import ERROR, Issue, report_issues
+from keras_dtkd.core.compiled_loss import (
+    CROSS_ENTROPIES,
+    canonical_loss_name,
+    select_for_output,
+)
+from keras_dtkd.core.issue import ERROR, WARNING, Issue, report_issues
 from keras_dtkd.losses.input_gradient_checks import check_second_order
 from keras_dtkd.methods.ikd.lookahead import ESTIMATORS
 from keras_dtkd.preparation.measure import check_auxiliary_inputs
@@ -88,6 +93,8 @@ def check_feedback(distiller, context):
             issues.append(_error("float16", message, "Use float32 or bfloat16."))
     if distiller.exam_for == "feedback" and distiller.estimator == "exact":
         issues += check_second_order(NAME, context.compiled.jit_compile)
+    if distiller.exam_for == "feedback":
+        issues += _check_lookahead_loss(distiller, context)
     if distiller.feedback_data.exam is None:
         hint = (
             "Give `fit(..., exam=(x, y))` some labelled samples of the training data, "
@@ -99,6 +106,36 @@ def check_feedback(distiller, context):
     return issues + labels.check_distilled_labels(
         context, context.student_spec, y, " of the exam"
     )
+
+
+def _check_lookahead_loss(distiller, context):
+    """A loss on the labels that the look-ahead step does not take."""
+    if context.sample.y is None or not context.compiled.task_weight:
+        return
+    message = "`compute_loss` of the student's class"
+    if not context.has_own_loss:
+        spec = context.student_spec
+        index = next((i for i, n in enumerate(spec.shapes) if n == spec.key), spec.key)
+        loss = select_for_output(context.compiled.loss, spec.key, index)
+        if loss is None or _is_plain_cross_entropy(loss):
+            return
+        message = f"the compiled loss, {getattr(loss, 'name', loss)!r},"
+    yield Issue(
+        "lookahead_loss",
+        WARNING,
+        f"`{NAME}`: {message} is not the plain cross-entropy of the labels, with which "
+        "the look-ahead takes its step: the exam is of another student.",
+        "Compile with a cross-entropy without label smoothing, or leave the loss out.",
+    )
+
+
+def _is_plain_cross_entropy(loss):
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if canonical_loss_name(loss) not in CROSS_ENTROPIES:
+        return False
+    config = loss.get_config() if hasattr(loss, "get_config") else {}
+    # A focal loss has a `gamma`.
+    return not config.get("label_smoothing") and "gamma" not in config
 
 
 def _error(code, message, hint):

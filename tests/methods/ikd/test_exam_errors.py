@@ -1,12 +1,14 @@
 """Wrong arguments and wrong exams are errors before the first step."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 
 from keras_dtkd import InteractiveDistiller
 from keras_dtkd.losses import KD
-from tests.tiny_models import data, numbers, same, student, teacher
+from tests.tiny_models import data, numbers, one_hot, same, student, teacher
 
 X, Y = data(24)
 EXAM = data(10, seed=1)
@@ -105,6 +107,38 @@ def test_an_exam_on_another_scale_is_a_warning():
         pytest.raises(ValueError, match="labels of the exam"),
     ):
         distiller.fit(X, Y, exam=(EXAM[0] * 255, EXAM[1] + 7), verbose=0)
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    ("loss", "is_plain"),
+    [
+        (CE, True),
+        ("sparse_categorical_crossentropy", True),
+        ("CategoricalCrossentropy", True),
+        ("categorical_focal_crossentropy", False),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), True),
+        (keras.losses.CategoricalCrossentropy(True, label_smoothing=0.1), False),
+        (keras.losses.CategoricalFocalCrossentropy(from_logits=True), False),
+        ("mse", False),
+    ],
+)
+def test_a_loss_that_the_look_ahead_does_not_take_is_a_warning(loss, is_plain):
+    name = getattr(loss, "name", loss)
+    y = Y if name.startswith("sparse") else one_hot(Y)
+
+    def find_warnings(exam_for):
+        distiller = InteractiveDistiller(teacher(), student(), exam_for=exam_for)
+        distiller.compile("adam", loss)
+        distiller.set_exam(*EXAM)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            distiller.train_on_batch(X, y)
+        return [str(w.message) for w in caught if "the look-ahead" in str(w.message)]
+
+    found = find_warnings("feedback")
+    assert found == [] if is_plain else len(found) == 1 and repr(name) in found[0]
+    assert find_warnings("teacher") == []
 
 
 @pytest.mark.single_backend
