@@ -95,7 +95,7 @@ class Study:
         self.data = data()
         self.teacher = new_teacher(*self.data["pool"], teacher_epochs)
         settings = {
-            "teacher": teachers.weights_fingerprint(self.teacher),
+            "teacher": teachers.model_fingerprint(self.teacher),
             "momentum": momentum,
             "steps": steps,
             "batch_size": BATCH_SIZE,

@@ -214,7 +214,7 @@ SETTINGS = {
     "backend": keras.config.backend(),
     "keras": keras.__version__,
     "keras_dtkd": __version__,
-    "teacher": teachers.weights_fingerprint(teacher),
+    "teacher": teachers.model_fingerprint(teacher),
     "labelled_images": len(x_few),
     "batch_size": BATCH_SIZE,
     "epochs": EPOCHS,

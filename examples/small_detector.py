@@ -290,7 +290,7 @@ SETTINGS = {
     "backend": keras.config.backend(),
     "keras": keras.__version__,
     "keras_dtkd": keras_dtkd.__version__,
-    "teacher": keras_dtkd.teachers.weights_fingerprint(teacher),
+    "teacher": keras_dtkd.teachers.model_fingerprint(teacher),
     "size": list(SIZE),
     "epochs": EPOCHS,
 }

@@ -25,8 +25,8 @@ NAMES = {
     """,
     "keras_dtkd.cli": "main",
     "keras_dtkd.core.logits": """
-        OutputKind infer_output_kind look_like_probabilities output_keys select_output
-        to_logits
+        OutputKind find_name_and_index infer_output_kind look_like_probabilities
+        output_keys select_output to_logits
     """,
     "keras_dtkd.datasets": """
         bccd cifar10 cifar100 coco detection digits fashion_mnist from_arrays
@@ -76,7 +76,7 @@ NAMES = {
     "keras_dtkd.recipes": "Recipe TorchSGD baseline_for compare get methods pairs",
     "keras_dtkd.students": "from_layers",
     "keras_dtkd.teachers": """
-        Teacher resolve_teacher store weights_fingerprint with_sample_ids
+        Teacher resolve_teacher store model_fingerprint with_sample_ids
     """,
     "keras_dtkd.temperatures": """
         Temperature TemperaturePair get

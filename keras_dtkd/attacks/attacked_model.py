@@ -93,16 +93,14 @@ class AttackedModel:
             values = ops.cast(forward(ops.convert_to_tensor(probe)), "float32")
             return ops.convert_to_numpy(values)
 
-        index = self._output if isinstance(self._output, int) else 0
-        if self._output in self._names:
-            index = self._names.index(self._output)
+        where = logits.find_name_and_index(self._output, self._names)
         self._kind = resolve_output_kind(
             self.caller,
             "model",
             self.model,
             symbolic_output(self.model, self._output, self._names),
             from_logits,
-            select_for_output(loss, self._output, index),
+            select_for_output(loss, *where),
             self._num_outputs,
             evaluate,
         )

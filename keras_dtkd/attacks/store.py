@@ -20,7 +20,7 @@ from keras_dtkd.core.atomic_io import (
     name_os_errors,
     write_json,
 )
-from keras_dtkd.core.fingerprint import digest_arrays, weights_fingerprint
+from keras_dtkd.core.fingerprint import digest_arrays, model_fingerprint
 from keras_dtkd.core.stored_folder import (
     PROGRESS_FILE,
     check_file,
@@ -107,7 +107,7 @@ def store(
     if "seed" in inspect.signature(function).parameters:
         options["seed"] = seed
     metadata = {
-        "model": weights_fingerprint(model),
+        "model": model_fingerprint(model),
         "samples": digest_arrays(map(to_numpy, keras.tree.flatten((x, y)))),
         "attack": _name_attack(function),
         "output": _to_json(output),
@@ -152,7 +152,7 @@ def load(path, model):
     folder = Path(path)
     names = "model", "digest"
     metadata = read_folder(folder, names, "keras_dtkd.attacks.store")
-    if metadata["model"] != weights_fingerprint(model):
+    if metadata["model"] != model_fingerprint(model):
         raise ValueError(
             f"`load`: {folder} holds adversarial inputs of another model, or of this "
             "one with other weights. Store them again, in another folder."

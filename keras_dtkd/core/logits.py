@@ -69,6 +69,17 @@ def output_keys(outputs, names=None):
     return names if len(names) == len(outputs) else list(range(len(outputs)))
 
 
+def find_name_and_index(key, names):
+    """An output's name and its place in lists, as far as they are known."""
+    names = list(names or ())
+    if isinstance(key, int):
+        is_known = -len(names) <= key < len(names)
+        return names[key] if is_known else key, key
+    if key is None:
+        return None, 0
+    return key, names.index(key) if key in names else None
+
+
 def select_output(outputs, key, names=None):
     """One of a model's outputs: a tensor out of a tensor, list, tuple or dict.
 

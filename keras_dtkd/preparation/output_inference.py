@@ -189,8 +189,8 @@ class _Inference:
         self.role, self.key, self.from_logits = role, key, from_logits
         self.teacher, self.sample, self.model = teacher, sample, teacher.model
         self.names = teacher.output_names
-        name, index = _name_and_index(key, self.names)
-        self.loss = select_for_output(loss, name, index)
+        where = logits.find_name_and_index(key, self.names)
+        self.loss = select_for_output(loss, *where)
         self.values: Any = None
         self._infer_members()
         self._infer_shapes()
@@ -344,14 +344,3 @@ def _may_depend_on_training(model):
     """Whether a model's outputs in training may differ from those in inference."""
     is_graph = isinstance(model, keras.Sequential) or hasattr(model, "operations")
     return not is_graph and "training" in inspect.signature(model.call).parameters
-
-
-def _name_and_index(key, names):
-    """An output's name and its place in lists, as far as they are known."""
-    names = list(names or ())
-    if isinstance(key, int):
-        is_known = -len(names) <= key < len(names)
-        return names[key] if is_known else key, key
-    if key is None:
-        return None, 0
-    return key, names.index(key) if key in names else None

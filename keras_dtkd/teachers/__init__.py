@@ -1,6 +1,6 @@
 """Who teaches."""
 
-from keras_dtkd.core.fingerprint import weights_fingerprint as weights_fingerprint
+from keras_dtkd.core.fingerprint import model_fingerprint as model_fingerprint
 from keras_dtkd.teachers.base import Teacher as Teacher
 from keras_dtkd.teachers.base import resolve_teacher as resolve_teacher
 from keras_dtkd.teachers.ensemble import Ensemble as Ensemble

@@ -2,7 +2,7 @@
 
 import inspect
 
-from keras_dtkd.core.fingerprint import weights_fingerprint
+from keras_dtkd.core.fingerprint import model_fingerprint
 from keras_dtkd.teachers.base import Teacher
 
 
@@ -45,5 +45,5 @@ class ModelTeacher(Teacher):
         return self.model(x, **self._inference)
 
     def fingerprint(self):
-        """A digest of the model's weights, see `weights_fingerprint`."""
-        return weights_fingerprint(self.model)
+        """A digest of the model's weights, see `model_fingerprint`."""
+        return model_fingerprint(self.model)

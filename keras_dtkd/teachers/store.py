@@ -1,5 +1,6 @@
 """Runs a teacher once on every sample, and stores the outputs."""
 
+import contextlib
 import hashlib
 import itertools
 import shutil
@@ -28,6 +29,7 @@ from keras_dtkd.core.stored_folder import PROGRESS_FILE, complete_folder, fill_f
 from keras_dtkd.teachers import base
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.inputs import read_batch, read_sample, with_inputs
+from keras_dtkd.teachers.output_kinds import infer_output_kind
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.teachers.sample_signatures import compute_signatures, find_differing
 from keras_dtkd.teachers.stored import OUTPUTS_FILE, SIGNATURES_FILE, Stored
@@ -56,7 +58,9 @@ def store(
     others wait and read. The folder must be one that all of them see.
 
     Args:
-        teacher: As the Distiller's. It stays as it is.
+        teacher: As the Distiller's. It stays as it is. What its outputs are, logits or
+            probabilities, is stored with them: as its layers show it, else the loss
+            that it was compiled with, else the outputs of the first batch.
         x: All samples, in the order of their ids: arrays, or a data set of
             batches of `x`, `(x, y)` or the like. It must not be shuffled. Another time
             it must have batches of the same size. Images of a KerasHub teacher are
@@ -86,7 +90,8 @@ def store(
     >>> stored = teachers.store(teacher, x_train, "teacher_outputs", dtype="float16")
     >>> Distiller(stored, student).fit(x_train, y_train)
     """
-    teacher = with_inputs(base.resolve_teacher(teacher), teacher_inputs)
+    teacher = base.resolve_teacher(teacher).copy_settings()
+    teacher = with_inputs(teacher, teacher_inputs)
     folder = Path(path)
     if dtype not in ("float32", "float16"):
         raise ValueError(
@@ -129,11 +134,14 @@ def _store_missing(folder, teacher, batches, total, metadata, verbose):
     """Stores what the folder does not hold yet."""
     write_json(folder / PROGRESS_FILE, metadata)
     writer = _ChunkWriter(folder / CHUNK_DIR)
-    forward, output_kind = compile_teacher(teacher), base.known_output_kind(teacher)
+    forward, output_kind = compile_teacher(teacher), None
     output, dtype = metadata["output"], metadata["dtype"]
     progress = keras.utils.Progbar(total, verbose=bool(verbose), unit_name="batch")
     known, done = writer.signatures(), 0
     for batch in batches:
+        if output_kind is None:
+            # Of an ensemble's members too, before it runs.
+            output_kind = _infer_output_kind(teacher, batch, output)
         _validate_id_order(batch, done)
         signatures = compute_signatures(model_inputs(batch))
         before = known[done : done + len(signatures)]
@@ -207,17 +215,28 @@ def _batches(x, batch_size):
 
 
 def _forward_batch(teacher, forward, batch, output):
-    batch = to_numpy_arrays(batch)
-    outputs = forward(to_tensors(batch))
-    try:
+    outputs = forward(to_tensors(to_numpy_arrays(batch)))
+    with _naming_outputs(output):
         values = logits.select_output(outputs, output, teacher.output_names)
+    return keras.ops.convert_to_numpy(keras.ops.cast(values, "float32"))
+
+
+def _infer_output_kind(teacher, batch, output):
+    with _naming_outputs(output):
+        return infer_output_kind(teacher, to_tensors(to_numpy_arrays(batch)), output)
+
+
+@contextlib.contextmanager
+def _naming_outputs(output):
+    """A context in which an unknown output is a `ValueError` with those known."""
+    try:
+        yield
     except KeyError as error:
         known = ", ".join(repr(name) for name in error.args[0])
         raise ValueError(
             f"`store`: the teacher has several outputs. `output=` may be: {known}. "
             f"Received: output={output!r}."
         ) from None
-    return keras.ops.convert_to_numpy(keras.ops.cast(values, "float32"))
 
 
 def _validate_float16_range(values, output_kind):

@@ -9,8 +9,8 @@ from keras_dtkd.losses import KD
 from keras_dtkd.teachers import (
     ModelTeacher,
     Teacher,
+    model_fingerprint,
     resolve_teacher,
-    weights_fingerprint,
 )
 from keras_dtkd.teachers.base import ProtocolTeacher
 from tests.tiny_models import CLASSES, close, data, student, teacher
@@ -83,33 +83,72 @@ def test_resolve_teacher_takes_models_and_teachers_and_nothing_else():
             resolve_teacher(wrong)
 
 
-def test_a_fingerprint_is_the_weights_and_nothing_else(tmp_path):
+def test_a_fingerprint_is_neither_of_names_nor_of_flags(tmp_path):
     model = teacher()
-    first = weights_fingerprint(model)
+    first = model_fingerprint(model)
     assert len(first) == 32 and int(first, 16) >= 0
-    assert weights_fingerprint(teacher()) == first
+    assert model_fingerprint(teacher()) == first
     model.save(tmp_path / "teacher.keras")
     assert (
-        weights_fingerprint(keras.models.load_model(tmp_path / "teacher.keras"))
-        == first
+        model_fingerprint(keras.models.load_model(tmp_path / "teacher.keras")) == first
     )
     model.trainable = False
     model.compile("adam", "mse")
     model.predict(X, verbose=0)
-    assert weights_fingerprint(model) == first
+    assert model_fingerprint(model) == first
 
 
 def test_any_changed_weight_changes_the_fingerprint():
     model = teacher()
-    first = weights_fingerprint(model)
+    first = model_fingerprint(model)
     for i, weight in enumerate(model.get_weights()):
         values = [np.array(w) for w in model.get_weights()]
         changed = [v.copy() for v in values]
         changed[i].flat[-1] = np.nextafter(weight.flat[-1], np.float32(9))
         model.set_weights(changed)
-        assert weights_fingerprint(model) != first, model.weights[i].path
+        assert model_fingerprint(model) != first, model.weights[i].path
         model.set_weights(values)
-    assert weights_fingerprint(model) == first
+    assert model_fingerprint(model) == first
+
+
+def graph(divisor=255.0, activation="relu", rescaled=False, name="graph"):
+    """The same weights each time, with settings that no weight shows."""
+    inputs = keras.Input((6,))
+    x = keras.layers.Rescaling(0.5)(inputs) if rescaled else inputs
+    x = keras.layers.Dense(3, activation, kernel_initializer="ones")(x / divisor)
+    return keras.Model(inputs, x, name=name)
+
+
+@pytest.mark.single_backend
+def test_settings_that_no_weight_shows_change_the_fingerprint(tmp_path):
+    models = [graph(), graph(127.0), graph(activation="gelu"), graph(rescaled=True)]
+    models.append(keras.Sequential([keras.layers.Rescaling(1 / 255), graph()]))
+    models[-1].build((None, 6))
+    prints = [model_fingerprint(model) for model in models]
+    assert len(set(prints)) == len(models)
+    assert model_fingerprint(graph(name="other")) == prints[0]
+    for model, expected in zip(models, prints, strict=True):
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert model_fingerprint(loaded) == expected
+
+
+class Unconfigured(keras.layers.Layer):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+@pytest.mark.single_backend
+def test_a_layer_without_configuration_has_a_fingerprint():
+    def build(function):
+        model = keras.Sequential([keras.Input((6,)), Unconfigured(function)])
+        return model_fingerprint(model)
+
+    assert build(lambda x: x) == build(lambda x: 2 * x)
 
 
 def test_the_shape_and_the_precision_are_part_of_a_fingerprint():
@@ -120,7 +159,7 @@ def test_the_shape_and_the_precision_are_part_of_a_fingerprint():
         ]
         model = keras.Sequential([keras.Input((4,)), *layers])
         model.set_weights([np.zeros(w.shape) for w in model.weights])
-        return weights_fingerprint(model)
+        return model_fingerprint(model)
 
     prints = {zeros(2), zeros(4), zeros(1, 4), zeros(4, dtype="float16")}
     assert len(prints) == 4

@@ -11,7 +11,7 @@ from keras_dtkd.teachers import (
     ModelTeacher,
     Pruned,
     Teacher,
-    weights_fingerprint,
+    model_fingerprint,
 )
 from keras_dtkd.teachers.forward import run_teacher
 from tests.tiny_models import CLASSES, close, data, everything, student, teacher
@@ -218,8 +218,8 @@ def test_it_is_a_teacher_with_the_fingerprint_of_its_copy():
     assert isinstance(given, Teacher)
     assert (
         given.fingerprint()
-        == weights_fingerprint(given.model)
-        != weights_fingerprint(model)
+        == model_fingerprint(given.model)
+        != model_fingerprint(model)
     )
     assert Pruned(model, 0.1).fingerprint() == given.fingerprint()
     assert Pruned(model, 0.2).fingerprint() != given.fingerprint()

@@ -7,18 +7,21 @@ import keras
 import numpy as np
 import pytest
 
+from keras_dtkd import Distiller
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.core.stored_folder import METADATA_FILE
+from keras_dtkd.losses import KD, BinaryKD
 from keras_dtkd.teachers import (
+    Ensemble,
     ModelTeacher,
     Stored,
     Teacher,
+    model_fingerprint,
     store,
-    weights_fingerprint,
     with_sample_ids,
 )
 from keras_dtkd.teachers.stored import OUTPUTS_FILE, SIGNATURES_FILE
-from tests.tiny_models import data, teacher
+from tests.tiny_models import data, student, teacher
 
 X, Y = data(70)
 
@@ -76,12 +79,12 @@ def given(request):
 
 def test_the_stored_outputs_are_the_teachers(tmp_path, given):
     model = teacher()
-    before = weights_fingerprint(model)
+    before = model_fingerprint(model)
     stored = store(model, given(), tmp_path, batch_size=8, verbose=0)
     expected = model.predict(X, verbose=0)
     np.testing.assert_allclose(outputs_of(stored), expected, atol=1e-5)
     assert stored.num_samples == 70 and stored.output_kind == OutputKind.LOGITS
-    assert weights_fingerprint(model) == before
+    assert model_fingerprint(model) == before
     np.testing.assert_array_equal(outputs_of(Stored(tmp_path)), outputs_of(stored))
     assert Stored(tmp_path).fingerprint() == stored.fingerprint()
 
@@ -189,6 +192,61 @@ def test_the_output_kind_is_stored(tmp_path):
         folder = tmp_path / str(name)
         stored = store(teacher(head=name), X, folder, verbose=0)
         assert stored.output_kind == (name or "logits") == Stored(folder).output_kind
+
+
+class Own(keras.Model):
+    """Of whose layers nothing shows what it gives."""
+
+    def __init__(self, function, seed=0, loss=None):
+        super().__init__()
+        self.function = function
+        initializer = keras.initializers.RandomNormal(3.0, seed=seed)
+        self.dense = keras.layers.Dense(4, kernel_initializer=initializer)
+        self(X[:1])
+        if loss is not None:
+            self.compile(loss=loss)
+
+    def call(self, x):
+        return self.function(self.dense(x))
+
+
+BINARY = keras.losses.BinaryCrossentropy(from_logits=True)
+UNREADABLE = {
+    "softmax": lambda: Own(keras.ops.softmax),
+    "sigmoid": lambda: Own(keras.ops.sigmoid, loss="binary_crossentropy"),
+    "softmax members": lambda: [Own(keras.ops.softmax, seed) for seed in (0, 1)],
+    "members of labels": lambda: Ensemble(
+        [Own(lambda z: z, seed, BINARY) for seed in (0, 1)], average="probs"
+    ),
+    "members in an ensemble": lambda: Ensemble(
+        [[Own(keras.ops.softmax, seed) for seed in (0, 1)], Own(lambda z: z, 2)]
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_stored_teacher_teaches_what_it_teaches_itself(case, tmp_path):
+    model = UNREADABLE[case]()
+    is_multilabel = case in ("sigmoid", "members of labels")
+    learner = student(head="sigmoid" if is_multilabel else None)
+    loss = BinaryKD if is_multilabel else KD
+    stored = store(model, X, tmp_path, verbose=0)
+    live = Distiller(model, learner, {"kd": loss()}).compute_losses(X)
+    value = Distiller(stored, learner, {"kd": loss()}).compute_losses(
+        with_sample_ids(X)
+    )
+    assert float(value["kd"]) == pytest.approx(float(live["kd"]), rel=1e-4)
+
+
+def test_the_kind_of_one_of_several_outputs_is_stored(tmp_path):
+    inputs = keras.Input((6,))
+    tags = keras.layers.Dense(2, "sigmoid", name="tags")(inputs)
+    model = keras.Model(inputs, {"a": keras.layers.Dense(4)(inputs), "tags": tags})
+    for output, kind in (("a", OutputKind.LOGITS), ("tags", OutputKind.SIGMOID)):
+        stored = store(model, X, tmp_path / output, output=output, verbose=0)
+        assert stored.output_kind == kind
+    with pytest.raises(ValueError, match="probabilities"):
+        store(model, X, tmp_path / "h", output="tags", dtype="float16", verbose=0)
 
 
 def test_one_of_several_outputs(tmp_path):
