@@ -62,7 +62,7 @@ def store(
         path: The folder. Made where there is none.
         attack: `keras_dtkd.attacks.di2_fgsm`, `pgd` or `fgsm`, or its name; or a
             function of `(model, x, y, epsilon, **options)`, defined in a module, whose
-            name is stored.
+            name is stored. It gets `range`, and an integer `seed`, if it takes them.
         dtype: Of the stored inputs, `"float32"`; or `"uint8"`, a quarter of the size:
             rounded to 256 steps from the lowest to the highest value of `range`.
             Inputs on these steps stay within an `epsilon` on them; others may leave it
@@ -103,8 +103,11 @@ def store(
             "`store`: `model` must be a built Keras model; call it on a batch first. "
             f"Received: {model!r}."
         )
-    options = {"range": range, **options}
-    if "seed" in inspect.signature(function).parameters:
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if takes_any or "range" in parameters:
+        options["range"] = range
+    if "seed" in parameters:
         options["seed"] = seed
     metadata = {
         "model": model_fingerprint(model),
@@ -112,7 +115,9 @@ def store(
         "attack": _name_attack(function),
         "output": _to_json(output),
         "from_logits": _to_json(from_logits),
-        "options": _to_json({"epsilon": epsilon, "dtype": dtype, **options}),
+        "options": _to_json(
+            {"epsilon": epsilon, "dtype": dtype, "range": range, **options}
+        ),
     }
 
     def store_missing():
@@ -122,7 +127,7 @@ def store(
             build = AttackedDetector if isinstance(y, dict) else AttackedModel
             first = validate_inputs("store", x[:batch_size])
             attacked = build("store", model, first, output, from_logits, batch_size)
-            _validate_chunks(attacked, x, y, options["range"])
+            _validate_chunks(attacked, x, y, range)
         config = function, attacked, epsilon, options
         _store_missing(folder, config, x, y, metadata, dtype, verbose)
 
@@ -195,11 +200,16 @@ def _fill(file, done, folder, config, x, y, metadata, verbose):
         chunk = dict(options)
         if "seed" in chunk:
             # A chunk does not depend on where another run was interrupted.
-            chunk["seed"] = [chunk["seed"], done]
+            seeds = [chunk["seed"], done]
+            is_ours = function in ATTACKS.values()
+            # A function of one's own may take one integer alone.
+            state = np.random.SeedSequence(seeds).generate_state(1)
+            chunk["seed"] = seeds if is_ours else int(state[0])
         arrays = to_numpy(x[rows]), take_rows(y, rows)
         inputs = function(attacked, *arrays, epsilon, **chunk)
         is_8bit = file.dtype == np.uint8
-        file[rows] = _to_uint8(inputs, options["range"]) if is_8bit else inputs
+        bounds = metadata["options"]["range"]
+        file[rows] = _to_uint8(inputs, bounds) if is_8bit else inputs
         file.flush()
         done = min(done + CHUNK_SIZE, len(x))
         write_json(folder / PROGRESS_FILE, {**metadata, "done": done})

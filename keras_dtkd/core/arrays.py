@@ -191,3 +191,19 @@ def to_numpy(value):
     if hasattr(value, "toarray"):
         value = value.toarray()
     return np.asarray(value)
+
+
+def is_text(x):
+    """Whether all of some data is strings."""
+    leaves = keras.tree.flatten(x) if isinstance(x, dict | list | tuple) else [x]
+    return bool(leaves) and all(map(_is_text_leaf, leaves))
+
+
+def _is_text_leaf(leaf):
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        return isinstance(leaf, str)
+    kind = getattr(dtype, "kind", "")
+    if kind == "O":
+        return leaf.size > 0 and isinstance(leaf.flat[0], str | bytes)
+    return kind in ("U", "S", "T") or "string" in str(dtype)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_dtkd.core import arrays
+from keras_dtkd.core.arrays import is_text
 from keras_dtkd.core.preprocessors import find_image_converter
 from keras_dtkd.preparation import images
 from keras_dtkd.views import Stored
@@ -33,7 +34,7 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
         return images.preprocess(student, x, y, kwargs, shown)
     preprocessor = getattr(student, "preprocessor", None)
     if preprocessor is None:
-        if _is_text(x):
+        if is_text(x):
             raise ValueError(
                 "`Distiller`: the inputs are text, and the student has no preprocessor "
                 "to make token ids of it. Give token ids, or a KerasHub model with its "
@@ -44,10 +45,10 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
     function = student.preprocess_samples
     if makes_labels:
         function = functools.partial(_convert_causal, function)
-    if isinstance(y, list) and _is_text(y):
+    if isinstance(y, list) and is_text(y):
         y = np.asarray(y)
     validation = kwargs.get("validation_data")
-    if not isinstance(validation, tuple) and _is_text(validation):
+    if not isinstance(validation, tuple) and is_text(validation):
         kwargs["validation_data"] = _convert(function, validation)
     elif isinstance(validation, list | tuple):
         parts = keras.utils.unpack_x_y_sample_weight(validation)
@@ -66,7 +67,7 @@ def preprocess(distiller, x, y=None, kwargs=None, rolls_out=False):
             prompts = preprocessor.generate_preprocess(x, sequence_length=length)
             return prompts, y, sample_weight
 
-    if not _is_text(x):
+    if not is_text(x):
         return _convert_batches(function, x), y
     x, y, weights = _convert(function, x, y, kwargs.get("sample_weight"))
     if weights is not None:
@@ -87,25 +88,9 @@ def preprocess_data(distiller, data):
     return keras.utils.pack_x_y_sample_weight(x, y, options["sample_weight"])
 
 
-def _is_text(x):
-    """Whether all of some data is strings."""
-    leaves = keras.tree.flatten(x) if isinstance(x, dict | list | tuple) else [x]
-    return bool(leaves) and all(map(_is_text_leaf, leaves))
-
-
-def _is_text_leaf(leaf):
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is None:
-        return isinstance(leaf, str)
-    kind = getattr(dtype, "kind", "")
-    if kind == "O":
-        return leaf.size > 0 and isinstance(leaf.flat[0], str | bytes)
-    return kind in ("U", "S", "T") or "string" in str(dtype)
-
-
 def _convert(function, x, y=None, sample_weight=None):
     """`(x, y, sample_weight)`: text as NumPy token ids, other data as it is."""
-    if not _is_text(x):
+    if not is_text(x):
         return x, y, sample_weight
     if isinstance(x, dict):
         x = {name: _to_list(part) for name, part in x.items()}
@@ -153,10 +138,10 @@ def _weigh_texts(weights, sample_weight):
 def _convert_batches(function, data):
     if hasattr(data, "element_spec"):
         spec = data.element_spec
-        if not _is_text(spec[0] if isinstance(spec, tuple) else spec):
+        if not is_text(spec[0] if isinstance(spec, tuple) else spec):
             return data
         return data.map(lambda *batch: _to_batch(*function(*batch)))
-    if isinstance(data, keras.utils.PyDataset) and _is_text(_first_inputs(data)):
+    if isinstance(data, keras.utils.PyDataset) and is_text(_first_inputs(data)):
         raise ValueError(
             "`Distiller`: a `PyDataset` gives text, which is not converted in it. Give "
             "an iterator or a `tf.data.Dataset` of text, or token ids."

@@ -1,5 +1,7 @@
 """A student cut from its teacher: some of its layers, with their weights."""
 
+import inspect
+
 import keras
 
 from keras_dtkd.core.arguments import check_positive_int
@@ -49,16 +51,17 @@ def from_layers(teacher, every=2, layers=None):
         # What is given layer by layer.
         if isinstance(value, list | tuple) and len(value) == len(blocks):
             config[name] = [value[number] for number in kept]
+    parameters = inspect.signature(type(backbone)).parameters
+    if "tie_word_embeddings" in parameters:
+        # KerasHub leaves it out of some configurations.
+        config["tie_word_embeddings"] = backbone.token_embedding.tie_weights
     student = small = type(backbone).from_config(config)
     _copy_layers([blocks[number] for number in kept], _find_blocks(small))
     _copy_others(backbone, small, blocks, _find_blocks(small))
     if teacher is not backbone:
-        config = teacher.get_config()
-        config["backbone"] = keras.saving.serialize_keras_object(small)
-        # Itself: a configuration has no vocabulary.
-        config["preprocessor"] = getattr(teacher, "preprocessor", None)
-        student = type(teacher).from_config(config)
-        _copy_layers([small], [student.backbone])
+        # Themselves: a configuration has neither weights nor a vocabulary.
+        parts = {"backbone": small, "preprocessor": teacher.preprocessor}
+        student = type(teacher).from_config({**teacher.get_config(), **parts})
         _copy_others(teacher, student, [backbone], [student.backbone])
     return student
 

@@ -79,13 +79,22 @@ def _copy(model):
             "Call it on a batch first."
         )
     try:
-        if isinstance(model, keras.Sequential) or getattr(model, "inputs", None):
+        preprocessor = getattr(model, "preprocessor", None)
+        if preprocessor is not None:
+            # A task of KerasHub, whose class prepares its inputs. Itself: a
+            # configuration has no vocabulary.
+            config = {**model.get_config(), "preprocessor": preprocessor}
+            copy = type(model).from_config(config)
+        elif isinstance(model, keras.Sequential) or getattr(model, "inputs", None):
             copy = keras.models.clone_model(model)
         else:
             # Keras would compile it too, as it clones, and make an optimizer.
             copy = type(model).from_config(model.get_config())
         if not copy.built:
             copy.build_from_config(model.get_build_config())
+        lookups = [_find_lookups(each) for each in (model, copy)]
+        for source, target in zip(*lookups, strict=True):
+            target.set_vocabulary(source.get_vocabulary(include_special_tokens=False))
         copy.set_weights(model.get_weights())
     except Exception as error:
         raise ValueError(
@@ -98,3 +107,10 @@ def _copy(model):
             # It computes with what it derives from its weights.
             layer.finalize_state()
     return copy
+
+
+def _find_lookups(model):
+    """The layers with a vocabulary, which is none of their weights."""
+    kinds = keras.layers.IntegerLookup | keras.layers.StringLookup
+    kinds |= keras.layers.TextVectorization
+    return [layer for layer in iter_layers(model) if isinstance(layer, kinds)]

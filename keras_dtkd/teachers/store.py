@@ -16,6 +16,7 @@ from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.core.arrays import (
     is_arrays,
+    is_text,
     num_samples,
     take_rows,
     to_numpy,
@@ -63,7 +64,8 @@ def store(
             that it was compiled with, else the outputs of the first batch.
         x: All samples, in the order of their ids: arrays, or a data set of
             batches of `x`, `(x, y)` or the like. It must not be shuffled. Another time
-            it must have batches of the same size. Images of a KerasHub teacher are
+            it must have batches of the same size; once all is stored, the first of them
+            and their number are compared alone. Images of a KerasHub teacher are
             converted by its own preprocessor, as in its `predict`; a student with an
             equal one is then given the same `x`.
         path: The folder. Made where there is none.
@@ -80,7 +82,7 @@ def store(
 
     Raises:
         ValueError: The folder holds the outputs of another teacher, or for other
-            samples, or is damaged; another process is writing into it; data with
+            samples, or is damaged; another process is writing into it; text; data with
             sample ids in another order; outputs of several shapes; the output cannot
             be found; float16 cannot hold it; an ensemble with unlike preprocessors.
         OSError: The folder cannot be written into, or the disk is full.
@@ -98,7 +100,9 @@ def store(
             "`store`: `dtype` must be 'float32' or 'float16'. Received: "
             f"dtype={dtype!r}."
         )
+    _refuse_text(x)
     batches, total, first = _batches(x, batch_size)
+    _refuse_text(first)
     if not num_samples(first):
         raise ValueError("`store`: `x` holds no samples. Give at least one.")
     rows, digest = _inspect(x) if is_arrays(x) else _inspect(first, total)
@@ -163,6 +167,14 @@ def _store_missing(folder, teacher, batches, total, metadata, verbose):
     outputs, signatures = writer.all()
     metadata = {**metadata, "output_kind": output_kind}
     _finalize(folder, outputs, signatures, metadata)
+
+
+def _refuse_text(x):
+    if is_text(x):
+        raise ValueError(
+            "`store`: `x` is text. Give what the teacher's preprocessor makes of it, "
+            "`x=model.preprocessor(texts)`."
+        )
 
 
 def _validate_id_order(batch, first):

@@ -5,7 +5,7 @@ import keras
 from keras_dtkd.core.arguments import constructor_arguments
 from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.issue import ERROR, Issue
-from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.layer_tree import find_data_format, iter_layers
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -91,12 +91,31 @@ class View(FitHooks, keras.layers.Layer):
             )
 
     def issues(self, context):
-        """Inputs that `check` refuses."""
+        """Inputs that `check` refuses, or whose channels the layers would not find."""
         try:
             self.check(context.inputs)
         except ValueError as error:
             return [Issue("view_inputs", ERROR, str(error), cause=error)]
-        return []
+        return [*self._find_format_issues(context)]
+
+    def _find_format_issues(self, context):
+        """Layers that take the channels of the images for rows, or rows for them."""
+        shape = getattr(context.inputs, "shape", ())
+        data_format = find_data_format(context.student)
+        channels, rows = (1, 3) if data_format == "channels_first" else (3, 1)
+        # A student may move the axes of its inputs itself.
+        if len(shape) != 4 or shape[channels] >= shape[rows]:
+            return
+        for layer in iter_layers(self.layer):
+            own = getattr(layer, "data_format", data_format)
+            if own != data_format and not isinstance(layer, keras.layers.MixUp):
+                message = (
+                    f"`{type(self).__name__}`: its `{type(layer).__name__}` takes "
+                    f"images as {own!r}, and these are {data_format!r}, of shape "
+                    f"{tuple(shape)}."
+                )
+                hint = f"Make it with `data_format={data_format!r}`."
+                yield Issue("view_data_format", ERROR, message, hint)
 
     def compute_output_spec(self, x):
         """Of the shape and dtype that the inputs have; JAX could not infer it."""

@@ -17,6 +17,7 @@ class CutMix(BuiltInView):
             Positive, at most 1.
         seed: Of the random numbers.
         name: What losses call it by.
+        data_format: `"channels_last"` or `"channels_first"`. `None`: Keras's setting.
 
     Raises:
         ValueError: `alpha` out of its range.
@@ -31,12 +32,14 @@ class CutMix(BuiltInView):
     >>> Distiller(teacher, student, losses, views=CutMix()).fit(x, y)
     """
 
-    def __init__(self, alpha=1.0, seed=None, name=None, **kwargs):
+    def __init__(self, alpha=1.0, seed=None, name=None, data_format=None, **kwargs):
         if not 0 < alpha <= 1:
             raise ValueError(
                 f"`CutMix`: `alpha` must lie in (0, 1]. Received: alpha={alpha!r}."
             )
         # A number would be the upper end of a range to draw α from.
-        layer = keras.layers.CutMix(factor=(alpha, alpha), seed=seed, dtype="float32")
+        layer = keras.layers.CutMix(
+            factor=(alpha, alpha), seed=seed, data_format=data_format, dtype="float32"
+        )
         super().__init__(layer, name=name, **kwargs)
-        self.alpha, self.seed = alpha, seed
+        self.alpha, self.seed, self.data_format = alpha, seed, layer.data_format

@@ -224,3 +224,25 @@ def test_8_bits_are_spread_over_the_range_of_each_channel():
     bits = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3))
     shown = view.show(tensor(0.0 * bits), {"a": tensor(bits, "uint8")})
     np.testing.assert_allclose(numpy(shown), (bits / 255 - mean) / std, atol=1e-5)
+
+
+def shift(model, x, y, epsilon):
+    return x + epsilon
+
+
+def draw(model, x, y, epsilon, seed=0, range=None):
+    # NumPy would take a list too.
+    assert isinstance(seed, int) and range == (0.0, 1.0)
+    return x + np.random.default_rng(seed).uniform(-epsilon, epsilon, x.shape)
+
+
+@pytest.mark.single_backend
+def test_an_attack_of_ones_own_gets_what_it_takes(tmp_path):
+    def store_own(name, attack):
+        path = tmp_path / name
+        return attacks.store(network(), X, Y, path, EPSILON, attack=attack, verbose=0)
+
+    stored = store_own("a", shift)
+    np.testing.assert_array_equal(stored, X + np.float32(EPSILON))
+    stored = store_own("b", draw)
+    assert 0 < np.abs(stored - X).max() <= EPSILON + 1e-6

@@ -125,3 +125,13 @@ def test_layers_that_depend_on_their_place_and_adapters_are_refused():
     backbone.enable_lora(2)
     with pytest.raises(ValueError, match="the teacher has LoRA"):
         students.from_layers(backbone)
+
+
+def test_embeddings_that_are_the_output_layer_too_stay_so():
+    keras.utils.set_random_seed(0)
+    teacher = models.llama_tiny(4, 8, 16, 2, 1, tie_word_embeddings=True)
+    for number in (1, 3):
+        make_identity(teacher.backbone.transformer_layers[number])
+    student = students.from_layers(teacher)
+    assert student.backbone.token_embedding.tie_weights
+    np.testing.assert_allclose(numpy(student(X)), numpy(teacher(X)), atol=1e-6)

@@ -12,6 +12,7 @@ from keras_dtkd.teachers import (
     Pruned,
     Teacher,
     model_fingerprint,
+    store,
 )
 from keras_dtkd.teachers.forward import run_teacher
 from tests.tiny_models import CLASSES, close, data, everything, student, teacher
@@ -317,3 +318,33 @@ def test_a_wrong_argument_is_named_with_its_value(case):
 def test_only_models_are_pruned():
     with pytest.raises(TypeError, match="`model` must be a `keras.Model`.*Ensemble"):
         Pruned(Ensemble([teacher()]), 0.1)
+
+
+@pytest.mark.single_backend
+def test_a_task_of_keras_hub_keeps_its_preprocessor(tmp_path):
+    hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed.")
+    converter = hub.layers.ResNetImageConverter(image_size=(32, 32), scale=1 / 255)
+    backbone = hub.models.ResNetBackbone(
+        *([64], [3], [64], [1], [1], "basic_block"), image_shape=(32, 32, 3)
+    )
+    preprocessor = hub.models.ResNetImageClassifierPreprocessor(converter)
+    model = hub.models.ResNetImageClassifier(
+        backbone, num_classes=4, preprocessor=preprocessor
+    )
+    given = Pruned(model, 0.0)
+    assert given.model.preprocessor is preprocessor
+    x = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype("uint8")
+    stored = store(given, x, tmp_path, verbose=0)
+    outputs = keras.ops.convert_to_numpy(stored.outputs(None, np.arange(6)))
+    np.testing.assert_allclose(outputs, model.predict(x, verbose=0), atol=1e-4)
+
+
+@pytest.mark.single_backend
+def test_a_vocabulary_that_a_layer_has_adapted_to_is_copied():
+    lookup = keras.layers.IntegerLookup(output_mode="multi_hot")
+    lookup.adapt([5, 7, 7, 9])
+    inputs = keras.Input((2,), dtype="int64")
+    model = keras.Model(inputs, keras.layers.Dense(3)(lookup(inputs)))
+    x = np.array([[5, 7], [9, 9], [1, 5]])
+    given = Pruned(model, 0.0)
+    np.testing.assert_array_equal(outputs_of(given, x), model.predict(x, verbose=0))

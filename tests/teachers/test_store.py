@@ -300,3 +300,11 @@ def test_outputs_of_several_shapes_are_refused_at_the_first_that_differs(tmp_pat
     message = r"from sample 8 on.*the shape \(7, 3\), and \(5, 3\) before.*pad all"
     with pytest.raises(ValueError, match=message):
         store(model, batches, tmp_path, verbose=0)
+
+
+@pytest.mark.single_backend
+@pytest.mark.parametrize("x", [["a", "b"], np.array(["a", "b"])], ids=["list", "array"])
+def test_text_is_refused_with_what_to_give(x, tmp_path):
+    for texts in (x, iter([(np.array(x), Y[:2])])):
+        with pytest.raises(ValueError, match="`x` is text.*model.preprocessor"):
+            store(teacher(), texts, tmp_path, verbose=0)

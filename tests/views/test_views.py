@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_dtkd import Distiller
+from keras_dtkd import Distiller, diagnose
 from keras_dtkd.losses import KD, DistillationLoss
 from keras_dtkd.teachers import Stored
 from keras_dtkd.views import CutMix, Cutout, Mixup, View
@@ -246,3 +246,49 @@ def test_a_view_of_the_student_alone_leaves_the_teacher_the_batch(tmp_path):
 def test_mixed_samples_need_the_teacher_on_them_too(build):
     with pytest.raises(ValueError, match="puts two samples into each.*Leave `student"):
         build(student_only=True)
+
+
+FIRST = {"data_format": "channels_first"}
+
+
+def format_issues(view, shape=(3, 8, 8), **options):
+    def build():
+        layers = [keras.layers.Conv2D(2, 3, **options), keras.layers.Flatten()]
+        return keras.Sequential([keras.Input(shape), *layers, keras.layers.Dense(3)])
+
+    x = np.ones((8, *shape), "float32")
+    losses = {"plain": KD(), "seen": KD(view=view.name)}
+    report = diagnose(build(), build(), (x, Y[:8]), losses, views=view, verbose=0)
+    return [i.message for i in report.issues if i.code == "view_data_format"]
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "tensorflow", reason="No such convolution on CPU."
+)
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda **options: Cutout(**options),
+        lambda **options: CutMix(**options),
+        lambda **options: View(keras.layers.RandomFlip(**options)),
+        lambda **options: View(
+            keras.Sequential([keras.layers.RandomTranslation(0.1, 0.1, **options)])
+        ),
+    ],
+)
+def test_a_view_that_takes_channels_for_rows_is_refused(build):
+    (message,) = format_issues(build(), **FIRST)
+    assert "'channels_last'" in message and "(8, 3, 8, 8)" in message
+    assert not format_issues(build(**FIRST), **FIRST)
+    assert not format_issues(build(), (8, 8, 3))
+    assert format_issues(build(**FIRST), (8, 8, 3))
+    assert not format_issues(Mixup(), **FIRST)
+
+
+def test_a_hole_is_in_all_channels_where_they_come_first():
+    x = np.ones((4, 3, 32, 64), "float32")
+    cut = seen(Cutout(0.25, seed=0, data_format="channels_first"), x) == 0
+    assert (cut == cut[:, :1]).all()
+    assert (cut[:, 0].sum((1, 2)) == 8 * 16).all()
+    loaded = Cutout.from_config(Cutout(**FIRST).get_config())
+    assert loaded.layer.data_format == "channels_first"

@@ -19,12 +19,16 @@ class ImageFiles:
         dtype: `"float32"`, pixels between 0 and 1; or `"uint8"`, 0 to 255.
         pad_to_aspect_ratio: Whether the shape is kept and black pixels are added, at
             the right or the bottom, instead of stretching.
+        sizes: `(height, width)` that each file should have, which its boxes are of; or
+            `None`.
     """
 
-    def __init__(self, sources, names, image_size, dtype, pad_to_aspect_ratio):
+    def __init__(
+        self, sources, names, image_size, dtype, pad_to_aspect_ratio, sizes=None
+    ):
         self.sources, self.names = list(sources), list(names)
         self.image_size, self.dtype = image_size, np.dtype(dtype)
-        self.pad_to_aspect_ratio = pad_to_aspect_ratio
+        self.pad_to_aspect_ratio, self.sizes = pad_to_aspect_ratio, sizes
 
     def __len__(self):
         return len(self.sources)
@@ -47,6 +51,13 @@ class ImageFiles:
                 f"remove it. ({error})"
             ) from error
         original_size = image.height, image.width
+        if self.sizes is not None and original_size != tuple(self.sizes[index]):
+            raise ValueError(
+                f"{self.names[index]} has {original_size} pixels (height, width), and "
+                f"its annotations are for {tuple(self.sizes[index])}: the boxes would "
+                "be elsewhere. Give the images that were annotated; a photograph may "
+                "have to be rotated as its EXIF orientation states."
+            )
         if self.image_size is not None:
             height, width = self.resized_size(original_size)
             image = image.resize((width, height), Image.Resampling.BILINEAR)

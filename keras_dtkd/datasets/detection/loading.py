@@ -86,7 +86,8 @@ class Loader:
     def load(self, records, class_names, max_boxes, progress=None):
         """A `DetectionSplit`: of images in memory, or, without `progress`, of files."""
         options = self.image_size, self.dtype, self.pad_to_aspect_ratio
-        images: Any = ImageFiles(records.sources, records.names, *options)
+        names, sources = records.names, records.sources
+        images: Any = ImageFiles(sources, names, *options, records.sizes)
         files, sizes = images, records.sizes
         if progress is not None:
             images, sizes = _decode_all(files, progress)

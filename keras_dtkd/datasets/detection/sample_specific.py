@@ -89,11 +89,12 @@ class SampleSpecificAugmentation:
 
     def __call__(self, sample, rng):
         self._check_columns(sample)
+        low, high = self._find_range(sample.image)
         sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
         areas = sides.prod(-1) / np.prod(sample.scale)
         if (areas < self.small_area).all():
             if rng.uniform() < self.noise_probability:
-                image = self._add_noise(sample.image, rng)
+                image = self._add_noise(sample.image, low, high, rng)
                 return dataclasses.replace(sample, image=image)
             return sample
         for _ in range(self.max_attempts):
@@ -124,17 +125,22 @@ class SampleSpecificAugmentation:
         offsets = rng.integers(0, full - sides + 1)
         return *map(int, offsets), *map(int, sides)
 
-    def _add_noise(self, image, rng):
-        is_integer = image.dtype.kind in "iu"
-        low, high = self.value_range or ((0, 255) if is_integer else (0, 1))
+    def _find_range(self, image):
+        """Lowest and highest pixel there may be; an error for an image beyond it."""
+        default = (0, 255) if image.dtype.kind in "iu" else (0, 1)
+        low, high = self.value_range or default
         if image.min() < low or image.max() > high:
             raise ValueError(
                 f"`{type(self).__name__}`: an image has pixels between {image.min():g} "
                 f"and {image.max():g}, outside of ({low}, {high}). Pass "
                 "`value_range=(lowest, highest)` of the images."
             )
+        return low, high
+
+    def _add_noise(self, image, low, high, rng):
         noise = rng.normal(0, self.noise_std * (high - low), image.shape)
         noisy = np.clip(image + noise, low, high)
+        is_integer = image.dtype.kind in "iu"
         return (np.rint(noisy) if is_integer else noisy).astype(image.dtype)
 
 

@@ -129,3 +129,12 @@ def test_what_is_missing_is_named(folder):
     (folder / "annotations.json").unlink()
     with pytest.raises(FileNotFoundError, match="annotations.json does not exist"):
         load(folder)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_image_of_another_size_than_its_annotations_is_refused(folder, in_memory):
+    image = Image.fromarray(np.zeros((20, 10, 3), "uint8"))
+    image.save(folder / "images" / "0007.png")
+    with pytest.raises(ValueError, match=r"0007.png has \(20, 10\).*for \(20, 40\)"):
+        split = load(folder, in_memory=in_memory)
+        [split.images[i] for i in range(len(split.images))]

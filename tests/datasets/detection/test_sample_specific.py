@@ -198,6 +198,11 @@ def test_pixels_out_of_range_are_refused():
     given = DetectionSample(given.image * 255, given.boxes, given.labels)
     with pytest.raises(ValueError, match="pixels between 0 and 255, outside of"):
         SampleSpecificAugmentation(noise_probability=1.0)(given, rng(0))
+    # Of every image, not of one that happens to get noise.
+    large = sample(LARGE)
+    large = DetectionSample(large.image * 255, large.boxes, large.labels)
+    with pytest.raises(ValueError, match="outside of"):
+        SampleSpecificAugmentation(noise_probability=0.0)(large, rng(0))
     augment = SampleSpecificAugmentation(noise_probability=1, value_range=(0, 255))
     assert augment(given, rng(0)).image.max() > 200
 
