@@ -7,10 +7,12 @@ import json
 import numpy as np
 
 VALUES, ARRAYS = "callbacks", "callback_arrays"
+# TensorFlow's variables without axes give scalars.
+ARRAY = np.ndarray | np.generic
 
 
 def collect_states(callbacks):
-    """The public attributes of callbacks that are plain values or lists of arrays.
+    """The public attributes of callbacks: plain values, lists of arrays or strings.
 
     Not the arguments of their constructors: those are settings.
 
@@ -41,7 +43,7 @@ def select_changed(now, before, restored):
         old = before.get(key, {})
         if name not in old or name in restored.get(key, {}):
             return True
-        return isinstance(value, list) or value != old[name]
+        return _is_list_of(ARRAY, value) or value != old[name]
 
     return {
         key: {n: value for n, value in values.items() if has_changed(key, n, value)}
@@ -55,7 +57,7 @@ def write_states(file, states):
     for key, values in states.items():
         plain[key] = {}
         for name, value in values.items():
-            if not isinstance(value, list):
+            if not _is_list_of(ARRAY, value):
                 plain[key][name] = value
                 continue
             for i, array in enumerate(value):
@@ -93,11 +95,16 @@ def _by_key(callbacks):
 def _is_state(callback, name, value):
     if name.startswith("_") or name in _constructor_arguments(type(callback)):
         return False
-    if isinstance(value, list):
-        # TensorFlow's variables without axes give scalars.
-        kinds = np.ndarray | np.generic
-        return bool(value) and all(isinstance(item, kinds) for item in value)
+    # `CSVLogger` has the names of its columns: the first epoch of a resumed run may not
+    # log all of them.
+    if _is_list_of(ARRAY, value) or _is_list_of(str, value):
+        return True
     return value is None or isinstance(value, bool | int | float | str | np.number)
+
+
+def _is_list_of(kind, value):
+    is_list = isinstance(value, list) and len(value) > 0
+    return is_list and all(isinstance(item, kind) for item in value)
 
 
 def _constructor_arguments(cls):

@@ -24,8 +24,10 @@ class CocoAP(PeriodicEvaluation):
     need `mode="max"` to monitor it.
 
     The first epoch of a `fit` is always evaluated, because `CSVLogger` takes its
-    columns from it, and so is the last. Where several processes train together, each
-    evaluates all images, so that all have the same logs.
+    columns from it, and so is the last. Where `Resume` continues a run, the epochs are
+    those of an unbroken one, and a `CSVLogger` that the run had keeps its columns.
+    Where several processes train together, each evaluates all images, so that all have
+    the same logs.
 
     Args:
         x: Images, an array; or, with no `y`, a `DetectionSplit` such as

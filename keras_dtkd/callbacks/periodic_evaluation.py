@@ -9,10 +9,17 @@ from keras_dtkd.core.layer_tree import find_student
 class PeriodicEvaluation(keras.callbacks.Callback):
     """Base of callbacks that evaluate after the first epoch, every few, and the last.
 
+    As with Keras's `validation_freq`, the logs of other epochs lack the results. A run
+    that `Resume` continues is evaluated in the epochs of an unbroken one.
+
     Args:
         frequency: Epochs between two evaluations.
         title: What is evaluated, printed with `verbose`.
         verbose: Whether an evaluation shows its progress.
+
+    Attributes:
+        first_epoch: The first epoch of the run, from which `frequency` counts. Public,
+            so that `Resume` restores it.
     """
 
     def __init__(self, frequency, title, verbose):

@@ -29,11 +29,12 @@ class Resume(keras.callbacks.Callback):
     its random numbers too, from which Keras's `Dropout` without a seed draws there.
 
     It keeps the counters, best values and best weights of the other callbacks too:
-    public attributes that are plain values or lists of arrays, as those of
-    `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint` and `StudentCheckpoint`. So
-    `Distiller.fit` calls it last. In the `fit` of a plain Keras model, put it last and
-    set `other_callbacks`. A run that `EarlyStopping` has ended trains for one more
-    epoch where it is resumed.
+    public attributes that are plain values or lists of arrays or strings, as those of
+    `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`, `StudentCheckpoint` and
+    `CSVLogger`. So `Distiller.fit` calls it last. In the `fit` of a plain Keras model,
+    put it last and set `other_callbacks`. A run that `EarlyStopping` has ended trains
+    for one more epoch where it is resumed. `SwapEMAWeights(swap_on_epoch=True)` is
+    refused: which weights are in the model is private to it.
 
     Where several processes train together, rank 0 writes and all read: the folder must
     be one that all of them see.
@@ -53,7 +54,9 @@ class Resume(keras.callbacks.Callback):
 
     Raises:
         ValueError: At the beginning of `fit`: another `initial_epoch`, the state of
-            other models or losses or of other settings, or a file that was damaged.
+            other models or losses or of other settings, a file that was damaged,
+            `SwapEMAWeights(swap_on_epoch=True)`, or a loss, temperature or rollout of
+            your own whose `get_config` lacks an argument.
 
     Example:
 
@@ -91,6 +94,7 @@ class Resume(keras.callbacks.Callback):
                 ) from error
 
     def on_train_begin(self, logs=None):
+        self._refuse_swapped_weights()
         self._restored = False
         self._initial_settings = collect_settings(self.model)
         self._initial_states = callback_states.collect_states(self.other_callbacks)
@@ -121,6 +125,17 @@ class Resume(keras.callbacks.Callback):
             callback_states.restore_states(self.other_callbacks, self._restored_states)
         if backend.rank_and_world_size()[0] == 0:
             remove_partial_files(self.folder)
+
+    def _refuse_swapped_weights(self):
+        for callback in self.other_callbacks:
+            is_swap = isinstance(callback, keras.callbacks.SwapEMAWeights)
+            if is_swap and callback.swap_on_epoch:
+                raise ValueError(
+                    "`Resume`: `SwapEMAWeights(swap_on_epoch=True)` leaves averaged "
+                    "weights in the model between epochs, and a resumed run would "
+                    "train these. Use `SwapEMAWeights(swap_on_epoch=False)`, which "
+                    "validates with the averages all the same."
+                )
 
     def _check_settings(self, path):
         """Raises a `ValueError` for the state of a run with other settings."""

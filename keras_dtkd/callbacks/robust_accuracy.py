@@ -16,7 +16,9 @@ class RobustAccuracy(PeriodicEvaluation):
     `EarlyStopping`, `ModelCheckpoint`) must come after this callback in the list.
 
     The attack is compiled once per `fit`. The first epoch of a `fit` is always
-    evaluated, because `CSVLogger` takes its columns from it, and so is the last.
+    evaluated, because `CSVLogger` takes its columns from it, and so is the last. Where
+    `Resume` continues a run, the epochs are those of an unbroken one, and a `CSVLogger`
+    that the run had keeps its columns.
 
     Args:
         x: Inputs, an array; a few hundred show the trend.

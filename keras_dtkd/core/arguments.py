@@ -88,18 +88,30 @@ def constructor_arguments(instance, base):
     """The constructor's arguments, serialized, for `get_config`.
 
     Each is read from the attribute of its name, and left out where there is none. Those
-    of `base`, whose own `get_config` has them, are not among them.
+    of `base`, whose own `get_config` has them, are not among them. A `ValueError` for
+    an argument without an attribute, of a user's class without a `get_config`.
     """
-    config = {}
+    config, has_own_config = {}, False
     for cls in type(instance).__mro__:
         if cls is base:
             break
+        is_users = cls.__module__.partition(".")[0] != "keras_dtkd"
+        has_own_config = has_own_config or "get_config" in vars(cls)
         if "__init__" not in vars(cls):
             continue
         spec = inspect.getfullargspec(vars(cls)["__init__"])
         for name in spec.args[1:] + spec.kwonlyargs:
-            if name != "output" and hasattr(instance, name):
+            if name == "output":
+                continue
+            if hasattr(instance, name):
                 config[name] = _serialize(getattr(instance, name))
+            elif is_users and not has_own_config:
+                raise ValueError(
+                    f"`{cls.__name__}`: the argument `{name}` has no attribute "
+                    f"`{name}`, so that `get_config` would leave it out and a loaded "
+                    f"`{cls.__name__}` would have the default. Store it, "
+                    f"`self.{name} = {name}`, or override `get_config`."
+                )
         if spec.varkw is None:
             # It sets the arguments of its base classes itself.
             break

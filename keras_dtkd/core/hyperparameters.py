@@ -102,7 +102,8 @@ def layers_with_hyperparameters(distiller):
 class HyperparameterMixin(keras.layers.Layer):
     """A Keras layer whose class has `Hyperparameter` attributes.
 
-    Its configuration is the constructor's arguments, as the attributes are now.
+    Its configuration is the constructor's arguments, as the attributes of their names
+    are now. A class that keeps an argument otherwise must override `get_config`.
     """
 
     def hyperparameter(self, name):

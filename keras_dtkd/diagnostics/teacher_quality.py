@@ -171,11 +171,13 @@ def _assign_labels(predicted, labels):
     """The label of each predicted class, no label twice, with most samples right."""
     from scipy.optimize import linear_sum_assignment
 
-    num_classes = max(predicted.max(initial=0), labels.max(initial=0)) + 1
-    counts = np.zeros((num_classes, num_classes), int)
-    np.add.at(counts, (predicted, labels), 1)
+    # Only those that occur: a language model has too many for a square matrix.
+    rows, row = np.unique(predicted, return_inverse=True)
+    columns, column = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(rows), len(columns)), int)
+    np.add.at(counts, (row, column), 1)
     pairs = zip(*linear_sum_assignment(counts, maximize=True), strict=True)
-    return {int(a): int(b) for a, b in pairs if counts[a, b]}
+    return {int(rows[a]): int(columns[b]) for a, b in pairs if counts[a, b]}
 
 
 def permutation_issue(permutation, before):

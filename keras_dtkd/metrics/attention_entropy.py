@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_dtkd.functional.statistics import entropy
-from keras_dtkd.metrics.inputs import row_weights
+from keras_dtkd.metrics.inputs import fill_ignored, row_weights
 
 # log 0 is not finite. Float32's smallest normal number is 1.2e-38.
 MIN_PROBABILITY = 1e-37
@@ -47,6 +47,6 @@ class AttentionEntropy(keras.metrics.Mean):
                 f"{len(attention)}, such as all of `compute_attention()`."
             )
         weights = row_weights(attention, sample_weight)
-        probs = ops.cast(ops.convert_to_tensor(attention), "float32")
+        probs = ops.cast(fill_ignored(attention, weights), "float32")
         log_probs = ops.log(ops.maximum(probs, MIN_PROBABILITY))
         super().update_state(entropy(log_probs, normalized=True), weights)

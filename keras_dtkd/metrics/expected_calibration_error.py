@@ -5,7 +5,12 @@ from keras import ops
 
 from keras_dtkd.core.arguments import check_choice, check_positive_int
 from keras_dtkd.functional.labels import one_hot
-from keras_dtkd.metrics.inputs import FROM_LOGITS, row_weights, to_logits
+from keras_dtkd.metrics.inputs import (
+    FROM_LOGITS,
+    fill_ignored,
+    row_weights,
+    to_logits,
+)
 
 
 @keras.saving.register_keras_serializable("keras_dtkd")
@@ -65,9 +70,11 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
-        logits = to_logits(y_pred, self.from_logits)
+        weights = row_weights(y_pred, sample_weight)
+        logits = to_logits(fill_ignored(y_pred, weights), self.from_logits)
         label = one_hot(y_true, logits)
-        weights = row_weights(y_pred, sample_weight) * ops.sum(label, axis=-1)
+        weights = weights * ops.sum(label, axis=-1)
+        logits = fill_ignored(logits, weights)
         confidence = ops.max(ops.softmax(logits, axis=-1), axis=-1)
         correct = ops.equal(ops.argmax(logits, axis=-1), ops.argmax(label, axis=-1))
         # A bin includes its upper edge; a confidence may round to just above 1.

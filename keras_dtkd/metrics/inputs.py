@@ -44,3 +44,12 @@ def row_weights(outputs, sample_weight=None):
     if weights is None:
         return ops.ones_like(outputs[..., 0], dtype="float32")
     return weights
+
+
+def fill_ignored(outputs, weights):
+    """The outputs, with equal classes in rows of weight 0: 0 times NaN is NaN.
+
+    Such rows pass for logits and for probabilities, so that `"auto"` ignores them too.
+    """
+    outputs = ops.convert_to_tensor(outputs)
+    return ops.where(weights[..., None] == 0, 1.0 / outputs.shape[-1], outputs)

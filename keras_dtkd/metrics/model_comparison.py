@@ -4,7 +4,12 @@ import keras
 
 from keras_dtkd.core.arguments import check_choice, check_in_range
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.metrics.inputs import FROM_LOGITS, row_weights, to_logits
+from keras_dtkd.metrics.inputs import (
+    FROM_LOGITS,
+    fill_ignored,
+    row_weights,
+    to_logits,
+)
 
 
 class ModelComparison(keras.metrics.Mean):
@@ -25,11 +30,12 @@ class ModelComparison(keras.metrics.Mean):
 
     def update_state(self, teacher_outputs, student_outputs, sample_weight=None):
         """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
-        teacher, student = (
-            soft_log_probs(to_logits(outputs, self.from_logits), self.temperature)
+        weights = row_weights(student_outputs, sample_weight)
+        logits = (
+            to_logits(fill_ignored(outputs, weights), self.from_logits)
             for outputs in (teacher_outputs, student_outputs)
         )
-        weights = row_weights(student_outputs, sample_weight)
+        teacher, student = (soft_log_probs(z, self.temperature) for z in logits)
         super().update_state(self.compare(teacher, student), weights)
 
     def get_config(self):

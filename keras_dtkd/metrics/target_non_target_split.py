@@ -8,7 +8,7 @@ from keras_dtkd.functional.decoupled import non_target_log_probs, target_log_pro
 from keras_dtkd.functional.divergences import kl
 from keras_dtkd.functional.labels import one_hot
 from keras_dtkd.functional.statistics import soft_log_probs
-from keras_dtkd.metrics.inputs import row_weights, to_logits
+from keras_dtkd.metrics.inputs import fill_ignored, row_weights, to_logits
 
 COMPONENTS = ("target", "non_target", "weighted_non_target", "total")
 
@@ -67,9 +67,11 @@ class TargetNonTargetSplit(keras.metrics.Metric):
             logits: `(teacher_logits, student_logits)`, each `(batch, ..., classes)`.
             sample_weight: `(batch,)` or `(batch, ...)`. Optional.
         """
-        teacher, student = map(to_logits, logits)
+        weights = row_weights(logits[1], sample_weight)
+        teacher, student = (to_logits(fill_ignored(z, weights)) for z in logits)
         label = one_hot(labels, student)
-        weights = row_weights(logits[1], sample_weight) * ops.sum(label, axis=-1)
+        weights = weights * ops.sum(label, axis=-1)
+        teacher, student = (fill_ignored(z, weights) for z in (teacher, student))
         t = self.temperature
         teacher_target = target_log_probs(teacher, t, label)
         student_target = target_log_probs(student, t, label)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dtkd.metrics.inputs import row_weights, to_logits
+from keras_dtkd.metrics.inputs import fill_ignored, row_weights, to_logits
 from keras_dtkd.temperatures import base as temperatures
 
 
@@ -54,7 +54,10 @@ class TemperatureStatistics(keras.metrics.Metric):
     def update_state(self, teacher_logits, student_logits, sample_weight=None):
         """Accumulates a batch; `sample_weight` is `(batch,)` or `(batch, ...)`."""
         weights = row_weights(student_logits, sample_weight)
-        student, teacher = to_logits(student_logits), to_logits(teacher_logits)
+        student, teacher = (
+            to_logits(fill_ignored(z, weights))
+            for z in (student_logits, teacher_logits)
+        )
         t = self.temperature(student, teacher, weights)
         values = [ops.ones_like(student[..., :1]) * side for side in t[:2]]
         values = ops.reshape(ops.stack(values), (2, -1))

@@ -1,6 +1,7 @@
 """Training curves of several methods, averaged over seeds."""
 
 import collections.abc
+import numbers
 import re
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from keras_dtkd.plots import inputs, style
 CALLER = "plots.training_curves"
 
 
-def training_curves(runs, metric="val_accuracy", ax=None):
+def training_curves(runs, metric="val_accuracy", ax=None, validation_freq=None):
     """Draws a metric by epoch: for each method the mean ± std over its seeds.
 
     Args:
@@ -19,9 +20,11 @@ def training_curves(runs, metric="val_accuracy", ax=None):
             a dict from method names to a list of runs, one per seed, or a single run. A
             run is the result of `fit`, its `history` (a dict), or the values of
             the metric, one per epoch. A 2D array has one run in each row.
-        metric: Name of the metric in the histories and on the axis. If it has fewer
-            values than epochs, it was measured every few epochs (`validation_freq`).
+        metric: Name of the metric in the histories and on the axis.
         ax: Axes to draw in. Optional.
+        validation_freq: When a metric with fewer values than epochs was measured, as
+            in `fit`: every so many epochs, or a list of epochs, from 1. A callback with
+            `frequency=3` measures in `[1, 4, 7, 10]` of 10 epochs.
 
     Returns:
         The matplotlib figure. The band is the standard deviation over seeds (with
@@ -31,8 +34,10 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     Raises:
         ImportError: matplotlib is not installed.
         TypeError: `runs` is neither a dict nor what `fit` returned.
-        ValueError: There are no runs; a run has no value of the metric; or the seeds
-            of one method measured it at different epochs.
+        ValueError: There are no runs; a run has no value of the metric; a metric has
+            fewer values than epochs and `validation_freq` is not given, or gives other
+            epochs than it has values; or the seeds of one method measured it at
+            different epochs.
 
     Example:
 
@@ -43,7 +48,10 @@ def training_curves(runs, metric="val_accuracy", ax=None):
     if hasattr(runs, "history"):
         runs, metric = _split_history(runs, metric)
     inputs.validate_dict(CALLER, "runs", runs, "{'KD': [run, ...], 'DTKD': [...]}")
-    curves = {name: _align_runs(name, value, metric) for name, value in runs.items()}
+    curves = {
+        name: _align_runs(name, value, metric, validation_freq)
+        for name, value in runs.items()
+    }
     ax = style.new_figure(7.5, 4.5).subplots() if ax is None else ax
     colors = style.colors(curves)
     for index, (name, (epochs, values)) in enumerate(curves.items()):
@@ -104,9 +112,9 @@ def _label_axes(ax, curves, metric):
     style.despine(ax)
 
 
-def _align_runs(name, value, metric):
+def _align_runs(name, value, metric, validation_freq):
     """Epochs, and values `(seeds, epochs)`, of one method's runs."""
-    runs = [_run_values(name, run, metric) for run in _as_runs(value)]
+    runs = [_run_values(name, run, metric, validation_freq) for run in _as_runs(value)]
     if not runs:
         raise ValueError(f"`{CALLER}`: {name!r} has no runs.")
     shortest = min(len(epochs) for epochs, _ in runs)
@@ -133,7 +141,7 @@ def _history_of(run):
     return run if isinstance(run, collections.abc.Mapping) else None
 
 
-def _run_values(name, run, metric):
+def _run_values(name, run, metric, validation_freq):
     """Epochs and values of a run, each `(epochs,)`."""
     history = _history_of(run)
     if history is None:
@@ -151,7 +159,19 @@ def _run_values(name, run, metric):
             f"`{CALLER}`: a run of {name!r} must have one value of {metric!r} per "
             f"epoch. Received: shape {values.shape}."
         )
-    frequency = len(longest) // len(values)
     epochs = inputs.epochs_of(run, len(longest))
-    # Keras counts `validation_freq` from the first epoch of all.
-    return epochs[epochs % frequency == 0][: len(values)], values
+    if len(values) == len(epochs):
+        return epochs, values
+    if isinstance(validation_freq, numbers.Integral):
+        # Keras counts from the first epoch of all.
+        measured = epochs[epochs % validation_freq == 0]
+    else:
+        measured = epochs[np.isin(epochs, list(validation_freq or []))]
+    if len(measured) != len(values):
+        raise ValueError(
+            f"`{CALLER}`: a run of {name!r} has {len(values)} values of {metric!r} in "
+            f"{len(epochs)} epochs. Pass `validation_freq`, as to `fit`: an integer, "
+            f"or a list of {len(values)} epochs, from 1. Received: "
+            f"validation_freq={validation_freq!r}."
+        )
+    return measured, values

@@ -309,7 +309,7 @@ def test_arguments_and_what_a_run_left_alone_are_the_new_callbacks_own(tmp_path)
         def __init__(self, patience, path):
             super().__init__()
             self.patience, self.path = patience, path
-            self.label, self.count = f"{path}!", 0
+            self.label, self.count, self.names = f"{path}!", 0, [path]
 
         def on_epoch_end(self, epoch, logs=None):
             self.count += 1
@@ -319,7 +319,7 @@ def test_arguments_and_what_a_run_left_alone_are_the_new_callbacks_own(tmp_path)
     second = Own(5, "b")
     resumed(tmp_path, KD(), epochs=2, callbacks=[second])
     assert (second.patience, second.path, second.label) == (6, "b", "b!")
-    assert second.count == 2
+    assert second.count == 2 and second.names == ["b"]
 
 
 class Evaluation(PeriodicEvaluation):
@@ -345,3 +345,65 @@ def test_periodic_evaluations_are_due_as_in_an_unbroken_run(tmp_path):
         run(tmp_path / "broken", Evaluation(found), Crash(1, 1), epochs=6)
     run(tmp_path / "broken", Evaluation(found), epochs=6)
     assert expected == found == [0, 2, 4, 5]
+
+
+def test_a_csv_log_of_a_resumed_run_is_that_of_an_unbroken_one(tmp_path):
+    def log(folder, *crash):
+        robust = callbacks.RobustAccuracy(
+            X[:8], Y[:8], 0.1, frequency=3, name="robust", steps=1, seed=0, range=None
+        )
+        csv = keras.callbacks.CSVLogger(tmp_path / f"{folder}.csv", append=True)
+        run(tmp_path / folder, robust, csv, *crash, epochs=6)
+
+    log("unbroken")
+    # The first epoch after it is not evaluated.
+    with pytest.raises(SystemError):
+        log("broken", Crash(2, 1))
+    log("broken")
+    expected, found = (
+        (tmp_path / f"{name}.csv").read_text().splitlines()
+        for name in ("unbroken", "broken")
+    )
+    assert found == expected and len(expected) == 7
+    column = expected[0].split(",").index("robust")
+    is_missing = [line.split(",")[column] == "NA" for line in expected[1:]]
+    assert is_missing == [False, True, True, False, True, False]
+
+
+def averaged(folder, epochs, **options):
+    keras.utils.set_random_seed(1)
+    d = distiller({"kd": KD()}, keras.optimizers.Adam(0.01, use_ema=True))
+    resume, swap = Resume(folder), keras.callbacks.SwapEMAWeights(**options)
+    fit = {"initial_epoch": resume.epoch, "shuffle": False, "verbose": 0}
+    fit |= {"validation_data": (X, Y), "callbacks": [swap, resume]}
+    logs = d.fit(X, Y, 8, epochs, **fit).history["val_loss"]
+    return state(d), logs
+
+
+def test_averages_that_are_swapped_in_for_validation_go_on(tmp_path):
+    expected, logs = averaged(tmp_path / "unbroken", 4)
+    _, first = averaged(tmp_path / "broken", 2)
+    found, second = averaged(tmp_path / "broken", 4)
+    assert same(found, expected) and first + second == logs
+
+
+@pytest.mark.invariant(number=10)
+def test_averages_that_stay_in_the_model_between_epochs_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`Resume`.*Use `SwapEMA.*on_epoch=False\)`"):
+        averaged(tmp_path, 2, swap_on_epoch=True)
+    assert not list(tmp_path.iterdir())
+
+
+class Hidden(KD):
+    """Keeps an argument where its configuration does not find it."""
+
+    def __init__(self, factor=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self._factor = factor
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+def test_a_loss_whose_settings_cannot_be_compared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`Hidden`: the argument `factor`"):
+        resumed(tmp_path, Hidden(7.0))

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_dtkd.core.masking import attach_mask
 from tests.logit_cases import draw, rounded
+from tests.oracles import softmax
 from tests.registry import METRICS
 from tests.tensors import tensor
 
@@ -77,12 +78,27 @@ def test_masked_steps_are_ignored(name, weights):
     assert results(metric) == close(measure(name, kept))
 
 
+@pytest.mark.invariant(number=3)
+@pytest.mark.parametrize("probabilities", [False, True])
+@EACH
+def test_nan_in_rows_of_weight_zero_is_ignored(name, probabilities):
+    weights = (np.arange(32) % 3 > 0).astype("float32")
+    sides = [CASE.teacher, CASE.student]
+    if probabilities:
+        sides = [softmax(side) for side in sides]
+    with_nan = [np.where(weights[:, None] > 0, side, np.nan) for side in sides]
+    expected = measure(name, (*(s[weights > 0] for s in sides), LABELS[weights > 0]))
+    assert measure(name, (*with_nan, LABELS, weights)) == close(expected)
+
+
 @pytest.mark.parametrize(
     "name", ["expected_calibration_error", "target_non_target_split"]
 )
 def test_samples_without_a_label_are_ignored(name):
     labels = np.where(np.arange(32) % 3, LABELS, -1)
-    found = measure(name, (CASE.teacher, CASE.student, labels))
+    keep = labels[:, None] >= 0
+    sides = (np.where(keep, side, np.nan) for side in (CASE.teacher, CASE.student))
+    found = measure(name, (*sides, labels))
     assert found == close(measure(name, rows(labels >= 0)))
 
 

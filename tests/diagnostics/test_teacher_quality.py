@@ -52,6 +52,32 @@ def test_assignment_has_the_most_correct_samples(needs_scipy):
     assert teacher_quality._assign_labels(predicted, labels) == {0: 1, 1: 0}
 
 
+@pytest.mark.single_backend
+def test_assignment_is_that_of_the_square_matrix_of_all_classes(needs_scipy):
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng(0)
+    for classes in (1, 3, 8):
+        # Different counts: the best assignment is the only one.
+        pairs = rng.permutation(classes**2)[: 2 * classes]
+        counts = np.zeros((classes, classes), int)
+        counts.flat[pairs] = 2 ** np.arange(len(pairs))
+        predicted, labels = np.repeat(np.argwhere(counts), counts[counts > 0], 0).T
+        rows, columns = linear_sum_assignment(counts, maximize=True)
+        expected = zip(rows.tolist(), columns.tolist(), strict=True)
+        found = teacher_quality._assign_labels(predicted, labels)
+        assert found == {a: b for a, b in expected if counts[a, b]}
+    assert teacher_quality._assign_labels(predicted[:0], labels[:0]) == {}
+
+
+@pytest.mark.single_backend
+def test_assignment_takes_the_memory_of_the_classes_that_occur(needs_scipy):
+    """The square of all classes would be more than any machine has."""
+    predicted, labels = np.array([[1, 1, 2**40], [2**40, 2**40, 7]])
+    found = teacher_quality._assign_labels(predicted, labels)
+    assert found == {1: 2**40, 2**40: 7}
+
+
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("known_share", [0.0, 0.3, 0.9])
 def test_no_permutation_for_a_guessing_or_correct_teacher(

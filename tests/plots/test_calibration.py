@@ -11,6 +11,7 @@ from tests import oracles, oracles_metrics
 pytest.importorskip("matplotlib")
 RNG = np.random.default_rng(0)
 TEACHER, STUDENT = (RNG.normal(size=(2, 60, 4)) * [[[3]], [[1]]]).astype("float32")
+SIGMOID = 1 / (1 + np.exp(-TEACHER[:, :1]))
 # Half of them are correct, so that confidence is informative.
 Y = RNG.integers(0, 4, 60)
 Y[::2] = TEACHER[::2].argmax(-1)
@@ -95,9 +96,11 @@ def test_probabilities_and_sequences_are_accepted():
 
 def test_a_single_output_is_binary_classification():
     z, y = TEACHER[:, :1], Y % 2
-    points = line(plots.calibration(y[:, None], {"a": z}, 5), "a").get_xydata()
     expected = binned(np.hstack([0 * z, z]), y, 5)
-    np.testing.assert_allclose(points, expected[:, :2], atol=1e-5)
+    for outputs, from_logits in ((z, True), (SIGMOID, False)):
+        figure = plots.calibration(y[:, None], {"a": outputs}, 5, from_logits)
+        points = line(figure, "a").get_xydata()
+        np.testing.assert_allclose(points, expected[:, :2], atol=1e-5)
 
 
 @pytest.mark.invariant(number=3)
@@ -117,6 +120,7 @@ def test_samples_without_a_label_are_ignored():
         (Y[:3], {"a": TEACHER}, {}, ValueError, r"\(3,\) do not fit.*\(60, 4\)"),
         (Y, {"a": TEACHER[0]}, {}, ValueError, r"outputs of 'a'.*shape \(4,\)"),
         (Y, {"a": np.eye(4)[Y]}, {}, ValueError, "'a' look like probabilities"),
+        (Y % 2, {"a": SIGMOID}, {}, ValueError, "'a' look like.*of a sigmoid"),
         (
             Y,
             {"a": TEACHER},

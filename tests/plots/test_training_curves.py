@@ -29,6 +29,12 @@ def history(values, metric="val_accuracy", **others):
     return run
 
 
+def resumed(values):
+    run = history(values)
+    run.epoch = [6, 7]
+    return run
+
+
 FORMS = {
     "histories": [history(v, loss=[1.0] * 8) for v in KD],
     "dicts": [{"val_accuracy": v.tolist()} for v in KD],
@@ -85,9 +91,36 @@ def test_the_mean_ends_with_the_shortest_run():
     np.testing.assert_allclose(ax.lines[0].get_ydata(), KD[:2, :5].mean(0))
 
 
-def test_a_metric_measured_every_few_epochs_is_at_its_epochs():
-    ax = draw({"KD": history([0.2, 0.5], loss=[1.0] * 9), "baseline": BASELINE})
-    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [4, 8])
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    "epochs, validation_freq, expected",
+    [
+        (9, 4, [4, 8]),
+        (10, 4, [4, 8]),
+        (5, np.int64(3), [3]),
+        # A callback's `frequency=3`.
+        (10, [1, 4, 7, 10], [1, 4, 7, 10]),
+        (10, range(1, 11, 3), [1, 4, 7, 10]),
+    ],
+)
+def test_a_metric_measured_every_few_epochs_is_at_its_epochs(
+    epochs, validation_freq, expected
+):
+    run = history(np.linspace(0.2, 0.5, len(expected)), loss=[1.0] * epochs)
+    runs = {"KD": run, "baseline": BASELINE}
+    ax = draw(runs, validation_freq=validation_freq)
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), expected)
+    np.testing.assert_array_equal(ax.lines[1].get_xdata(), range(1, 9))
+
+
+@pytest.mark.single_backend
+@pytest.mark.invariant(number=10)
+@pytest.mark.parametrize("validation_freq", [None, 2, 5, [1, 4, 7]])
+def test_epochs_of_a_metric_are_asked_for_and_never_guessed(validation_freq):
+    run = history([0.1, 0.2, 0.3, 0.4], loss=[1.0] * 10)
+    message = "`validation_freq`, as to `fit`.*a list of 4 epochs.*validation_freq="
+    with pytest.raises(ValueError, match=f"4 values of 'val_acc.*10 epochs.*{message}"):
+        draw({"KD": run}, validation_freq=validation_freq)
 
 
 def test_accuracies_are_in_percent_and_losses_unchanged():
@@ -116,7 +149,7 @@ def test_what_fit_returned_is_drawn_in_training_and_validation():
     options = {"validation_data": (x, x[:, :1]), "validation_freq": 2, "verbose": 0}
     run = model.fit(x, x[:, :1], epochs=4, **options)
     for metric in ("loss", "val_loss"):
-        ax = draw(run, metric)
+        ax = draw(run, metric, validation_freq=2)
         assert ax.get_ylabel() == "Loss"
         training, validation = ax.lines
         np.testing.assert_allclose(training.get_ydata(), run.history["loss"])
@@ -132,9 +165,9 @@ def test_a_resumed_run_begins_at_its_epoch():
     x = np.ones((4, 2), "float32")
     options = {"validation_data": (x, x[:, :1]), "validation_freq": 2, "verbose": 0}
     run = model.fit(x, x[:, :1], initial_epoch=5, epochs=10, **options)
-    training, validation = draw(run, "loss").lines
+    training, validation = draw(run, "loss", validation_freq=2).lines
     assert list(training.get_xdata()) == [6, 7, 8, 9, 10]
-    assert len(validation.get_xdata()) == len(run.history["val_loss"])
+    assert list(validation.get_xdata()) == [6, 8, 10]
     assert list(draw({"KD": run}, "loss").lines[0].get_xdata()) == [6, 7, 8, 9, 10]
 
 
@@ -154,7 +187,7 @@ def test_a_single_epoch_is_a_point():
         ({"KD": history([])}, ValueError, r"Received: shape \(0,\)"),
         ({"KD": [KD, KD]}, ValueError, r"Received: shape \(3, 8\)"),
         (
-            {"KD": [history([0.1, 0.2], loss=[1] * 4), [0.1, 0.2]]},
+            {"KD": [resumed([0.1, 0.2]), [0.1, 0.2]]},
             ValueError,
             "different epochs",
         ),
