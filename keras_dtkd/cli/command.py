@@ -9,6 +9,7 @@ import sys
 from keras_dtkd import backend
 from keras_dtkd.cli import compare, evaluate, export, options, report, train
 from keras_dtkd.cli.errors import UserError
+from keras_dtkd.cli.run_schema import is_safe
 
 DESCRIPTION = """Trains and compares students on CIFAR-like images, resumably: knowledge
 distillation by the methods of docs/recipes.md. The same command continues an
@@ -33,12 +34,24 @@ def main(argv=None):
         SystemExit: 2, after a sentence on stderr, if nothing was started.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser("keras-dtkd", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(
+        "keras-dtkd", description=DESCRIPTION, allow_abbrev=False
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
         text = str(module.__doc__).strip()
-        module.add_arguments(commands.add_parser(name, help=text, description=text))
+        # `compare --seed 3` would be `--seeds 3`.
+        module.add_arguments(
+            commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        )
     args = parser.parse_args(argv)
+    is_resumable = args.command in ("train", "compare")
+    for argument in argv:
+        if is_resumable and not is_safe(argument):
+            parser.error(
+                f"{argument!r} has control characters, or bytes that are no UTF-8, "
+                "which no run.json can hold. Rename that file or folder."
+            )
     args.argv = argv
     requested = getattr(args, "backend", backend.backend_name())
     caller = f"keras-dtkd {args.command}"
@@ -61,7 +74,6 @@ def main(argv=None):
         print(f"{caller}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        is_resumable = args.command in ("train", "compare")
         hint = " The same command continues the run." if is_resumable else ""
         print(f"\n{caller}: interrupted.{hint}", file=sys.stderr)
         return _exit_on_sigint()

@@ -120,7 +120,7 @@ def _run(plan, args, title):
 
 def _train_in_subprocess(plan, args, title):
     """Runs `keras-dtkd train` and shows its progress. Returns its exit code."""
-    settings, parser = plan.settings, argparse.ArgumentParser()
+    settings, parser = plan.settings, argparse.ArgumentParser(allow_abbrev=False)
     _add_grid_arguments(parser)
     _, shared_options = parser.parse_known_args(args.argv[1:])
     command = [
@@ -139,7 +139,7 @@ def _train_in_subprocess(plan, args, title):
             stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
-        console.console().status(title) as status,
+        console.console().status(console.escape(title)) as status,
     ):
         try:
             while process.poll() is None:
@@ -147,7 +147,8 @@ def _train_in_subprocess(plan, args, title):
                 with contextlib.suppress(UserError):
                     run = run_dir.read_run(plan.folder) or {}
                     epochs_done = run.get("epochs_done", 0)
-                status.update(f"{title}: epoch {epochs_done} of {settings['epochs']}")
+                progress = f"epoch {epochs_done} of {settings['epochs']}"
+                status.update(f"{console.escape(title)}: {progress}")
                 time.sleep(0.5)
         except BaseException:
             process.kill()
@@ -162,5 +163,6 @@ def _wait_for_lock(plan, title):
             return False
     except run_dir.RunLocked:
         print(f"{title}: another process trains it, waiting", flush=True)
-    with console.console().status(title), run_dir.lock(plan.folder, wait=True):
+    status = console.console().status(console.escape(title))
+    with status, run_dir.lock(plan.folder, wait=True):
         return True

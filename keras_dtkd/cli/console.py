@@ -10,11 +10,19 @@ def console():
     """The console of `rich`."""
     from rich.console import Console
 
-    console = Console()
+    # Names of files may have brackets.
+    console = Console(markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         # A file has no width at which rows must be broken.
         console.width = NON_TTY_WIDTH
     return console
+
+
+def escape(text):
+    """A text for the status of the console, which takes markup in any case."""
+    from rich import markup
+
+    return markup.escape(text)
 
 
 def print_table(header, rows, title=None):
@@ -33,6 +41,5 @@ def print_table(header, rows, title=None):
         table.add_row(*map(Text, row))
     if title:
         # Not the title of the `Table`, which is broken at the table's width.
-        options = {"soft_wrap": True, "highlight": False, "markup": False}
-        screen.print(title, style="italic", **options)
+        screen.print(title, style="italic", soft_wrap=True, highlight=False)
     screen.print(table)

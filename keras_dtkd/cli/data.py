@@ -18,6 +18,8 @@ from keras_dtkd.models import weights
 
 NAMES = tuple(NORMALIZATION)
 FOLDER = "folder:"
+# Height and width of the images of a folder, unless the user gives others.
+IMAGE_SIZE = 64
 
 
 def is_known(name):
@@ -60,7 +62,7 @@ class Images(NamedTuple):
         return self.test if self.validation is None else self.validation
 
 
-def load(data, data_dir=None, validation=0.0, train_size=None, image_size=64):
+def load(data, data_dir=None, validation=0.0, train_size=None, image_size=IMAGE_SIZE):
     """Loads a data set as `Images`, uint8. Keeps `train_size` training images.
 
     Images in a folder are brought to `image_size`, their height and width.

@@ -52,7 +52,7 @@ def run(args):
         data_dir = Path(saved)
     validation, train_size = settings.get("validation"), settings.get("train_size")
     with as_user_error():
-        size = settings.get("image_size") or 64
+        size = settings.get("image_size") or data.IMAGE_SIZE
         images = data.load(data_name, data_dir, validation or 0.0, train_size, size)
         model = load_student(file, run)
     split = getattr(images, args.on)
@@ -144,10 +144,13 @@ def evaluate_all(model, images, split):
     z, labels = predict_logits(model, images, split), split[1]
     correct = z.argmax(-1) == labels
     metrics = {
-        "top_5_accuracy": keras.metrics.SparseTopKCategoricalAccuracy(k=5),
         "cross_entropy": keras.metrics.SparseCategoricalCrossentropy(from_logits=True),
         "calibration_error": ExpectedCalibrationError(),
     }
+    # Of five classes it is 1, and PyTorch has none of fewer.
+    if z.shape[-1] > 5:
+        top_5 = keras.metrics.SparseTopKCategoricalAccuracy(k=5)
+        metrics = {"top_5_accuracy": top_5, **metrics}
     # Each update returns the result.
     values = {name: float(metric(labels, z)) for name, metric in metrics.items()}
     return {"images": len(labels), "accuracy": float(correct.mean()), **values}

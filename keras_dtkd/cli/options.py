@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 
 from keras_dtkd import backend, recipes
-from keras_dtkd.cli.data import FOLDER, NAMES, is_known
+from keras_dtkd.cli.data import FOLDER, IMAGE_SIZE, NAMES, is_known
 from keras_dtkd.cli.errors import UserError
 from keras_dtkd.core.user_code import is_reference
 
@@ -75,8 +75,9 @@ def add_arguments(parser):
     add("--data", type=data_name, default="cifar100", metavar="NAME",
         help=f"{', '.join(NAMES)}, or folder:PATH with train/<class>/ and val/<class>/ "
         "(default: cifar100)")
-    add("--image-size", type=positive_int, default=64, metavar="N",
-        help="height and width to which images of a folder are brought (default: 64)")
+    add("--image-size", type=positive_int, metavar="N",
+        help="height and width to which images of a folder are brought (default: "
+        f"{IMAGE_SIZE})")
     add("--data-dir", type=Path, metavar="DIR", help="folder of TensorFlow Datasets")
     add("--teacher", metavar="NAME",
         help="network of the teacher, such as resnet32x4 (see docs/models.md), or of "

@@ -81,6 +81,7 @@ def plot_table(result, runs):
             names = [name for name in result["varying"] if row[name] is not None]
             settings = [f"{name.replace('_', ' ')} {row[name]}" for name in names]
             label = ", ".join([f"{table.row_name(row)} {row['backend']}", *settings])
+            label = _escape(label)
             finished = (
                 r for r in table.dedupe_seeds(group) if r["status"] == "finished"
             )
@@ -99,7 +100,7 @@ def plot_table(result, runs):
     for name, accuracy in result.get("teachers", {}).items():
         left.axvline(100 * accuracy, color=style.GRAY, ls="--", lw=1)
         left.annotate(
-            f"teacher {name}",
+            _escape(f"teacher {name}"),
             (100 * accuracy, len(rows) - 0.45),
             ha="right",
             va="top",
@@ -119,3 +120,8 @@ def plot_table(result, runs):
     images = evaluated_on.pop() if len(evaluated_on) == 1 else "validation or test"
     plots.training_curves(curves, f"{images} accuracy", ax=right)
     return figure
+
+
+def _escape(text):
+    """A text in which matplotlib finds no formulas."""
+    return text.replace("$", r"\$")

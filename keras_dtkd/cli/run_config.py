@@ -82,9 +82,10 @@ def plan_run(args, method, backend, seed, images=None):
     teacher = args.teacher and _match_network(args.teacher)
     recipe = _recipe(args, method, teacher, student)
     uses_teacher = bool(recipe.distillation_losses)
+    image_settings = _image_settings(args, images)
     teacher_file = digest = outputs_dir = None
     if uses_teacher:
-        teacher_file = _resolve_weights(args, method, teacher)
+        teacher_file = _resolve_weights(args, method, teacher, image_settings)
         digest = hashlib.sha256(teacher_file.read_bytes()).hexdigest()
     settings = {
         "data": args.data,
@@ -110,12 +111,10 @@ def plan_run(args, method, backend, seed, images=None):
     # The student alone is trained by Keras itself.
     if args.torch_compile and backend == "torch" and uses_teacher:
         settings["torch_compile"] = True
+    settings |= image_settings
+    path = Path(args.data.removeprefix(data.FOLDER))
     is_folder = args.data.startswith(data.FOLDER)
-    if is_folder:
-        settings["image_size"] = args.image_size
-        settings["images"] = images or data.compute_folder_digest(args.data)
-    name = f"folder-{Path(args.data).name}" if is_folder else args.data
-    root = args.output / name
+    root = args.output / (f"folder-{path.resolve().name}" if is_folder else args.data)
     if args.augmentations_per_image and uses_teacher:
         if recipe.views or recipe.pruning:
             raise ValueError(
@@ -143,7 +142,21 @@ def _match_network(name):
     return name
 
 
-def _resolve_weights(args, method, name):
+def _image_settings(args, images):
+    """The settings of images in a folder; no settings of other data."""
+    if args.data.startswith(data.FOLDER):
+        size = args.image_size or data.IMAGE_SIZE
+        images = images or data.compute_folder_digest(args.data)
+        return {"image_size": size, "images": images}
+    if args.image_size is not None:
+        raise ValueError(
+            f"--image-size {args.image_size}: the images of {args.data} have a size of "
+            "their own. Omit it, or give --data folder:PATH."
+        )
+    return {}
+
+
+def _resolve_weights(args, method, name, image_settings):
     """The file of the teacher's weights: the options name it, or a run's folder."""
     path, student = args.teacher_weights, name or "resnet32x4"
     hint = (
@@ -161,6 +174,14 @@ def _resolve_weights(args, method, name):
             raise ValueError(
                 f"--teacher-weights {path}: it holds a {trained[0]} for {trained[1]}, "
                 f"but the teacher is a {name} for {args.data}."
+            )
+        saved = {setting: settings.get(setting) for setting in image_settings}
+        if saved != image_settings:
+            raise ValueError(
+                f"--teacher-weights {path}: it was trained with other images of "
+                f"{args.data}: {saved}, now {image_settings}. Give the same "
+                "--image-size and folder; or, to use it all the same, "
+                f"{path / run_dir.STUDENT_FILE}."
             )
         path = path / run_dir.STUDENT_FILE
     if not path.is_file():

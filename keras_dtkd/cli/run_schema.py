@@ -1,24 +1,22 @@
 """What a run.json may hold. It is input: a copied folder may come from anywhere."""
 
 import json
+import re
 
 from keras_dtkd.cli.errors import UserError
 
 MAX_BYTES = 10_000_000
-# In reports, tables and pictures: nothing that a terminal, Markdown or matplotlib
-# would take for more than text.
+# What a terminal takes for more than text: control characters, ends of lines, changes
+# of the direction of writing; and what UTF-8 cannot hold.
+UNSAFE = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+# A path may have every other character: Markdown, `rich` and matplotlib get it escaped.
 TEXT = {
     "type": ["string", "null"],
-    "maxLength": 300,
-    "pattern": r"^[\w .,:;/+~()=@%-]*$",
+    # Longer than any path.
+    "maxLength": 5000,
+    "pattern": f"^[^{UNSAFE}]*$",
 }
 NAME = {**TEXT, "type": "string"}
-# Paths, commands and output, which no report shows: no control characters.
-LINE = {
-    "type": ["string", "null"],
-    "maxLength": 4000,
-    "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$",
-}
 NUMBER = {"type": "number", "minimum": -1e18, "maximum": 1e18}
 OPTIONAL_NUMBER = {**NUMBER, "type": ["number", "null"]}
 COUNT = {"type": "integer", "minimum": 0, "maximum": 10**15}
@@ -50,7 +48,7 @@ PART = _object(
 )
 RECIPE = _object(
     {
-        "source": LINE,
+        "source": TEXT,
         "distillation_losses": _object(others=PART),
         "views": _object(others=PART),
     },
@@ -74,8 +72,8 @@ SETTINGS = _object(
 SESSION = _object(
     {
         "versions": _object(others=TEXT),
-        "environment": _object(others=LINE),
-        "command": {"type": "array", "items": LINE, "maxItems": 1000},
+        "environment": _object(others=TEXT),
+        "command": {"type": "array", "items": TEXT, "maxItems": 1000},
         "wall_seconds": NUMBER,
         "peak_memory_bytes": OPTIONAL_NUMBER,
         "peak_device_memory_bytes": OPTIONAL_NUMBER,
@@ -93,13 +91,14 @@ SCHEMA = {
             "status": {"enum": ["planned", "running", "failed", "finished"]},
             "settings": SETTINGS,
             "recipe": RECIPE,
-            "paths": _object(others=LINE),
+            "paths": _object(others=TEXT),
             "code": _object(others=TEXT),
             "sessions": {"type": "array", "items": SESSION, "maxItems": 10_000},
-            "error": {"type": "array", "items": LINE, "maxItems": 100, "minItems": 1},
+            "error": {"type": "array", "items": TEXT, "maxItems": 100, "minItems": 1},
             "epochs_done": COUNT,
             "parameters": COUNT,
             "teacher_accuracy": SHARE,
+            "judged_on": {"enum": ["validation", "test"]},
             "val_accuracy": {"type": "array", "items": SHARE, "maxItems": 100_000},
             "result": RESULT,
         },
@@ -139,6 +138,11 @@ def parse_run(path):
 
 def _reject(constant):
     raise ValueError(f"{constant} is no number")
+
+
+def is_safe(text):
+    """Whether a run.json may hold this text."""
+    return re.search(f"[{UNSAFE}]", text) is None
 
 
 def remove_control_characters(text):

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import re
 import statistics
 
 from keras_dtkd import recipes
@@ -252,7 +253,12 @@ def table_title(table):
 
 def to_markdown(table):
     """The table as Markdown."""
-    header, *rows = to_cells(table)
+    header, *rows = [[_escape(cell) for cell in row] for row in to_cells(table)]
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
-    notes = [f"- {note}" for note in table["notes"]]
-    return "\n".join([table_title(table), "", *lines, "", *notes]) + "\n"
+    notes = [f"- {_escape(note)}" for note in table["notes"]]
+    return "\n".join([_escape(table_title(table)), "", *lines, "", *notes]) + "\n"
+
+
+def _escape(text):
+    """A text whose characters mean nothing to Markdown, as far as paths have others."""
+    return re.sub(r"[\[\]\\`*<>|$&#]", r"\\\g<0>", text)

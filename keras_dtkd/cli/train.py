@@ -20,6 +20,7 @@ from keras_dtkd.cli.environment import environment_info
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import atomic_io
 from keras_dtkd.core.user_code import is_reference
+from keras_dtkd.recipes.student_outputs import gives_logits
 from keras_dtkd.teachers import store
 
 # In the environment of a process whose stdin is a pipe held open by its parent.
@@ -63,7 +64,8 @@ def run(args):
         mixed = "" if args.precision == "float32" else "mixed_"
         keras.config.set_dtype_policy(mixed + args.precision)
         with as_user_error():
-            subset = args.validation, args.train_size, args.image_size
+            size = plan.settings.get("image_size", data.IMAGE_SIZE)
+            subset = args.validation, args.train_size, size
             images = data.load(args.data, args.data_dir, *subset)
             teacher = plan.teacher_file and data.load_teacher(
                 plan.teacher_file, plan.settings["teacher"], images
@@ -71,7 +73,9 @@ def run(args):
             if is_reference(plan.settings["student"]):
                 # What is wrong with it shows before anything is written.
                 name = plan.settings["student"]
-                data.check_loading(data.build_network(name, images), name)
+                network = data.build_network(name, images)
+                data.check_loading(network, name)
+                gives_logits(network)
             resume = Resume(plan.folder / "state")
             resume.check()
             if previous is None and resume.epoch:

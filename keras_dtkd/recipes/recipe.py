@@ -7,11 +7,11 @@ import math
 import keras
 
 from keras_dtkd import losses, views
-from keras_dtkd.core import arguments, logits
-from keras_dtkd.core.logits import OutputKind
+from keras_dtkd.core import arguments
 from keras_dtkd.distiller import Distiller
 from keras_dtkd.recipes.config import from_config, rescale_epochs
 from keras_dtkd.recipes.sgd import TorchSGD
+from keras_dtkd.recipes.student_outputs import gives_logits
 from keras_dtkd.recipes.tables import NUM_TRAINING_SAMPLES
 from keras_dtkd.teachers import Ensemble, Pruned
 
@@ -178,11 +178,17 @@ class Recipe:
         Args:
             teacher: A `keras.Model`, or what else `Distiller` takes. Ignored by a
                 recipe without distillation losses.
-            student: A `keras.Model` with logits or probabilities as outputs.
+            student: A `keras.Model` with logits or probabilities as outputs: as its
+                layers show it, else its outputs for random inputs, for which it must be
+                built.
             steps_per_epoch: Batches per epoch, see `build_optimizer`.
 
         Returns:
             A `Distiller`; the student itself without distillation losses.
+
+        Raises:
+            ValueError: The student ends with a sigmoid; or it is not built, and its
+                layers do not show whether it gives logits or probabilities.
         """
         model = student
         if self.distillation_losses:
@@ -197,7 +203,7 @@ class Recipe:
                 task_weight=self.task_weight,
                 views={n: from_config(view, views) for n, view in self.views.items()},
             )
-        is_logits = logits.infer_output_kind(student) != OutputKind.SOFTMAX
+        is_logits = gives_logits(student)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
         optimizer = self.build_optimizer(steps_per_epoch)
         model.compile(optimizer, loss, metrics=["accuracy"])

@@ -58,6 +58,15 @@ def test_invalid_option_values_are_usage_errors(argv, capsys):
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.single_backend
+@pytest.mark.parametrize(
+    "argv", [["compare", "--methods", "ce", "--seed", "3"], ["train", "--epoch", "3"]]
+)
+def test_options_have_no_abbreviations(argv, user_error):
+    error = user_error([*argv, "--data", "digits", "--student", "resnet8"])
+    assert f"error: unrecognized arguments: {' '.join(argv[-2:])}\n" in error
+
+
 def test_device_has_a_name():
     name, memory = backend.device_info()
     assert isinstance(name, str) and name

@@ -9,6 +9,7 @@ import pytest
 
 from keras_dtkd import datasets
 from keras_dtkd.cli import data, export, main
+from keras_dtkd.cli.evaluate import evaluate_all
 from tests.cli.conftest import BACKEND
 
 pytest.importorskip("rich")
@@ -39,6 +40,16 @@ def test_metrics_on_the_test_images_equal_numpy(distilled, capsys):
     expected = (top_5 == y[:, None]).any(-1).mean()
     assert metrics["top_5_accuracy"] == pytest.approx(expected, abs=0.005)
     assert metrics["calibration_error"] == pytest.approx(error, abs=0.01)
+
+
+def test_top_5_accuracy_needs_more_than_5_classes():
+    for num_classes in (2, 5, 6):
+        inputs = keras.Input((4, 4, 1))
+        outputs = keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs))
+        split = np.zeros((8, 4, 4, 1), "uint8"), np.arange(8) % num_classes
+        images = data.Images("digits", split, None, split, num_classes)
+        values = evaluate_all(keras.Model(inputs, outputs), images, split)
+        assert ("top_5_accuracy" in values) == (num_classes > 5)
 
 
 def test_validation_and_train_images_are_those_of_the_run(distilled, capsys):
@@ -156,6 +167,49 @@ def test_keras_export_is_the_same_network(distilled, tmp_path, capsys):
 def test_saved_model_export_is_the_same_network(distilled, tmp_path, capsys):
     path = tmp_path / "saved"
     assert "the same network" in run_export(distilled, path, "tf_saved_model", capsys)
+
+
+def save_network(path, dtype):
+    layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(dtype=dtype)]
+    keras.Sequential([*layers, keras.layers.Dense(10, dtype=dtype)]).save(path)
+
+
+@pytest.mark.skipif(
+    BACKEND == "torch", reason="Keras exports no SavedModel of a functional model"
+)
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_saved_model_of_mixed_precision_is_the_same_network(
+    precision, tmp_path, capsys
+):
+    save_network(tmp_path / "student.keras", f"mixed_{precision}")
+    argv = ["export", str(tmp_path / "student.keras"), "--format", "tf_saved_model"]
+    assert main(argv) == 0
+    assert ": the same network" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "dtype, error, code",
+    [
+        ("float32", 2e-3, 1),
+        ("mixed_float16", 2e-3, 0),
+        ("mixed_float16", 2e-2, 1),
+        ("mixed_bfloat16", 2e-2, 0),
+        ("mixed_bfloat16", 0.1, 1),
+    ],
+)
+def test_tolerance_is_that_of_the_layers_precision(
+    dtype, error, code, tmp_path, capsys, monkeypatch
+):
+    file = tmp_path / "student.keras"
+    save_network(file, dtype)
+
+    def read(path, x):
+        network = keras.saving.load_model(path)
+        return (1 + error) * np.asarray(network.predict(x, verbose=0), "float32")
+
+    monkeypatch.setitem(export.FORMATS, "keras", (".keras", "keras", read))
+    assert main(["export", str(file), "--to", str(tmp_path / "x.keras")]) == code
+    assert ("NOT the same" in capsys.readouterr().out) == bool(code)
 
 
 def test_export_with_other_outputs_gives_exit_code_1(

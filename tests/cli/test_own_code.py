@@ -1,5 +1,6 @@
 """Methods, networks and images of the user's own, by the command and from Python."""
 
+import argparse
 import json
 import sys
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 from keras_dtkd import recipes
-from keras_dtkd.cli import main
+from keras_dtkd.cli import main, options, run_config
 from keras_dtkd.cli.data import compute_folder_digest, load
 from keras_dtkd.core import user_code
 from keras_dtkd.core.user_code import load_reference
 from tests.cli.conftest import BACKEND, TINY
+from tests.cli.fake_runs import make_run
 
 CODE = """
 import keras
@@ -65,6 +67,12 @@ def build_unregistered(input_shape, num_classes):
     return build_own(input_shape, num_classes, Unregistered)
 
 
+def with_sigmoid(input_shape, num_classes):
+    network = build(input_shape, num_classes)
+    network.add(keras.layers.Activation("sigmoid"))
+    return network
+
+
 def nothing(input_shape, num_classes):
     return None
 """
@@ -86,7 +94,9 @@ def test_other_images_in_a_folder_are_other_settings(tmp_path):
 
 @pytest.fixture
 def code(tmp_path):
-    path = tmp_path / "my.py"
+    """In a folder whose name has what Markdown, `rich` and a shell have a use for."""
+    path = tmp_path / "o'brien & [" / "co] #1!" / "my.py"
+    path.parent.mkdir(parents=True)
     path.write_text(CODE)
     return path
 
@@ -122,6 +132,15 @@ def test_a_loss_and_a_network_in_a_file(code, teacher, tmp_path, capsys, user_er
     assert main(["evaluate", str(path.parent)]) == 0
 
 
+def test_a_method_in_a_file_is_compared(code, teacher, tmp_path, in_process, capsys):
+    argv = ["compare", *TINY, "--epochs", "1", "--seeds", "1"]
+    argv += ["--teacher", "resnet8", "--teacher-weights", str(teacher)]
+    argv += ["--methods", f"{code}:Squared", "--student", f"{code}:build"]
+    assert main([*argv, "--output", str(tmp_path / "runs")]) == 0
+    title = f"1/1 {code}:Squared {BACKEND} seed 0"
+    assert f"{title}: test accuracy" in capsys.readouterr().out
+
+
 def test_a_network_of_an_own_class_is_evaluated_and_exported_later(
     code, teacher, tmp_path, user_error
 ):
@@ -150,6 +169,7 @@ WRONG = {
     "fails": ("broken.py:Squared", "build", "ZeroDivisionError"),
     "no model": ("my.py:Squared", "nothing", "must return a `keras.Model`"),
     "wrong width": ("my.py:Squared", "wrong_width", "not one number for each class"),
+    "sigmoid": ("my.py:Squared", "with_sigmoid", "the student ends with a sigmoid"),
     "no file of its class": (
         *("my.py:Squared", "build_unregistered"),
         "could not be loaded from the file of the trained student",
@@ -164,10 +184,10 @@ def test_what_is_wrong_in_a_file_is_one_sentence(
     case, code, teacher, tmp_path, user_error
 ):
     method, student, message = WRONG[case]
-    (tmp_path / "broken.py").write_text("1 / 0")
+    (code.parent / "broken.py").write_text("1 / 0")
     command = argv(code, teacher, tmp_path / "runs", student=student)
     place = command.index("--method") + 1
-    command[place] = str(tmp_path / method) if ":" in method else method
+    command[place] = str(code.parent / method) if ":" in method else method
     assert message in user_error(command)
 
 
@@ -224,6 +244,40 @@ def test_images_in_folders_and_the_same_from_python(code, folder, tmp_path, user
         recipes.compare("ce", "resnet9", data="digits", output=tmp_path)
     with pytest.raises(ValueError, match="--no-such"):
         recipes.compare("ce", "resnet8", no_such=1, output=tmp_path)
+
+
+def folder_argv(path, *options):
+    return ["train", "--data", f"folder:{path}", "--student", "resnet8", *options]
+
+
+@pytest.mark.parametrize(
+    "text", ["folder:flowers", "folder:flowers/", "folder:../flowers"]
+)
+def test_the_runs_of_a_relative_folder_have_its_name(folder, text, monkeypatch):
+    monkeypatch.chdir(folder if text.startswith("folder:..") else folder.parent)
+    parser = argparse.ArgumentParser()
+    options.add_arguments(parser)
+    args = parser.parse_args(["--data", text, "--student", "resnet8"])
+    plan = run_config.plan_run(args, "ce", BACKEND, seed=0)
+    assert plan.folder.parts[:2] == ("runs", "folder-flowers")
+
+
+def test_a_teacher_of_images_of_another_size_or_content_is_refused(
+    folder, tmp_path, user_error
+):
+    data, run = f"folder:{folder}", tmp_path / "teacher"
+    images = {"image_size": 32, "images": compute_folder_digest(data)}
+    run.mkdir()
+    (run / "student.keras").write_bytes(b"not read")
+    argv = folder_argv(folder, "--teacher", "resnet14", "--teacher-weights", run)
+    argv += ["--output", tmp_path / "runs", "--image-size"]
+    for saved, size in ((images, 16), ({**images, "images": "of others"}, 32)):
+        settings = {"student": "resnet14", "data": data, **saved}
+        (run / "run.json").write_text(json.dumps(make_run("ce", **settings)))
+        error = user_error([*argv, size])
+        assert f"{run}: it was trained with other images of {data}" in error
+        assert f"{saved}, now {images | {'image_size': size}}" in error
+    assert not (tmp_path / "runs").exists()
 
 
 def test_references_differ_from_names():

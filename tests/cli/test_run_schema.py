@@ -2,12 +2,13 @@
 
 import copy
 import json
+import re
 
 import pytest
 
 from keras_dtkd.cli import main, run_dir
 from keras_dtkd.cli.errors import UserError
-from tests.cli.fake_runs import make_run
+from tests.cli.fake_runs import make_run, report
 
 pytestmark = pytest.mark.invariant(number=10)
 
@@ -47,10 +48,10 @@ WRONG = {
     "settings/image_size": ["x", -1, 0.5],
     "settings/seed": ["0", -1, 0.5, None, []],
     "settings/validation": [2.0, -1, "x", None],
-    "settings/teacher": [{}, [], "[red]x[/red]"],
-    "settings/student": ["\x1b[31mx", "a|b", "$x$", "<b>", "`x`", "x" * 1000, "a\nb"],
+    "settings/teacher": [{}, [], "\x1b[31m"],
+    "settings/student": ["\x1b[31mx", "\x9b31mx", "a\nb", "a\u202eb", "x" * 10_000],
     "recipe": [None, [], "x", {}],
-    "recipe/distillation_losses": [None, [], {"kd": 1}, {"kd": {}}, {"[b]": {}}],
+    "recipe/distillation_losses": [None, [], {"kd": 1}, {"kd": {}}, {"\x1b": {}}],
     "sessions": [None, {}, [1], [{"versions": 1}], [{"wall_seconds": "x"}]],
     "result": [None, [], {}, 1],
     "result/best": [None, [], {}, 0.5],
@@ -103,6 +104,30 @@ def test_no_text_is_no_utf8(tmp_path):
     (tmp_path / "run.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(UserError, match="not valid"):
         run_dir.read_run(tmp_path)
+
+
+# What a file system has, and what would be markup.
+NAMES = ["./cats&dogs", "o'brien #1!", "C:\\images\\x", "[red]x[/]", "a|b", "<b>`*"]
+NAMES += [r"$\foo$", "C:\\a\\[", "ü日本\u3000\u200d"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_a_file_system_has_are_text_in_a_report(name, tmp_path, capsys):
+    for number, path in enumerate((f"{name}.py:f", "b.py:f")):
+        text = changed("settings/student", path)
+        run = json.loads(text.replace('"KD"', json.dumps(path)))
+        run["code"] = {path: "0123"}
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "run.json").write_text(json.dumps(run))
+    result = report(tmp_path)
+    assert {row["student"] for row in result["rows"]} == {f"{name}.py:f", "b.py:f"}
+    shown = f"{name}.py:f"
+    shown = shown if len(shown) <= 16 else f"{shown[:7]}…{shown[-8:]}"
+    assert shown in capsys.readouterr().out
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    cells = [line for line in markdown.splitlines() if line.startswith("| kd")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in cells}) == 1
+    assert not re.search(r"(?<!\\)[\[<`*$&#]", markdown)
 
 
 def test_a_sound_file_is_read(tmp_path):

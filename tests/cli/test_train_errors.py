@@ -75,6 +75,10 @@ USER_ERRORS = {
         ["--method", "ce", "--validation", 0.9999],
         "0.9999 of 1297 training images is 1297 images",
     ),
+    "size of images that have one": (
+        ["--method", "ce", "--image-size", 16],
+        "--image-size 16: the images of digits have a size of their own",
+    ),
     "too many images": (
         ["--method", "ce", "--train-size", 5000],
         "1297 training images",
@@ -107,6 +111,12 @@ def test_option_out_of_range_is_a_usage_error(
     error = user_error(train_argv(option, value, method="ce", output=tmp_path))
     assert error.endswith(f"error: argument {option}: {message}\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "a\u202eb", "a\udcff"])
+def test_a_name_that_run_json_cannot_hold_is_a_usage_error(name, user_error):
+    error = user_error(train_argv(method="ce", output=name))
+    assert f"error: {name!r} has control characters, or bytes" in error
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard"), reason="it is installed")

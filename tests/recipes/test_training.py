@@ -9,7 +9,16 @@ import pytest
 from keras_dtkd import Distiller, recipes
 from keras_dtkd.recipes import TorchSGD
 from keras_dtkd.teachers import Ensemble
-from tests.tiny_models import close, data, numbers, same, student, teacher
+from tests.tiny_models import (
+    CLASSES,
+    FEATURES,
+    close,
+    data,
+    numbers,
+    same,
+    student,
+    teacher,
+)
 
 # The other variants of DTKD differ in arguments covered by the tests of DTKD.
 METHODS = [m for m in recipes.methods() if not m.startswith("dtkd_")]
@@ -99,6 +108,73 @@ def test_student_with_softmax_is_compiled_for_probabilities(expert):
     model = build("kd", expert, model=student(head="softmax"))
     assert model.loss.get_config()["from_logits"] is False
     assert build("kd", expert).loss.get_config()["from_logits"] is True
+
+
+class OwnStudent(keras.Model):
+    """A class of the user's own, whose layers show no output kind."""
+
+    def __init__(self, activation=None, initializer="glorot_uniform"):
+        super().__init__()
+        layer = keras.layers.Dense
+        self.dense = layer(CLASSES, activation, kernel_initializer=initializer)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def own_student(*args):
+    model = OwnStudent(*args)
+    model(data(1)[0])
+    return model
+
+
+def reshaped_softmax():
+    small = student(head="softmax")
+    small.add(keras.layers.Reshape((CLASSES,)))
+    return small
+
+
+OUTPUT_KINDS = {
+    "softmax of a class": (lambda: own_student("softmax"), False),
+    "reshaped softmax": (reshaped_softmax, False),
+    "logits of a class": (own_student, True),
+    "logits that begin with zeros": (lambda: own_student(None, "zeros"), True),
+}
+
+
+@pytest.mark.parametrize("method", ["ce", "kd"])
+@pytest.mark.parametrize("case", OUTPUT_KINDS)
+def test_an_output_kind_that_layers_do_not_show_is_found_by_running(
+    case, method, expert
+):
+    build_student, from_logits = OUTPUT_KINDS[case]
+    model = build(method, expert, model=build_student())
+    assert model.loss.get_config()["from_logits"] is from_logits
+    model.fit(*data(BATCH), BATCH, verbose=0)
+
+
+def test_a_student_with_several_inputs_is_run(expert):
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    features = keras.Input((FEATURES,), name="features")
+    means = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 3)(tokens))
+    x = keras.layers.Concatenate()([means, features])
+    x = keras.layers.Dense(CLASSES, activation="softmax")(x)
+    outputs = keras.layers.Reshape((CLASSES,))(x)
+    small = keras.Model({"tokens": tokens, "features": features}, outputs)
+    model = build("ce", None, model=small)
+    assert model.loss.get_config()["from_logits"] is False
+
+
+@pytest.mark.parametrize("method", ["ce", "kd"])
+@pytest.mark.parametrize("build_student", [student, own_student])
+def test_a_student_with_sigmoids_is_refused(build_student, method, expert):
+    with pytest.raises(ValueError, match="`Recipe`: the student ends with a sigmoid"):
+        build(method, expert, model=build_student("sigmoid"))
+
+
+def test_a_student_of_a_class_must_be_built(expert):
+    with pytest.raises(ValueError, match="is not built.*Call it once on a batch"):
+        build("kd", expert, model=OwnStudent())
 
 
 def test_learned_temperature_does_not_decay(expert):

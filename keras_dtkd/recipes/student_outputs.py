@@ -1,0 +1,67 @@
+"""Whether the student of a recipe gives logits or probabilities."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dtkd.core import logits
+from keras_dtkd.core.logits import OutputKind
+
+# Random samples, and the length of an axis that is left open.
+SIZE = 32
+
+
+def gives_logits(student):
+    """Whether a student gives logits, and not the probabilities of a softmax.
+
+    Its layers decide or, where they do not show it, its outputs for random inputs of
+    the shape that it was built for.
+
+    Raises:
+        ValueError: It gives probabilities of a sigmoid, or must run and is not built.
+    """
+    kind = logits.infer_output_kind(student)
+    if kind is None:
+        values = _run_on_random_inputs(student)
+        if logits.look_like_probabilities(values):
+            kind = OutputKind.SOFTMAX
+        # A last layer that begins with zeros gives logits of 0.
+        elif values.any() and values.min() >= 0 and values.max() <= 1:
+            kind = OutputKind.SIGMOID
+    if kind == OutputKind.SIGMOID:
+        raise ValueError(
+            "`Recipe`: the student ends with a sigmoid, or its outputs lie in [0, 1] "
+            "as those of one, which treats each class independently, but recipes are "
+            "for one class per sample. Give a student that ends with logits or a "
+            "softmax."
+        )
+    return kind != OutputKind.SOFTMAX
+
+
+def _run_on_random_inputs(student):
+    """Outputs in inference mode, float32 NumPy."""
+    rng = np.random.default_rng(0)
+
+    def draw(shape):
+        # In [0, 1): images, or token 0.
+        return rng.random([size or SIZE for size in shape], "float32")
+
+    inputs = getattr(student, "inputs", None)
+    if inputs:
+        # A `Sequential` has no `input`.
+        x = keras.tree.map_structure(
+            lambda tensor: ops.cast(draw(tensor.shape), tensor.dtype),
+            getattr(student, "input", inputs[0]),
+        )
+    else:
+        shapes = (student.get_build_config() or {}).get("input_shape")
+        if shapes is None:
+            raise ValueError(
+                "`Recipe`: whether the student gives logits or probabilities is not "
+                "known from its layers, and it is not built, so that it cannot be "
+                "tried. Call it once on a batch."
+            )
+        # Not as many samples as in the call that built it.
+        x = keras.tree.map_shape_structure(lambda s: draw((SIZE, *s[1:])), shapes)
+    outputs = student(x, training=False)
+    return ops.convert_to_numpy(ops.cast(outputs, "float32"))
