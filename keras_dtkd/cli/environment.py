@@ -29,7 +29,10 @@ def environment_info(argv):
         "device": backend.device_info()[0],
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "environment": {n: os.environ[n] for n in VARIABLES if n in os.environ},
+        # `XLA_FLAGS` may have several lines, which a run.json has not.
+        "environment": {
+            n: " ".join(os.environ[n].split()) for n in VARIABLES if n in os.environ
+        },
         "command": ["keras-dtkd", *argv],
     }
 
