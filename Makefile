@@ -25,7 +25,7 @@ sources := pyproject.toml keras_dtkd/_version.py
 help:
 	@echo "make demo           examples/quickstart.py, into $(DEMO_OUTPUT)/;"
 	@echo "                    KERAS_BACKEND picks the backend, EXAMPLE another lesson,"
-	@echo "                    KERAS_DTKD_QUICK=1 a smoke run of a minute or two"
+	@echo "                    KERAS_DTKD_QUICK=1 a smoke run, two or three minutes"
 	@echo "make install        the package with everything, into $(VENV)"
 	@echo "make test           all tests on each backend; PYTEST_ARGS is handed on"
 	@echo "make lint           ruff and mypy"

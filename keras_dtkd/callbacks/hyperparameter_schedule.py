@@ -17,14 +17,12 @@ class HyperparameterSchedule(keras.callbacks.Callback):
             further in: `"dtkd.temperature.min_temperature"`. A number of a class of
             your own must be declared in it, see `keras_dtkd.Hyperparameter`.
         schedule: A function of the epoch (from 0, as everywhere in Keras), or a
-            `keras.optimizers.schedules.LearningRateSchedule`, called with the epoch:
-            for all epochs of the `fit` before its first step, which checks their
-            values, and before each epoch again.
+            `keras.optimizers.schedules.LearningRateSchedule`, called with the epoch.
         verbose: 1 prints each new value. The history holds it in any case.
 
     Raises:
-        ValueError: At the beginning of `fit`: nothing has that name, what has it
-            cannot change while training runs, or the value of some epoch is invalid.
+        ValueError: At the beginning of `fit`: nothing has that name, or what has it
+            cannot change while training runs.
 
     Example:
 
@@ -41,28 +39,13 @@ class HyperparameterSchedule(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # An unknown name is an error before the first step.
         self._owner()
-        self._is_checked = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        if not self._is_checked:
-            # Not when the `fit` begins: Keras does not tell its first epoch there, and
-            # `Resume` takes the numbers for settings.
-            for later in range(epoch + 1, (self.params or {}).get("epochs", 1)):
-                self._set(later)
-            self._is_checked = True
-        self._set(epoch)
-        if self.verbose:
-            print(f"\nEpoch {epoch + 1}: {self.name} = {self._value:g}")
-
-    def _set(self, epoch):
         caller = type(self).__name__
         self._value = evaluate_schedule(caller, self.schedule, epoch)
-        try:
-            setattr(self._owner(), self.name.rpartition(".")[2], self._value)
-        except ValueError as error:
-            raise ValueError(
-                f"`{caller}`: {self.name!r} cannot be `schedule({epoch})`. {error}"
-            ) from error
+        setattr(self._owner(), self.name.rpartition(".")[2], self._value)
+        if self.verbose:
+            print(f"\nEpoch {epoch + 1}: {self.name} = {self._value:g}")
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the number to the logs, as Keras does the learning rate."""

@@ -24,9 +24,6 @@ def collect_settings(model):
         A dict of plain values by dotted names, `{"kd.temperature.temperature": 4.0}`.
         Of an object there is the name of its class. What cannot be serialized is left
         out.
-
-    Raises:
-        ValueError: The `get_config` of a class of the user's own lacks an argument.
     """
     settings: dict = {}
     if isinstance(model, HyperparameterMixin):
@@ -45,7 +42,7 @@ def collect_settings(model):
                 # Of lambdas in files: it goes into none.
                 warnings.simplefilter("ignore")
                 config = keras.saving.serialize_keras_object(part)
-        except (NotImplementedError, TypeError):
+        except (NotImplementedError, TypeError, ValueError):
             # A class of the user's own, which has no need to be saved.
             config = {"class_name": type(part).__name__, "config": {}}
         _flatten(name, config, settings)

@@ -124,8 +124,9 @@ def check_loading(network, name):
         except Exception as error:
             raise ValueError(
                 f"{name}: its network could not be loaded from the file of the trained "
-                f"student. Call it once before it is returned, and give its class a "
-                f"`get_config`. Keras: {error}"
+                f"student. Decorate its class with "
+                "`@keras.saving.register_keras_serializable()`, give it a "
+                f"`get_config`, and call it once before it is returned. Keras: {error}"
             ) from error
 
 

@@ -9,7 +9,7 @@ from keras_dtkd.cli import console, data, options, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
-from keras_dtkd.core.user_code import is_reference, load_reference, split_reference
+from keras_dtkd.core.user_code import load_reference
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 
@@ -35,6 +35,11 @@ def add_student_arguments(parser):
         "--epoch", choices=("last", "best"), default="last",
         help="student of a run; best needs a run with --validation",
     )  # fmt: skip
+    # A run.json may come from anywhere: no code is run because it stands in one.
+    parser.add_argument(
+        "--student", type=options.code, metavar="FILE.py:NAME",
+        help="your code that built it, where it has classes of your own",
+    )  # fmt: skip
 
 
 def run(args):
@@ -54,7 +59,7 @@ def run(args):
     with as_user_error():
         size = settings.get("image_size") or data.IMAGE_SIZE
         images = data.load(data_name, data_dir, validation or 0.0, train_size, size)
-        model = load_student(file, run)
+        model = load_student(file, args.student)
     split = getattr(images, args.on)
     if split is None:
         raise UserError(f"{args.path} was trained without --validation images.")
@@ -86,24 +91,30 @@ def find_student(path, epoch):
         raise UserError(f"{path} is neither the folder of a run nor a .keras file.")
     file = path / (run_dir.BEST_FILE if epoch == "best" else run_dir.STUDENT_FILE)
     if not file.exists():
+        if epoch == "best" and run.get("judged_on") == "test":
+            raise UserError(
+                f"{path} was trained without --validation images, and has no best "
+                "student. Leave out --epoch best."
+            )
         raise UserError(
             f"{file} is missing: a run has it when it is finished (this one is "
-            f"{run['status']}), and the best student only with --validation images. "
-            "Copy it from where it was trained, or train the run."
+            f"{run['status']}). Copy it from where it was trained, or train the run."
         )
     return file, run
 
 
-def load_student(file, run):
-    """The student in a file; of a run, with the user's code that it was built by."""
-    name = run.get("settings", {}).get("student")
-    if is_reference(name) and split_reference(name)[0].is_file():
+def load_student(file, code):
+    """The student in a file. `code` names a function of the user's that built it."""
+    if code is not None:
         # Keras then finds the classes in it.
-        load_reference(name)
+        load_reference(code)
     try:
         return data.load_network(file)
     except ValueError as error:
-        raise UserError(f"{file} cannot be loaded: {error}") from error
+        hint = " Give --student my.py:build, by which it was built."
+        raise UserError(
+            f"{file} cannot be loaded: {error}{'' if code else hint}"
+        ) from error
 
 
 def get_image_shape(model):

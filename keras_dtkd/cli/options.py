@@ -61,6 +61,13 @@ def method(text):
     return text
 
 
+def code(text):
+    """A function in a file of the user's own: `my.py:build`."""
+    if not is_reference(text):
+        raise argparse.ArgumentTypeError(f"{text} is not of the form my.py:build")
+    return text
+
+
 def add_backend(parser, help):
     """Adds `--backend`."""
     parser.add_argument(

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from keras_dtkd import recipes
@@ -112,9 +113,10 @@ def plan_run(args, method, backend, seed, images=None):
     if args.torch_compile and backend == "torch" and uses_teacher:
         settings["torch_compile"] = True
     settings |= image_settings
-    path = Path(args.data.removeprefix(data.FOLDER))
+    # As it was named, also where that is a symbolic link.
+    path = Path(os.path.abspath(args.data.removeprefix(data.FOLDER)))
     is_folder = args.data.startswith(data.FOLDER)
-    root = args.output / (f"folder-{path.resolve().name}" if is_folder else args.data)
+    root = args.output / (f"folder-{path.name}" if is_folder else args.data)
     if args.augmentations_per_image and uses_teacher:
         if recipe.views or recipe.pruning:
             raise ValueError(

@@ -68,12 +68,6 @@ def validate_outputs(caller, name, array, from_logits):
             "to 1. Pass logits: `keras_dtkd.core.logits.to_logits(p, 'softmax')` "
             "converts them."
         )
-    if from_logits and array.shape[-1] == 1 and 0 <= array.min() <= array.max() <= 1:
-        raise ValueError(
-            f"`{caller}`: {name} look like probabilities of a sigmoid: they lie in "
-            "[0, 1]. Pass logits: `keras_dtkd.core.logits.to_logits(p, 'sigmoid')` "
-            "converts them."
-        )
     if not from_logits and (array.min() < 0 or array.max() > 1.01):
         raise ValueError(
             f"`{caller}`: {name} are not probabilities: they lie between "

@@ -4,11 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dtkd import backend
 from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
 
 # Random samples, and the length of an axis that is left open.
-SIZE = 32
+NUM_SAMPLES, SIZE = 4, 32
 
 
 def gives_logits(student):
@@ -18,22 +19,18 @@ def gives_logits(student):
     the shape that it was built for.
 
     Raises:
-        ValueError: It gives probabilities of a sigmoid, or must run and is not built.
+        ValueError: It ends with a sigmoid, or must run and is not built.
     """
     kind = logits.infer_output_kind(student)
     if kind is None:
         values = _run_on_random_inputs(student)
-        if logits.look_like_probabilities(values):
-            kind = OutputKind.SOFTMAX
-        # A last layer that begins with zeros gives logits of 0.
-        elif values.any() and values.min() >= 0 and values.max() <= 1:
-            kind = OutputKind.SIGMOID
+        is_softmax = logits.look_like_probabilities(values)
+        kind = OutputKind.SOFTMAX if is_softmax else OutputKind.LOGITS
     if kind == OutputKind.SIGMOID:
         raise ValueError(
-            "`Recipe`: the student ends with a sigmoid, or its outputs lie in [0, 1] "
-            "as those of one, which treats each class independently, but recipes are "
-            "for one class per sample. Give a student that ends with logits or a "
-            "softmax."
+            "`Recipe`: the student ends with a sigmoid, which treats each class "
+            "independently, but recipes are for one class per sample. Give a student "
+            "that ends with logits or a softmax."
         )
     return kind != OutputKind.SOFTMAX
 
@@ -44,7 +41,7 @@ def _run_on_random_inputs(student):
 
     def draw(shape):
         # In [0, 1): images, or token 0.
-        return rng.random([size or SIZE for size in shape], "float32")
+        return rng.random([NUM_SAMPLES, *(s or SIZE for s in shape[1:])], "float32")
 
     inputs = getattr(student, "inputs", None)
     if inputs:
@@ -62,6 +59,7 @@ def _run_on_random_inputs(student):
                 "tried. Call it once on a batch."
             )
         # Not as many samples as in the call that built it.
-        x = keras.tree.map_shape_structure(lambda s: draw((SIZE, *s[1:])), shapes)
-    outputs = student(x, training=False)
+        x = keras.tree.map_shape_structure(draw, shapes)
+    with backend.no_grad():
+        outputs = student(x, training=False)
     return ops.convert_to_numpy(ops.cast(outputs, "float32"))

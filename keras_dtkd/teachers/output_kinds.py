@@ -1,5 +1,7 @@
 """What a teacher's outputs are, where no Distiller finds it out."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -15,7 +17,7 @@ def infer_output_kind(teacher, x, output):
 
     From the layers, the loss that the model was compiled with and, where these do not
     show it, the values for a batch `x` of tensors. `None` of a teacher that is no model
-    and states none. Sets those of an ensemble's members. A `KeyError` with the known
+    and states none. Sets those of an ensemble's members. A `ValueError` with the known
     names where there is no such output.
     """
     if isinstance(teacher, Ensemble):
@@ -32,13 +34,16 @@ def infer_output_kind(teacher, x, output):
         return teacher.output_kind
 
     def evaluate():
-        values = select_output(compile_teacher(teacher)(x), output, names)
+        outputs = compile_teacher(teacher)(x)
+        with naming_outputs(output):
+            values = select_output(outputs, output, names)
         return ops.convert_to_numpy(ops.cast(values, "float32"))
 
-    symbolic, outputs = symbolic_output(model, output, names), _graph_outputs(model)
-    if symbolic is None and len(outputs) == 1:
+    with naming_outputs(output):
+        symbolic = symbolic_output(model, output, names)
+    if symbolic is None and len(_graph_outputs(model)) == 1:
         # A `Sequential` has no `output`.
-        symbolic = outputs[0]
+        (symbolic,) = _graph_outputs(model)
     return resolve_output_kind(
         "store",
         "teacher",
@@ -49,6 +54,19 @@ def infer_output_kind(teacher, x, output):
         (evaluate() if symbolic is None else symbolic).shape[-1],
         evaluate,
     )
+
+
+@contextlib.contextmanager
+def naming_outputs(output):
+    """A context in which an unknown output is a `ValueError` with those known."""
+    try:
+        yield
+    except KeyError as error:
+        known = ", ".join(repr(name) for name in error.args[0])
+        raise ValueError(
+            f"`store`: the teacher has several outputs. `output=` may be: {known}. "
+            f"Received: output={output!r}."
+        ) from None
 
 
 def _graph_outputs(model):

@@ -94,6 +94,9 @@ def _copy(model):
             copy.build_from_config(model.get_build_config())
         lookups = [_find_lookups(each) for each in (model, copy)]
         for source, target in zip(*lookups, strict=True):
+            if source.get_vocabulary() == target.get_vocabulary():
+                # It was given to the constructor.
+                continue
             target.set_vocabulary(source.get_vocabulary(include_special_tokens=False))
         copy.set_weights(model.get_weights())
     except Exception as error:

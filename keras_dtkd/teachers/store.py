@@ -1,6 +1,5 @@
 """Runs a teacher once on every sample, and stores the outputs."""
 
-import contextlib
 import hashlib
 import itertools
 import shutil
@@ -30,7 +29,7 @@ from keras_dtkd.core.stored_folder import PROGRESS_FILE, complete_folder, fill_f
 from keras_dtkd.teachers import base
 from keras_dtkd.teachers.forward import compile_teacher
 from keras_dtkd.teachers.inputs import read_batch, read_sample, with_inputs
-from keras_dtkd.teachers.output_kinds import infer_output_kind
+from keras_dtkd.teachers.output_kinds import infer_output_kind, naming_outputs
 from keras_dtkd.teachers.sample_ids import model_inputs, split_sample_ids
 from keras_dtkd.teachers.sample_signatures import compute_signatures, find_differing
 from keras_dtkd.teachers.stored import OUTPUTS_FILE, SIGNATURES_FILE, Stored
@@ -145,7 +144,8 @@ def _store_missing(folder, teacher, batches, total, metadata, verbose):
     for batch in batches:
         if output_kind is None:
             # Of an ensemble's members too, before it runs.
-            output_kind = _infer_output_kind(teacher, batch, output)
+            tensors = to_tensors(to_numpy_arrays(batch))
+            output_kind = infer_output_kind(teacher, tensors, output)
         _validate_id_order(batch, done)
         signatures = compute_signatures(model_inputs(batch))
         before = known[done : done + len(signatures)]
@@ -228,27 +228,9 @@ def _batches(x, batch_size):
 
 def _forward_batch(teacher, forward, batch, output):
     outputs = forward(to_tensors(to_numpy_arrays(batch)))
-    with _naming_outputs(output):
+    with naming_outputs(output):
         values = logits.select_output(outputs, output, teacher.output_names)
     return keras.ops.convert_to_numpy(keras.ops.cast(values, "float32"))
-
-
-def _infer_output_kind(teacher, batch, output):
-    with _naming_outputs(output):
-        return infer_output_kind(teacher, to_tensors(to_numpy_arrays(batch)), output)
-
-
-@contextlib.contextmanager
-def _naming_outputs(output):
-    """A context in which an unknown output is a `ValueError` with those known."""
-    try:
-        yield
-    except KeyError as error:
-        known = ", ".join(repr(name) for name in error.args[0])
-        raise ValueError(
-            f"`store`: the teacher has several outputs. `output=` may be: {known}. "
-            f"Received: output={output!r}."
-        ) from None
 
 
 def _validate_float16_range(values, output_kind):

@@ -7,6 +7,12 @@ from keras_dtkd.core.hooks import FitHooks
 from keras_dtkd.core.issue import ERROR, Issue
 from keras_dtkd.core.layer_tree import find_data_format, iter_layers
 
+# Layers that change each number of an image by itself.
+ANY_FORMAT = (
+    *(keras.layers.MixUp, keras.layers.RandomBrightness, keras.layers.RandomInvert),
+    *(keras.layers.RandomPosterization, keras.layers.Solarization),
+)
+
 
 @keras.saving.register_keras_serializable("keras_dtkd")
 class View(FitHooks, keras.layers.Layer):
@@ -108,7 +114,7 @@ class View(FitHooks, keras.layers.Layer):
             return
         for layer in iter_layers(self.layer):
             own = getattr(layer, "data_format", data_format)
-            if own != data_format and not isinstance(layer, keras.layers.MixUp):
+            if own != data_format and not isinstance(layer, ANY_FORMAT):
                 message = (
                     f"`{type(self).__name__}`: its `{type(layer).__name__}` takes "
                     f"images as {own!r}, and these are {data_format!r}, of shape "

@@ -392,18 +392,3 @@ def test_averages_that_stay_in_the_model_between_epochs_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`Resume`.*Use `SwapEMA.*on_epoch=False\)`"):
         averaged(tmp_path, 2, swap_on_epoch=True)
     assert not list(tmp_path.iterdir())
-
-
-class Hidden(KD):
-    """Keeps an argument where its configuration does not find it."""
-
-    def __init__(self, factor=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self._factor = factor
-
-
-@pytest.mark.single_backend
-@pytest.mark.invariant(number=10)
-def test_a_loss_whose_settings_cannot_be_compared_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`Hidden`: the argument `factor`"):
-        resumed(tmp_path, Hidden(7.0))

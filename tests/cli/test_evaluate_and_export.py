@@ -132,7 +132,7 @@ def test_data_dir_is_that_of_the_run_if_it_exists(
 def test_paths_without_a_student_are_user_errors(teacher, tmp_path, user_error):
     assert "neither the folder of a run" in user_error(["evaluate", tmp_path])
     error = user_error(["evaluate", teacher, "--epoch", "best"])
-    assert "best.keras is missing" in error and "only with --validation" in error
+    assert "trained without --validation images, and has no best student" in error
     assert "without --validation" in user_error(
         ["evaluate", teacher, "--on", "validation"]
     )

@@ -148,18 +148,22 @@ def test_a_network_of_an_own_class_is_evaluated_and_exported_later(
     command = argv(code, teacher, output, student="build_own")
     assert main([*command, "--validation", "0.2"]) == 0
     path, _ = read(output)
-    for epoch in ("last", "best"):
-        arguments = [str(path.parent), "--epoch", epoch]
-        # As a process knows it that has not trained it.
+
+    def forget():
+        """What a process does not know that has not trained it."""
         keras.saving.get_custom_objects().pop("Custom>Own")
         sys.modules.pop(load_reference(f"{code}:Own").__module__)
+
+    for epoch in ("last", "best"):
+        forget()
+        arguments = [str(path.parent), "--epoch", epoch]
+        # A run.json may come from anywhere: its code is not run.
+        message = user_error(["evaluate", *arguments])
+        assert "cannot be loaded" in message and "Give --student" in message
+        assert "Could not locate class 'Own'" in message and "{" not in message
+        arguments += ["--student", f"{code}:build_own"]
         assert main(["evaluate", *arguments, "--json"]) == 0
         assert main(["export", *arguments]) == 0
-    code.unlink()
-    keras.saving.get_custom_objects().pop("Custom>Own")
-    message = user_error(["evaluate", str(path.parent)])
-    assert "student.keras cannot be loaded" in message
-    assert "Could not locate class 'Own'" in message and "{" not in message
 
 
 WRONG = {

@@ -111,23 +111,26 @@ def test_any_changed_weight_changes_the_fingerprint():
     assert model_fingerprint(model) == first
 
 
-def graph(divisor=255.0, activation="relu", rescaled=False, name="graph"):
+def scaled(scale=0.5, activation="relu", slope=0.1, name="scaled"):
     """The same weights each time, with settings that no weight shows."""
-    inputs = keras.Input((6,))
-    x = keras.layers.Rescaling(0.5)(inputs) if rescaled else inputs
-    x = keras.layers.Dense(3, activation, kernel_initializer="ones")(x / divisor)
-    return keras.Model(inputs, x, name=name)
+    layers = [
+        keras.layers.Rescaling(scale),
+        keras.layers.Dense(3, activation, kernel_initializer="ones"),
+        keras.layers.LeakyReLU(slope),
+    ]
+    return keras.Sequential([keras.Input((6,)), *layers], name=name)
 
 
 @pytest.mark.single_backend
 def test_settings_that_no_weight_shows_change_the_fingerprint(tmp_path):
-    models = [graph(), graph(127.0), graph(activation="gelu"), graph(rescaled=True)]
-    models.append(keras.Sequential([keras.layers.Rescaling(1 / 255), graph()]))
+    models = [scaled(), scaled(1 / 255), scaled(activation="gelu"), scaled(slope=0.9)]
+    models.append(keras.Sequential([keras.layers.Rescaling([0.5] * 6), scaled()]))
     models[-1].build((None, 6))
     prints = [model_fingerprint(model) for model in models]
     assert len(set(prints)) == len(models)
-    assert model_fingerprint(graph(name="other")) == prints[0]
+    assert model_fingerprint(scaled(name="other")) == prints[0]
     for model, expected in zip(models, prints, strict=True):
+        model.compile("adam", "mse")
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         assert model_fingerprint(loaded) == expected
@@ -141,14 +144,37 @@ class Unconfigured(keras.layers.Layer):
     def call(self, x):
         return self.function(x)
 
+    def get_config(self):
+        return {"mapping": {0: self.function}}
+
 
 @pytest.mark.single_backend
-def test_a_layer_without_configuration_has_a_fingerprint():
+def test_code_of_ones_own_has_no_part_in_a_fingerprint():
     def build(function):
-        model = keras.Sequential([keras.Input((6,)), Unconfigured(function)])
+        layers = [Unconfigured(function), keras.layers.Dense(2, activation=function)]
+        model = keras.Sequential([keras.Input((6,)), *layers])
+        model.set_weights([np.ones(w.shape) for w in model.weights])
         return model_fingerprint(model)
 
     assert build(lambda x: x) == build(lambda x: 2 * x)
+
+
+@pytest.mark.single_backend
+def test_what_a_preprocessor_makes_when_it_is_used_changes_no_fingerprint():
+    hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed.")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
+    tokenizer = hub.tokenizers.BertTokenizer(vocabulary=words)
+    sizes = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 8}
+    backbone = hub.models.BertBackbone(7, max_sequence_length=8, **sizes)
+    preprocessor = hub.models.BertTextClassifierPreprocessor(tokenizer, 8)
+    model = hub.models.BertTextClassifier(
+        backbone, num_classes=2, preprocessor=preprocessor
+    )
+    before = model_fingerprint(model)
+    model.predict(["a dog"], verbose=0)
+    assert model_fingerprint(model) == before
+    model.preprocessor = None
+    assert model_fingerprint(model) == before
 
 
 def test_the_shape_and_the_precision_are_part_of_a_fingerprint():

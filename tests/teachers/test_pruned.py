@@ -348,3 +348,14 @@ def test_a_vocabulary_that_a_layer_has_adapted_to_is_copied():
     x = np.array([[5, 7], [9, 9], [1, 5]])
     given = Pruned(model, 0.0)
     np.testing.assert_array_equal(outputs_of(given, x), model.predict(x, verbose=0))
+
+
+@pytest.mark.single_backend
+def test_a_vocabulary_that_a_layer_was_given_stays():
+    options = {"output_mode": "tf_idf", "idf_weights": [0.5, 2.0]}
+    lookup = keras.layers.IntegerLookup(vocabulary=[5, 7], **options)
+    inputs = keras.Input((2,), dtype="int64")
+    model = keras.Model(inputs, keras.layers.Dense(3)(lookup(inputs)))
+    x = np.array([[5, 7], [9, 5]])
+    given = Pruned(model, 0.0)
+    np.testing.assert_array_equal(outputs_of(given, x), model.predict(x, verbose=0))

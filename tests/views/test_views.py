@@ -283,6 +283,7 @@ def test_a_view_that_takes_channels_for_rows_is_refused(build):
     assert not format_issues(build(), (8, 8, 3))
     assert format_issues(build(**FIRST), (8, 8, 3))
     assert not format_issues(Mixup(), **FIRST)
+    assert not format_issues(View(keras.layers.RandomBrightness(0.1)), **FIRST)
 
 
 def test_a_hole_is_in_all_channels_where_they_come_first():
