@@ -112,7 +112,11 @@ NAMES += [r"$\foo$", "C:\\a\\[", "ü日本\u3000\u200d"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_a_file_system_has_are_text_in_a_report(name, tmp_path, capsys):
+def test_names_that_a_file_system_has_are_text_in_a_report(
+    name, tmp_path, capsys, monkeypatch
+):
+    # So that no row is broken.
+    monkeypatch.setenv("COLUMNS", "200")
     for number, path in enumerate((f"{name}.py:f", "b.py:f")):
         text = changed("settings/student", path)
         run = json.loads(text.replace('"KD"', json.dumps(path)))
