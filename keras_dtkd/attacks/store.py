@@ -13,6 +13,7 @@ from keras_dtkd.attacks.attacked_model import AttackedModel
 from keras_dtkd.attacks.pgd import di2_fgsm
 from keras_dtkd.attacks.robust_accuracy import ATTACKS, resolve_attack
 from keras_dtkd.attacks.threat_model import validate_inputs, validate_range
+from keras_dtkd.core.arguments import accepts_argument
 from keras_dtkd.core.arrays import take_rows, to_numpy
 from keras_dtkd.core.atomic_io import (
     compute_file_digest,
@@ -103,11 +104,9 @@ def store(
             "`store`: `model` must be a built Keras model; call it on a batch first. "
             f"Received: {model!r}."
         )
-    parameters = inspect.signature(function).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if takes_any or "range" in parameters:
+    if accepts_argument(function, "range"):
         options["range"] = range
-    if "seed" in parameters:
+    if "seed" in inspect.signature(function).parameters:
         options["seed"] = seed
     metadata = {
         "model": model_fingerprint(model),
@@ -200,11 +199,11 @@ def _fill(file, done, folder, config, x, y, metadata, verbose):
         chunk = dict(options)
         if "seed" in chunk:
             # A chunk does not depend on where another run was interrupted.
-            seeds = [chunk["seed"], done]
-            is_ours = function in ATTACKS.values()
-            # A function of one's own may take one integer alone.
-            state = np.random.SeedSequence(seeds).generate_state(1)
-            chunk["seed"] = seeds if is_ours else int(state[0])
+            chunk["seed"] = [chunk["seed"], done]
+            if function not in ATTACKS.values():
+                # A function of one's own may take one integer alone.
+                state = np.random.SeedSequence(chunk["seed"]).generate_state(1)
+                chunk["seed"] = int(state[0])
         arrays = to_numpy(x[rows]), take_rows(y, rows)
         inputs = function(attacked, *arrays, epsilon, **chunk)
         is_8bit = file.dtype == np.uint8

@@ -54,9 +54,8 @@ class Resume(keras.callbacks.Callback):
 
     Raises:
         ValueError: At the beginning of `fit`: another `initial_epoch`, the state of
-            other models or losses or of other settings, a file that was damaged,
-            `SwapEMAWeights(swap_on_epoch=True)`, or a loss, temperature or rollout of
-            your own whose `get_config` lacks an argument.
+            other models or losses or of other settings, a file that was damaged, or
+            `SwapEMAWeights(swap_on_epoch=True)`.
 
     Example:
 

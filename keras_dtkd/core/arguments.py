@@ -84,6 +84,12 @@ def name_arguments(method, skip, args, kwargs):
     return {**named, **kwargs}
 
 
+def accepts_argument(function, name):
+    """Whether a function takes an argument of that name, or any."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
 def constructor_arguments(instance, base):
     """The constructor's arguments, serialized, for `get_config`.
 

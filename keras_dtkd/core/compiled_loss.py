@@ -1,9 +1,8 @@
 """The loss that a model was compiled with, and what belongs to one of its outputs."""
 
-import inspect
-
 import keras
 
+from keras_dtkd.core.arguments import accepts_argument
 from keras_dtkd.core.arrays import flatten_deep
 
 # However a user has named them.
@@ -72,8 +71,7 @@ def canonical_loss_name(loss):
 def compute_own_loss(model, x, y, outputs, sample_weight, training):
     """Calls the model's own `compute_loss`."""
     kwargs = {"x": x, "y": y, "y_pred": outputs, "sample_weight": sample_weight}
-    parameters = inspect.signature(model.compute_loss).parameters.values()
     # Keras added `training` later than many classes were written.
-    if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters):
+    if accepts_argument(model.compute_loss, "training"):
         kwargs["training"] = training
     return model.compute_loss(**kwargs)

@@ -142,7 +142,7 @@ def _store_missing(folder, teacher, batches, total, metadata, verbose):
     progress = keras.utils.Progbar(total, verbose=bool(verbose), unit_name="batch")
     known, done = writer.signatures(), 0
     for batch in batches:
-        if output_kind is None:
+        if not done:
             # Of an ensemble's members too, before it runs.
             tensors = to_tensors(to_numpy_arrays(batch))
             output_kind = infer_output_kind(teacher, tensors, output)

@@ -11,6 +11,7 @@ from keras_dtkd.core.compiled_loss import (
     select_for_output,
 )
 from keras_dtkd.core.issue import ERROR, WARNING, Issue, report_issues
+from keras_dtkd.core.logits import find_name_and_index
 from keras_dtkd.losses.input_gradient_checks import check_second_order
 from keras_dtkd.methods.ikd.lookahead import ESTIMATORS
 from keras_dtkd.preparation.measure import check_auxiliary_inputs
@@ -115,8 +116,8 @@ def _check_lookahead_loss(distiller, context):
     message = "`compute_loss` of the student's class"
     if not context.has_own_loss:
         spec = context.student_spec
-        index = next((i for i, n in enumerate(spec.shapes) if n == spec.key), spec.key)
-        loss = select_for_output(context.compiled.loss, spec.key, index)
+        where = find_name_and_index(spec.key, spec.names)
+        loss = select_for_output(context.compiled.loss, *where)
         if loss is None or _is_plain_cross_entropy(loss):
             return
         message = f"the compiled loss, {getattr(loss, 'name', loss)!r},"
