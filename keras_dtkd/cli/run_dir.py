@@ -30,12 +30,15 @@ def read_run(folder):
 def validate_run_dir(plan):
     """The content of run.json, or `None` if the run has not started.
 
-    Raises `UserError`, with the differences, if the folder holds another run.
+    Another run without an epoch has not started either: nothing of it is lost. Raises
+    `UserError`, with the differences, if the folder holds another run.
     """
     run = read_run(plan.folder)
     if run is None or run["status"] == "planned":
         return None
     if differences := plan.diff(run):
+        if run["status"] != "finished" and not run.get("epochs_done"):
+            return None
         text = ", ".join(f"{n} {old!r}, now {new!r}" for n, old, new in differences)
         raise UserError(
             f"{plan.folder} holds a run with other settings: {text}. Give another "

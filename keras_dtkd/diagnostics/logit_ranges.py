@@ -8,6 +8,7 @@ from keras_dtkd.core.issue import ERROR, INFO, WARNING, Issue
 from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.logits import OutputKind
 from keras_dtkd.functional.statistics import MASKED_LOGIT
+from keras_dtkd.losses.dtkd import DTKD
 from keras_dtkd.metrics import TemperatureStatistics
 from keras_dtkd.temperatures.dynamic import Dynamic
 
@@ -77,11 +78,13 @@ def uses_raw_maximum(losses):
 
 
 def compute_dtkd_statistics(logits, losses):
-    """Where the published rule is undefined, and its temperatures, see `Report`.
+    """DTKD's temperatures, and where the published rule is undefined, see `Report`.
 
-    Of the first of `rules_with_weight_gradient`, else of the published rule.
+    Of the first of `rules_with_weight_gradient`, else of a rule in use, else of DTKD by
+    default.
     """
-    rule = (*rules_with_weight_gradient(losses), Dynamic(4.0, rule="max"))[0]
+    rules = *rules_with_weight_gradient(losses), *_dynamic_rules(losses)
+    rule = (*rules, *DTKD().get_temperatures())[0]
     metric = TemperatureStatistics(rule)
     metric.update_state(logits["teacher"], logits["student"])
     temperatures = {

@@ -25,7 +25,9 @@ class Report(dict):
     - `teacher` and `student`: `accuracy`, `calibration_error`, `confidence`, and
       `logits` with `min`, `max`, `mean`, `std` and `shift`.
     - `agreement`: share of samples with the same prediction.
-    - `dtkd`: `invalid_share`, `floor`, means and minima of the temperatures.
+    - `dtkd`: means and minima of the temperatures of DTKD as it is used, else by
+      default; `floor`, the student's mean below which it has collapsed; `invalid_share`
+      of the samples, on which the published rule is undefined.
     - `task`: `value` and `gradient_norm` of the loss on the labels.
     - `losses`: of each, by name, `value`, `weight`, `gradient_norm` (mean norm of a
       sample's gradient in the student's logits, without the weight; left out for a loss
@@ -81,7 +83,7 @@ class Report(dict):
             paths[f"inputs: {name}"] = [("inputs", role, name) for role in ROLES]
         for name in ("mean", "min"):
             keys = [f"{role}_temperature_{name}" for role in ROLES]
-            paths[f"published DTKD temperature: {name}"] = [("dtkd", k) for k in keys]
+            paths[f"DTKD temperature: {name}"] = [("dtkd", k) for k in keys]
         paths["agreement"] = [("agreement",)]
         paths["published DTKD rule undefined on"] = [("dtkd", "invalid_share")]
         losses: dict = {"task": [("task", key) for key in LOSS_KEYS]}

@@ -132,6 +132,18 @@ def test_a_loss_and_a_network_in_a_file(code, teacher, tmp_path, capsys, user_er
     assert main(["evaluate", str(path.parent)]) == 0
 
 
+def test_code_that_failed_in_the_first_epoch_can_be_mended(code, teacher, tmp_path):
+    output = tmp_path / "runs"
+    error = '        raise RuntimeError("mistake")\n        return'
+    code.write_text(CODE.replace("        return", error, 1))
+    with pytest.raises(RuntimeError, match="mistake"):
+        main(argv(code, teacher, output))
+    assert read(output)[1]["epochs_done"] == 0
+    code.write_text(CODE)
+    assert main(argv(code, teacher, output)) == 0
+    assert read(output)[1]["status"] == "finished"
+
+
 def test_a_method_in_a_file_is_compared(code, teacher, tmp_path, in_process, capsys):
     argv = ["compare", *TINY, "--epochs", "1", "--seeds", "1"]
     argv += ["--teacher", "resnet8", "--teacher-weights", str(teacher)]

@@ -1,5 +1,6 @@
 """Ranges of logits, and DTKD's published rule on them."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -58,7 +59,9 @@ def test_degenerate_minimum_is_an_issue_only_for_losses_that_can_reach_it(
 ):
     logits = random_logits(student=0.001)
     statistics = compute_dtkd_statistics(logits, losses)
-    assert statistics["student_temperature_mean"] < statistics["floor"]
+    is_below = statistics["student_temperature_mean"] < statistics["floor"]
+    # The default has a lower bound, of τ/2.
+    assert is_below == (losses is not EXACT)
     assert dtkd_issues(logits, losses) == expected
 
 
@@ -66,11 +69,23 @@ def test_temperatures_equal_the_published_formula():
     logits = random_logits()
     x, y = logits["teacher"].max(-1), logits["student"].max(-1)
     expected = 8 * y / (x + y)
-    statistics = compute_dtkd_statistics(logits, EXACT)
+    statistics = compute_dtkd_statistics(logits, STOPPED)
     for name, value in (("mean", expected.mean()), ("min", expected.min())):
         actual = statistics[f"student_temperature_{name}"]
         np.testing.assert_allclose(actual, value, rtol=1e-5)
     assert statistics["floor"] == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("losses", [EXACT, {"kd": KD()}])
+def test_temperatures_are_those_of_the_default_unless_another_is_used(losses):
+    logits = random_logits()
+    temperatures = DTKD().temperature(logits["student"], logits["teacher"])
+    statistics = compute_dtkd_statistics(logits, losses)
+    for role in ("student", "teacher"):
+        values = keras.ops.convert_to_numpy(getattr(temperatures, role))
+        for name, value in (("mean", values.mean()), ("min", values.min())):
+            actual = statistics[f"{role}_temperature_{name}"]
+            np.testing.assert_allclose(actual, value, rtol=1e-5)
 
 
 def test_masked_classes_are_ignored():
