@@ -106,7 +106,7 @@ def store(
         )
     if accepts_argument(function, "range"):
         options["range"] = range
-    if "seed" in inspect.signature(function).parameters:
+    if accepts_argument(function, "seed"):
         options["seed"] = seed
     metadata = {
         "model": model_fingerprint(model),

@@ -26,11 +26,9 @@ def collect_settings(model):
         out.
     """
     settings: dict = {}
-    if isinstance(model, HyperparameterMixin):
-        numbers = {name: getattr(model, name) for name in model.hyperparameter_names()}
-        names = getattr(model, "fixed_settings", ())
-        numbers |= {name: getattr(model, name) for name in names}
-        _flatten("", numbers, settings)
+    names = getattr(model, "fixed_settings", ())
+    numbers = _collect_numbers(model) | {name: getattr(model, name) for name in names}
+    _flatten("", numbers, settings)
     parts = dict(getattr(model, "distillation_losses", {}))
     for name, view in getattr(model, "views", {}).items():
         parts[f"views.{name}"] = view
@@ -44,7 +42,10 @@ def collect_settings(model):
                 config = keras.saving.serialize_keras_object(part)
         except (NotImplementedError, TypeError, ValueError):
             # A class of the user's own, which has no need to be saved.
-            config = {"class_name": type(part).__name__, "config": {}}
+            config = {
+                "class_name": type(part).__name__,
+                "config": _collect_numbers(part),
+            }
         _flatten(name, config, settings)
     # As they are when they were read from a file.
     return json.loads(json.dumps(settings, default=lambda value: type(value).__name__))
@@ -72,6 +73,15 @@ def describe_differences(before, now):
     if more := len(outer) - MAX_LISTED:
         lines += [f"{more} more"] if more > 0 else []
     return "; ".join(lines)
+
+
+def _collect_numbers(part):
+    """The numbers of a loss or the like that can be changed, and of its temperature."""
+    if not isinstance(part, HyperparameterMixin):
+        return {}
+    numbers = {name: getattr(part, name) for name in part.hyperparameter_names()}
+    inner = _collect_numbers(getattr(part, "temperature", None))
+    return {**numbers, "temperature": inner} if inner else numbers
 
 
 def _flatten(name, value, settings):

@@ -60,12 +60,15 @@ def run(args):
         ]
     missing = [plan for plan in plans if not _is_finished(plan)]
     for plan in missing:
-        # A locked run has its run.json from the process that trains it.
-        with contextlib.suppress(run_dir.RunLocked), run_dir.lock(plan.folder):
-            if run_dir.validate_run_dir(plan) is None:
-                # The table lists the run, whatever happens to it.
-                planned = {"status": "planned", **plan.to_dict()}
-                write_json(plan.folder / run_dir.RUN_FILE, planned)
+        try:
+            with run_dir.lock(plan.folder):
+                if run_dir.validate_run_dir(plan) is None:
+                    # The table lists the run, whatever happens to it.
+                    planned = {"status": "planned", **plan.to_dict()}
+                    write_json(plan.folder / run_dir.RUN_FILE, planned)
+        except run_dir.RunLocked:
+            # It has its run.json from the process that trains it.
+            run_dir.validate_run_dir(plan, is_running=True)
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
     num_finished = 0
     for number, plan in enumerate(missing, 1):

@@ -9,7 +9,7 @@ from keras_dtkd.cli import console, data, options, run_dir
 from keras_dtkd.cli.errors import UserError, as_user_error
 from keras_dtkd.core import logits
 from keras_dtkd.core.logits import OutputKind
-from keras_dtkd.core.user_code import load_reference
+from keras_dtkd.core.user_code import is_reference, load_reference
 from keras_dtkd.metrics import ExpectedCalibrationError
 
 
@@ -59,7 +59,7 @@ def run(args):
     with as_user_error():
         size = settings.get("image_size") or data.IMAGE_SIZE
         images = data.load(data_name, data_dir, validation or 0.0, train_size, size)
-        model = load_student(file, args.student)
+        model = load_student(file, run, args.student)
     split = getattr(images, args.on)
     if split is None:
         raise UserError(f"{args.path} was trained without --validation images.")
@@ -103,18 +103,21 @@ def find_student(path, epoch):
     return file, run
 
 
-def load_student(file, code):
-    """The student in a file. `code` names a function of the user's that built it."""
+def load_student(file, run, code):
+    """The student in a file. `code` names a function of the user's that built it.
+
+    `run` is the content of its run.json, or empty.
+    """
     if code is not None:
         # Keras then finds the classes in it.
         load_reference(code)
     try:
         return data.load_network(file)
     except ValueError as error:
-        hint = " Give --student my.py:build, by which it was built."
-        raise UserError(
-            f"{file} cannot be loaded: {error}{'' if code else hint}"
-        ) from error
+        name, hint = run.get("settings", {}).get("student"), ""
+        if code is None and (name is None or is_reference(name)):
+            hint = " Give --student my.py:build, by which it was built."
+        raise UserError(f"{file} cannot be loaded: {error}{hint}") from error
 
 
 def get_image_shape(model):

@@ -99,7 +99,7 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command."""
-    file, _ = find_student(args.path, args.epoch)
+    file, run = find_student(args.path, args.epoch)
     suffix, package, read = FORMATS[args.format]
     target = args.to or file.with_name(f"exported-{file.stem}{suffix}")
     if target.exists():
@@ -107,7 +107,7 @@ def run(args):
     if args.format != "tf_saved_model" and target.suffix != suffix:
         raise UserError(f"--to {target}: the name of this format ends with {suffix}.")
     with as_user_error():
-        model = load_student(file, args.student)
+        model = load_student(file, run, args.student)
     shape = (NUM_PROBES, *get_image_shape(model))
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     # Keras exports a model that was called; under JAX `predict` does not count.

@@ -125,6 +125,8 @@ def plan_run(args, method, backend, seed, images=None):
                 "--augmentations-per-image, or that method."
             )
         shared = _precomputed_settings(settings)
+        if is_reference(teacher):
+            shared["code"] = compute_digest(teacher)
         key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
         stored = f"{to_file_name(teacher)}-{key[:12]}"
         outputs_dir = root / "teacher_outputs" / stored

@@ -27,17 +27,19 @@ def read_run(folder):
     return run
 
 
-def validate_run_dir(plan):
+def validate_run_dir(plan, is_running=False):
     """The content of run.json, or `None` if the run has not started.
 
-    Another run without an epoch has not started either: nothing of it is lost. Raises
-    `UserError`, with the differences, if the folder holds another run.
+    Nor has another run without an epoch, of which nothing is lost, unless a process
+    trains it (`is_running`). Raises `UserError`, with the differences, if the folder
+    holds another run.
     """
     run = read_run(plan.folder)
     if run is None or run["status"] == "planned":
         return None
     if differences := plan.diff(run):
-        if run["status"] != "finished" and not run.get("epochs_done"):
+        has_epochs = run["status"] == "finished" or run.get("epochs_done")
+        if not has_epochs and not is_running:
             return None
         text = ", ".join(f"{n} {old!r}, now {new!r}" for n, old, new in differences)
         raise UserError(

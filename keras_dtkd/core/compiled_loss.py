@@ -53,7 +53,8 @@ def select_for_output(values, name, index):
         is_only = name is None and len(values) == 1
         return next(iter(values.values())) if is_only else values.get(name)
     if isinstance(values, list | tuple):
-        return values[index] if index is not None and index < len(values) else None
+        is_known = index is not None and -len(values) <= index < len(values)
+        return values[index] if is_known else None
     return values
 
 

@@ -11,8 +11,9 @@ from keras_dtkd.core.layer_tree import iter_layers
 # Settings that change outputs and that no weight shows. Every version of Keras has
 # them, and a model that is loaded again has the same.
 SETTINGS = (
-    *("activation", "negative_slope", "max_value", "threshold"),
-    *("scale", "offset", "strides", "padding", "dilation_rate", "pool_size"),
+    *("activation", "negative_slope", "max_value", "threshold", "epsilon", "axis"),
+    *("scale", "offset", "input_mean", "input_variance", "invert"),
+    *("strides", "padding", "dilation_rate", "pool_size"),
 )
 
 
@@ -26,9 +27,11 @@ def model_fingerprint(model):
     32 hexadecimal digits.
     """
     weights = map(keras.ops.convert_to_numpy, model.weights)
-    preprocessor = getattr(model, "preprocessor", None)
-    prepares = set(map(id, iter_layers(preprocessor)))
-    described = [_describe(e) for e in iter_layers(model) if id(e) not in prepares]
+    layers = list(iter_layers(model))
+    # Also one that was set to `None`: Keras keeps it.
+    preprocessors = [each for each in layers if _is_preprocessor(each)]
+    prepares = set(map(id, iter_layers(preprocessors)))
+    described = [_describe(e) for e in layers if id(e) not in prepares]
     text = json.dumps(sorted(filter(None, described)))
     return digest_arrays([*weights, np.frombuffer(text.encode(), "uint8")])
 
@@ -43,6 +46,13 @@ def digest_arrays(arrays):
     return digest.hexdigest()
 
 
+def _is_preprocessor(layer):
+    """Whether it is one of KerasHub's, which need not be installed."""
+    classes = type(layer).__mro__
+    names = [(cls.__module__.partition(".")[0], cls.__name__) for cls in classes]
+    return ("keras_hub", "Preprocessor") in names
+
+
 def _describe(layer):
     """The class and `SETTINGS` of a layer as JSON, `None` where it has none."""
     values = {}
@@ -50,9 +60,12 @@ def _describe(layer):
         value = getattr(layer, name, None)
         if name == "activation" and callable(value):
             value = getattr(value, "__name__", None)
-        if isinstance(value, np.ndarray | np.generic):
-            value = value.tolist()
-        leaves = value if isinstance(value, list | tuple) else [value]
+        value = keras.tree.map_structure(_to_python, value)
+        leaves = keras.tree.flatten(value)
         if all(isinstance(leaf, bool | int | float | str) for leaf in leaves):
             values[name] = value
     return json.dumps([type(layer).__name__, values]) if values else None
+
+
+def _to_python(value):
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

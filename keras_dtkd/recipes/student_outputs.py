@@ -19,7 +19,8 @@ def gives_logits(student):
     the shape that it was built for.
 
     Raises:
-        ValueError: It ends with a sigmoid, or must run and is not built.
+        ValueError: It ends with a sigmoid, as its layers show, or must run and is not
+            built.
     """
     kind = logits.infer_output_kind(student)
     if kind is None:
@@ -40,8 +41,9 @@ def _run_on_random_inputs(student):
     rng = np.random.default_rng(0)
 
     def draw(shape):
-        # In [0, 1): images, or token 0.
-        return rng.random([NUM_SAMPLES, *(s or SIZE for s in shape[1:])], "float32")
+        # In [0, 1): images, or token 0. A graph may have a fixed number of samples.
+        count = shape[0] if inputs and shape[0] else NUM_SAMPLES
+        return rng.random([count, *(s or SIZE for s in shape[1:])], "float32")
 
     inputs = getattr(student, "inputs", None)
     if inputs:

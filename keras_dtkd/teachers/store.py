@@ -135,7 +135,6 @@ def store(
 
 def _store_missing(folder, teacher, batches, total, metadata, verbose):
     """Stores what the folder does not hold yet."""
-    write_json(folder / PROGRESS_FILE, metadata)
     writer = _ChunkWriter(folder / CHUNK_DIR)
     forward, output_kind = compile_teacher(teacher), None
     output, dtype = metadata["output"], metadata["dtype"]
@@ -160,6 +159,9 @@ def _store_missing(folder, teacher, batches, total, metadata, verbose):
             values = _forward_batch(teacher, forward, batch, output)
             if dtype == "float16":
                 _validate_float16_range(values, output_kind)
+            if not writer.num_samples:
+                # After what may be wrong with the arguments: the folder stays free.
+                write_json(folder / PROGRESS_FILE, metadata)
             # Another batch size than before the break may cut across.
             new = slice(writer.num_samples - done, None)
             writer.add(values[new].astype(dtype), signatures[new])

@@ -236,6 +236,10 @@ def draw(model, x, y, epsilon, seed=0, range=None):
     return x + np.random.default_rng(seed).uniform(-epsilon, epsilon, x.shape)
 
 
+def draw_by_options(model, x, y, epsilon, **options):
+    return draw(model, x, y, epsilon, **options)
+
+
 @pytest.mark.single_backend
 def test_an_attack_of_ones_own_gets_what_it_takes(tmp_path):
     def store_own(name, attack):
@@ -244,5 +248,7 @@ def test_an_attack_of_ones_own_gets_what_it_takes(tmp_path):
 
     stored = store_own("a", shift)
     np.testing.assert_array_equal(stored, X + np.float32(EPSILON))
-    stored = store_own("b", draw)
-    assert 0 < np.abs(stored - X).max() <= EPSILON + 1e-6
+    expected = store_own("b", draw)
+    assert 0 < np.abs(expected - X).max() <= EPSILON + 1e-6
+    # It hands all options on.
+    np.testing.assert_array_equal(store_own("c", draw_by_options), expected)

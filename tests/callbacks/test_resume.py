@@ -211,6 +211,28 @@ def test_other_settings_are_refused_by_name(tmp_path, changed, message):
         resumed(tmp_path, **{"loss": KD(), "epochs": 2, **changed})
 
 
+class Unsaved(KD):
+    """Its `factor` is no attribute, so that it has no configuration."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self._factor = factor
+
+    def call(self, student_logits, teacher_logits, labels=None):
+        return self._factor * super().call(student_logits, teacher_logits)
+
+
+@pytest.mark.single_backend
+def test_numbers_of_a_loss_without_a_configuration_are_compared(tmp_path):
+    resumed(tmp_path, Unsaved(1.0))
+    with pytest.raises(ValueError, match=r"kd\.weight was 1\.0 and is 7\.0"):
+        resumed(tmp_path, Unsaved(1.0, weight=7.0), epochs=2)
+    hot = Unsaved(1.0, temperature=9.0)
+    with pytest.raises(ValueError, match=r"temperature was 4\.0 and is 9\.0"):
+        resumed(tmp_path, hot, epochs=2)
+    resumed(tmp_path, Unsaved(1.0), epochs=2)
+
+
 def test_what_changes_in_a_run_is_no_other_setting(tmp_path):
     def moving():
         return [

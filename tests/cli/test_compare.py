@@ -87,6 +87,16 @@ def test_runs_with_other_settings_are_a_user_error(teacher, tmp_path, user_error
     assert "other settings" in error and "epochs 4, now 1" in error
 
 
+def test_a_run_that_another_process_begins_with_other_settings_is_a_user_error(
+    teacher, tmp_path, user_error
+):
+    folder = run_folder(tmp_path, "kd")
+    write_run(folder, status="running", epochs_done=0)
+    with lock(folder):
+        error = user_error(compare_argv(tmp_path, teacher, "kd"))
+    assert "other settings" in error and "epochs 4, now 1" in error
+
+
 def test_planned_runs_with_other_settings_are_replaced(teacher, tmp_path, in_process):
     """For example those of an interrupted comparison with a typing error."""
     planned = run_folder(tmp_path, "kd")

@@ -107,6 +107,16 @@ def test_sigmoid_outputs_are_a_user_error(teacher, tmp_path, user_error):
     assert "ends with a sigmoid" in error
 
 
+def test_a_damaged_file_of_a_network_of_ours_asks_for_no_code(
+    teacher, tmp_path, user_error
+):
+    shutil.copytree(teacher, tmp_path / "run")
+    path = tmp_path / "run" / "student.keras"
+    path.write_bytes(path.read_bytes()[:1000])
+    error = user_error(["evaluate", path.parent])
+    assert "cannot be loaded" in error and "--student" not in error
+
+
 def test_data_dir_is_that_of_the_run_if_it_exists(
     teacher, tmp_path, capsys, monkeypatch
 ):

@@ -144,6 +144,32 @@ def test_code_that_failed_in_the_first_epoch_can_be_mended(code, teacher, tmp_pa
     assert read(output)[1]["status"] == "finished"
 
 
+TEACHER = """
+import keras
+
+def build(input_shape, num_classes):
+    x = keras.Input(input_shape)
+    logits = keras.layers.Dense(num_classes)(keras.layers.Flatten()(x))
+    return keras.Model(x, logits * FACTOR)
+"""
+
+
+def test_outputs_of_a_teacher_with_other_code_are_computed_again(tmp_path):
+    path, weights, means = tmp_path / "teacher.py", tmp_path / "teacher.keras", []
+    argv = ["train", *TINY, "--epochs", "1", "--verbose", "0", "--student", "resnet8"]
+    argv += ["--augmentations-per-image", "1", "--output", str(tmp_path / "runs")]
+    argv += ["--teacher", f"{path}:build", "--teacher-weights", str(weights)]
+    for method, factor in [("kd", "1.0"), ("dtkd", "10.0"), ("dist", "10.0")]:
+        path.write_text(TEACHER.replace("FACTOR", factor))
+        if not weights.exists():
+            load_reference(f"{path}:build")((8, 8, 1), 10).save(weights)
+        assert main([*argv, "--method", method]) == 0
+        stored = tmp_path.rglob("teacher_outputs/*/outputs.npy")
+        means.append({np.abs(np.load(file)).mean() for file in stored})
+    assert means[0] < means[1] == means[2]
+    assert max(means[1]) / min(means[1]) == pytest.approx(10, rel=1e-5)
+
+
 def test_a_method_in_a_file_is_compared(code, teacher, tmp_path, in_process, capsys):
     argv = ["compare", *TINY, "--epochs", "1", "--seeds", "1"]
     argv += ["--teacher", "resnet8", "--teacher-weights", str(teacher)]

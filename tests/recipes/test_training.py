@@ -165,6 +165,14 @@ def test_a_student_with_several_inputs_is_run(expert):
     assert model.loss.get_config()["from_logits"] is False
 
 
+def test_a_student_with_a_fixed_number_of_samples_is_run(expert):
+    inputs = keras.Input((3, 2), batch_size=8)
+    x = keras.layers.GRU(CLASSES, stateful=True)(inputs)
+    small = keras.Model(inputs, keras.layers.Reshape((CLASSES,))(2.0 * x))
+    model = build("ce", None, model=small)
+    assert model.loss.get_config()["from_logits"] is True
+
+
 @pytest.mark.parametrize("method", ["ce", "kd"])
 def test_a_student_with_sigmoids_is_refused(method, expert):
     with pytest.raises(ValueError, match="`Recipe`: the student ends with a sigmoid"):

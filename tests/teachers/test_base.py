@@ -111,9 +111,10 @@ def test_any_changed_weight_changes_the_fingerprint():
     assert model_fingerprint(model) == first
 
 
-def scaled(scale=0.5, activation="relu", slope=0.1, name="scaled"):
+def scaled(scale=0.5, activation="relu", slope=0.1, name="scaled", first=()):
     """The same weights each time, with settings that no weight shows."""
     layers = [
+        *first,
         keras.layers.Rescaling(scale),
         keras.layers.Dense(3, activation, kernel_initializer="ones"),
         keras.layers.LeakyReLU(slope),
@@ -124,8 +125,20 @@ def scaled(scale=0.5, activation="relu", slope=0.1, name="scaled"):
 @pytest.mark.single_backend
 def test_settings_that_no_weight_shows_change_the_fingerprint(tmp_path):
     models = [scaled(), scaled(1 / 255), scaled(activation="gelu"), scaled(slope=0.9)]
-    models.append(keras.Sequential([keras.layers.Rescaling([0.5] * 6), scaled()]))
-    models[-1].build((None, 6))
+    models += [
+        scaled(first=[layer])
+        for layer in (
+            keras.layers.Rescaling([0.5] * 6),
+            keras.layers.Rescaling(np.full((1, 6), 0.5)),
+            keras.layers.Rescaling(np.full((1, 6), 0.4)),
+            keras.layers.Normalization(mean=[0.5] * 6, variance=[1.0] * 6),
+            keras.layers.Normalization(mean=np.full(6, 0.4), variance=np.ones(6)),
+            keras.layers.BatchNormalization(epsilon=1e-3),
+            keras.layers.BatchNormalization(epsilon=1e-2),
+            keras.layers.Softmax(),
+            keras.layers.Softmax(axis=0),
+        )
+    ]
     prints = [model_fingerprint(model) for model in models]
     assert len(set(prints)) == len(models)
     assert model_fingerprint(scaled(name="other")) == prints[0]
@@ -159,22 +172,54 @@ def test_code_of_ones_own_has_no_part_in_a_fingerprint():
     assert build(lambda x: x) == build(lambda x: 2 * x)
 
 
+@keras.saving.register_keras_serializable()
+class Preprocessed(keras.Model):
+    """A model of one's own whose layer is named as KerasHub's preprocessors are."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.preprocessor = keras.Sequential([keras.layers.Rescaling(scale)])
+        self.dense = keras.layers.Dense(2, kernel_initializer="ones")
+
+    def call(self, x):
+        return self.dense(self.preprocessor(x))
+
+
 @pytest.mark.single_backend
-def test_what_a_preprocessor_makes_when_it_is_used_changes_no_fingerprint():
+def test_a_layer_that_the_model_calls_is_no_preprocessor():
+    models = [Preprocessed(scale) for scale in (1.0, 0.1)]
+    for model in models:
+        model(X)
+    assert model_fingerprint(models[0]) != model_fingerprint(models[1])
+
+
+def test_a_preprocessor_has_no_part_in_a_fingerprint(tmp_path):
     hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed.")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]
-    tokenizer = hub.tokenizers.BertTokenizer(vocabulary=words)
-    sizes = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 8}
-    backbone = hub.models.BertBackbone(7, max_sequence_length=8, **sizes)
-    preprocessor = hub.models.BertTextClassifierPreprocessor(tokenizer, 8)
-    model = hub.models.BertTextClassifier(
-        backbone, num_classes=2, preprocessor=preprocessor
-    )
+
+    def build(scale):
+        keras.utils.set_random_seed(0)
+        sizes = {"input_conv_filters": [64], "input_conv_kernel_sizes": [3]}
+        stage = {"filters": [64], "blocks": [1], "strides": [1]}
+        sizes |= {f"stackwise_num_{name}": value for name, value in stage.items()}
+        backbone = hub.models.ResNetBackbone(
+            block_type="basic_block", image_shape=(8, 8, 3), **sizes
+        )
+        converter = hub.layers.ResNetImageConverter(image_size=(8, 8), scale=scale)
+        preprocessor = hub.models.ResNetImageClassifierPreprocessor(converter)
+        return hub.models.ResNetImageClassifier(
+            backbone, num_classes=2, preprocessor=preprocessor
+        )
+
+    model = build(1 / 255)
     before = model_fingerprint(model)
-    model.predict(["a dog"], verbose=0)
+    assert model_fingerprint(build(2.0)) == before
+    model.predict(np.zeros((1, 8, 8, 3)), verbose=0)
     assert model_fingerprint(model) == before
     model.preprocessor = None
     assert model_fingerprint(model) == before
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert model_fingerprint(loaded) == before
 
 
 def test_the_shape_and_the_precision_are_part_of_a_fingerprint():

@@ -256,7 +256,11 @@ def test_one_of_several_outputs(tmp_path):
     ]
     model = keras.Model(inputs, dict(zip("ab", dense, strict=True)))
     with pytest.raises(ValueError, match="may be: 'a', 'b'"):
-        store(model, X, tmp_path / "none", verbose=0)
+        store(model, X, tmp_path / "b", verbose=0)
+    model.compile("sgd", loss=["mse", "mse"])
+    for output in (2, -3):
+        with pytest.raises(ValueError, match="may be: 'a', 'b'"):
+            store(model, X, tmp_path / "b", output=output, verbose=0)
     stored = store(model, X, tmp_path / "b", output="b", verbose=0)
     expected = model.predict(X, verbose=0)["b"]
     np.testing.assert_allclose(outputs_of(stored), expected, atol=1e-5)
