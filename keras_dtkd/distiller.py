@@ -59,8 +59,9 @@ class Distiller(HyperparameterMixin, keras.Model):
             `True` alone compiles, minutes. What it cannot compile runs as before, and a
             line states why; so do a smaller last batch and all shapes after four.
             Python code of a layer does not run in each step: a number that it changes
-            or draws stays. A layer's settings may change before an epoch. A loss of
-            your own that differentiates the student itself needs `False`.
+            or draws stays. A layer's public settings may change before an epoch; among
+            calls of `train_on_batch` set `torch_compile` again. A loss of your own that
+            differentiates the student itself needs `False`.
 
     Logs of `fit`: `loss`, `task_loss`, each loss by its name (without its weight), the
     means `student_temperature` and `teacher_temperature`, `agreement` (share of

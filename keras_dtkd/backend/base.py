@@ -84,12 +84,14 @@ class Backend:
         """
         raise NotImplementedError
 
-    def compile_forward(self, function, variables, name, when="auto", add_loss=None):
+    def compile_forward(
+        self, function, variables, name, when="auto", layers=(), add_loss=None
+    ):
         """A function that runs a model, compiled where that pays; under torch alone.
 
         It reads and assigns no other than these Keras variables. `name` is what it is,
-        for messages; `when` is `"auto"`, `True` or `False`. `add_loss` is called with
-        what layers add to the loss, where they are run in a scope.
+        for messages; `when` is `"auto"`, `True` or `False`; `layers` are those that it
+        runs. `add_loss` is called with a layer, or `None`, and each loss that it adds.
         """
         return function
 

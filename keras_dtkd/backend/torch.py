@@ -72,12 +72,14 @@ class TorchBackend(Backend):
 
         return run
 
-    def compile_forward(self, function, variables, name, when="auto", add_loss=None):
+    def compile_forward(
+        self, function, variables, name, when="auto", layers=(), add_loss=None
+    ):
         from keras_dtkd.backend.torch_compiled_forward import CompiledForward
 
         if when is False:
             return function
-        return CompiledForward(function, variables, name, when, add_loss)
+        return CompiledForward(function, variables, name, when, layers, add_loss)
 
     def weight_loss_by_batch_share(self, session, loss, batch_size):
         if session.averager is None:

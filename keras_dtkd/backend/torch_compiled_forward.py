@@ -3,6 +3,7 @@
 import collections
 import importlib.util
 import os
+import re
 import shutil
 import time
 
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_dtkd.backend.torch_gradient_averaging import default_device
+from keras_dtkd.backend.torch_kept_tensors import KeptTensors
 from keras_dtkd.backend.torch_traced_forward import (
     CONSTANT_TYPES,
     TracedForward,
@@ -40,12 +42,17 @@ class CompiledForward:
         variables: Keras variables, as they are outside of any scope.
         name: What it is, for messages.
         when: `"auto"`, or `True` for the first call.
-        add_loss: Called with each loss that layers add.
+        layers: The layers that the function runs.
+        add_loss: Called with each loss that layers add, and the layer before it, or
+            `None` where that is not known.
     """
 
-    def __init__(self, function, variables, name, when="auto", add_loss=None):
+    def __init__(
+        self, function, variables, name, when="auto", layers=(), add_loss=None
+    ):
         self._function, self._variables = function, list(variables)
-        self._name, self._when, self._add_loss = name, when, add_loss
+        self._name, self._when = name, when
+        self._layers, self._add_loss = layers, add_loss
         # A parameter stays the same tensor, and in mixed precision a step gets a copy.
         self._parameters = [variable.value for variable in self._variables]
         self._seconds = 0.0
@@ -138,17 +145,38 @@ class CompiledForward:
         """The `TracedForward` of a signature, and its compiled graph, verified."""
         start = time.perf_counter()
         values = self._values()
-        traced = TracedForward(self._function, self._variables, args, values)
+        traced, kept = self._trace(args, values)
+        if kept is not None:
+            # A table that is made in the first call is the same from there on.
+            before = KeptTensors(self._layers)
+            _results_and_gradients(traced.run_flat, values, tensors_of(args))
+            traced, kept = self._trace(args, values)
+            if kept is not None:
+                before.restore()
+                raise ValueError(f"a layer keeps a tensor of its call as `{kept}`")
         num_operations = len(traced.graph.graph.nodes)
         if num_operations > LARGE_GRAPH:
             self._print(f"is being compiled ({num_operations:,} operations).")
         run = compile_graph(traced.graph)
+        layers = KeptTensors(self._layers)
         verify(traced, run, values, tensors_of(args))
+        layers.restore()
         seconds = time.perf_counter() - start
         self._print(
             f"is compiled from here on for {_shapes(args)}, which took {seconds:.0f} s."
         )
         return traced, run
+
+    def _trace(self, args, values):
+        """A `TracedForward`, and the name of what a layer would have kept of it."""
+        layers = KeptTensors(self._layers)
+        try:
+            traced = TracedForward(
+                self._function, self._variables, args, values, self._layers
+            )
+            return traced, layers.find_other()
+        finally:
+            layers.restore()
 
     def _print(self, text):
         from keras_dtkd.backend import current
@@ -170,7 +198,9 @@ def _reason(error):
     """Why something is not compiled, in a few words."""
     if "DataDependent" in type(error).__name__:
         return "its Python code depends on the values of tensors"
-    text = " ".join(str(error).split())[:150]
+    # Keras wraps a message in the names and arguments of layers, in bold.
+    message = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+    text = " ".join((message[1] if message else str(error)).split())[:200]
     return f"{type(error).__name__}: {text}".rstrip(": ")
 
 

@@ -8,6 +8,7 @@ import keras
 
 from keras_dtkd.backend.torch_graph_layout import simplify_layout
 from keras_dtkd.core.autocast import assign_uncast
+from keras_dtkd.core.layer_tree import iter_layers
 from keras_dtkd.core.masking import attach_mask, get_mask
 
 # Stands for a tensor among leaves.
@@ -26,7 +27,7 @@ class Layout:
         structure, leaves: The result, of which `_TENSOR` are tensors.
         num_results: How many these are.
         masked: Which of them have a mask.
-        num_losses: How many losses layers add.
+        owners: The layer of each loss that layers add, `None` where it is not known.
         updated: Which variables have a new value.
         is_cast: Whether Keras casts some of these, in mixed precision.
     """
@@ -35,7 +36,7 @@ class Layout:
     leaves: list
     num_results: int
     masked: list
-    num_losses: int
+    owners: list
     updated: list
     is_cast: bool
 
@@ -53,6 +54,7 @@ class TracedForward:
         variables: Those that the function reads or assigns.
         args: Arguments of the signature.
         values: The variables' tensors.
+        layers: The layers that the function runs.
 
     Attributes:
         graph: A `torch.fx.GraphModule`, of the values and the arguments' tensors.
@@ -60,11 +62,12 @@ class TracedForward:
         is_half: Whether some of it is computed in half precision.
     """
 
-    def __init__(self, function, variables, args, values):
+    def __init__(self, function, variables, args, values, layers=()):
         import torch
         from torch.fx.experimental.proxy_tensor import make_fx
 
         self._function, self._variables = function, variables
+        self._layers = list(iter_layers(list(layers)))
         self._args_structure, self._args = _split(args)
 
         # Fake tensors have no values: what depends on one fails, and is no constant.
@@ -83,7 +86,9 @@ class TracedForward:
 
     def run_flat(self, values, tensors):
         """Runs the function as the graph does. Returns the flat list of tensors."""
-        return self._run(values, tensors)[0]
+        flat = self._run(values, tensors)[0]
+        check_gradients(flat)
+        return flat
 
     def _run(self, values, tensors):
         """The flat list of tensors, and its `Layout`."""
@@ -96,7 +101,11 @@ class TracedForward:
             keras.StatelessScope(pairs, collect_losses=True) as scope,
         ):
             before = [scope.get_current_value(variable) for variable in variables]
+            versions = _versions(values)
             results = self._function(*args)
+            if _versions(values) != versions:
+                raise ValueError("a layer changes the tensor of a variable in place")
+            owners = [self._find_owner(loss) for loss in scope.losses]
             after = [scope.get_current_value(variable) for variable in variables]
             found = tensors_of(results)
             masks = [get_mask(tensor) for tensor in found]
@@ -109,13 +118,18 @@ class TracedForward:
             raise ValueError("a layer assigns a variable that its model does not have")
         structure, leaves = _split(results)
         masked = [i for i, mask in enumerate(masks) if mask is not None]
-        num_losses = len(scope.losses)
         is_cast = any(variables[i].value.dtype != values[i].dtype for i in updates)
         layout = Layout(
-            structure, leaves, len(found), masked, num_losses, list(updates), is_cast
+            structure, leaves, len(found), masked, owners, list(updates), is_cast
         )
         masks = [mask for mask in masks if mask is not None]
         return [*found, *masks, *scope.losses, *updates.values()], layout
+
+    def _find_owner(self, loss):
+        """The innermost layer that has a loss, in the scope in which it was added."""
+        owners = [e for e in self._layers if any(loss is own for own in e.losses)]
+        sizes = {id(owner): sum(1 for _ in iter_layers(owner)) for owner in owners}
+        return min(owners, key=lambda owner: sizes[id(owner)], default=None)
 
     def apply(self, flat, add_loss):
         """The results in the graph's tensors; assigns variables, and adds losses."""
@@ -123,9 +137,9 @@ class TracedForward:
         results = list(itertools.islice(flat, layout.num_results))
         for i in layout.masked:
             results[i] = attach_mask(results[i], next(flat))
-        for loss in itertools.islice(flat, layout.num_losses):
+        for owner, loss in zip(layout.owners, flat, strict=False):
             if add_loss is not None:
-                add_loss(loss)
+                add_loss(owner, loss)
         variables = [self._variables[i] for i in layout.updated]
         if layout.is_cast:
             assign_uncast(variables, flat)
@@ -138,6 +152,11 @@ class TracedForward:
 def is_random_state(variable):
     """Whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.name == "seed_generator_state"
+
+
+def _versions(values):
+    """How often each tensor was changed in place."""
+    return [0 if value.is_inference() else value._version for value in values]
 
 
 def _split(nested):
@@ -188,6 +207,21 @@ def check_constants(graph_module):
                 raise ValueError("a layer changes a tensor that is not a variable")
 
 
+def check_gradients(results):
+    """Raises a `ValueError` for a gradient that is no operation's: a graph has none."""
+    import torch
+
+    seen, nodes = set(), [result.grad_fn for result in results]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            raise ValueError("a layer has a gradient of its own")
+        nodes += [inner for inner, _ in node.next_functions]
+
+
 def _torch_randomness(seeds):
     """A context in which seeded operations draw from torch's own generator.
 
@@ -203,6 +237,8 @@ def _torch_randomness(seeds):
             self.derived = {id(seed): seed for seed in seeds}
 
         def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is torch.Tensor.register_hook:
+                raise ValueError("a layer registers a hook on a tensor")
             kwargs = dict(kwargs or {})
             is_derived = any(id(a) in self.derived for a in keras.tree.flatten(args))
             # Keras makes a generator of a seed's value, which a trace does not have.

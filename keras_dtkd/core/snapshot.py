@@ -1,13 +1,17 @@
 """What compiled functions hold of layers, as it was when they were made."""
 
 import dataclasses
-import inspect
 import operator
 from typing import Any
 
+import keras
+import numpy as np
+
 from keras_dtkd.core.layer_tree import iter_layers
 
-PLAIN_TYPES = (bool, int, float, str, type(None))
+PLAIN_TYPES = (bool, int, float, str, type(None), np.generic)
+# Elements of an array that is compared by its values.
+SMALL_ARRAY = 10_000
 # A run sets these.
 OF_RUNS = "built", "training", "train_function", "test_function", "predict_function"
 
@@ -22,9 +26,11 @@ class Snapshot:
     """Layers, and what a layer's Python code reads of itself.
 
     Attributes:
-        objects: The layers, their functions, and what `adapt` gave them.
+        objects: The layers, their functions, regularizers and tensors, and what `adapt`
+            gave them.
         variables: Variables.
-        values: Of each layer its plain public attributes, and whether it trains.
+        values: Of each layer its public attributes that are plain or made of plain
+            ones, or have such attributes (regularizers), and whether it trains.
     """
 
     objects: list
@@ -48,20 +54,41 @@ def take_snapshot(structure, variables, others=()):
     for owner in (*layers, *others):
         # A layer that adapts to data holds tensors that are no variables.
         is_adapted = hasattr(owner, "adapt")
-        plain: dict = {}
+        plain = _copy_plain(vars(owner))
+        if isinstance(owner, keras.layers.Lambda):
+            # No other dicts: layers count in them.
+            plain |= _copy_plain(owner.arguments)
         # Hyperparameters are not among them: they travel as variables.
         for name, value in vars(owner).items():
-            if name.startswith("_") or name in OF_RUNS:
+            if name.startswith("_") or name in (*OF_RUNS, *plain):
                 continue
-            if isinstance(value, PLAIN_TYPES):
-                plain[name] = value
-            elif inspect.isroutine(value) or is_adapted:
+            is_function = callable(value) and not isinstance(value, keras.Layer)
+            if is_function or is_adapted or keras.ops.is_tensor(value):
                 objects.append(value)
-            elif isinstance(value, list | tuple) and _are_plain(value):
-                plain[name] = tuple(value)
+            if is_function and hasattr(value, "__dict__"):
+                plain[name] = _copy_plain(vars(value))
         values.append(plain)
     return Snapshot(objects, list(variables), values)
 
 
-def _are_plain(values):
-    return all(isinstance(value, PLAIN_TYPES) for value in values)
+def _copy_plain(attributes):
+    """The public attributes of a layer or the like that are made of plain values."""
+    plain = {}
+    for name, value in attributes.items():
+        if not name.startswith("_") and name not in OF_RUNS:
+            try:
+                plain[name] = _copy(value)
+            except TypeError:
+                continue
+    return plain
+
+
+def _copy(value):
+    """A copy that compares equal; a `TypeError` for what is not plain."""
+    if isinstance(value, PLAIN_TYPES):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(map(_copy, value))
+    if isinstance(value, np.ndarray) and value.size <= SMALL_ARRAY:
+        return value.shape, value.dtype.str, value.tobytes()
+    raise TypeError

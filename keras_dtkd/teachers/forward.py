@@ -77,7 +77,8 @@ def compile_forward(teacher, function, when="auto", name="the teacher"):
     variables = [*teacher.variables, *input_variables(teacher)]
     variables = list({id(variable): variable for variable in variables}.values())
     when = when_to_compile(teacher.models, when)
-    return backend.compile_forward(function, variables, name, when)
+    layers = [*teacher.models, getattr(teacher.input_source, "source", None)]
+    return backend.compile_forward(function, variables, name, when, layers)
 
 
 def when_to_compile(models, when, training=False):

@@ -60,8 +60,9 @@ class ModelPasses:
             distiller.student.variables,
             "the student",
             when_to_compile([distiller.student], when, training=True),
+            [distiller.student],
             # Its own loss may read what its layers add.
-            distiller.student.add_loss,
+            functools.partial(_add_loss, distiller.student),
         )
         if self.teacher is not run_teacher or self.student is not run_student:
             self.snapshot = _snapshot_of_models(distiller)
@@ -106,6 +107,10 @@ def _find_compiled(distiller, side):
     if not found.is_checked:
         found.follow_changes(distiller)
     return getattr(found, side)
+
+
+def _add_loss(model, layer, loss):
+    (model if layer is None else layer).add_loss(loss)
 
 
 def _snapshot_of_models(distiller):

@@ -1,5 +1,6 @@
 """Compiled forward passes have the results, gradients and effects of eager ones."""
 
+import contextlib
 import shutil
 
 import keras
@@ -97,7 +98,8 @@ def forward_and_backward(model, x, **options):
             lambda x, training: model(x, training=training),
             model.variables,
             "a model",
-            add_loss=losses.append,
+            layers=[model],
+            add_loss=lambda layer, loss: losses.append(loss),
             **options,
         )
     x = keras.ops.convert_to_tensor(x)
@@ -132,6 +134,81 @@ def test_a_layer_that_changes_its_own_tensor_runs_eagerly(traced_alone, capsys):
         means.append(np.array(norm.running_mean))
     assert "(ValueError: a layer changes a tensor" in capsys.readouterr().out
     np.testing.assert_array_equal(*means)
+
+
+class WithTable(layers.Layer):
+    """Makes its table in the first call of each length."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.last = {}, None
+
+    def call(self, inputs):
+        length = inputs.shape[-1]
+        if length not in self.tables:
+            self.tables[length] = keras.ops.sin(keras.ops.arange(length) / 2)
+            self.last = self.tables[length]
+        return inputs + keras.ops.cast(self.tables[length], inputs.dtype)
+
+
+def test_a_table_that_a_layer_keeps_is_one_with_values(traced_alone, capsys):
+    import torch
+
+    layer = WithTable()
+    run = backend.compile_forward(lambda x: layer(x), [], "it", True, [layer])
+    for x in 2 * [X[:, :3], X]:
+        expected = x + np.sin(np.arange(x.shape[1]) / 2)
+        np.testing.assert_allclose(np.array(run(x)), expected, rtol=1e-6)
+    assert capsys.readouterr().out.count("compiled from here on") == 2
+    for table in (*layer.tables.values(), layer.last):
+        assert type(table) is torch.Tensor
+
+
+class Keeping(layers.Layer):
+    """Keeps the mean of each call, and of all that were there before."""
+
+    def __init__(self):
+        super().__init__()
+        self.means = []
+        self.total = keras.ops.zeros(())
+
+    def call(self, inputs):
+        self.means.append(keras.ops.mean(inputs))
+        self.total = self.total + self.means[-1]
+        return inputs * self.total
+
+
+def test_a_layer_that_keeps_what_it_computes_runs_eagerly(traced_alone, capsys):
+    layer, total = Keeping(), 0.0
+    run = backend.compile_forward(lambda x: layer.call(x), [], "it", True, [layer])
+    for number in (1.0, 2.0, 3.0):
+        total += number
+        outputs = run(np.full((2, 3), number, "float32"))
+        assert np.allclose(np.array(outputs), number * total)
+    assert [float(mean) for mean in layer.means] == [1.0, 2.0, 3.0]
+    out = capsys.readouterr().out
+    assert out.count("a layer keeps a tensor of its call as `means`") == 1
+
+
+@pytest.mark.parametrize("without_gradient", [False, True])
+def test_a_layer_that_changes_a_variable_in_place_runs_eagerly(
+    traced_alone, capsys, without_gradient
+):
+    import torch
+
+    total = keras.Variable(np.zeros(3, "float32"), trainable=False)
+
+    def add(x):
+        context = torch.no_grad() if without_gradient else contextlib.nullcontext()
+        with context:
+            total.value.add_(x.detach().sum(0))
+        return x - total.value
+
+    run = backend.compile_forward(add, [total], "it", True)
+    for number in (1, 2, 3):
+        run(np.ones((2, 3), "float32"))
+        assert np.allclose(np.array(total), 2 * number)
+    assert "changes the tensor of a variable in place" in capsys.readouterr().out
 
 
 def test_a_variable_that_is_not_the_models_is_used_eagerly(traced_alone, capsys):
@@ -211,13 +288,57 @@ def test_what_depends_on_values_in_python_runs_eagerly(traced_alone, capsys, lay
     assert out.count("a layer is not compiled (") == 1 and out.count("\n") == 1
 
 
-def test_a_gradient_that_a_graph_does_not_have_is_found_out(traced_alone, capsys):
-    layer = OtherGradient()
+class ClippedGradient(layers.Layer):
+    """Its gradient is that of a graph, where it is small."""
+
+    def call(self, inputs):
+        @keras.ops.custom_gradient
+        def clip(x):
+            def gradient(*args, upstream=None):
+                return keras.ops.clip(upstream, -9.0, 9.0)
+
+            return 2 * x, gradient
+
+        return clip(inputs)
+
+
+class Hooked(layers.Layer):
+    def call(self, inputs):
+        outputs = 2 * inputs
+        if outputs.requires_grad:
+            outputs.register_hook(lambda gradient: gradient.clamp(-9.0, 9.0))
+        return outputs
+
+
+class WithoutGradient(layers.Layer):
+    def call(self, inputs):
+        import torch
+
+        with torch.no_grad():
+            rest = 3 * inputs
+        return 2 * inputs + rest
+
+
+@pytest.mark.parametrize(
+    "layer, reason, gradient",
+    [
+        (OtherGradient, "a layer has a gradient of its own", 14),
+        (ClippedGradient, "a layer has a gradient of its own", 18),
+        (Hooked, "a layer registers a hook on a tensor", 36),
+        (WithoutGradient, "other gradients", 200),
+    ],
+)
+def test_a_gradient_that_a_graph_does_not_have_is_found_out(
+    traced_alone, capsys, layer, reason, gradient
+):
+    layer = layer()
     scale = keras.Variable(np.ones(3, "float32"))
-    run = backend.compile_forward(lambda x: layer(x * scale), [scale], "a layer", True)
-    run(keras.ops.ones((2, 3))).sum().backward()
-    assert "not compiled (ValueError: other gradients" in capsys.readouterr().out
-    assert np.allclose(np.array(scale.value.grad), 14.0)
+    run = backend.compile_forward(
+        lambda x: layer(x * scale), [scale], "a layer", True, [layer]
+    )
+    (50 * run(keras.ops.ones((2, 3)))).sum().backward()
+    assert f"not compiled (ValueError: {reason}" in capsys.readouterr().out
+    assert np.allclose(np.array(scale.value.grad), gradient)
 
 
 @pytest.fixture

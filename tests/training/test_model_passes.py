@@ -370,19 +370,25 @@ class OwnLoss(keras.Sequential):
         return keras.ops.mean(loss) + self.factor * sum(self.losses)
 
 
-def with_own_loss(**kwargs):
-    regularizer = keras.regularizers.L2(1.0)
-    body = [layers.Dense(4, activity_regularizer=regularizer), layers.Dense(4)]
-    small = OwnLoss([keras.Input((6,)), *body])
-    small.compile(keras.optimizers.SGD(0.1))
-    return Distiller(teacher(), small, KD(), task_weight=0.5, **kwargs)
+class OwnLossOfOneLayer(OwnLoss):
+    @property
+    def losses(self):
+        return self.layers[0].losses
 
 
 @torch_only
-def test_a_students_own_loss_reads_what_its_layers_add(capsys):
+@pytest.mark.parametrize("kind", [OwnLoss, OwnLossOfOneLayer])
+def test_a_students_own_loss_reads_what_its_layers_add(kind, capsys):
+    def build(**kwargs):
+        regularizer = keras.regularizers.L2(1.0)
+        body = [layers.Dense(4, activity_regularizer=regularizer), layers.Dense(4)]
+        small = kind([keras.Input((6,)), *body])
+        small.compile(keras.optimizers.SGD(0.1))
+        return Distiller(teacher(), small, KD(), task_weight=0.5, **kwargs)
+
     weights = []
     for torch_compile in (False, True):
-        d, _ = fit(with_own_loss, X, Y, torch_compile)
+        d, _ = fit(build, X, Y, torch_compile)
         weights.append(numbers(d.student))
     assert capsys.readouterr().out.count("compiled from here on") == 2
     assert close(*weights, 1e-6)
@@ -413,18 +419,43 @@ def test_settings_that_a_callback_changes_are_followed(capsys):
 def test_other_settings_between_two_runs_are_followed():
     norm = layers.Normalization()
     norm.adapt(X)
-    small = keras.Sequential([keras.Input((6,)), norm, layers.Dense(4, "relu")])
+    scale = layers.Lambda(lambda x, factor: x * factor, arguments={"factor": 1.0})
+    dense = layers.Dense(4, "relu")
+    small = keras.Sequential([keras.Input((6,)), norm, scale, dense])
     d = distiller(student=small, torch_compile=True)
     options = {"batch_size": 32, "verbose": 0}
     d.fit(X, Y, **options)
     for change in (
         lambda: norm.adapt(10 * X + 5),
-        lambda: setattr(small.layers[1], "activation", keras.activations.tanh),
+        lambda: setattr(dense, "activation", keras.activations.tanh),
+        lambda: scale.arguments.update({"factor": 3.0}),
     ):
         change()
         fresh = distiller(teacher=d.teacher, student=small, torch_compile=False)
         expected = float(fresh.compute_losses(X, Y)["kd"].detach())
         assert np.isclose(d.fit(X, Y, **options).history["kd"][0], expected)
+
+
+@torch_only
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda dense: setattr(dense.activity_regularizer, "l2", 7.0),
+        lambda dense: setattr(dense, "activity_regularizer", keras.regularizers.L1(9)),
+    ],
+)
+def test_another_regularizer_between_two_runs_is_followed(change):
+    dense = layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.1))
+    small = keras.Sequential([keras.Input((6,)), dense])
+    d = distiller(student=small, torch_compile=True)
+    options = {"batch_size": 32, "verbose": 0}
+    d.fit(X, Y, **options)
+    change(dense)
+    weights = small.get_weights()
+    found = d.fit(X, Y, **options).history["loss"][0]
+    small.set_weights(weights)
+    d.torch_compile = False
+    assert np.isclose(found, d.fit(X, Y, **options).history["loss"][0])
 
 
 @torch_only
