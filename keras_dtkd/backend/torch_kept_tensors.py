@@ -1,15 +1,23 @@
 """The tensors that layers keep as attributes."""
 
+import collections
+import inspect
+import types
+from typing import Any
+
+import keras
+
 from keras_dtkd.core.layer_tree import iter_layers
 
-CONTAINERS = dict, list
+CONTAINERS = dict, list, set
 
 
 class KeptTensors:
     """What layers keep now, to be restored.
 
     While a layer is traced, its Python code runs on tensors without values. One that it
-    kept would be in its place for good.
+    kept would be in its place for good. Also what is kept in objects that are neither
+    Keras's nor PyTorch's, and in nested lists, tuples, dicts and sets.
 
     Args:
         layers: Layers, and any within them.
@@ -20,8 +28,8 @@ class KeptTensors:
         self._contents = {}
         for layer in self._layers:
             for container in _iter_containers(vars(layer), set()):
-                copy = dict if isinstance(container, dict) else list
-                self._contents[id(container)] = container, copy(container)
+                copy = _get_kind(container)(container)
+                self._contents[id(container)] = container, copy
         self._tensors = self._find_tensors()
 
     def find_other(self):
@@ -32,14 +40,18 @@ class KeptTensors:
         return None
 
     def restore(self):
-        """Gives all attributes, lists and dicts what they had."""
+        """Gives all attributes, lists, dicts and sets what they had."""
         for container, content in self._contents.values():
-            # Keras's and PyTorch's own classes would take it for a change.
-            if isinstance(container, dict):
-                dict.clear(container)
-                dict.update(container, content)
+            # A class's own methods might take it for a change, as Keras's do.
+            kind = _get_kind(container)
+            kind.clear(container)
+            if kind is list:
+                list.extend(container, content)
+            elif kind is set:
+                set.update(container, content)
             else:
-                list.__setitem__(container, slice(None), content)
+                for key, value in content.items():
+                    kind.__setitem__(container, key, value)
 
     def _find_tensors(self):
         """Tensors by the layer's number, its attribute, and the place in this one."""
@@ -51,27 +63,47 @@ class KeptTensors:
         return found
 
 
+def _get_kind(container) -> Any:
+    kinds = collections.OrderedDict, *CONTAINERS
+    return next(kind for kind in kinds if isinstance(container, kind))
+
+
+def _get_container(value):
+    """The container that a value is, or whose attributes it has; or `None`."""
+    if isinstance(value, (*CONTAINERS, tuple)):
+        return value
+    is_code = isinstance(value, type | types.ModuleType) or inspect.isroutine(value)
+    is_library = type(value).__module__.partition(".")[0] in ("keras", "torch")
+    if is_code or is_library or isinstance(value, keras.layers.Layer):
+        return None
+    return getattr(value, "__dict__", None)
+
+
 def _iter_containers(value, seen):
-    """A dict or list, and all within it, once."""
-    inner = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, (*CONTAINERS, tuple)) or id(value) in seen:
+    """A container that can change, and all within it, once."""
+    container = _get_container(value)
+    if container is None or id(container) in seen:
         return
-    seen.add(id(value))
-    if isinstance(value, CONTAINERS):
-        yield value
-    for each in inner:
-        if isinstance(each, (*CONTAINERS, tuple)):
-            yield from _iter_containers(each, seen)
+    seen.add(id(container))
+    if not isinstance(container, tuple):
+        yield container
+    is_dict = isinstance(container, dict)
+    for inner in list(container.values() if is_dict else container):
+        yield from _iter_containers(inner, seen)
 
 
 def _iter_tensors(value, place, seen):
-    """Tensors that are no variables, in nested dicts, lists and tuples."""
+    """Tensors that are no variables, in nested containers."""
     import torch
 
-    if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
-        yield place, value
-    elif isinstance(value, (*CONTAINERS, tuple)) and id(value) not in seen:
-        seen.add(id(value))
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, each in items:
-            yield from _iter_tensors(each, (*place, str(key)), seen)
+    if isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.nn.Parameter):
+            yield place, value
+        return
+    container = _get_container(value)
+    if container is None or id(container) in seen:
+        return
+    seen.add(id(container))
+    is_dict = isinstance(container, dict)
+    for key, inner in container.items() if is_dict else enumerate(container):
+        yield from _iter_tensors(inner, (*place, str(key)), seen)

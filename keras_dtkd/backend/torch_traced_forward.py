@@ -72,7 +72,7 @@ class TracedForward:
 
         # Fake tensors have no values: what depends on one fails, and is no constant.
         def run_flat(values, tensors):
-            flat, self.layout = self._run(values, tensors)
+            flat, self.layout = self._run(values, tensors, is_traced=True)
             return flat
 
         # A layer's own tensors (`Normalization`'s mean) have values, and are constants.
@@ -90,8 +90,8 @@ class TracedForward:
         check_gradients(flat)
         return flat
 
-    def _run(self, values, tensors):
-        """The flat list of tensors, and its `Layout`."""
+    def _run(self, values, tensors, is_traced=False):
+        """The flat list of tensors, and its `Layout`, with owners if it `is_traced`."""
         variables = self._variables
         args = _merge(self._args_structure, self._args, iter(tensors))
         pairs = list(zip(variables, values, strict=True))
@@ -105,7 +105,7 @@ class TracedForward:
             results = self._function(*args)
             if _versions(values) != versions:
                 raise ValueError("a layer changes the tensor of a variable in place")
-            owners = [self._find_owner(loss) for loss in scope.losses]
+            owners = self._find_owners(scope.losses) if is_traced else []
             after = [scope.get_current_value(variable) for variable in variables]
             found = tensors_of(results)
             masks = [get_mask(tensor) for tensor in found]
@@ -125,11 +125,17 @@ class TracedForward:
         masks = [mask for mask in masks if mask is not None]
         return [*found, *masks, *scope.losses, *updates.values()], layout
 
-    def _find_owner(self, loss):
-        """The innermost layer that has a loss, in the scope in which it was added."""
-        owners = [e for e in self._layers if any(loss is own for own in e.losses)]
-        sizes = {id(owner): sum(1 for _ in iter_layers(owner)) for owner in owners}
-        return min(owners, key=lambda owner: sizes[id(owner)], default=None)
+    def _find_owners(self, losses):
+        """The innermost layer of each loss, in the scope in which it was added."""
+        if not losses:
+            return []
+        # Those of weights too, which are computed each time.
+        found = [(layer, layer.losses) for layer in self._layers]
+        owners = [
+            [layer for layer, own in found if any(loss is each for each in own)]
+            for loss in losses
+        ]
+        return [min(e, key=_count_layers, default=None) for e in owners]
 
     def apply(self, flat, add_loss):
         """The results in the graph's tensors; assigns variables, and adds losses."""
@@ -152,6 +158,10 @@ class TracedForward:
 def is_random_state(variable):
     """Whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.name == "seed_generator_state"
+
+
+def _count_layers(layer):
+    return sum(1 for _ in iter_layers(layer))
 
 
 def _versions(values):

@@ -68,7 +68,7 @@ def run(args):
                     write_json(plan.folder / run_dir.RUN_FILE, planned)
         except run_dir.RunLocked:
             # It has its run.json from the process that trains it.
-            run_dir.validate_run_dir(plan, is_running=True)
+            run_dir.validate_run_dir(plan, is_locked=True)
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are finished.")
     num_finished = 0
     for number, plan in enumerate(missing, 1):

@@ -27,11 +27,11 @@ def read_run(folder):
     return run
 
 
-def validate_run_dir(plan, is_running=False):
+def validate_run_dir(plan, is_locked=False):
     """The content of run.json, or `None` if the run has not started.
 
     Nor has another run without an epoch, of which nothing is lost, unless a process
-    trains it (`is_running`). Raises `UserError`, with the differences, if the folder
+    trains it (`is_locked`). Raises `UserError`, with the differences, if the folder
     holds another run.
     """
     run = read_run(plan.folder)
@@ -39,6 +39,8 @@ def validate_run_dir(plan, is_running=False):
         return None
     if differences := plan.diff(run):
         has_epochs = run["status"] == "finished" or run.get("epochs_done")
+        # That of a failed run is there until the process that holds the lock begins.
+        is_running = is_locked and run["status"] == "running"
         if not has_epochs and not is_running:
             return None
         text = ", ".join(f"{n} {old!r}, now {new!r}" for n, old, new in differences)

@@ -68,4 +68,6 @@ def _describe(layer):
 
 
 def _to_python(value):
+    if keras.ops.is_tensor(value):
+        value = keras.ops.convert_to_numpy(value)
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -1,6 +1,8 @@
 """What compiled functions hold of layers, as it was when they were made."""
 
 import dataclasses
+import functools
+import inspect
 import operator
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from keras_dtkd.core.layer_tree import iter_layers
 
-PLAIN_TYPES = (bool, int, float, str, type(None), np.generic)
+PLAIN_TYPES = (bool, int, float, str, type(None))
 # Elements of an array that is compared by its values.
 SMALL_ARRAY = 10_000
 # A run sets these.
@@ -26,11 +28,11 @@ class Snapshot:
     """Layers, and what a layer's Python code reads of itself.
 
     Attributes:
-        objects: The layers, their functions, regularizers and tensors, and what `adapt`
-            gave them.
+        objects: The layers, their functions and regularizers, and what `adapt` gave
+            them. No other tensors: a layer may keep one of each call.
         variables: Variables.
         values: Of each layer its public attributes that are plain or made of plain
-            ones, or have such attributes (regularizers), and whether it trains.
+            ones, those of its regularizers, and whether it trains.
     """
 
     objects: list
@@ -62,10 +64,12 @@ def take_snapshot(structure, variables, others=()):
         for name, value in vars(owner).items():
             if name.startswith("_") or name in (*OF_RUNS, *plain):
                 continue
-            is_function = callable(value) and not isinstance(value, keras.Layer)
-            if is_function or is_adapted or keras.ops.is_tensor(value):
+            is_regularizer = isinstance(value, keras.regularizers.Regularizer)
+            is_partial = isinstance(value, functools.partial)
+            is_function = is_partial or inspect.isroutine(value)
+            if is_regularizer or is_function or is_adapted:
                 objects.append(value)
-            if is_function and hasattr(value, "__dict__"):
+            if is_regularizer:
                 plain[name] = _copy_plain(vars(value))
         values.append(plain)
     return Snapshot(objects, list(variables), values)
@@ -89,6 +93,6 @@ def _copy(value):
         return value
     if isinstance(value, list | tuple):
         return tuple(map(_copy, value))
-    if isinstance(value, np.ndarray) and value.size <= SMALL_ARRAY:
+    if isinstance(value, np.ndarray | np.generic) and value.size <= SMALL_ARRAY:
         return value.shape, value.dtype.str, value.tobytes()
     raise TypeError

@@ -62,6 +62,7 @@ def _run_on_random_inputs(student):
             )
         # Not as many samples as in the call that built it.
         x = keras.tree.map_shape_structure(draw, shapes)
-    with backend.no_grad():
+    # Its own states stay as they are.
+    with backend.no_grad(), keras.StatelessScope():
         outputs = student(x, training=False)
     return ops.convert_to_numpy(ops.cast(outputs, "float32"))

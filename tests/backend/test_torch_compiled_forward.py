@@ -1,7 +1,9 @@
 """Compiled forward passes have the results, gradients and effects of eager ones."""
 
+import collections
 import contextlib
 import shutil
+import types
 
 import keras
 import numpy as np
@@ -141,13 +143,15 @@ class WithTable(layers.Layer):
 
     def __init__(self):
         super().__init__()
-        self.tables, self.last = {}, None
+        self.tables, self.last = collections.OrderedDict(), types.SimpleNamespace()
+        self.lengths = set()
 
     def call(self, inputs):
         length = inputs.shape[-1]
-        if length not in self.tables:
+        if length not in self.lengths:
+            self.lengths.add(length)
             self.tables[length] = keras.ops.sin(keras.ops.arange(length) / 2)
-            self.last = self.tables[length]
+            self.last.table = self.tables[length]
         return inputs + keras.ops.cast(self.tables[length], inputs.dtype)
 
 
@@ -160,7 +164,8 @@ def test_a_table_that_a_layer_keeps_is_one_with_values(traced_alone, capsys):
         expected = x + np.sin(np.arange(x.shape[1]) / 2)
         np.testing.assert_allclose(np.array(run(x)), expected, rtol=1e-6)
     assert capsys.readouterr().out.count("compiled from here on") == 2
-    for table in (*layer.tables.values(), layer.last):
+    assert [*layer.tables] == [3, X.shape[1]] == [*layer.lengths]
+    for table in (*layer.tables.values(), layer.last.table):
         assert type(table) is torch.Tensor
 
 

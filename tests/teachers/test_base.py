@@ -133,6 +133,9 @@ def test_settings_that_no_weight_shows_change_the_fingerprint(tmp_path):
             keras.layers.Rescaling(np.full((1, 6), 0.4)),
             keras.layers.Normalization(mean=[0.5] * 6, variance=[1.0] * 6),
             keras.layers.Normalization(mean=np.full(6, 0.4), variance=np.ones(6)),
+            keras.layers.Normalization(
+                mean=keras.ops.full((6,), 0.3), variance=keras.ops.ones((6,))
+            ),
             keras.layers.BatchNormalization(epsilon=1e-3),
             keras.layers.BatchNormalization(epsilon=1e-2),
             keras.layers.Softmax(),

@@ -13,6 +13,7 @@ from keras_dtkd.losses import KD, FitNet, InputGradientPenalty
 from keras_dtkd.views import Mixup
 from tests.test_random_teacher import random_teacher
 from tests.tiny_models import (
+    Counting,
     close,
     data,
     distiller,
@@ -419,7 +420,10 @@ def test_settings_that_a_callback_changes_are_followed(capsys):
 def test_other_settings_between_two_runs_are_followed():
     norm = layers.Normalization()
     norm.adapt(X)
-    scale = layers.Lambda(lambda x, factor: x * factor, arguments={"factor": 1.0})
+    arguments = {"factor": np.float32(1.0)}
+    scale = layers.Lambda(
+        lambda x, factor: keras.ops.multiply(x, factor), arguments=arguments
+    )
     dense = layers.Dense(4, "relu")
     small = keras.Sequential([keras.Input((6,)), norm, scale, dense])
     d = distiller(student=small, torch_compile=True)
@@ -428,12 +432,35 @@ def test_other_settings_between_two_runs_are_followed():
     for change in (
         lambda: norm.adapt(10 * X + 5),
         lambda: setattr(dense, "activation", keras.activations.tanh),
-        lambda: scale.arguments.update({"factor": 3.0}),
+        lambda: scale.arguments.update({"factor": [3.0] * 6}),
     ):
         change()
         fresh = distiller(teacher=d.teacher, student=small, torch_compile=False)
         expected = float(fresh.compute_losses(X, Y)["kd"].detach())
         assert np.isclose(d.fit(X, Y, **options).history["kd"][0], expected)
+
+
+class KeepsScores(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.count = Counting()
+
+    def call(self, inputs):
+        self.scores = keras.ops.softmax(inputs)
+        return self.count(inputs)
+
+
+def test_what_a_layer_keeps_of_each_call_is_no_other_setting():
+    keeps = KeepsScores()
+    small = keras.Sequential([keras.Input((6,)), keeps, layers.Dense(4)])
+    d = distiller(student=small, torch_compile=True)
+    calls = []
+    for _ in range(3):
+        before = keeps.count.counts["calls"]
+        d.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+        calls.append(keeps.count.counts["calls"] - before)
+    # Under PyTorch it runs eagerly in each step, and is not compiled each time.
+    assert calls[1] == calls[2] == (2 * len(X) // 16 if IS_TORCH else 0)
 
 
 @torch_only
