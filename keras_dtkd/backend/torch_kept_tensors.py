@@ -2,12 +2,14 @@
 
 import collections
 import inspect
+import itertools
 import types
 from typing import Any
 
 import keras
 
 from keras_dtkd.core.layer_tree import iter_layers
+from keras_dtkd.core.snapshot import are_same
 
 CONTAINERS = dict, list, set
 
@@ -42,6 +44,8 @@ class KeptTensors:
     def restore(self):
         """Gives all attributes, lists, dicts and sets what they had."""
         for container, content in self._contents.values():
+            if are_same(_flatten(container), _flatten(content)):
+                continue
             # A class's own methods might take it for a change, as Keras's do.
             kind = _get_kind(container)
             kind.clear(container)
@@ -66,6 +70,11 @@ class KeptTensors:
 def _get_kind(container) -> Any:
     kinds = collections.OrderedDict, *CONTAINERS
     return next(kind for kind in kinds if isinstance(container, kind))
+
+
+def _flatten(container):
+    is_dict = isinstance(container, dict)
+    return list(itertools.chain(*container.items()) if is_dict else container)
 
 
 def _get_container(value):
