@@ -145,22 +145,13 @@ class CompiledForward:
         """The `TracedForward` of a signature, and its compiled graph, verified."""
         start = time.perf_counter()
         values = self._values()
-        traced, kept = self._trace(args, values)
-        if kept is not None:
-            # A table that is made in the first call is the same from there on.
-            before = KeptTensors(self._layers)
-            _results_and_gradients(traced.run_flat, values, tensors_of(args))
-            traced, kept = self._trace(args, values)
-            if kept is not None:
-                before.restore()
-                raise ValueError(f"a layer keeps a tensor of its call as `{kept}`")
+        traced = self._trace(args, values)
         num_operations = len(traced.graph.graph.nodes)
         if num_operations > LARGE_GRAPH:
             self._print(f"is being compiled ({num_operations:,} operations).")
         run = compile_graph(traced.graph)
-        layers = KeptTensors(self._layers)
-        verify(traced, run, values, tensors_of(args))
-        layers.restore()
+        with KeptTensors(self._layers):
+            verify(traced, run, values, tensors_of(args))
         seconds = time.perf_counter() - start
         self._print(
             f"is compiled from here on for {_shapes(args)}, which took {seconds:.0f} s."
@@ -168,15 +159,29 @@ class CompiledForward:
         return traced, run
 
     def _trace(self, args, values):
-        """A `TracedForward`, and the name of what a layer would have kept of it."""
-        layers = KeptTensors(self._layers)
+        """A `TracedForward`. An error leaves the layers as they were."""
+        traced, kept = self._trace_once(args, values)
+        if kept is None:
+            return traced
+        before = KeptTensors(self._layers)
         try:
+            # A table that is made in the first call is the same from there on.
+            _results_and_gradients(traced.run_flat, values, tensors_of(args))
+            traced, kept = self._trace_once(args, values)
+            if kept is not None:
+                raise ValueError(f"a layer keeps a tensor of its call as `{kept}`")
+        except BaseException:
+            before.restore()
+            raise
+        return traced
+
+    def _trace_once(self, args, values):
+        """A `TracedForward`, and the name of what a layer would have kept of it."""
+        with KeptTensors(self._layers) as layers:
             traced = TracedForward(
                 self._function, self._variables, args, values, self._layers
             )
             return traced, layers.find_other()
-        finally:
-            layers.restore()
 
     def _print(self, text):
         from keras_dtkd.backend import current

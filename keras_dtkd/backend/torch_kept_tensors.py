@@ -15,7 +15,7 @@ CONTAINERS = dict, list, set
 
 
 class KeptTensors:
-    """What layers keep now, to be restored.
+    """What layers keep now, to be restored; a context that does so at its end.
 
     While a layer is traced, its Python code runs on tensors without values. One that it
     kept would be in its place for good. Also what is kept in objects that are neither
@@ -27,23 +27,32 @@ class KeptTensors:
 
     def __init__(self, layers):
         self._layers = list(iter_layers(list(layers)))
-        self._contents = {}
-        for layer in self._layers:
-            for container in _iter_containers(vars(layer), set()):
-                copy = _get_kind(container)(container)
-                self._contents[id(container)] = container, copy
-        self._tensors = self._find_tensors()
+        # Tensors by their places, and containers that can change.
+        self._tensors: dict = {}
+        self._contents: list[tuple[Any, Any]] = []
+        for place, value in self._walk():
+            if isinstance(value, CONTAINERS):
+                self._contents.append((value, _get_kind(value)(value)))
+            elif not isinstance(value, tuple):
+                self._tensors[place] = value
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.restore()
 
     def find_other(self):
         """The name of an attribute that is, or holds, another tensor now; or `None`."""
-        for path, tensor in self._find_tensors().items():
-            if self._tensors.get(path) is not tensor:
-                return path[1]
+        for place, value in self._walk():
+            is_tensor = not isinstance(value, (*CONTAINERS, tuple))
+            if is_tensor and self._tensors.get(place) is not value:
+                return place[1]
         return None
 
     def restore(self):
         """Gives all attributes, lists, dicts and sets what they had."""
-        for container, content in self._contents.values():
+        for container, content in self._contents:
             if are_same(_flatten(container), _flatten(content)):
                 continue
             # A class's own methods might take it for a change, as Keras's do.
@@ -57,14 +66,9 @@ class KeptTensors:
                 for key, value in content.items():
                     kind.__setitem__(container, key, value)
 
-    def _find_tensors(self):
-        """Tensors by the layer's number, its attribute, and the place in this one."""
-        found = {}
+    def _walk(self):
         for number, layer in enumerate(self._layers):
-            for name, value in vars(layer).items():
-                for place, tensor in _iter_tensors(value, (), set()):
-                    found[number, name, *place] = tensor
-        return found
+            yield from _walk(vars(layer), (number,), set())
 
 
 def _get_kind(container) -> Any:
@@ -88,21 +92,11 @@ def _get_container(value):
     return getattr(value, "__dict__", None)
 
 
-def _iter_containers(value, seen):
-    """A container that can change, and all within it, once."""
-    container = _get_container(value)
-    if container is None or id(container) in seen:
-        return
-    seen.add(id(container))
-    if not isinstance(container, tuple):
-        yield container
-    is_dict = isinstance(container, dict)
-    for inner in list(container.values() if is_dict else container):
-        yield from _iter_containers(inner, seen)
+def _walk(value, place, seen):
+    """Tensors that are no variables, and containers, within a value and with it.
 
-
-def _iter_tensors(value, place, seen):
-    """Tensors that are no variables, in nested containers."""
+    Each has its place: the layer's number, its attribute, and the keys that lead there.
+    """
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -113,6 +107,7 @@ def _iter_tensors(value, place, seen):
     if container is None or id(container) in seen:
         return
     seen.add(id(container))
+    yield place, container
     is_dict = isinstance(container, dict)
-    for key, inner in container.items() if is_dict else enumerate(container):
-        yield from _iter_tensors(inner, (*place, str(key)), seen)
+    for key, inner in list(container.items() if is_dict else enumerate(container)):
+        yield from _walk(inner, (*place, str(key)), seen)

@@ -195,6 +195,20 @@ def test_a_layer_that_keeps_what_it_computes_runs_eagerly(traced_alone, capsys):
     assert out.count("a layer keeps a tensor of its call as `means`") == 1
 
 
+def test_an_error_leaves_what_a_layer_keeps_as_it_was(traced_alone, capsys):
+    layer, clip = Keeping(), ClippedGradient()
+    scale = keras.Variable(1.0)
+
+    def keep_and_clip(x):
+        return clip(layer.call(x) * scale)
+
+    run = backend.compile_forward(keep_and_clip, [scale], "it", True, [layer, clip])
+    for number in (1.0, 2.0):
+        run(np.full((2, 3), number, "float32"))
+    assert float(layer.total) == 3.0 and len(layer.means) == 2
+    assert "a layer has a gradient of its own" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("without_gradient", [False, True])
 def test_a_layer_that_changes_a_variable_in_place_runs_eagerly(
     traced_alone, capsys, without_gradient
