@@ -56,35 +56,33 @@ def take_snapshot(structure, variables, others=()):
     for owner in (*layers, *others):
         # A layer that adapts to data holds tensors that are no variables.
         is_adapted = hasattr(owner, "adapt")
-        plain = _copy_plain(vars(owner))
-        if isinstance(owner, keras.layers.Lambda):
-            # No other dicts: layers count in them.
-            plain |= _copy_plain(owner.arguments)
         # Hyperparameters are not among them: they travel as variables.
-        for name, value in vars(owner).items():
-            if name.startswith("_") or name in (*OF_RUNS, *plain):
-                continue
+        plain, rest = _split(vars(owner))
+        for name, value in rest.items():
             is_regularizer = isinstance(value, keras.regularizers.Regularizer)
             is_partial = isinstance(value, functools.partial)
             is_function = is_partial or inspect.isroutine(value)
             if is_regularizer or is_function or is_adapted:
                 objects.append(value)
             if is_regularizer:
-                plain[name] = _copy_plain(vars(value))
+                plain[name], _ = _split(vars(value))
+        if isinstance(owner, keras.layers.Lambda):
+            # No other dicts: layers count in them.
+            plain["arguments"], _ = _split(owner.arguments)
         values.append(plain)
     return Snapshot(objects, list(variables), values)
 
 
-def _copy_plain(attributes):
-    """The public attributes of a layer or the like that are made of plain values."""
-    plain = {}
+def _split(attributes):
+    """The public attributes: copies of those made of plain values, and the others."""
+    plain, others = {}, {}
     for name, value in attributes.items():
         if not name.startswith("_") and name not in OF_RUNS:
             try:
                 plain[name] = _copy(value)
             except TypeError:
-                continue
-    return plain
+                others[name] = value
+    return plain, others
 
 
 def _copy(value):

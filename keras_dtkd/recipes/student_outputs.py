@@ -42,8 +42,10 @@ def _run_on_random_inputs(student):
 
     def draw(shape):
         # In [0, 1): images, or token 0. A graph may have a fixed number of samples.
-        count = shape[0] if inputs and shape[0] else NUM_SAMPLES
-        return rng.random([count, *(s or SIZE for s in shape[1:])], "float32")
+        count, *sizes = shape
+        return rng.random(
+            [count or NUM_SAMPLES, *(s or SIZE for s in sizes)], "float32"
+        )
 
     inputs = getattr(student, "inputs", None)
     if inputs:
@@ -61,7 +63,7 @@ def _run_on_random_inputs(student):
                 "tried. Call it once on a batch."
             )
         # Not as many samples as in the call that built it.
-        x = keras.tree.map_shape_structure(draw, shapes)
+        x = keras.tree.map_shape_structure(lambda s: draw((None, *s[1:])), shapes)
     # Its own states stay as they are.
     with backend.no_grad(), keras.StatelessScope():
         outputs = student(x, training=False)
